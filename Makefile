@@ -1,0 +1,96 @@
+# Sets everything up on a machine that has only make and Python 3.11, 3.12 or 3.13.
+
+PYTHON  ?= python3
+VENV    ?= .venv
+EXTRAS  ?=
+ARGS    ?=
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help train test test-slow lint format clean venv
+.NOTPARALLEL:
+
+help:  ## list the targets (the default)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo "  PYTHON=python3.12   the Python that makes the virtual environment (default: python3)"
+	@echo "  VENV=.venv-3.12     where that environment is (default: .venv)"
+	@echo "  EXTRAS=cuda12       extras to install as well: cuda12, tpu, notebooks; several with commas"
+	@echo "  ARGS='...'          passed on to the training script, or to pytest"
+	@echo "  WORKERS=4           processes of the test suite (default: 2)"
+
+# ---- set-up -----------------------------------------------------------------------------------
+# A stamp in the environment says what it holds. It is older than pyproject.toml when that has
+# changed since, and it is missing when the installation failed.
+
+comma := ,
+extras := $(sort $(subst $(comma), ,$(EXTRAS)))
+unknown := $(filter-out cuda12 tpu notebooks,$(extras))
+ifneq ($(unknown),)
+$(error EXTRAS=$(EXTRAS): there is no extra named $(unknown); there are cuda12, tpu and notebooks)
+endif
+empty :=
+joined = $(subst $(empty) $(empty),$(1),$(strip $(2)))
+
+core := $(VENV)/.installed-$(call joined,-,core $(extras))
+dev  := $(VENV)/.installed-$(call joined,-,dev $(extras))
+
+$(core): wanted := $(extras)
+$(dev):  wanted := $(extras) dev
+
+$(core) $(dev): pyproject.toml | venv
+	@echo "Installing jaxdrl$(if $(strip $(wanted)),[$(call joined,$(comma),$(wanted))]) into $(VENV) (some minutes the first time)"
+	@"$(VENV)/bin/python" -m pip install --quiet --disable-pip-version-check \
+	    --editable ".$(if $(strip $(wanted)),[$(call joined,$(comma),$(wanted))])"
+	@touch $(core) $@
+
+# Checks PYTHON and makes the environment. One that exists is used as it is, unless PYTHON is given
+# and is another version.
+version := -c 'import sys; print("%d.%d" % sys.version_info[:2])'
+needs   := jaxdrl needs Python 3.11, 3.12 or 3.13
+
+venv:
+	@have=`"$(VENV)/bin/python" $(version) 2>/dev/null`; \
+	if [ -e "$(VENV)/.created" ]; then \
+	  if [ -z "$$have" ]; then \
+	    echo "The Python of $(VENV) no longer runs: 'make clean' removes $(VENV)." >&2; exit 1; fi; \
+	  if [ "$(origin PYTHON)" = file ]; then exit 0; fi; \
+	fi; \
+	want=`$(PYTHON) $(version) 2>/dev/null`; \
+	case "$$want" in \
+	  3.11|3.12|3.13) ;; \
+	  "") echo "$(needs), and $(PYTHON) does not run: name one, as in PYTHON=python3.12." >&2; exit 1 ;; \
+	  *) echo "$(needs), and $(PYTHON) is $$want: name another, as in PYTHON=python3.12." >&2; exit 1 ;; \
+	esac; \
+	if [ -n "$$have" ] && [ "$$have" != "$$want" ]; then \
+	  echo "$(VENV) holds Python $$have, and $(PYTHON) is $$want: 'make clean' removes $(VENV)," \
+	    "VENV=.venv-$$want keeps both." >&2; exit 1; fi; \
+	if [ -e "$(VENV)/.created" ]; then exit 0; fi; \
+	echo "Making $(VENV) with Python $$want"; \
+	$(PYTHON) -m venv "$(VENV)" && touch "$(VENV)/.created"
+
+# ---- what you came for ------------------------------------------------------------------------
+
+train: $(core)  ## train PPO on CartPole; on a GPU: make train EXTRAS=cuda12
+	"$(VENV)/bin/python" experiments/cartpole.py $(ARGS)
+
+test: lint  ## check formatting, lint and types, then run the tests
+	"$(VENV)/bin/pytest" -n $(WORKERS) $(ARGS)
+
+test-slow: $(dev)  ## run the slow tests
+	"$(VENV)/bin/pytest" -n $(WORKERS) -m slow $(ARGS)
+
+lint: $(dev)  ## check formatting, lint and types
+	"$(VENV)/bin/ruff" format --check .
+	"$(VENV)/bin/ruff" check .
+	"$(VENV)/bin/mypy"
+
+format: $(dev)  ## format the code and fix what can be fixed
+	"$(VENV)/bin/ruff" check --fix-only .
+	"$(VENV)/bin/ruff" format .
+
+clean:  ## remove the virtual environment, caches and builds, never runs/
+	@echo "Removing $(VENV), caches and builds"
+	@if [ -e "$(VENV)/pyvenv.cfg" ]; then rm -rf "$(VENV)"; fi
+	@rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
+	@find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

@@ -1,0 +1,30 @@
+"""Breakout-MinAtar from its 10 x 10 images with a small CNN: some minutes on two CPU cores."""
+
+from jaxdrl import Experiment, PPOConfig
+from jaxdrl.cli import run_script
+
+EXPERIMENT = Experiment(
+    env="Breakout-MinAtar",
+    total_env_steps=2_000_000,
+    anneal_learning_rate=True,
+    ppo=PPOConfig(
+        num_envs=64,
+        num_steps=64,
+        num_epochs=4,
+        num_minibatches=8,
+        learning_rate=1e-3,
+        entropy_coef=0.01,
+        hidden_sizes=(128,),
+        activation="relu",
+        shared_torso=True,
+    ),
+)
+
+
+def main() -> None:
+    """Trains with the flags of the command line laid over the config above."""
+    run_script(EXPERIMENT, __doc__)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""Distributed reinforcement learning in JAX: pure training steps on every device of the host.
+
+The public names are loaded when they are first used, so that importing this package is quick and
+changes no setting of JAX.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jaxdrl import distributions, losses, networks, returns, spaces
+    from jaxdrl.algorithms.ppo import ppo
+    from jaxdrl.config import ConfigError, PPOConfig
+    from jaxdrl.envs import Environment, from_gymnax, make, time_limit
+    from jaxdrl.evaluation import Evaluation, evaluate
+    from jaxdrl.experiment import Experiment, Run, run
+    from jaxdrl.sharding import make_mesh
+    from jaxdrl.training import compile, train
+    from jaxdrl.types import Algorithm, Network, Policy, TrainState, Transition
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Algorithm",
+    "ConfigError",
+    "Environment",
+    "Evaluation",
+    "Experiment",
+    "Network",
+    "PPOConfig",
+    "Policy",
+    "Run",
+    "TrainState",
+    "Transition",
+    "compile",
+    "distributions",
+    "evaluate",
+    "from_gymnax",
+    "losses",
+    "make",
+    "make_mesh",
+    "networks",
+    "ppo",
+    "returns",
+    "run",
+    "spaces",
+    "time_limit",
+    "train",
+]
+
+_HOMES = {
+    "jaxdrl.algorithms.ppo": ("ppo",),
+    "jaxdrl.config": ("ConfigError", "PPOConfig"),
+    "jaxdrl.envs": ("Environment", "from_gymnax", "make", "time_limit"),
+    "jaxdrl.evaluation": ("Evaluation", "evaluate"),
+    "jaxdrl.experiment": ("Experiment", "Run", "run"),
+    "jaxdrl.sharding": ("make_mesh",),
+    "jaxdrl.training": ("compile", "train"),
+    "jaxdrl.types": ("Algorithm", "Network", "Policy", "TrainState", "Transition"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(module), name)
+    if name in __all__:
+        return importlib.import_module(f"jaxdrl.{name}")
+    raise AttributeError(f"module 'jaxdrl' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

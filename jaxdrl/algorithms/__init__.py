@@ -1,0 +1,1 @@
+"""Algorithms: each is one file that reads from top to bottom."""

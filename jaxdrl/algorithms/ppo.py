@@ -1,0 +1,388 @@
+"""Proximal policy optimisation (Schulman et al. 2017, arXiv:1707.06347).
+
+environment -> rollout -> advantages -> loss -> all-reduced gradient -> params
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from jax.sharding import Mesh
+
+from jaxdrl import losses, normalization, rollout, sgd, sharding
+from jaxdrl.config import ConfigError, PPOConfig, require
+from jaxdrl.distributions import ActionHead, action_head
+from jaxdrl.envs.protocol import Environment, check_types
+from jaxdrl.networks import from_module, make_network, prepare_observation, prepared_shape
+from jaxdrl.normalization import init_statistics, update_statistics
+from jaxdrl.returns import gae
+from jaxdrl.sgd import Batch
+from jaxdrl.sharding import ALONG_ENVS, ALONG_ENVS_IN_TIME, REPLICATED, Layout
+from jaxdrl.types import Algorithm, LearnerState, Network, Policy, TrainState, Transition
+
+
+class Parts(NamedTuple):
+    """What the functions of one PPO are made of."""
+
+    env: Environment
+    config: PPOConfig
+    network: Network
+    optimizer: optax.GradientTransformationExtraArgs
+    head: ActionHead
+    layout: Layout
+
+
+def ppo(
+    env: Environment,
+    config: PPOConfig,
+    *,
+    network: nn.Module | Network | None = None,
+    optimizer: optax.GradientTransformation | None = None,
+    mesh: Mesh | None = None,
+) -> Algorithm:
+    """PPO as pure functions, on one device or sharded over those of a mesh.
+
+    Args:
+      env: from `jaxdrl.make`, `jaxdrl.from_gymnax`, or an `Environment` of your own.
+      config: settings; counts in it are global.
+      network: a flax module `obs [N, ...] float32 -> (policy_outputs, value [N])`, with logits as
+        outputs for discrete actions and `(mean, log_std)`, each `[N, *shape]`, for continuous ones;
+        or a `jaxdrl.types.Network`. None takes the one that the config describes.
+      optimizer: an optax optimiser, used as it is: `learning_rate`, `anneal_env_steps`,
+        `max_grad_norm` and `adam_epsilon` of the config then play no part. None takes Adam with
+        them.
+      mesh: from `jaxdrl.make_mesh`; None computes on one device.
+
+    Returns:
+      An `Algorithm`; its metrics are means over the update (`policy_loss`, `value_loss`,
+      `entropy`, `approx_kl`, `clip_fraction`, `grad_norm`, `explained_variance`), `learning_rate`,
+      and `episode_return_sum`, `episode_length_sum`, `num_episodes` of the episodes that ended.
+
+    Raises:
+      ConfigError: if the mesh does not divide the shards, or environment or network do not keep
+        to their contracts.
+    """
+    layout = sharding.make_layout(config.num_shards, config.reproducible, mesh)
+    check_types(env)
+    if network is None:
+        network = make_network(prepared_shape(env.observation_space), env.action_space, config)
+    elif not isinstance(network, Network):
+        network = from_module(network)
+    head = action_head(env.action_space, config.action_distribution)
+    check_network(env, network, head)
+    optimizer = optax.with_extra_args_support(optimizer or adam(config))
+    parts = Parts(env, config, network, optimizer, head, layout)
+    state_specs = TrainState(learner=REPLICATED, actor=ALONG_ENVS)  # type: ignore[arg-type]
+    init = sharding.shard(layout, partial(_init, parts), REPLICATED, state_specs)
+    collect = sharding.shard(
+        layout, partial(_rollout, parts), (state_specs,), (state_specs, ALONG_ENVS_IN_TIME)
+    )
+    learn = sharding.shard(
+        layout, partial(_learn, parts), (state_specs, ALONG_ENVS_IN_TIME), (state_specs, REPLICATED)
+    )
+    return Algorithm(
+        init=init,
+        rollout=collect,
+        learn=learn,
+        train_step=lambda state: learn(*collect(state)),
+        policy=Policy(initial_carry=network.initial_carry, act=partial(_act, parts)),
+    )
+
+
+def adam(config: PPOConfig) -> optax.GradientTransformationExtraArgs:
+    """Adam after clipping by the global norm, at the `learning_rate` that its update is given."""
+
+    def scale(updates: Any, state: Any, params: Any = None, *, learning_rate: Any) -> Any:
+        return jax.tree.map(lambda u: -learning_rate * u, updates), state
+
+    clip = optax.identity()
+    if config.max_grad_norm is not None:
+        clip = optax.clip_by_global_norm(config.max_grad_norm)
+    scale_by_rate = optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), scale)
+    return optax.chain(clip, optax.scale_by_adam(eps=config.adam_epsilon), scale_by_rate)
+
+
+def learning_rate(config: PPOConfig, num_updates: jax.Array) -> Any:
+    """The rate after `num_updates`: linear over `anneal_env_steps`, and constant past its end."""
+    if config.anneal_env_steps is None:
+        return config.learning_rate
+    updates = config.anneal_env_steps / config.env_steps_per_update
+    progress = jnp.minimum(num_updates.astype(jnp.float32) / updates, 1.0)
+    return config.learning_rate + (config.final_learning_rate - config.learning_rate) * progress
+
+
+# The learner sees observations, the policy acts.
+
+
+def _evaluate_network(
+    parts: Parts, params: Any, statistics: Any, carry: Any, obs: Any, episode_start: Any
+) -> tuple[Any, jax.Array, Any]:
+    """`(policy_outputs, value [N], carry)` for observations as the environment gives them."""
+    x = prepare_observation(parts.env.observation_space, obs)
+    if statistics is not None:
+        x = normalization.normalize(x, statistics, parts.config.observation_clip)
+    return parts.network.apply(params, carry, x, episode_start)
+
+
+def _decide(
+    parts: Parts, learner: LearnerState, carry: Any, obs: Any, episode_start: Any, keys: jax.Array
+) -> rollout.Decision:
+    outputs, value, carry = _evaluate_network(
+        parts, learner.params, learner.obs_statistics, carry, obs, episode_start
+    )
+    distribution = parts.head.distribution(outputs)
+    action = jax.vmap(lambda row, key: row.sample(key))(distribution, keys)
+    log_prob = distribution.log_prob(action)
+    return rollout.Decision(action, parts.head.to_env(action), log_prob, value, carry)
+
+
+def _act(
+    parts: Parts,
+    learner: LearnerState,
+    carry: Any,
+    obs: Any,
+    episode_start: Any,
+    key: jax.Array,
+    *,
+    deterministic: bool = False,
+) -> tuple[Any, Any]:
+    if not deterministic:
+        keys = jax.random.split(key, episode_start.shape[0])
+        decision = _decide(parts, learner, carry, obs, episode_start, keys)
+        return decision.env_action, decision.carry
+    outputs, _, carry = _evaluate_network(
+        parts, learner.params, learner.obs_statistics, carry, obs, episode_start
+    )
+    return parts.head.to_env(parts.head.distribution(outputs).mode()), carry
+
+
+def _value_of(
+    parts: Parts, learner: LearnerState, carry: Any, obs: Any, episode_start: Any
+) -> jax.Array:
+    statistics = learner.obs_statistics
+    return _evaluate_network(parts, learner.params, statistics, carry, obs, episode_start)[1]
+
+
+# The algorithm: each function runs on every device, over its own environments.
+
+
+def _init(parts: Parts, key: jax.Array) -> TrainState:
+    config, layout = parts.config, parts.layout
+    params_key, env_key, shuffle_key = jax.random.split(key, 3)
+    obs_shape = prepared_shape(parts.env.observation_space)
+    params = parts.network.init(params_key, jnp.zeros((1, *obs_shape), jnp.float32))
+    learner = LearnerState(
+        params=params,
+        opt_state=parts.optimizer.init(params),
+        obs_statistics=init_statistics(obs_shape) if config.normalize_observations else None,
+        return_statistics=init_statistics(()) if config.normalize_rewards else None,
+        key=shuffle_key,
+        num_updates=jnp.zeros((), jnp.int32),
+    )
+    init_actor = partial(rollout.init_actor, parts.env, parts.network.initial_carry)
+    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(env_key, _env_ids(parts))
+    actor = sharding.map_groups(layout, init_actor, sharding.split_groups(layout, keys))
+    return TrainState(learner=learner, actor=sharding.merge_groups(layout, actor))
+
+
+def _env_ids(parts: Parts) -> jax.Array:
+    """Global indices of the environments on this device, int32 `[N]`."""
+    shard_envs = parts.config.num_envs // parts.config.num_shards
+    first = sharding.shard_ids(parts.layout).reshape(-1, 1) * shard_envs
+    return (first + jnp.arange(shard_envs, dtype=jnp.int32)[None]).reshape(-1)
+
+
+def _rollout(parts: Parts, state: TrainState) -> tuple[TrainState, Transition]:
+    layout = parts.layout
+    collect = partial(
+        rollout.collect,
+        parts.env,
+        partial(_decide, parts, state.learner),
+        partial(_value_of, parts, state.learner),
+        num_steps=parts.config.num_steps,
+        gamma=parts.config.gamma,
+    )
+    actor, trajectory = sharding.map_groups(
+        layout, collect, sharding.split_groups(layout, state.actor)
+    )
+    state = replace(state, actor=sharding.merge_groups(layout, actor))
+    return state, sharding.merge_groups(layout, trajectory, axis=1)
+
+
+def _learn(
+    parts: Parts, state: TrainState, trajectory: Transition
+) -> tuple[TrainState, dict[str, jax.Array]]:
+    config, layout, learner = parts.config, parts.layout, state.learner
+    trajectory = sharding.split_groups(layout, trajectory, axis=1)
+    episodes = sharding.sum_groups(layout, sharding.map_groups(layout, _episode_sums, trajectory))
+    return_statistics = _update_return_statistics(parts, learner, trajectory)
+    batch = sharding.map_groups(layout, partial(_make_batch, parts, return_statistics), trajectory)
+    epoch_key, next_key = jax.random.split(learner.key)
+    rate = learning_rate(config, learner.num_updates)
+    schedule = sgd.Schedule(
+        num_steps=config.num_steps,
+        num_epochs=config.num_epochs,
+        num_minibatches=config.num_minibatches,
+        standardize_advantages=config.standardize_advantages,
+        target_kl=config.target_kl,
+    )
+    explained_variance = _explained_variance(layout, batch)
+    params, opt_state, metrics = sgd.fit(
+        layout,
+        partial(_loss, parts, sharding.varying(layout, learner.obs_statistics)),
+        parts.optimizer,
+        schedule,
+        learner.params,
+        learner.opt_state,
+        jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch),
+        epoch_key,
+        rate,
+    )
+    metrics |= episodes
+    metrics["explained_variance"] = explained_variance
+    metrics["learning_rate"] = jnp.asarray(rate, jnp.float32)
+    learner = LearnerState(
+        params=params,
+        opt_state=opt_state,
+        obs_statistics=_update_obs_statistics(parts, learner, trajectory),
+        return_statistics=return_statistics,
+        key=next_key,
+        num_updates=learner.num_updates + 1,
+    )
+    return replace(state, learner=learner), metrics
+
+
+def _make_batch(parts: Parts, return_statistics: Any, trajectory: Transition) -> Batch:
+    """Advantages and value targets of one group; `[T, N, ...]` becomes `[T * N, ...]`."""
+    config, reward = parts.config, trajectory.reward
+    if return_statistics is not None:
+        reward = normalization.scale(reward, return_statistics, config.reward_clip)
+    advantage = gae(
+        reward,
+        trajectory.value,
+        trajectory.next_value,
+        trajectory.terminated,
+        trajectory.truncated,
+        gamma=config.gamma,
+        gae_lambda=config.gae_lambda,
+    )
+    batch = Batch(
+        obs=trajectory.obs,
+        action=trajectory.action,
+        log_prob=trajectory.log_prob,
+        value=trajectory.value,
+        target=advantage + trajectory.value,
+        advantage=advantage,
+    )
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
+
+
+def _loss(
+    parts: Parts, statistics: Any, params: Any, batch: Batch
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Clipped surrogate + value_coef * value loss - entropy_coef * entropy, and their parts."""
+    config = parts.config
+    outputs, value, _ = _evaluate_network(parts, params, statistics, (), batch.obs, None)
+    distribution = parts.head.distribution(outputs)
+    log_prob = distribution.log_prob(batch.action)
+    epsilon = config.clip_epsilon
+    policy_loss = losses.clipped_surrogate(
+        log_prob, batch.log_prob, batch.advantage, clip_epsilon=epsilon
+    ).mean()
+    if config.value_clip_epsilon is None:
+        value_loss = losses.squared_value(value, batch.target).mean()
+    else:
+        value_loss = losses.clipped_value(
+            value, batch.value, batch.target, clip_epsilon=config.value_clip_epsilon
+        ).mean()
+    entropy = distribution.entropy().mean()
+    loss = policy_loss + config.value_coef * value_loss - config.entropy_coef * entropy
+    return loss, {
+        "policy_loss": policy_loss,
+        "value_loss": value_loss,
+        "entropy": entropy,
+        "approx_kl": losses.approx_kl(log_prob, batch.log_prob).mean(),
+        "clip_fraction": losses.clip_fraction(
+            log_prob, batch.log_prob, clip_epsilon=epsilon
+        ).mean(),
+    }
+
+
+# Statistics over all devices.
+
+
+def _update_obs_statistics(parts: Parts, learner: LearnerState, trajectory: Transition) -> Any:
+    if learner.obs_statistics is None:
+        return None
+    space = parts.env.observation_space
+
+    def flat(obs: jax.Array) -> jax.Array:
+        return prepare_observation(space, obs.reshape(-1, *obs.shape[2:]))
+
+    obs = sharding.map_groups(parts.layout, flat, trajectory.obs)
+    mean, variance = sharding.moments(parts.layout, obs, axis=0)
+    count = parts.config.env_steps_per_update
+    return update_statistics(learner.obs_statistics, count, mean, variance)
+
+
+def _update_return_statistics(parts: Parts, learner: LearnerState, trajectory: Transition) -> Any:
+    if learner.return_statistics is None:
+        return None
+    mean, variance = sharding.moments(parts.layout, trajectory.discounted_return)
+    count = parts.config.env_steps_per_update
+    return update_statistics(learner.return_statistics, count, mean, variance)
+
+
+def _episode_sums(trajectory: Transition) -> dict[str, jax.Array]:
+    ended = (trajectory.terminated | trajectory.truncated).astype(jnp.float32)
+    return {
+        "episode_return_sum": (trajectory.episode_return * ended).sum(),
+        "episode_length_sum": (trajectory.episode_length.astype(jnp.float32) * ended).sum(),
+        "num_episodes": ended.sum(),
+    }
+
+
+def _explained_variance(layout: Layout, batch: Batch) -> jax.Array:
+    """1 - Var(target - value) / Var(target), and 0 where the targets do not vary."""
+    _, (target, error) = sharding.moments(layout, (batch.target, batch.target - batch.value))
+    varies = target > 0
+    return jnp.where(varies, 1.0 - error / jnp.where(varies, target, 1.0), 0.0)
+
+
+def check_network(env: Environment, network: Network, head: ActionHead) -> None:
+    """Refuses a network whose outputs do not fit the environment's spaces; only traces it.
+
+    Raises:
+      ConfigError: naming the shapes that came and those that were expected.
+    """
+    obs = jnp.zeros((2, *prepared_shape(env.observation_space)), jnp.float32)
+    start = jnp.zeros((2,), jnp.bool)
+
+    def outputs(key: jax.Array) -> tuple[Any, Any]:
+        params = network.init(key, obs)
+        policy_outputs, value, _ = network.apply(params, network.initial_carry(2), obs, start)
+        return head.distribution(policy_outputs).mode(), value
+
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    try:
+        action, value = jax.eval_shape(outputs, key)
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"network: does not map observations {obs.shape} to (policy_outputs, value): {error}"
+        ) from error
+    expected = (2, *env.action_space.shape)
+    require(
+        action.shape == expected,
+        "network policy_outputs",
+        action.shape,
+        f"must give actions {expected} for {env.action_space}",
+    )
+    require(value.shape == (2,), "network value", value.shape, "must be (2,) for 2 observations")

@@ -1,0 +1,228 @@
+"""Settings of the algorithms. Importing this module imports neither jax nor gymnax."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from dataclasses import dataclass
+from typing import Any, Literal
+
+
+class ConfigError(Exception):
+    """Input that is refused before anything is compiled; the message says what would work.
+
+    Not a `ValueError`, which the parser of the command line would wrap in a message of its own.
+    """
+
+
+def require(condition: bool, field: str, value: Any, what_works: str) -> None:
+    """Raises `ConfigError` unless `condition`: names the field, its value and what works."""
+    if not condition:
+        raise ConfigError(f"{field} = {value!r}: {what_works}")
+
+
+def require_count(field: str, value: Any) -> None:
+    """Raises `ConfigError` unless `value` is an integer of at least 1."""
+    is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    require(is_integer and value >= 1, field, value, "must be an integer of at least 1")
+
+
+def require_number(
+    field: str,
+    value: Any,
+    *,
+    low: float,
+    high: float = math.inf,
+    above: bool = False,
+    optional: bool = False,
+) -> None:
+    """Raises `ConfigError` unless `value` is a finite number in the range.
+
+    The range is `[low, high]`, or `(low, high]` with `above`. `None` passes where the setting is
+    `optional`. A traced value passes: it has no value yet, which is what lets a population be
+    `jax.vmap` over `dataclasses.replace(config, learning_rate=traced)`.
+    """
+    if value is None and optional:
+        return
+    interval = f"{'above' if above else 'at least'} {low:g}"
+    interval += f" and at most {high:g}" if high < math.inf else ""
+    works = f"must be a finite number {interval}" + (", or None" if optional else "")
+    require(value is not None and not isinstance(value, bool | str), field, value, works)
+    try:
+        number = float(value)
+    except TypeError as error:
+        if hasattr(value, "aval"):  # a tracer
+            return
+        raise ConfigError(f"{field} = {value!r}: {works}") from error
+    in_range = (number > low if above else number >= low) and number <= high
+    require(math.isfinite(number) and in_range, field, value, works)
+
+
+def require_divisor(field: str, num_devices: int, num_shards: int) -> None:
+    """Raises `ConfigError` unless `num_devices` divides `num_shards`, naming those that do."""
+    divisors = [d for d in range(1, num_shards + 1) if num_shards % d == 0]
+    if num_devices not in divisors:
+        raise ConfigError(
+            f"{field} = {num_devices}: must divide ppo.num_shards = {num_shards}; "
+            f"{', '.join(map(str, divisors))} do, or change ppo.num_shards"
+        )
+
+
+def nearest_multiples(value: int, divisor: int) -> str:
+    """The multiples of `divisor` just below and just above `value`, in words."""
+    below = value // divisor * divisor
+    return f"{below} or {below + divisor}" if below else f"{divisor}"
+
+
+def nearest_divisors(value: int, total: int) -> str:
+    """The divisors of `total` just below and just above `value`, in words."""
+    below = max(d for d in range(1, min(value, total) + 1) if total % d == 0)
+    above = next((d for d in range(value, total + 1) if total % d == 0), None)
+    return f"{below}" if above is None or above == below else f"{below} or {above}"
+
+
+@dataclass(frozen=True)
+class PPOConfig:
+    """Settings of proximal policy optimisation (Schulman et al. 2017, arXiv:1707.06347).
+
+    Counts are global, never per device, so that a config means the same on any machine. Floats
+    may be traced values (a population is `jax.vmap` over `dataclasses.replace`); they are checked
+    only when they are concrete. `None` switches a feature off.
+
+    Raises:
+      ConfigError: in the constructor, naming the field, its value and the nearest that works.
+    """
+
+    num_envs: int = 512
+    """Environments stepped in parallel, over all devices; a multiple of num_shards."""
+    num_steps: int = 64
+    """Steps of each environment in one update."""
+    num_epochs: int = 4
+    """Passes over the steps of one update."""
+    num_minibatches: int = 4
+    """Gradient steps in one epoch; divides num_steps * num_envs / num_shards."""
+    learning_rate: float = 1e-3
+    """Step size of Adam."""
+    anneal_env_steps: float | None = None
+    """Environment steps of the linear way to final_learning_rate; None: a constant rate."""
+    final_learning_rate: float = 0.0
+    """Learning rate at anneal_env_steps and past it."""
+    adam_epsilon: float = 1e-5
+    """Adam's epsilon."""
+    gamma: float = 0.99
+    """Discount per step."""
+    gae_lambda: float = 0.95
+    """Decay of the advantage trace (Schulman et al. 2015, arXiv:1506.02438)."""
+    clip_epsilon: float = 0.2
+    """Half-width of the interval to which the probability ratio is clipped."""
+    value_clip_epsilon: float | None = None
+    """Clip of the new value around the old one in the value loss; None: the squared error."""
+    value_coef: float = 0.5
+    """Weight of the value loss."""
+    entropy_coef: float = 0.0
+    """Weight of the entropy bonus (nats)."""
+    max_grad_norm: float | None = 0.5
+    """Global norm to which the gradient is clipped; None does not clip."""
+    standardize_advantages: bool = True
+    """Give the advantages mean 0 and deviation 1 over each global minibatch."""
+    normalize_observations: bool = False
+    """Give observations mean 0 and deviation 1 by running statistics over all environments."""
+    observation_clip: float | None = 10.0
+    """Magnitude to which normalised observations are clipped; None does not clip."""
+    normalize_rewards: bool = False
+    """Divide rewards by the running deviation of the discounted return."""
+    reward_clip: float | None = 10.0
+    """Magnitude to which normalised rewards are clipped; None does not clip."""
+    target_kl: float | None = None
+    """Skip the remaining epochs of an update once the mean KL of an epoch (nats) exceeds this."""
+    torso: Literal["auto", "mlp", "cnn"] = "auto"
+    """Network body; auto: a CNN for observations [height, width, channels], else an MLP."""
+    hidden_sizes: tuple[int, ...] = (64, 64)
+    """Units of the dense layers of the torso."""
+    cnn_channels: tuple[int, ...] = (16,)
+    """Channels of the 3 x 3 convolutions before the dense layers of a CNN torso."""
+    activation: Literal["tanh", "relu", "silu", "gelu"] = "tanh"
+    """Nonlinearity between the layers."""
+    shared_torso: bool = False
+    """One torso for actor and critic instead of two."""
+    action_distribution: Literal["normal", "tanh_normal"] = "normal"
+    """Continuous actions: a normal clipped to the bounds, or one squashed into them by tanh."""
+    initial_log_std: float = 0.0
+    """Log of the initial deviation of continuous actions, in half-widths of the action bounds."""
+    num_shards: int = 8
+    """Logical shards of the environments; the number of devices must divide it."""
+    reproducible: bool = False
+    """The same bits on any number of devices, at some cost in speed."""
+
+    def __post_init__(self) -> None:
+        for field in ("num_envs", "num_steps", "num_epochs", "num_minibatches", "num_shards"):
+            require_count(f"ppo.{field}", getattr(self, field))
+        self._check_division()
+        for field in ("learning_rate", "adam_epsilon", "clip_epsilon"):
+            require_number(f"ppo.{field}", getattr(self, field), low=0, above=True)
+        for field in ("final_learning_rate", "value_coef", "entropy_coef"):
+            require_number(f"ppo.{field}", getattr(self, field), low=0)
+        for field in ("gamma", "gae_lambda"):
+            require_number(f"ppo.{field}", getattr(self, field), low=0, high=1)
+        for field in (
+            "anneal_env_steps",
+            "value_clip_epsilon",
+            "max_grad_norm",
+            "observation_clip",
+            "reward_clip",
+            "target_kl",
+        ):
+            value = getattr(self, field)
+            require_number(f"ppo.{field}", value, low=0, above=True, optional=True)
+        require_number("ppo.initial_log_std", self.initial_log_std, low=-20, high=5)
+        for field in ("hidden_sizes", "cnn_channels"):
+            require(
+                isinstance(getattr(self, field), tuple),
+                f"ppo.{field}",
+                getattr(self, field),
+                "must be a tuple of integers, such as (64, 64)",
+            )
+            for size in getattr(self, field):
+                require_count(f"ppo.{field}", size)
+        self._check_choices()
+
+    def _check_division(self) -> None:
+        require(
+            self.num_envs % self.num_shards == 0,
+            "ppo.num_envs",
+            self.num_envs,
+            f"must be a multiple of ppo.num_shards = {self.num_shards}; "
+            f"the nearest that work: {nearest_multiples(self.num_envs, self.num_shards)}",
+        )
+        samples = self.num_steps * self.num_envs // self.num_shards
+        require(
+            samples % self.num_minibatches == 0,
+            "ppo.num_minibatches",
+            self.num_minibatches,
+            f"must divide num_steps * num_envs / num_shards = {samples}; "
+            f"the nearest that work: {nearest_divisors(self.num_minibatches, samples)}",
+        )
+
+    def _check_choices(self) -> None:
+        choices = {
+            "torso": ("auto", "mlp", "cnn"),
+            "activation": ("tanh", "relu", "silu", "gelu"),
+            "action_distribution": ("normal", "tanh_normal"),
+        }
+        for field, allowed in choices.items():
+            value = getattr(self, field)
+            require(value in allowed, f"ppo.{field}", value, f"must be one of {', '.join(allowed)}")
+        for field in (
+            "standardize_advantages",
+            "normalize_observations",
+            "normalize_rewards",
+            "shared_torso",
+            "reproducible",
+        ):
+            value = getattr(self, field)
+            require(isinstance(value, bool), f"ppo.{field}", value, "must be True or False")
+
+    @property
+    def env_steps_per_update(self) -> int:
+        """Environment steps in one update, `num_envs * num_steps`."""
+        return self.num_envs * self.num_steps

@@ -1,0 +1,141 @@
+"""The environment protocol: one environment, pure, that never resets itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from jaxdrl.config import ConfigError, require_count
+from jaxdrl.spaces import Space
+
+
+class Environment(NamedTuple):
+    """One environment as a bundle of pure functions; the vectoriser maps it over many.
+
+    Attributes:
+      name: what messages and files call it.
+      reset: `(key, params) -> (obs, env_state)`.
+      step: `(key, env_state, action, params) -> (obs, env_state, reward, terminated, truncated,
+        info)`. `obs` is the true successor, also at the end of an episode; `reward` is a float32
+        scalar; `terminated` means that no reward can follow, `truncated` that a limit cut the
+        episode short; both are bool and never true together.
+      observation_space: space of `obs`.
+      action_space: space of `action`.
+      default_params: pytree of the parameters that `reset` and `step` take.
+      max_episode_steps: the longest possible episode, None where there is no limit.
+    """
+
+    name: str
+    reset: Callable[..., Any]
+    step: Callable[..., Any]
+    observation_space: Space
+    action_space: Space
+    default_params: Any = ()
+    max_episode_steps: int | None = None
+
+
+@struct.dataclass
+class TimeLimitState:
+    """State of an environment under `time_limit`: the inner state and the steps so far, int32."""
+
+    inner: Any
+    num_steps: jax.Array
+
+
+def time_limit(env: Environment, max_episode_steps: int) -> Environment:
+    """Truncates the episodes of `env` after `max_episode_steps` steps.
+
+    An episode that terminates at its last step is terminated, not truncated.
+
+    Raises:
+      ConfigError: if `max_episode_steps` is not an integer of at least 1.
+    """
+    require_count("max_episode_steps", max_episode_steps)
+
+    def reset(key: jax.Array, params: Any) -> tuple[Any, TimeLimitState]:
+        obs, inner = env.reset(key, params)
+        return obs, TimeLimitState(inner=inner, num_steps=jnp.zeros((), jnp.int32))
+
+    def step(key: jax.Array, env_state: TimeLimitState, action: Any, params: Any) -> tuple:
+        obs, inner, reward, terminated, truncated, info = env.step(
+            key, env_state.inner, action, params
+        )
+        num_steps = env_state.num_steps + 1
+        truncated = (truncated | (num_steps >= max_episode_steps)) & ~terminated
+        env_state = TimeLimitState(inner=inner, num_steps=num_steps)
+        return obs, env_state, reward, terminated, truncated, info
+
+    limit = min(max_episode_steps, env.max_episode_steps or max_episode_steps)
+    return env._replace(reset=reset, step=step, max_episode_steps=limit)
+
+
+def strong_types(tree: Any) -> Any:
+    """The same arrays without weak types, which would recompile the step on its second call."""
+
+    def strong(leaf: Any) -> jax.Array:
+        leaf = jnp.asarray(leaf)
+        is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        return leaf if is_key else leaf.astype(leaf.dtype)
+
+    return jax.tree.map(strong, tree)
+
+
+def check_types(env: Environment) -> None:
+    """Refuses an environment whose step does not give back the types that its reset began with.
+
+    Shapes and dtypes of `obs` and `env_state` have to be the same after `reset` and `step`, and
+    reward and flags have to be scalars of float32 and bool: a compiled loop needs it. Traces the
+    functions without running them.
+
+    Raises:
+      ConfigError: naming the environment and the first part that differs.
+    """
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    obs, env_state = jax.eval_shape(env.reset, key, env.default_params)
+    action = jax.eval_shape(env.action_space.sample, key)
+    next_obs, next_state, reward, terminated, truncated, _ = jax.eval_shape(
+        env.step, key, env_state, action, env.default_params
+    )
+    _require_same(env.name, "observation", obs, next_obs)
+    _require_same(env.name, "state", env_state, next_state)
+    scalars = {"reward": (reward, "float32"), "terminated": (terminated, "bool")}
+    scalars["truncated"] = (truncated, "bool")
+    for name, (leaf, dtype) in scalars.items():
+        if leaf.shape != () or str(leaf.dtype) != dtype:
+            raise ConfigError(
+                f"{env.name}: {name} has shape {leaf.shape} and dtype {leaf.dtype}; "
+                f"must be a scalar of {dtype}"
+            )
+    expected = env.observation_space
+    if obs.shape != expected.shape:
+        raise ConfigError(
+            f"{env.name}: the observation has shape {obs.shape}, but observation_space says "
+            f"{expected.shape}; correct the space"
+        )
+
+
+def _require_same(name: str, part: str, at_reset: Any, at_step: Any) -> None:
+    reset_leaves, _ = jax.tree_util.tree_flatten_with_path(at_reset)
+    step_leaves, _ = jax.tree_util.tree_flatten_with_path(at_step)
+    reset_tree: Any = jax.tree.structure(at_reset)
+    step_tree: Any = jax.tree.structure(at_step)
+    if reset_tree != step_tree:
+        raise ConfigError(
+            f"{name}: the {part} has another structure after step than after reset:\n"
+            f"  reset: {reset_tree}\n  step:  {step_tree}"
+        )
+    for (path, before), (_, after) in zip(reset_leaves, step_leaves, strict=True):
+        if (before.shape, before.dtype) != (after.shape, after.dtype):
+            leaf = f"{part}{jax.tree_util.keystr(path)}"
+            raise ConfigError(
+                f"{name}: {leaf} is {_describe(before)} after reset and {_describe(after)} after "
+                "step; both must be the same"
+            )
+
+
+def _describe(leaf: Any) -> str:
+    return f"{leaf.dtype}{list(leaf.shape)}"

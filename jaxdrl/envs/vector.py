@@ -1,0 +1,91 @@
+"""Many copies of one environment: `vmap`, exact auto-reset, and work on a few of the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxdrl.envs.protocol import Environment, strong_types
+
+
+class VectorStep(NamedTuple):
+    """What one step of `num_envs` environments gives; every array is `[num_envs, ...]`.
+
+    Attributes:
+      obs: what the policy sees next, of the new episode where one ended.
+      final_obs: the true successor observation, which differs from `obs` where an episode ended.
+      env_state: state after the reset where an episode ended.
+      reward: float32.
+      terminated: bool.
+      truncated: bool.
+    """
+
+    obs: Any
+    final_obs: Any
+    env_state: Any
+    reward: jax.Array
+    terminated: jax.Array
+    truncated: jax.Array
+
+
+def reset(env: Environment, keys: jax.Array) -> tuple[Any, Any]:
+    """Resets one environment for each key: `keys [N]` to `obs [N, ...]`, `env_state [N, ...]`."""
+    return strong_types(jax.vmap(env.reset, in_axes=(0, None))(keys, env.default_params))
+
+
+def step(
+    env: Environment, step_keys: jax.Array, reset_keys: jax.Array, env_state: Any, action: Any
+) -> VectorStep:
+    """Steps every environment, and resets exactly those whose episode ended.
+
+    The result has the same bits as resetting all of them and selecting, since every environment
+    has a reset key of its own, but only the ended ones are reset (`update_rows`).
+
+    Args:
+      env: the environment.
+      step_keys: `[N]` keys, consumed.
+      reset_keys: `[N]` keys, consumed.
+      env_state: `[N, ...]`.
+      action: `[N, ...]`.
+    """
+    mapped = jax.vmap(env.step, in_axes=(0, 0, 0, None))
+    final_obs, env_state, reward, terminated, truncated, _ = strong_types(
+        mapped(step_keys, env_state, action, env.default_params)
+    )
+    # The key-reuse checker cannot see that every pass of the loop takes other rows: hence the data.
+    key_data, impl = jax.random.key_data(reset_keys), jax.random.key_impl(reset_keys)
+
+    def reset_rows(rows: jax.Array) -> tuple[Any, Any]:
+        chosen = key_data.at[rows].get(mode="clip")
+        return reset(env, jax.random.wrap_key_data(chosen, impl=impl))
+
+    obs, env_state = update_rows(terminated | truncated, reset_rows, (final_obs, env_state))
+    return VectorStep(obs, final_obs, env_state, reward, terminated, truncated)
+
+
+def update_rows(mask: jax.Array, compute: Callable[[jax.Array], Any], rows: Any) -> Any:
+    """Replaces the masked rows of `rows` by `compute(indices)`, at the price of those rows alone.
+
+    Goes through the masked rows a chunk at a time in a `while_loop`, so a call with an empty mask
+    costs a test. Under an outer `vmap` it loops as often as the fullest mask needs.
+
+    Args:
+      mask: bool `[N]`.
+      compute: `indices int32 [chunk]` to new rows `[chunk, ...]`; an index of `N` fills the last
+        chunk up, and what is computed for it is dropped.
+      rows: pytree of `[N, ...]`.
+    """
+    num_rows = mask.shape[0]
+    chunk = min(num_rows, max(8, num_rows // 16))
+
+    def one_chunk(carry: tuple[jax.Array, Any]) -> tuple[jax.Array, Any]:
+        remaining, rows = carry
+        (indices,) = jnp.nonzero(remaining, size=chunk, fill_value=num_rows)
+        new = compute(indices)
+        rows = jax.tree.map(lambda x, y: x.at[indices].set(y, mode="drop"), rows, new)
+        return remaining.at[indices].set(False, mode="drop"), rows
+
+    return jax.lax.while_loop(lambda carry: carry[0].any(), one_chunk, (mask, rows))[1]

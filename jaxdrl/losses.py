@@ -1,0 +1,92 @@
+"""Elementwise terms of the losses of actor-critic algorithms.
+
+Nothing here reduces: a caller takes the mean, over its batch and its devices. Inputs are float
+arrays of one shape `[...]`, and so is the result; ValueError where the shapes differ, because a
+silent broadcast of `[N, 1]` against `[N]` trains, wrongly. `clip_epsilon` is a Python float or a
+traced scalar.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+
+def clipped_surrogate(
+    log_prob: jax.Array,
+    old_log_prob: jax.Array,
+    advantage: jax.Array,
+    *,
+    clip_epsilon: float | jax.Array,
+) -> jax.Array:
+    """PPO's policy loss, to be minimised.
+
+        -min(ratio A, clip(ratio, 1 - epsilon, 1 + epsilon) A),   ratio = pi(a|s) / pi_old(a|s)
+
+    Schulman et al. 2017, arXiv:1707.06347, equation 7, negated.
+
+    >>> import jax.numpy as jnp
+    >>> log_ratio, old = jnp.log(jnp.array([1.5, 0.5])), jnp.zeros(2)
+    >>> clipped_surrogate(log_ratio, old, jnp.ones(2), clip_epsilon=0.25).tolist()
+    [-1.25, -0.5]
+    """
+    _check(log_prob=log_prob, old_log_prob=old_log_prob, advantage=advantage)
+    ratio = jnp.exp(log_prob - old_log_prob)
+    clipped = jnp.clip(ratio, 1.0 - clip_epsilon, 1.0 + clip_epsilon)
+    return -jnp.minimum(ratio * advantage, clipped * advantage)
+
+
+def squared_value(value: jax.Array, target: jax.Array) -> jax.Array:
+    """Half the squared error, 0.5 (value - target)^2."""
+    _check(value=value, target=target)
+    return 0.5 * jnp.square(value - target)
+
+
+def clipped_value(
+    value: jax.Array,
+    old_value: jax.Array,
+    target: jax.Array,
+    *,
+    clip_epsilon: float | jax.Array,
+) -> jax.Array:
+    """The value loss that gains nothing from a move of more than epsilon from the old value.
+
+        0.5 max((V - target)^2, (V_old + clip(V - V_old, -epsilon, epsilon) - target)^2)
+
+    `clip_epsilon` is in units of the value. From the code that came with Schulman et al. 2017,
+    not its text; Engstrom et al. 2020, arXiv:2005.12729, equation 3.
+    """
+    _check(value=value, old_value=old_value, target=target)
+    clipped = old_value + jnp.clip(value - old_value, -clip_epsilon, clip_epsilon)
+    return jnp.maximum(squared_value(value, target), squared_value(clipped, target))
+
+
+def approx_kl(log_prob: jax.Array, old_log_prob: jax.Array) -> jax.Array:
+    """A non-negative, unbiased estimate of KL(pi_old || pi) for actions drawn from pi_old.
+
+        (ratio - 1) - log ratio,   ratio = pi(a|s) / pi_old(a|s)
+
+    Schulman 2020, "Approximating KL divergence", estimator k3. In nats.
+    """
+    _check(log_prob=log_prob, old_log_prob=old_log_prob)
+    log_ratio = log_prob - old_log_prob
+    return jnp.expm1(log_ratio) - log_ratio
+
+
+def clip_fraction(
+    log_prob: jax.Array, old_log_prob: jax.Array, *, clip_epsilon: float | jax.Array
+) -> jax.Array:
+    """1.0 where |ratio - 1| > epsilon, else 0.0; its mean is the share of ratios outside."""
+    _check(log_prob=log_prob, old_log_prob=old_log_prob)
+    outside = jnp.abs(jnp.expm1(log_prob - old_log_prob)) > clip_epsilon
+    return outside.astype(log_prob.dtype)
+
+
+def _check(**arrays: jax.Array) -> None:
+    """Raise unless all arrays have the shape of the first."""
+    (first, reference), *others = arrays.items()
+    for name, array in others:
+        if array.shape != reference.shape:
+            raise ValueError(
+                f"{name} must have the shape of {first}, {reference.shape}, got {array.shape}"
+            )

@@ -1,0 +1,184 @@
+"""Flax networks: an MLP or CNN torso with policy and value heads, and a place for your own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxdrl import spaces
+from jaxdrl.config import ConfigError, PPOConfig
+from jaxdrl.promotion import default_promotion
+from jaxdrl.types import Network
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "tanh": jnp.tanh,
+    "relu": nn.relu,
+    "silu": nn.silu,
+    "gelu": nn.gelu,
+}
+
+
+class Torso(nn.Module):
+    """3 x 3 convolutions (none for an MLP), then dense layers: `[N, ...]` to `[N, features]`.
+
+    Orthogonal initialisation with gain sqrt(2) (Saxe et al. 2014, arXiv:1312.6120).
+    """
+
+    hidden_sizes: tuple[int, ...]
+    activation: str
+    cnn_channels: tuple[int, ...] = ()
+
+    @nn.compact
+    def __call__(self, obs: jax.Array) -> jax.Array:
+        """Features `[N, hidden_sizes[-1]]` of `obs [N, ...]`."""
+        activate = ACTIVATIONS[self.activation]
+        init = nn.initializers.orthogonal(math.sqrt(2.0))
+        x = obs
+        for channels in self.cnn_channels:
+            x = activate(nn.Conv(channels, (3, 3), padding="VALID", kernel_init=init)(x))
+        x = x.reshape(x.shape[0], -1)
+        for size in self.hidden_sizes:
+            x = activate(nn.Dense(size, kernel_init=init)(x))
+        return x
+
+
+class ActorCritic(nn.Module):
+    """Policy outputs and value of an observation.
+
+    Policy outputs are logits `[N, num_logits]` for discrete and multi-discrete actions, and
+    `(mean, log_std)`, each `[N, *shape]`, for continuous ones, where `log_std` is a parameter that
+    does not depend on the observation.
+    """
+
+    action_space: spaces.Space
+    hidden_sizes: tuple[int, ...]
+    activation: str
+    cnn_channels: tuple[int, ...]
+    shared_torso: bool
+    initial_log_std: Any
+
+    @nn.compact
+    def __call__(self, obs: jax.Array) -> tuple[Any, jax.Array]:
+        """`(policy_outputs, value [N])` of `obs [N, ...]` float32."""
+        actor = Torso(self.hidden_sizes, self.activation, self.cnn_channels, name="actor")
+        actor_features = critic_features = actor(obs)
+        if not self.shared_torso:
+            critic = Torso(self.hidden_sizes, self.activation, self.cnn_channels, name="critic")
+            critic_features = critic(obs)
+        # A small policy head begins near the uniform policy (Andrychowicz et al. 2021, 3.2).
+        num_outputs = num_policy_outputs(self.action_space)
+        policy_init = nn.initializers.orthogonal(0.01)
+        outputs = nn.Dense(num_outputs, kernel_init=policy_init, name="policy")(actor_features)
+        value_init = nn.initializers.orthogonal(1.0)
+        value = nn.Dense(1, kernel_init=value_init, name="value")(critic_features).squeeze(-1)
+        if not isinstance(self.action_space, spaces.Box):
+            return outputs, value
+        shape = self.action_space.shape
+        log_std = self.param("log_std", nn.initializers.constant(self.initial_log_std), shape)
+        mean = outputs.reshape(obs.shape[0], *shape)
+        return (mean, jnp.broadcast_to(log_std[None], mean.shape)), value
+
+
+def num_policy_outputs(action_space: spaces.Space) -> int:
+    """Numbers that the policy head gives: logits, or means of continuous actions."""
+    if isinstance(action_space, spaces.Discrete):
+        return action_space.n
+    if isinstance(action_space, spaces.MultiDiscrete):
+        return sum(action_space.nvec)
+    return math.prod(action_space.shape)
+
+
+def make_network(
+    obs_shape: tuple[int, ...], action_space: spaces.Space, config: PPOConfig
+) -> Network:
+    """The network that `config` describes, for prepared observations of `obs_shape`.
+
+    Raises:
+      ConfigError: if `config.torso` is `cnn` and the observations are not
+        `[height, width, channels]`, or too small for its convolutions.
+    """
+    is_image = len(obs_shape) == 3
+    use_cnn = is_image if config.torso == "auto" else config.torso == "cnn"
+    if use_cnn and not is_image:
+        raise ConfigError(
+            f"ppo.torso = 'cnn': observations of shape {obs_shape} are not [height, width, "
+            "channels]; take ppo.torso = 'mlp'"
+        )
+    channels = config.cnn_channels if use_cnn else ()
+    if use_cnn and min(obs_shape[:2]) <= 2 * len(channels):
+        raise ConfigError(
+            f"ppo.cnn_channels = {channels}: {len(channels)} convolutions of 3 x 3 need more than "
+            f"{2 * len(channels)} pixels each way, and observations are {obs_shape}; take fewer, "
+            "or ppo.torso = 'mlp'"
+        )
+    return from_module(
+        ActorCritic(
+            action_space=action_space,
+            hidden_sizes=config.hidden_sizes,
+            activation=config.activation,
+            cnn_channels=channels,
+            shared_torso=config.shared_torso,
+            initial_log_std=config.initial_log_std,
+        )
+    )
+
+
+def from_module(module: nn.Module) -> Network:
+    """A feed-forward `flax.linen` module as a `Network`.
+
+    Args:
+      module: maps `obs [N, ...]` float32 to `(policy_outputs, value [N])`; policy outputs are as
+        in `ActorCritic`. It may have parameters only, no other collection.
+    """
+
+    def init(key: jax.Array, obs: jax.Array) -> Any:
+        with default_promotion():
+            variables = module.init(key, obs)
+        others = sorted(set(variables) - {"params"})
+        if others:
+            raise ConfigError(
+                f"network = {type(module).__name__}: keeps variables in {', '.join(others)}; "
+                "only params are supported"
+            )
+        return variables.get("params", {})
+
+    def apply(params: Any, carry: Any, obs: jax.Array, episode_start: Any) -> Any:
+        del episode_start
+        with default_promotion():
+            outputs, value = module.apply({"params": params}, obs)
+        return outputs, value, carry
+
+    return Network(initial_carry=lambda num_envs: (), init=init, apply=apply)
+
+
+def prepare_observation(space: spaces.Space, obs: jax.Array) -> jax.Array:
+    """Observations `[N, ...]` in their own dtype as float32 network input.
+
+    Discrete ones become one-hot, 8-bit images are divided by 255, all others are cast.
+    """
+    if isinstance(space, spaces.Discrete):
+        return jax.nn.one_hot(obs, space.n, dtype=jnp.float32)
+    if isinstance(space, spaces.MultiDiscrete):
+        parts = [
+            jax.nn.one_hot(obs[..., i], n, dtype=jnp.float32) for i, n in enumerate(space.nvec)
+        ]
+        return jnp.concatenate(parts, axis=-1)
+    if obs.ndim == 1:
+        obs = obs[:, None]
+    if obs.dtype == jnp.uint8:
+        return obs.astype(jnp.float32) / 255.0
+    return obs.astype(jnp.float32)
+
+
+def prepared_shape(space: spaces.Space) -> tuple[int, ...]:
+    """Shape of one observation after `prepare_observation`."""
+    if isinstance(space, spaces.Discrete):
+        return (space.n,)
+    if isinstance(space, spaces.MultiDiscrete):
+        return (sum(space.nvec),)
+    return space.shape or (1,)

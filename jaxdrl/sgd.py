@@ -1,0 +1,188 @@
+"""Epochs of minibatch gradient steps over one update's experience, shuffled within shards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from jaxdrl import sharding
+from jaxdrl.promotion import default_promotion
+from jaxdrl.sharding import Layout
+from jaxdrl.shuffle import permutation
+
+
+@struct.dataclass
+class Batch:
+    """What the loss sees, `[samples, ...]`: of a minibatch, or of all groups one after another.
+
+    Attributes:
+      obs: observations in the environment's own dtype.
+      action: sampled actions.
+      log_prob: log-probabilities when they were sampled, float32.
+      value: V(obs) when they were sampled, float32.
+      target: what the value is regressed on, float32.
+      advantage: float32.
+    """
+
+    obs: Any
+    action: Any
+    log_prob: jax.Array
+    value: jax.Array
+    target: jax.Array
+    advantage: jax.Array
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How often and in how many parts the experience is gone through.
+
+    Attributes:
+      num_steps: steps of one environment in the experience.
+      num_epochs: passes.
+      num_minibatches: gradient steps in a pass.
+      standardize_advantages: give each global minibatch's advantages mean 0 and deviation 1.
+      target_kl: mean `approx_kl` of an epoch above which the remaining epochs are skipped.
+    """
+
+    num_steps: int
+    num_epochs: int
+    num_minibatches: int
+    standardize_advantages: bool
+    target_kl: Any
+
+
+def minibatch_rows(
+    layout: Layout, key: jax.Array, num_steps: int, num_minibatches: int, num_samples: int
+) -> jax.Array:
+    """Rows of each minibatch in a device's samples: an equal random part of every logical shard.
+
+    Every shard is permuted by a key folded with its own id, so that a minibatch holds the same
+    samples however the shards lie on devices.
+
+    Args:
+      layout: the layout.
+      key: of this epoch.
+      num_steps: `T`.
+      num_minibatches: parts; must divide the samples of a shard.
+      num_samples: samples on the device, in the order [group, time, environment].
+
+    Returns:
+      int32 `[num_minibatches, num_groups, samples]`.
+    """
+    group_samples = num_samples // layout.num_groups
+    group_envs = group_samples // num_steps
+    shard_envs = group_envs // layout.shards_per_group
+
+    def of_shard(shard_id: jax.Array, group: jax.Array, shard: jax.Array) -> jax.Array:
+        order = permutation(jax.random.fold_in(key, shard_id), num_steps * shard_envs)
+        in_group = (order // shard_envs) * group_envs + shard * shard_envs + order % shard_envs
+        return (group * group_samples + in_group).reshape(num_minibatches, -1)
+
+    ids = sharding.shard_ids(layout)
+    groups, shards = jnp.indices(ids.shape, dtype=jnp.int32)
+    rows = jax.vmap(jax.vmap(of_shard))(ids, groups, shards)
+    rows = jnp.moveaxis(rows, 2, 0)  # [minibatches, groups, shards of a group, samples of a shard]
+    return rows.reshape(num_minibatches, layout.num_groups, -1)
+
+
+def take(tree: Any, rows: jax.Array) -> Any:
+    """Rows of arrays `[samples, ...]`, as `[*rows.shape, ...]`."""
+    return jax.tree.map(lambda x: x.at[rows].get(mode="promise_in_bounds"), tree)
+
+
+def fit(
+    layout: Layout,
+    loss: Callable[[Any, Batch], tuple[jax.Array, dict[str, jax.Array]]],
+    optimizer: optax.GradientTransformationExtraArgs,
+    schedule: Schedule,
+    params: Any,
+    opt_state: Any,
+    batch: Batch,
+    key: jax.Array,
+    learning_rate: Any,
+) -> tuple[Any, Any, dict[str, jax.Array]]:
+    """Takes `num_epochs * num_minibatches` gradient steps.
+
+    Args:
+      layout: the layout.
+      loss: `(params, minibatch of one group) -> (loss, metrics)`, means over the minibatch;
+        metrics must hold `approx_kl` where there is a target.
+      optimizer: its update gets `learning_rate` as an extra argument.
+      schedule: epochs and minibatches.
+      params: replicated parameters.
+      opt_state: replicated optimiser state.
+      batch: the device's samples, in the order [group, time, environment].
+      key: consumed; replicated.
+      learning_rate: of this update.
+
+    Returns:
+      `(params, opt_state, metrics)`, metrics the means over the gradient steps taken, with
+      `grad_norm` before clipping.
+    """
+
+    def gradient_step(carry: tuple, minibatch: tuple) -> tuple[tuple, dict[str, jax.Array]]:
+        params, opt_state = carry
+        rows, advantage = minibatch
+        chosen = replace(take(batch, rows), advantage=advantage)
+        gradient, metrics = sharding.value_and_gradient(layout, loss, params, chosen)
+        with default_promotion():
+            updates, opt_state = optimizer.update(
+                gradient, opt_state, params, learning_rate=learning_rate
+            )
+            params = optax.apply_updates(params, updates)
+        return (params, opt_state), {**metrics, "grad_norm": optax.tree.norm(gradient)}
+
+    def epoch(carry: tuple, epoch_key: jax.Array) -> tuple[tuple, dict[str, jax.Array]]:
+        minibatches = _minibatches(layout, schedule, batch, epoch_key)
+        carry, metrics = jax.lax.scan(gradient_step, carry, minibatches)
+        return carry, jax.tree.map(jnp.mean, metrics)
+
+    keys = jax.random.split(key, schedule.num_epochs)
+    if schedule.target_kl is None:
+        (params, opt_state), metrics = jax.lax.scan(epoch, (params, opt_state), keys)
+        return params, opt_state, jax.tree.map(jnp.mean, metrics)
+    return _epochs_until(epoch, schedule.target_kl, (params, opt_state), keys)
+
+
+def _minibatches(
+    layout: Layout, schedule: Schedule, batch: Batch, key: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Rows and advantages of one epoch, each `[num_minibatches, num_groups, samples]`.
+
+    The advantages are standardised here for all minibatches at once, so that the loop over them
+    needs no collective but that of the gradient.
+    """
+    num_samples = batch.advantage.shape[0]
+    rows = minibatch_rows(layout, key, schedule.num_steps, schedule.num_minibatches, num_samples)
+    advantage = take(batch.advantage, rows)
+    if schedule.standardize_advantages:
+        by_group = jnp.moveaxis(advantage, 1, 0)  # [groups, minibatches, samples]
+        mean, variance = sharding.moments(layout, by_group, axis=1)
+        deviation = jnp.sqrt(variance) + 1e-8
+        advantage = (advantage - mean[:, None, None]) / deviation[:, None, None]
+    return rows, advantage
+
+
+def _epochs_until(
+    epoch: Callable, target_kl: Any, carry: tuple, keys: jax.Array
+) -> tuple[Any, Any, dict[str, jax.Array]]:
+    """Runs epochs until one's mean `approx_kl` exceeds the target; the rest are skipped."""
+    one_key = jax.eval_shape(lambda keys: keys[0], keys)
+    shapes = jax.eval_shape(lambda carry, key: epoch(carry, key)[1], carry, one_key)
+    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+
+    def guarded(state: tuple, key: jax.Array) -> tuple[tuple, tuple]:
+        carry, stopped = state
+        carry, metrics = jax.lax.cond(stopped, lambda carry, _: (carry, nothing), epoch, carry, key)
+        return (carry, stopped | (metrics["approx_kl"] > target_kl)), (metrics, ~stopped)
+
+    state = (carry, jnp.zeros((), jnp.bool))
+    ((params, opt_state), _), (metrics, taken) = jax.lax.scan(guarded, state, keys)
+    num_taken = taken.astype(jnp.float32).sum()
+    return params, opt_state, jax.tree.map(lambda x: x.sum() / num_taken, metrics)

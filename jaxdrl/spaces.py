@@ -1,0 +1,267 @@
+"""Descriptions of observations and actions: Discrete, MultiDiscrete, Box.
+
+Frozen, hashable and comparable by value, so that they can be static arguments of compiled
+functions. JAX is imported when a sample is drawn, not before.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import operator
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import jax
+
+
+@dataclasses.dataclass(frozen=True)
+class Discrete:
+    """The integers 0..n-1, a scalar of an integer `dtype`.
+
+    Raises ValueError unless 1 <= n < 2^31 and n - 1 fits the dtype.
+
+    >>> Discrete(3).contains(2)
+    True
+    """
+
+    n: int
+    dtype: npt.DTypeLike = "int32"
+
+    def __post_init__(self) -> None:
+        dtype = _dtype("dtype", self.dtype, kinds="iu")
+        object.__setattr__(self, "n", _size("n", self.n, dtype))
+        object.__setattr__(self, "dtype", dtype)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Always `()`."""
+        return ()
+
+    def sample(self, key: jax.Array) -> jax.Array:
+        """A uniform sample; the key is consumed. 64-bit types give 32 bits without x64."""
+        import jax
+
+        dtype = jax.dtypes.canonicalize_dtype(self.dtype)
+        return jax.random.randint(key, (), 0, self.n).astype(dtype)
+
+    def contains(self, x: Any) -> bool:
+        """Whether concrete `x` is one element: an integer scalar in range."""
+        x = np.asarray(x)
+        return x.shape == () and x.dtype.kind in "iu" and 0 <= int(x) < self.n
+
+
+@dataclasses.dataclass(frozen=True)
+class MultiDiscrete:
+    """Vectors of integers, component i in 0..nvec[i]-1; int32 of shape `(len(nvec),)`.
+
+    Raises ValueError unless there is a component and each nvec[i] >= 1.
+
+    >>> MultiDiscrete((2, 3)).contains([1, 2])
+    True
+    """
+
+    nvec: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if np.ndim(self.nvec) != 1 or not len(self.nvec):
+            raise ValueError(
+                f"nvec must be a non-empty tuple of ints, such as (2, 3), got {self.nvec!r}"
+            )
+        sizes = tuple(_size(f"nvec[{i}]", n, self.dtype) for i, n in enumerate(self.nvec))
+        object.__setattr__(self, "nvec", sizes)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """`(len(nvec),)`."""
+        return (len(self.nvec),)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Always int32."""
+        return np.dtype(np.int32)
+
+    def sample(self, key: jax.Array) -> jax.Array:
+        """A uniform sample, components independent; the key is consumed."""
+        import jax
+
+        sizes = np.array(self.nvec, np.int32)
+        return jax.random.randint(key, self.shape, 0, sizes)
+
+    def contains(self, x: Any) -> bool:
+        """Whether concrete `x` is one element: integers of the right shape and range."""
+        x = np.asarray(x)
+        if x.shape != self.shape or x.dtype.kind not in "iu":
+            return False
+        return bool(np.all((x >= 0) & (x < np.array(self.nvec))))
+
+
+@dataclasses.dataclass(frozen=True, init=False, repr=False, eq=False)
+class Box:
+    """Arrays with `low <= x <= high`, element by element, of a float, integer or bool `dtype`.
+
+    `low` and `high` are scalars or arrays that broadcast to `shape`, kept as read-only numpy
+    arrays of that shape and dtype; for floats they may be infinite. Raises ValueError unless
+    `low <= high` everywhere, and where integer bounds do not fit the dtype.
+
+    >>> Box(-1.0, [1.0, 2.0], shape=(2,)).contains([0.5, 1.5])
+    True
+    """
+
+    low: np.ndarray[Any, Any]
+    high: np.ndarray[Any, Any]
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    # Written out because it takes what the fields do not hold: scalars, lists, names of dtypes.
+    def __init__(
+        self,
+        low: npt.ArrayLike,
+        high: npt.ArrayLike,
+        shape: tuple[int, ...],
+        dtype: npt.DTypeLike = "float32",
+    ) -> None:
+        object.__setattr__(self, "shape", tuple(operator.index(n) for n in shape))
+        object.__setattr__(self, "dtype", _dtype("dtype", dtype, kinds="fiub"))
+        object.__setattr__(self, "low", _bound("low", low, self.shape, self.dtype))
+        object.__setattr__(self, "high", _bound("high", high, self.shape, self.dtype))
+        # Written so that NaN fails it too.
+        if not np.all((self.low <= self.high) & (self.low < np.inf) & (self.high > -np.inf)):
+            raise ValueError(
+                "low must be at most high everywhere, neither NaN, low not inf and high not "
+                f"-inf, such as low=-1.0 and high=1.0; got {self!r}"
+            )
+
+    def __repr__(self) -> str:
+        low, high = _short(self.low), _short(self.high)
+        return f"Box(low={low}, high={high}, shape={self.shape}, dtype={self.dtype.name!r})"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Box):
+            return NotImplemented
+        return (
+            (self.shape, self.dtype) == (other.shape, other.dtype)
+            and np.array_equal(self.low, other.low)
+            and np.array_equal(self.high, other.high)
+        )
+
+    def __hash__(self) -> int:
+        # Python numbers, not the arrays' bytes: -0.0 equals 0.0, so their hashes must agree.
+        low, high = tuple(self.low.ravel().tolist()), tuple(self.high.ravel().tolist())
+        return hash((self.shape, self.dtype, low, high))
+
+    @property
+    def bounded(self) -> np.ndarray[Any, Any]:
+        """True where both bounds are finite, bool of the space's shape."""
+        return np.asarray(np.isfinite(self.low) & np.isfinite(self.high))
+
+    def sample(self, key: jax.Array) -> jax.Array:
+        """A sample, elements independent; the key is consumed.
+
+        Uniform where both bounds are finite, standard normal where neither is, and otherwise
+        the finite bound plus or minus a standard exponential. 64-bit types give 32 bits without
+        x64. The largest value of a 32-bit or 64-bit integer type itself is not drawn.
+        """
+        return self._sample_integers(key) if self.dtype.kind != "f" else self._sample_floats(key)
+
+    def _sample_integers(self, key: jax.Array) -> jax.Array:
+        import jax
+
+        dtype = jax.dtypes.canonicalize_dtype(self.dtype)
+        # randint leaves out its upper limit, and 255 + 1 is no uint8: draw in a wider type.
+        wide = np.dtype(np.int32) if dtype.itemsize < 4 else dtype
+        limits = np.iinfo(wide)
+        low = np.clip(self.low.astype(object), limits.min, limits.max)
+        high = np.clip(self.high.astype(object), limits.min, limits.max - 1) + 1
+        low, high = np.asarray(low, wide), np.asarray(high, wide)
+        return jax.random.randint(key, self.shape, low, high, wide).astype(dtype)
+
+    def _sample_floats(self, key: jax.Array) -> jax.Array:
+        import jax
+        import jax.numpy as jnp
+
+        dtype = jax.dtypes.canonicalize_dtype(self.dtype)
+        uniform_key, normal_key, exponential_key = jax.random.split(key, 3)
+        has_low, has_high = np.isfinite(self.low), np.isfinite(self.high)
+        low = np.where(has_low, self.low, np.zeros_like(self.low))
+        high = np.where(has_high, self.high, np.zeros_like(self.high))
+        # Halve before the difference: high - low overflows where the bounds are the largest floats.
+        middle, half = low / 2 + high / 2, high / 2 - low / 2
+        x = middle + half * jax.random.uniform(uniform_key, self.shape, dtype, -1.0, 1.0)
+        if not self.bounded.all():
+            exponential = jax.random.exponential(exponential_key, self.shape, dtype)
+            one_sided = jnp.where(has_low, low + exponential, high - exponential)
+            unbounded = jax.random.normal(normal_key, self.shape, dtype)
+            x = jnp.where(self.bounded, x, jnp.where(has_low | has_high, one_sided, unbounded))
+        return jnp.clip(x, self.low, self.high)
+
+    def contains(self, x: Any) -> bool:
+        """Whether concrete `x` is one element: right shape, in range, of a dtype that fits.
+
+        Integers fit a float box; otherwise floats, integers and bools stay apart. The width of
+        the type is not looked at.
+        """
+        x = np.asarray(x)
+        fitting = {"f": "fiu", "i": "iu", "u": "iu", "b": "b"}[self.dtype.kind]
+        if x.shape != self.shape or x.dtype.kind not in fitting:
+            return False
+        if self.dtype.kind == "f":
+            # 0.1 is in a float32 box with low=0.1, though float64's 0.1 is below float32's.
+            with np.errstate(over="ignore"):
+                x = x.astype(self.dtype)
+        return bool(np.all((self.low <= x) & (x <= self.high)))
+
+
+Space: TypeAlias = Discrete | MultiDiscrete | Box
+
+
+def _dtype(field: str, value: npt.DTypeLike, kinds: str) -> np.dtype[Any]:
+    dtype = np.dtype(value)
+    if dtype.kind not in kinds:
+        works = "an integer type such as 'int32'"
+        if "f" in kinds:
+            works = "a float, integer or bool type such as 'float32'"
+        raise ValueError(f"{field} must be {works}, got {dtype.name!r}")
+    return dtype
+
+
+def _size(field: str, value: Any, dtype: np.dtype[Any]) -> int:
+    """`value` as an int from 1 to 2^31 - 1, all of 0..value-1 in `dtype`."""
+    largest = min(int(np.iinfo(dtype).max) + 1, 2**31 - 1)
+    is_int = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not is_int or not 1 <= int(value) <= largest:
+        raise ValueError(f"{field} must be an int from 1 to {largest}, got {value!r}")
+    return int(value)
+
+
+def _bound(
+    field: str, value: npt.ArrayLike, shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> np.ndarray[Any, Any]:
+    """`value` as a read-only array of `shape` and `dtype`."""
+    given = np.asarray(value)
+    try:
+        bound = np.broadcast_to(given, shape)
+    except ValueError:
+        raise ValueError(
+            f"{field} must be a scalar or broadcast to shape={shape}, got shape {given.shape}"
+        ) from None
+    if dtype.kind != "f":
+        least, most = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+        fits = (bound >= least) & (bound <= most)
+        if not np.all(fits & (np.where(fits, bound, 0) % 1 == 0)):
+            raise ValueError(
+                f"{field} must be whole numbers from {least} to {most} for "
+                f"dtype={dtype.name!r}, got {given.tolist()!r}"
+            )
+    bound = bound.astype(dtype)
+    bound.setflags(write=False)
+    return bound
+
+
+def _short(bound: np.ndarray[Any, Any]) -> Any:
+    """One number where all elements are equal, else nested lists."""
+    if bound.size and np.all(bound == bound.flat[0]):
+        return bound.flat[0].item()
+    return bound.tolist()

@@ -1,0 +1,79 @@
+"""The host loop around a compiled training step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+
+from jaxdrl.config import require_count
+from jaxdrl.types import Algorithm, TrainState
+
+Hook = Callable[[int, dict[str, Any]], Any]
+"""`(number of updates done, metrics as NumPy scalars)`, called by the host loop."""
+
+
+def compile(algorithm: Algorithm) -> Any:
+    """The training step, jitted with its state donated: `(state) -> (state, metrics)`.
+
+    A donated state is gone after the call ("Array has been deleted"); use the one it returns.
+    Compiles at the first call; `.lower(state).compile()` compiles ahead of it.
+    """
+    return jax.jit(algorithm.train_step, donate_argnums=0)
+
+
+def train(
+    algorithm: Algorithm,
+    state: TrainState,
+    *,
+    num_updates: int,
+    on_update: Hook | Sequence[Hook] | None = None,
+) -> TrainState:
+    """Does `num_updates` updates.
+
+    Args:
+      algorithm: from `jaxdrl.ppo`.
+      state: from its `init`, or an earlier `train`. Donated: use the returned one.
+      num_updates: how many, at least 1.
+      on_update: a hook or several, called after each update with the number of updates that the
+        state has seen and its metrics on the host; what they return is ignored. They run one
+        update late, while the devices compute the next, and never make these wait.
+
+    Returns:
+      The state after the last update; the hooks have then seen all updates.
+
+    Raises:
+      ConfigError: if `num_updates` is not an integer of at least 1.
+    """
+    return run_updates(compile(algorithm), state, num_updates=num_updates, on_update=on_update)
+
+
+def run_updates(
+    step: Callable[[TrainState], tuple[TrainState, dict[str, jax.Array]]],
+    state: TrainState,
+    *,
+    num_updates: int,
+    on_update: Hook | Sequence[Hook] | None = None,
+) -> TrainState:
+    """`train` with a step that is compiled already."""
+    require_count("num_updates", num_updates)
+    hooks = [] if on_update is None else [on_update] if callable(on_update) else list(on_update)
+    done = int(jax.device_get(state.learner.num_updates).max())
+    pending: dict[str, jax.Array] | None = None
+    for update in range(done, done + num_updates):
+        state, metrics = step(state)
+        for value in metrics.values():
+            value.copy_to_host_async()
+        if pending is not None:
+            _deliver(hooks, update, pending)
+        pending = metrics
+    assert pending is not None
+    _deliver(hooks, done + num_updates, pending)
+    return state
+
+
+def _deliver(hooks: list[Hook], update: int, metrics: dict[str, jax.Array]) -> None:
+    fetched = jax.device_get(metrics)
+    for hook in hooks:
+        hook(update, fetched)

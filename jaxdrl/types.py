@@ -1,0 +1,147 @@
+"""Array containers and function types; every shape is stated here once.
+
+`T` is steps of one update, `N` environments (global at the boundary of an `Algorithm`, those of
+one device or shard inside it).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+from flax import struct
+
+from jaxdrl.normalization import RunningStatistics
+
+
+@struct.dataclass
+class Transition:
+    """Experience, `[T, N, ...]`: `reward[t]` follows `action[t]`, taken on seeing `obs[t]`.
+
+    Attributes:
+      obs: observation in the environment's own dtype.
+      action: what the distribution sampled (before bounds are applied to a continuous action).
+      log_prob: its log-probability, float32.
+      value: V(obs), float32.
+      next_value: V of the true successor, the final observation where an episode ended, float32;
+        not meaningful where `terminated`.
+      reward: float32, as the environment gave it.
+      terminated: bool, no reward can follow.
+      truncated: bool, a limit cut the episode; excludes `terminated`.
+      discounted_return: discounted sum of rewards since the episode began, float32.
+      episode_return: sum of rewards since the episode began, this one included, float32.
+      episode_length: steps since the episode began, this one included, int32.
+    """
+
+    obs: Any
+    action: Any
+    log_prob: jax.Array
+    value: jax.Array
+    next_value: jax.Array
+    reward: jax.Array
+    terminated: jax.Array
+    truncated: jax.Array
+    discounted_return: jax.Array
+    episode_return: jax.Array
+    episode_length: jax.Array
+
+
+@struct.dataclass
+class LearnerState:
+    """What learning changes; replicated over the devices.
+
+    Attributes:
+      params: network parameters.
+      opt_state: optimiser state.
+      obs_statistics: running moments of the observations, None where they are not normalised.
+      return_statistics: running moments of the discounted return, None likewise.
+      key: PRNG key of the shuffles.
+      num_updates: updates done, int32.
+    """
+
+    params: Any
+    opt_state: Any
+    obs_statistics: RunningStatistics | None
+    return_statistics: RunningStatistics | None
+    key: jax.Array
+    num_updates: jax.Array
+
+
+@struct.dataclass
+class ActorState:
+    """What acting changes; every array is `[N, ...]`, sharded along the environments.
+
+    Attributes:
+      env_state: states of the environments.
+      obs: what the policy sees next.
+      carry: memory of the network, `()` for a feed-forward one.
+      key: one PRNG key an environment.
+      episode_start: bool, `obs` is the first of an episode.
+      episode_return: sum of rewards of the running episode, float32.
+      episode_length: steps of the running episode, int32.
+      discounted_return: discounted sum of rewards of the running episode, float32.
+    """
+
+    env_state: Any
+    obs: Any
+    carry: Any
+    key: jax.Array
+    episode_start: jax.Array
+    episode_return: jax.Array
+    episode_length: jax.Array
+    discounted_return: jax.Array
+
+
+@struct.dataclass
+class TrainState:
+    """The whole state of a run: `learner` replicated, `actor` sharded along environments."""
+
+    learner: LearnerState
+    actor: ActorState
+
+
+class Policy(NamedTuple):
+    """A policy as pure functions; the learner is an argument, so that it is never a stale closure.
+
+    Attributes:
+      initial_carry: `(num_envs) -> carry`, `()` for a feed-forward network.
+      act: `(learner, carry, obs, episode_start, key, *, deterministic=False) -> (action, carry)`
+        with `obs [N, ...]`, `episode_start` bool `[N]`; `action [N, ...]` lies in the action space,
+        and is the mode of the distribution where `deterministic`.
+    """
+
+    initial_carry: Callable[..., Any]
+    act: Callable[..., Any]
+
+
+class Algorithm(NamedTuple):
+    """An algorithm as pure functions over `TrainState`; nothing in it is jitted or donates.
+
+    Attributes:
+      init: `(key) -> state`.
+      rollout: `(state) -> (state, trajectory)`, the trajectory a `Transition [T, N, ...]`.
+      learn: `(state, trajectory) -> (state, metrics)`, metrics a flat dictionary of scalars.
+      train_step: `learn` after `rollout`: `(state) -> (state, metrics)`.
+      policy: how the learner acts.
+    """
+
+    init: Callable[..., TrainState]
+    rollout: Callable[..., Any]
+    learn: Callable[..., Any]
+    train_step: Callable[..., Any]
+    policy: Policy
+
+
+class Network(NamedTuple):
+    """A policy and value network as pure functions.
+
+    Attributes:
+      initial_carry: `(num_envs) -> carry`, `()` for a feed-forward network.
+      init: `(key, obs) -> params`, `obs [N, ...]` float32.
+      apply: `(params, carry, obs, episode_start) -> (policy_outputs, value [N], carry)`.
+    """
+
+    initial_carry: Callable[..., Any]
+    init: Callable[..., Any]
+    apply: Callable[..., Any]

@@ -1,0 +1,182 @@
+"""Time limits, weak types, and the start-up check of an environment's types."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxdrl
+from jaxdrl.config import ConfigError
+from jaxdrl.envs.protocol import check_types, strong_types, time_limit
+from probe_environments import constant_reward, counter, delayed_reward
+
+
+def ends(env, num_steps):
+    """`(terminated, truncated)` of each of `num_steps` steps from one reset, run past the end."""
+    key = jax.random.key(0)
+    action = jnp.zeros((), jnp.int32)
+    _, state = env.reset(key, env.default_params)
+    flags = []
+    for _ in range(num_steps):
+        _, state, _, terminated, truncated, _ = env.step(key, state, action, env.default_params)
+        assert (terminated.dtype, truncated.dtype) == (jnp.bool, jnp.bool)
+        flags.append((bool(terminated), bool(truncated)))
+    return flags
+
+
+NOTHING, TERMINATED, TRUNCATED = (False, False), (True, False), (False, True)
+
+
+@pytest.mark.parametrize(
+    ("env", "limit", "expected"),
+    [
+        (constant_reward(9, "terminated"), 3, [NOTHING, NOTHING, TRUNCATED]),
+        (constant_reward(2, "terminated"), 3, [NOTHING, TERMINATED]),
+        (constant_reward(3, "terminated"), 3, [NOTHING, NOTHING, TERMINATED]),
+        (constant_reward(3, "truncated"), 3, [NOTHING, NOTHING, TRUNCATED]),
+        (constant_reward(2, "truncated"), 3, [NOTHING, TRUNCATED]),
+        (constant_reward(9, "truncated"), 1, [TRUNCATED]),
+        (constant_reward(1, "terminated"), 1, [TERMINATED]),
+    ],
+)
+def test_time_limit_truncates_at_the_limit_unless_terminated(env, limit, expected):
+    assert ends(time_limit(env, limit), len(expected)) == expected
+
+
+@pytest.mark.parametrize("limits", [(4, 2), (2, 4), (2, 2)])
+def test_the_shorter_of_nested_limits_holds(limits):
+    env = constant_reward(9, "terminated")
+    for limit in limits:
+        env = time_limit(env, limit)
+    assert ends(env, 2) == [NOTHING, TRUNCATED]
+    assert env.max_episode_steps == 2
+    check_types(env)
+
+
+def test_time_limit_states_the_longest_possible_episode():
+    unlimited = constant_reward(9, "terminated")._replace(max_episode_steps=None)
+    assert time_limit(unlimited, 4).max_episode_steps == 4
+    assert time_limit(constant_reward(9, "truncated"), 4).max_episode_steps == 4
+    assert time_limit(constant_reward(2, "truncated"), 4).max_episode_steps == 2
+    assert jaxdrl.time_limit is time_limit
+
+
+def test_time_limit_counts_from_each_reset_and_changes_nothing_else():
+    env, key = counter(1000), jax.random.key(1)
+    limited = time_limit(env, 3)
+    obs, state = env.reset(key, ())
+    limited_obs, limited_state = limited.reset(jax.random.clone(key), ())
+    np.testing.assert_array_equal(limited_obs, obs)
+    action = jnp.ones((), jnp.int32)
+    for i in range(2):
+        obs, state, reward, *_ = env.step(jax.random.key(i), state, action, ())
+        limited_obs, limited_state, limited_reward, *_ = limited.step(
+            jax.random.key(i), limited_state, action, ()
+        )
+        np.testing.assert_array_equal(limited_obs, obs)
+        assert limited_reward == reward
+        assert limited_state.inner.draw == state.draw
+        assert limited_state.num_steps == i + 1
+    assert limited.reset(jax.random.key(2), ())[1].num_steps == 0
+    for field in ("name", "observation_space", "action_space", "default_params"):
+        assert getattr(limited, field) == getattr(env, field)
+
+
+@pytest.mark.parametrize("limit", [0, -1, 2.5, None, True, "5"])
+def test_time_limit_refuses_what_is_not_a_count(limit):
+    with pytest.raises(ConfigError, match=r"max_episode_steps = .*integer of at least 1"):
+        time_limit(delayed_reward(), limit)
+
+
+def test_strong_types_keeps_values_and_dtypes():
+    weak = {
+        "float": jnp.asarray(1.5),
+        "int": 3,
+        "bool": True,
+        "array": np.arange(3, dtype=np.uint8),
+        "key": jax.random.key(7),
+    }
+    assert weak["float"].weak_type
+    strong = strong_types(weak)
+    assert jax.random.key_data(strong.pop("key")).tolist() == [0, 7]
+    assert not any(leaf.weak_type for leaf in strong.values())
+    dtypes = {name: leaf.dtype.name for name, leaf in strong.items()}
+    assert dtypes == {"float": "float32", "int": "int32", "bool": "bool", "array": "uint8"}
+    assert (strong["float"], strong["int"], strong["bool"]) == (1.5, 3, True)
+    np.testing.assert_array_equal(strong["array"], [0, 1, 2])
+
+
+def test_strong_types_under_jit():
+    result = jax.eval_shape(lambda: strong_types({"time": jnp.asarray(0), "x": 1.0}))
+    assert not any(leaf.weak_type for leaf in result.values())
+
+
+def changed(**changes):
+    """`constant_reward(3, ...)` with parts of the results of reset and step replaced.
+
+    Names are the results' own; `reset_obs` and `reset_state` are those of the reset.
+    """
+    env = constant_reward(3, "terminated")
+
+    def reset(key, params):
+        obs, state = env.reset(key, params)
+        return changes.get("reset_obs", obs), changes.get("reset_state", state)
+
+    def step(key, state, action, params):
+        del state
+        results = env.step(key, jnp.zeros((), jnp.int32), action, params)
+        names = ("obs", "state", "reward", "terminated", "truncated", "info")
+        return tuple(changes.get(name, x) for name, x in zip(names, results, strict=True))
+
+    return env._replace(reset=reset, step=step, name="changed")
+
+
+INT, FLOAT = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.float32)
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        ({"state": {"a": INT}, "reset_state": {"b": INT}}, ("state", "structure", "'a'", "'b'")),
+        ({"state": (INT, INT)}, ("state", "structure")),
+        ({"state": {"a": FLOAT}, "reset_state": {"a": INT}}, ("state['a']", "int32[]", "float32")),
+        ({"state": jnp.zeros((2,), jnp.int32)}, ("state", "int32[]", "int32[2]")),
+        ({"obs": jnp.zeros((3,), jnp.int32)}, ("observation", "float32[3]", "int32[3]")),
+        ({"obs": jnp.zeros((4,), jnp.float32)}, ("observation", "float32[3]", "float32[4]")),
+        ({"reward": INT}, ("reward", "int32", "float32")),
+        ({"reward": jnp.zeros((1,), jnp.float32)}, ("reward", "(1,)", "scalar of float32")),
+        ({"terminated": FLOAT}, ("terminated", "float32", "scalar of bool")),
+        ({"truncated": INT}, ("truncated", "int32", "scalar of bool")),
+        ({"truncated": jnp.zeros((2,), jnp.bool)}, ("truncated", "(2,)", "scalar of bool")),
+        (
+            {"obs": jnp.zeros((4,)), "reset_obs": jnp.zeros((4,))},
+            ("observation has shape (4,)", "observation_space says (3,)"),
+        ),
+    ],
+)
+def test_check_types_says_what_differs(changes, parts):
+    with pytest.raises(ConfigError) as error:
+        check_types(changed(**changes))
+    message = str(error.value)
+    assert message.startswith("changed: ")
+    assert all(part in message for part in parts), message
+
+
+def test_check_types_passes_what_only_differs_in_weak_types():
+    check_types(changed())
+    check_types(changed(reset_state=jnp.asarray(0), state=INT))
+    check_types(changed(reward=jnp.asarray(1.0)))
+
+
+def test_check_types_runs_nothing():
+    def forbidden(*_):
+        raise AssertionError("ran")
+
+    env = counter(3)
+
+    def reset(key, params):
+        jax.debug.callback(forbidden)
+        return env.reset(key, params)
+
+    check_types(env._replace(reset=reset))
+    jax.effects_barrier()

@@ -1,0 +1,380 @@
+"""PPO as a whole: one answer on any number of devices, pure and composable."""
+
+import re
+from dataclasses import replace
+from functools import lru_cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import linen as nn
+
+import jaxdrl
+from jaxdrl import PPOConfig
+from jaxdrl.algorithms import ppo as ppo_module
+from jaxdrl.config import ConfigError
+from jaxdrl.metrics import sha256
+from jaxdrl.networks import from_module
+
+SETTINGS = {
+    "CartPole-v1": {"num_envs": 64, "num_steps": 16},
+    "Pendulum-v1": {
+        "num_envs": 64,
+        "num_steps": 16,
+        "normalize_observations": True,
+        "normalize_rewards": True,
+    },
+    "Breakout-MinAtar": {"num_envs": 16, "num_steps": 8, "num_epochs": 2, "activation": "relu"},
+}
+SMALL = PPOConfig(num_envs=16, num_steps=4, num_epochs=2, num_minibatches=2, hidden_sizes=(8,))
+
+
+def agent_on(name, num_devices, **changes):
+    mesh = None if num_devices is None else jaxdrl.make_mesh(num_devices)
+    return jaxdrl.ppo(jaxdrl.make(name), PPOConfig(**SETTINGS[name], **changes), mesh=mesh)
+
+
+def state_after(agent, num_updates, seed=0):
+    state = jax.jit(agent.init)(jax.random.key(seed))
+    return jaxdrl.train(agent, state, num_updates=num_updates)
+
+
+@lru_cache
+def digest_after_20_updates(name, num_devices):
+    return sha256(state_after(agent_on(name, num_devices, reproducible=True), 20))
+
+
+def relative_difference(params, others):
+    squares = jax.tree.map(lambda x, y: (np.sum((x - y) ** 2), np.sum(y**2)), params, others)
+    pairs = jax.tree.leaves(squares, is_leaf=lambda x: isinstance(x, tuple))
+    difference, norm = np.sum(np.asarray(pairs), axis=0)
+    return np.sqrt(difference / norm)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_reproducible_mode_has_the_same_bits_on_1_and_8_devices(name):
+    assert digest_after_20_updates(name, 1) == digest_after_20_updates(name, 8)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_devices", [None, 2, 4])
+@pytest.mark.parametrize("name", SETTINGS)
+def test_reproducible_mode_has_the_same_bits_on_any_number_of_devices(name, num_devices):
+    assert digest_after_20_updates(name, num_devices) == digest_after_20_updates(name, 8)
+
+
+def check_fast_mode(name, device_counts, num_seeds=5):
+    """One update from the same state, for each seed, agrees with that of one device."""
+    params = {}
+    for num_devices in (1, *device_counts):
+        agent = agent_on(name, num_devices)
+        init, step = jax.jit(agent.init), jax.jit(agent.train_step)
+        states = [step(init(jax.random.key(seed)))[0] for seed in range(num_seeds)]
+        params[num_devices] = jax.device_get([state.learner.params for state in states])
+    for num_devices in device_counts:
+        for on_many, on_one in zip(params[num_devices], params[1], strict=True):
+            assert relative_difference(on_many, on_one) <= 1e-5
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_one_update_of_fast_mode_agrees_on_1_and_8_devices(name):
+    check_fast_mode(name, [8])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SETTINGS)
+def test_one_update_of_fast_mode_agrees_on_any_number_of_devices(name):
+    check_fast_mode(name, [2, 4])
+
+
+def collectives_by_loop_depth(hlo):
+    """Names of the collectives in a compiled program, by how many loops they are inside."""
+    found = re.findall(r"^(ENTRY )?%?([\w.\-]+) \(.*?\{$(.*?)^\}", hlo, re.S | re.M)
+    bodies = {name: body for _, name, body in found}
+    (entry,) = [name for is_entry, name, _ in found if is_entry]
+    kinds = r"= [^=]*?\s(all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)"
+    depths: dict[int, list[str]] = {}
+    waiting = [(entry, 0)]
+    while waiting:
+        name, depth = waiting.pop()
+        body = bodies[name]
+        depths.setdefault(depth, []).extend(re.findall(kinds + r"(?:-start)?\(", body))
+        for loop, called in re.findall(r"(body=|calls=|to_apply=)%?([\w.\-]+)", body):
+            waiting.append((called, depth + (loop == "body=")))
+    return {depth: sorted(names) for depth, names in depths.items() if names}
+
+
+def test_fast_mode_needs_one_all_reduce_a_gradient_step_and_no_other_collective():
+    """In the minibatch loop the gradient; an epoch 2 for the advantages; an update 2 for metrics.
+
+    The two outside the loops are those of the episode sums with the first moments, and of the
+    second moments.
+    """
+    agent = jaxdrl.ppo(jaxdrl.make("CartPole-v1"), SMALL, mesh=jaxdrl.make_mesh(8))
+    state = jax.eval_shape(agent.init, jax.random.key(0))
+    hlo = jaxdrl.compile(agent).lower(state).compile().as_text()
+    reduces = collectives_by_loop_depth(hlo)
+    assert reduces == {0: ["all-reduce"] * 2, 1: ["all-reduce"] * 2, 2: ["all-reduce"]}
+
+
+def test_no_mesh_and_a_mesh_of_one_device_are_the_same():
+    env, config = jaxdrl.make("CartPole-v1"), replace(SMALL, reproducible=True)
+    plain = state_after(jaxdrl.ppo(env, config), 3)
+    on_mesh = state_after(jaxdrl.ppo(env, config, mesh=jaxdrl.make_mesh(1)), 3)
+    assert jax.tree.structure(plain) == jax.tree.structure(on_mesh)
+    assert sha256(plain) == sha256(on_mesh)
+
+
+@pytest.fixture(scope="module")
+def cartpole():
+    return jaxdrl.make("CartPole-v1")
+
+
+@pytest.fixture(scope="module")
+def agent(cartpole):
+    return jaxdrl.ppo(cartpole, SMALL, mesh=jaxdrl.make_mesh(8))
+
+
+@pytest.fixture(scope="module")
+def after_one(agent):
+    """`(state, metrics)` after one update."""
+    return jax.jit(agent.train_step)(jax.jit(agent.init)(jax.random.key(0)))
+
+
+def test_the_learner_is_replicated_and_the_actor_sharded_along_environments(after_one):
+    state, _ = after_one
+    assert all(leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(state.learner))
+    for leaf in jax.tree.leaves(state.actor):
+        assert leaf.shape[0] == 16
+        assert {shard.data.shape[0] for shard in leaf.addressable_shards} == {2}
+    assert state.actor.obs[3].shape == (4,)
+
+
+def test_metrics_are_a_flat_dictionary_of_finite_scalars(after_one):
+    _, metrics = after_one
+    assert set(metrics) == {
+        *("policy_loss", "value_loss", "entropy", "approx_kl", "clip_fraction"),
+        *("explained_variance", "grad_norm", "learning_rate"),
+        *("episode_return_sum", "episode_length_sum", "num_episodes"),
+    }
+    for value in metrics.values():
+        assert value.shape == ()
+        assert np.isfinite(value)
+
+
+def test_a_step_gives_back_the_types_that_it_took(agent):
+    """Else the second call would compile again."""
+    state = jax.eval_shape(agent.init, jax.random.key(0))
+    after, _ = jax.eval_shape(agent.train_step, state)
+    types = [
+        jax.tree.map(lambda x: (x.shape, str(x.dtype), x.weak_type), tree)
+        for tree in (state, after)
+    ]
+    assert types[0] == types[1]
+
+
+def test_train_step_is_learn_after_rollout(agent, after_one):
+    state = jax.jit(agent.init)(jax.random.key(0))
+    state, trajectory = jax.jit(agent.rollout)(state)
+    assert trajectory.reward.shape == (4, 16)
+    state, _ = jax.jit(agent.learn)(state, trajectory)
+    stepped, _ = after_one
+    for one, other in zip(jax.tree.leaves(state), jax.tree.leaves(stepped), strict=True):
+        if not jnp.issubdtype(one.dtype, jax.dtypes.prng_key):
+            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("num_devices", [None, 8])
+def test_vmap_over_seeds_and_learning_rates_is_a_loop_over_them(cartpole, num_devices):
+    mesh = None if num_devices is None else jaxdrl.make_mesh(num_devices)
+
+    def one_update(key, learning_rate):
+        config = replace(SMALL, learning_rate=learning_rate)
+        agent = jaxdrl.ppo(cartpole, config, mesh=mesh)
+        return agent.train_step(agent.init(key))[0].learner.params
+
+    keys, rates = jax.random.split(jax.random.key(1), 3), jnp.array([1e-4, 1e-3, 1e-2])
+    together = jax.device_get(jax.jit(jax.vmap(one_update))(keys, rates))
+    alone = jax.jit(one_update)
+    for i in range(3):
+        expected = jax.device_get(alone(keys[i], rates[i]))
+        assert relative_difference(jax.tree.map(lambda x, i=i: x[i], together), expected) < 1e-5
+
+
+def test_scan_over_updates_is_as_many_calls(cartpole):
+    agent = jaxdrl.ppo(cartpole, SMALL)
+
+    @jax.jit
+    def three(key):
+        step = lambda state, _: agent.train_step(state)  # noqa: E731
+        return jax.lax.scan(step, agent.init(key), length=3)
+
+    state, metrics = three(jax.random.key(0))
+    assert metrics["policy_loss"].shape == (3,)
+    called = state_after(agent, 3)
+    difference = relative_difference(
+        jax.device_get(state.learner.params), jax.device_get(called.learner.params)
+    )
+    assert difference < 1e-5
+
+
+def test_65536_environments_on_8_devices(cartpole):
+    config = PPOConfig(num_envs=65_536, num_steps=2, num_epochs=1, num_minibatches=2)
+    agent = jaxdrl.ppo(cartpole, config, mesh=jaxdrl.make_mesh(8))
+    state = state_after(agent, 2)
+    assert state.actor.obs.shape == (65_536, 4)
+    assert len({shard.device for shard in state.actor.obs.addressable_shards}) == 8
+
+
+def test_memory_is_flat_in_the_length_of_the_run(agent):
+    state = jax.jit(agent.init)(jax.random.key(0))
+    step = jaxdrl.compile(agent)
+    sizes = []
+    for _ in range(4):
+        state, metrics = step(state)
+        jax.block_until_ready(metrics)
+        sizes.append(sum(array.nbytes for array in jax.live_arrays()))
+    assert sizes[1] == sizes[2] == sizes[3]
+
+
+# The parts of the update.
+
+
+def test_the_learning_rate_is_annealed_linearly_and_stays_at_its_end():
+    config = replace(SMALL, learning_rate=0.4, final_learning_rate=0.1, anneal_env_steps=640.0)
+    updates = jnp.array([0, 5, 10, 11, 1000])  # of 64 steps each
+    rates = jax.vmap(lambda u: ppo_module.learning_rate(config, u))(updates)
+    np.testing.assert_allclose(rates, [0.4, 0.25, 0.1, 0.1, 0.1], rtol=1e-6)
+    assert ppo_module.learning_rate(replace(config, anneal_env_steps=None), 5) == 0.4
+
+
+def test_adam_clips_by_the_global_norm_and_takes_the_rate_of_the_update():
+    gradient = {"a": jnp.array([3.0, 4.0])}
+    optimizer = ppo_module.adam(replace(SMALL, max_grad_norm=1.0))
+    updates, state = optimizer.update(gradient, optimizer.init(gradient), learning_rate=0.5)
+    expected = optax.adam(0.5, eps=SMALL.adam_epsilon)
+    clipped = {"a": jnp.array([0.6, 0.8])}
+    with jax.numpy_dtype_promotion("standard"):
+        reference, _ = expected.update(clipped, expected.init(clipped))
+    np.testing.assert_allclose(updates["a"], reference["a"], rtol=1e-6)
+    np.testing.assert_allclose(optax.tree.get(state, "mu")["a"], 0.1 * clipped["a"], rtol=1e-6)
+
+
+def test_the_loss_is_the_sum_of_its_parts_by_hand(cartpole):
+    """Against NumPy in float64, for a network that gives fixed outputs."""
+    rng = np.random.default_rng(0)
+    logits, value = rng.normal(size=(6, 2)), rng.normal(size=6)
+    columns = {
+        name: rng.normal(size=6).astype(np.float32) for name in ("value", "target", "advantage")
+    }
+    action = np.array([0, 1, 1, 0, 1, 0], np.int32)
+    all_log_probs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    log_prob = all_log_probs[np.arange(6), action]
+    old = (log_prob + rng.normal(0, 0.3, size=6)).astype(np.float32)
+    ratio = np.exp(log_prob - old)
+    clipped = np.clip(ratio, 0.8, 1.2)
+    surrogate = np.minimum(ratio * columns["advantage"], clipped * columns["advantage"])
+    moved = columns["value"] + np.clip(value - columns["value"], -0.1, 0.1)
+    value_error = np.maximum((value - columns["target"]) ** 2, (moved - columns["target"]) ** 2)
+    entropy = -(np.exp(all_log_probs) * all_log_probs).sum(axis=1)
+    expected = -surrogate.mean() + 0.7 * 0.5 * value_error.mean() - 0.02 * entropy.mean()
+
+    config = replace(SMALL, value_clip_epsilon=0.1, value_coef=0.7, entropy_coef=0.02)
+    outputs = (jnp.asarray(logits, jnp.float32), jnp.asarray(value, jnp.float32))
+    network = jaxdrl.Network(lambda n: (), lambda *_: {}, lambda *_: (*outputs, ()))
+    head = jaxdrl.distributions.action_head(cartpole.action_space)
+    parts = ppo_module.Parts(cartpole, config, network, None, head, None)
+    batch = ppo_module.Batch(obs=jnp.zeros((6, 4)), action=action, log_prob=old, **columns)
+    loss, metrics = ppo_module._loss(parts, None, {}, batch)
+    assert loss == pytest.approx(expected, rel=1e-5)
+    assert metrics["policy_loss"] == pytest.approx(-surrogate.mean(), rel=1e-5)
+    assert metrics["value_loss"] == pytest.approx(0.5 * value_error.mean(), rel=1e-5)
+    assert metrics["entropy"] == pytest.approx(entropy.mean(), rel=1e-5)
+    assert metrics["approx_kl"] == pytest.approx((ratio - 1 - np.log(ratio)).mean(), rel=1e-4)
+    assert metrics["clip_fraction"] == pytest.approx((np.abs(ratio - 1) > 0.2).mean())
+
+
+def test_statistics_are_those_of_every_observation_and_return_of_all_environments():
+    env = jaxdrl.make("Pendulum-v1", max_steps_in_episode=3)
+    config = replace(SMALL, normalize_observations=True, normalize_rewards=True, gamma=0.9)
+    agent = jaxdrl.ppo(env, config, mesh=jaxdrl.make_mesh(4))
+    rollout, learn = jax.jit(agent.rollout), jax.jit(agent.learn)
+    state = jax.jit(agent.init)(jax.random.key(0))
+    seen, returns = [], []
+    running = np.zeros(16)
+    for _ in range(2):
+        state, trajectory = rollout(state)
+        state, _ = learn(state, trajectory)
+        seen.append(np.asarray(trajectory.obs, np.float64).reshape(-1, 3))
+        for t in range(config.num_steps):
+            running = np.asarray(trajectory.reward[t], np.float64) + 0.9 * running
+            returns.append(running)
+            running = running * ~np.asarray(trajectory.truncated[t] | trajectory.terminated[t])
+    obs, learner = np.concatenate(seen), state.learner
+    np.testing.assert_allclose(learner.obs_statistics.mean, obs.mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(learner.obs_statistics.variance, obs.var(axis=0), rtol=1e-4)
+    np.testing.assert_allclose(
+        learner.return_statistics.variance, np.concatenate(returns).var(), rtol=1e-4
+    )
+    assert learner.obs_statistics.count == len(obs)
+
+
+# What a user brings.
+
+
+class TwoHeads(nn.Module):
+    """A user's own network: one layer, two heads."""
+
+    @nn.compact
+    def __call__(self, obs):
+        x = nn.relu(nn.Dense(8)(obs))
+        return nn.Dense(2)(x), nn.Dense(1)(x)[:, 0]
+
+
+def test_a_network_and_an_optimizer_of_ones_own(cartpole):
+    agent = jaxdrl.ppo(cartpole, SMALL, network=TwoHeads(), optimizer=optax.sgd(0.0))
+    state = jax.jit(agent.init)(jax.random.key(0))
+    assert set(state.learner.params) == {"Dense_0", "Dense_1", "Dense_2"}
+    after, _ = jax.jit(agent.train_step)(state)
+    assert sha256(after.learner.params) == sha256(state.learner.params)  # a rate of 0
+
+
+def test_a_network_that_does_not_fit_is_refused_with_the_shapes(cartpole):
+    class Wrong(nn.Module):
+        outputs: int
+        value_shape: tuple
+
+        @nn.compact
+        def __call__(self, obs):
+            return nn.Dense(self.outputs)(obs), jnp.zeros(self.value_shape)
+
+    with pytest.raises(ConfigError, match=r"network value = \(2, 1\): must be \(2,\)"):
+        jaxdrl.ppo(cartpole, SMALL, network=Wrong(2, (2, 1)))
+    continuous = jaxdrl.make("Pendulum-v1")
+    with pytest.raises(ConfigError, match="network: does not map"):
+        jaxdrl.ppo(continuous, SMALL, network=from_module(Wrong(2, (2,))))
+
+
+@pytest.mark.parametrize("name", ["CartPole-v1", "Pendulum-v1", "PointRobot-misc"])
+def test_the_policy_acts_within_the_action_space(name):
+    env = jaxdrl.make(name)
+    agent = jaxdrl.ppo(env, replace(SMALL, initial_log_std=1.0))
+    state = jax.jit(agent.init)(jax.random.key(0))
+    act = jax.jit(agent.policy.act, static_argnames="deterministic")
+    carry, start = agent.policy.initial_carry(16), state.actor.episode_start
+    actions = []
+    for seed in range(3):
+        key = jax.random.key(seed)
+        action, carry = act(state.learner, carry, state.actor.obs, start, key)
+        assert action.dtype == env.action_space.dtype
+        assert action.shape == (16, *env.action_space.shape)
+        assert all(bool(env.action_space.contains(row)) for row in action)
+        actions.append(np.asarray(action))
+    assert (actions[0] != actions[1]).any()
+    greedy = [
+        act(state.learner, carry, state.actor.obs, start, jax.random.key(s), deterministic=True)[0]
+        for s in range(2)
+    ]
+    np.testing.assert_array_equal(greedy[0], greedy[1])

@@ -1,0 +1,151 @@
+"""Minibatches drawn within shards, and gradient steps against plain loops."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxdrl import sgd, sharding
+from jaxdrl.sgd import Batch, Schedule
+from jaxdrl.sharding import ALONG_ENVS, REPLICATED, make_layout, make_mesh
+
+NUM_STEPS, NUM_ENVS, NUM_SHARDS = 6, 32, 8
+SHARD_ENVS = NUM_ENVS // NUM_SHARDS
+
+
+def rows_of(num_devices, reproducible, num_minibatches, seed=0):
+    """Which `(step, env)` each minibatch takes: sets over all devices, in order."""
+    layout = make_layout(NUM_SHARDS, reproducible, make_mesh(num_devices))
+    device_samples = NUM_STEPS * NUM_ENVS // num_devices
+
+    def body(ids):
+        rows = sgd.minibatch_rows(
+            layout, jax.random.key(seed), NUM_STEPS, num_minibatches, device_samples
+        )
+        return ids[rows].reshape(num_minibatches, -1)
+
+    # On a device samples are [group, step, env]; each carries its global id `step * N + env`.
+    ids = np.arange(NUM_STEPS * NUM_ENVS).reshape(NUM_STEPS, NUM_ENVS)
+    groups = num_devices * layout.num_groups
+    by_group = ids.reshape(NUM_STEPS, groups, -1).swapaxes(0, 1).reshape(-1)
+    out = jax.sharding.PartitionSpec(None, "data")
+    return np.asarray(jax.jit(sharding.shard(layout, body, (ALONG_ENVS,), out))(by_group))
+
+
+@pytest.mark.parametrize("num_minibatches", [1, 2, 3, 4, 8])
+def test_an_epoch_takes_every_sample_once_and_an_equal_part_of_every_shard(num_minibatches):
+    rows = rows_of(2, False, num_minibatches)
+    assert sorted(rows.ravel().tolist()) == list(range(NUM_STEPS * NUM_ENVS))
+    shards = (rows % NUM_ENVS) // SHARD_ENVS
+    for minibatch in shards:
+        counts = np.bincount(minibatch, minlength=NUM_SHARDS)
+        assert (counts == NUM_STEPS * SHARD_ENVS // num_minibatches).all()
+
+
+@pytest.mark.parametrize("reproducible", [False, True])
+def test_a_minibatch_holds_the_same_samples_on_any_number_of_devices(reproducible):
+    expected = [set(rows) for rows in rows_of(1, False, 4).tolist()]
+    for num_devices in (1, 2, 4, 8):
+        rows = rows_of(num_devices, reproducible, 4).tolist()
+        assert [set(minibatch) for minibatch in rows] == expected
+
+
+def test_epochs_are_shuffled_differently_and_shards_independently():
+    first, second = rows_of(1, False, 2, seed=0), rows_of(1, False, 2, seed=1)
+    assert set(first[0].tolist()) != set(second[0].tolist())
+    local = [
+        frozenset(
+            (row // NUM_ENVS, row % SHARD_ENVS)
+            for row in first[0].tolist()
+            if (row % NUM_ENVS) // SHARD_ENVS == shard
+        )
+        for shard in range(NUM_SHARDS)
+    ]
+    assert len(set(local)) > 1
+
+
+def make_batch(seed=0):
+    rng = np.random.default_rng(seed)
+    size = NUM_STEPS * NUM_ENVS
+    columns = {name: rng.normal(size=size).astype(np.float32) for name in ("log_prob", "value")}
+    obs = rng.normal(size=(size, 3)).astype(np.float32)
+    target = (obs @ np.array([1.0, -2.0, 0.5]) + 0.1 * rng.normal(size=size)).astype(np.float32)
+    advantage = rng.normal(5.0, 4.0, size=size).astype(np.float32)
+    return Batch(obs=obs, action=target, target=target, advantage=advantage, **columns)
+
+
+def linear_loss(params, batch):
+    """A squared error weighted by the advantage, so that its standardisation shows."""
+    error = (batch.obs * params[None]).sum(axis=1) - batch.target
+    weighted = jnp.square(error) * (2.0 + jnp.tanh(batch.advantage))
+    return weighted.mean(), {"loss": weighted.mean(), "approx_kl": jnp.abs(error).mean()}
+
+
+def fit(num_devices, *, learning_rate=0.1, **overrides):
+    settings = {"num_epochs": 1, "num_minibatches": 1, "standardize_advantages": True}
+    settings |= {"target_kl": None, **overrides}
+    schedule = Schedule(num_steps=NUM_STEPS, **settings)
+    layout = make_layout(NUM_SHARDS, False, make_mesh(num_devices))
+    optimizer = optax.with_extra_args_support(optax.sgd(learning_rate))
+    params = jnp.array([0.1, 0.2, -0.3])
+
+    def body(batch):
+        state, key = optimizer.init(params), jax.random.key(3)
+        return sgd.fit(
+            layout, linear_loss, optimizer, schedule, params, state, batch, key, learning_rate
+        )
+
+    sharded = sharding.shard(layout, body, (ALONG_ENVS,), REPLICATED)
+    params, _, metrics = jax.jit(sharded)(make_batch())
+    return np.asarray(params), jax.tree.map(float, metrics)
+
+
+def numpy_gradient(params, batch):
+    """Gradient of `linear_loss` in float64, advantages standardised over the whole batch."""
+    advantage = batch.advantage.astype(np.float64)
+    advantage = (advantage - advantage.mean()) / advantage.std()
+    weight = 2.0 + np.tanh(advantage)
+    obs = batch.obs.astype(np.float64)
+    error = obs @ params - batch.target
+    return 2.0 * (weight * error) @ obs / len(error)
+
+
+@pytest.mark.parametrize("num_devices", [1, 8])
+def test_one_step_on_one_minibatch_is_the_gradient_step_of_the_whole_batch(num_devices):
+    start = np.array([0.1, 0.2, -0.3])
+    gradient = numpy_gradient(start, make_batch())
+    params, metrics = fit(num_devices)
+    np.testing.assert_allclose(params, start - 0.1 * gradient, rtol=1e-5)
+    assert metrics["grad_norm"] == pytest.approx(np.linalg.norm(gradient), rel=1e-5)
+
+
+def test_every_epoch_takes_a_step_a_minibatch():
+    """In float64: full-batch steps, as many as epochs, since the data are one minibatch."""
+    params = np.array([0.1, 0.2, -0.3])
+    for _ in range(5):
+        params = params - 0.1 * numpy_gradient(params, make_batch())
+    np.testing.assert_allclose(fit(2, num_epochs=5)[0], params, rtol=1e-4)
+
+
+def test_minibatches_multiply_the_steps():
+    few, _ = fit(2, num_epochs=4, num_minibatches=1, learning_rate=0.02)
+    many, _ = fit(2, num_epochs=4, num_minibatches=8, learning_rate=0.02)
+    solution = np.array([1.0, -2.0, 0.5])
+    assert np.abs(many - solution).max() < 0.5 * np.abs(few - solution).max()
+
+
+def test_advantages_are_left_alone_unless_they_are_to_be_standardised():
+    plain, _ = fit(1, standardize_advantages=False)
+    standardised, _ = fit(1)
+    assert np.abs(plain - standardised).max() > 1e-3
+
+
+def test_epochs_stop_once_the_kl_of_one_exceeds_the_target():
+    one, one_metrics = fit(2, num_epochs=1)
+    stopped, stopped_metrics = fit(2, num_epochs=5, target_kl=1e-6)
+    np.testing.assert_allclose(stopped, one, rtol=1e-5)
+    assert stopped_metrics["loss"] == pytest.approx(one_metrics["loss"])
+    unstopped, _ = fit(2, num_epochs=5, target_kl=1e6)
+    np.testing.assert_allclose(unstopped, fit(2, num_epochs=5)[0], rtol=1e-6)
+    assert np.abs(unstopped - one).max() > 1e-3
