@@ -266,7 +266,7 @@ def _box_head(space: Box, kind: str) -> ActionHead:
         action = like_u(middle) + like_u(half) * unit
         # Clip after tanh as well: rounding may step over a bound.
         action = jnp.clip(action, like_u(space.low), like_u(space.high))
-        # Without rounding the largest integer would almost never be chosen.
+        # Truncation would lean towards zero and, after tanh, never reach the largest integer.
         return _cast(action if space.dtype.kind == "f" else jnp.round(action), space.dtype)
 
     return ActionHead(distribution, to_env)

@@ -191,11 +191,9 @@ def _make_mesh(experiment: Experiment, console: Console) -> Mesh:
     if num_devices is None:
         num_devices = max(d for d in range(1, available + 1) if num_shards % d == 0)
     mesh = make_mesh(num_devices)
-    of_all = f" of {available}, the most that divide {num_shards} shards"
-    console.print(
-        f"devices: {num_devices}{of_all if experiment.devices is None else ''} "
-        f"({mesh.devices.flat[0].device_kind})"
-    )
+    left = experiment.devices is None and num_devices < available
+    of_all = f" of {available}, the most that divide ppo.num_shards = {num_shards}" if left else ""
+    console.print(f"devices: {num_devices}{of_all} ({mesh.devices.flat[0].device_kind})")
     return mesh
 
 

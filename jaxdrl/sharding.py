@@ -164,29 +164,25 @@ def map_groups(layout: Layout, function: Callable, *trees: Any) -> Any:
         return jax.tree.map(lambda x: x[None], result)
 
     def isolated(args: tuple) -> Any:
-        always = _always(args)
+        shard_id, trees = args
+        always = shard_id >= 0  # which the compiler cannot tell
 
-        def own(args: tuple) -> Any:
-            # What does not depend on the device, such as a zero, comes to do so by the `where`.
-            return jax.tree.map(lambda x: jnp.where(always, x, x), function(*args))
+        def own(trees: tuple) -> Any:
+            # By `where` a constant becomes each device's own, as both branches have to agree.
+            def depend(x: jax.Array) -> jax.Array:
+                is_key = jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+                return x if is_key else jnp.where(always, x, x)
 
-        def other(args: tuple) -> Any:
-            shapes = jax.eval_shape(function, *args)
+            return jax.tree.map(depend, function(*trees))
+
+        def other(trees: tuple) -> Any:
+            shapes = jax.eval_shape(function, *trees)
             blank = jax.tree.map(lambda x: jax.lax.full(x.shape, 0, x.dtype), shapes)
             return varying(layout, blank)
 
-        return jax.lax.cond(always, own, other, args)
+        return jax.lax.cond(always, own, other, trees)
 
-    return jax.lax.map(isolated, trees)
-
-
-def _always(tree: Any) -> jax.Array:
-    """True, computed from the data so that the compiler cannot tell."""
-    leaf = jax.tree.leaves(tree)[0]
-    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        leaf = jax.random.key_data(leaf)
-    bits = leaf.reshape(-1)[:1].view(jnp.uint8).astype(jnp.uint32)
-    return ((bits | 1) != 0).any()
+    return jax.lax.map(isolated, (shard_ids(layout)[:, 0], trees))
 
 
 def sum_groups(layout: Layout, tree: Any) -> Any:

@@ -189,7 +189,7 @@ class Box:
         high = np.where(has_high, self.high, np.zeros_like(self.high))
         # Halve before the difference: high - low overflows where the bounds are the largest floats.
         middle, half = low / 2 + high / 2, high / 2 - low / 2
-        x = middle + half * jax.random.uniform(uniform_key, self.shape, dtype, -1.0, 1.0)
+        x = jax.random.uniform(uniform_key, self.shape, dtype, -1.0, 1.0) * half + middle
         if not self.bounded.all():
             exponential = jax.random.exponential(exponential_key, self.shape, dtype)
             one_sided = jnp.where(has_low, low + exponential, high - exponential)

@@ -6,7 +6,6 @@ import dataclasses
 import inspect
 import io
 import json
-import logging
 import os
 import re
 import subprocess
@@ -15,7 +14,6 @@ import textwrap
 import time
 from pathlib import Path
 
-import jax
 import pytest
 
 import jaxdrl
@@ -43,7 +41,7 @@ def run_python(*args, **env):
 
 
 @pytest.fixture(autouse=True)
-def no_compile(monkeypatch, request):
+def no_compile(monkeypatch):
     """Fails the test where the run would go on to compile."""
     monkeypatch.setattr(experiment, "_compile", lambda *_: pytest.fail("compiled"))
 
@@ -141,9 +139,9 @@ def test_bad_settings_get_the_same_message_in_the_shell_and_in_python(flags, in_
 
 # What only the run itself can know; `{tmp}` is an empty directory.
 BAD_RUNS = [
-    ("CartPole", [], r"env = 'CartPole': unknown; the nearest: CartPole-v1"),
-    ("cartpole-v1", [], r"env = 'cartpole-v1': unknown; the nearest: CartPole-v1, .*"),
-    ("Ant", [], r"env = 'Ant': unknown; .*"),
+    ("CartPole", [], r"env = 'CartPole': unknown; the nearest: CartPole-v1(, .*)?"),
+    ("acrobot-v1", [], r"env = 'acrobot-v1': unknown; the nearest: Acrobot-v1(, .*)?"),
+    ("xyzzy", [], r"env = 'xyzzy': unknown; known are: .*CartPole-v1.*"),
     (
         "MNISTBandit-bsuite",
         [],
@@ -200,7 +198,7 @@ BAD_RUNS = [
 
 @pytest.mark.parametrize(("env", "flags", "message"), BAD_RUNS)
 def test_a_run_that_cannot_work_is_refused_before_anything_is_compiled(
-    tmp_path, monkeypatch, caplog, env, flags, message
+    tmp_path, monkeypatch, env, flags, message
 ):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("mine")
@@ -208,14 +206,12 @@ def test_a_run_that_cannot_work_is_refused_before_anything_is_compiled(
     (tmp_path / "occupied" / "config.json").write_text("mine")
     before = sorted(tmp_path.rglob("*"))
     started = time.process_time()
-    with caplog.at_level(logging.WARNING), jax.log_compiles():
-        _, errors = refused(["train", env, *(flag.replace("{tmp}", str(tmp_path)) for flag in flags)])
+    _, errors = refused(["train", env, *(flag.replace("{tmp}", str(tmp_path)) for flag in flags)])
+    # Most of it is the import of gymnax, once.
+    assert time.process_time() - started < 15
     assert re.fullmatch(
         "error: " + message.replace("{tmp}", re.escape(str(tmp_path))) + "\n", errors
     ), errors
-    compiled = [r.getMessage()[:80] for r in caplog.records if "Compiling" in r.getMessage()]
-    assert not [message for message in compiled if re.search(r"jit\((<lambda>|_init)\)", message)]
-    assert time.process_time() - started < 15  # most of it is the import of gymnax, once
     assert sorted(tmp_path.rglob("*")) == before
     assert (tmp_path / "file").read_text() == "mine"
 
@@ -236,8 +232,8 @@ def test_a_larger_mesh_than_there_are_devices_is_refused():
         (["train", "CartPole-v1", "--device", "2"], ["--device", "--devices"]),
         (["train", "CartPole-v1", "--ppo.num-envs", "many"], ["--ppo.num-envs", "many", "int"]),
         (["train", "CartPole-v1", "--ppo.num-envs", "8.0"], ["--ppo.num-envs", "8.0", "int"]),
-        (["train", "CartPole-v1", "--ppo.torso", "rnn"], ["--ppo.torso", "rnn", "auto,mlp,cnn"]),
-        (["train", "CartPole-v1", "--ppo.activation", "TANH"], ["TANH", "tanh,relu,silu,gelu"]),
+        (["train", "CartPole-v1", "--ppo.torso", "rnn"], ["--ppo.torso", "rnn", "'auto', 'mlp', 'cnn'"]),
+        (["train", "CartPole-v1", "--ppo.activation", "TANH"], ["TANH", "'tanh', 'relu', 'silu', 'gelu'"]),
         (["train"], ["Name of the environment, such as CartPole-v1"]),
         (["trian"], ["trian", "train"]),
     ],
@@ -246,7 +242,7 @@ def test_a_mistyped_flag_or_value_is_refused_with_what_is_known(args, fragments)
     output, errors = refused(args)
     message = " ".join(re.sub(r"[^\x00-\x7f]", "", output + errors).split())
     for fragment in fragments:
-        assert fragment in message or fragment.replace(",", ", ") in message, message
+        assert fragment in message, message
 
 
 @pytest.mark.parametrize("program", [COMMAND, SCRIPT], ids=["command", "script"])

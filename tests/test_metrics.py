@@ -164,6 +164,15 @@ def test_speed_leaves_out_what_came_before_the_clock_was_restarted(log_of, clock
     assert log.latest["steps_per_second"] == 5.0
 
 
+def test_speed_leaves_out_the_evaluation_whose_line_it_stands_in(log_of, clock):
+    log = log_of(log_every=2)
+    clock.now += 0.5
+    log.add(1, update_metrics())
+    clock.now += 1000.0
+    log.annotate({"evaluation_mean_return": 9.5})
+    assert log.latest["steps_per_second"] == 20.0
+
+
 def test_env_steps_are_exact_far_beyond_32_bits(log_of):
     log = log_of(env_steps_per_update=2**31 + 1)
     log.add(10**6 + 1, update_metrics())

@@ -19,8 +19,8 @@ LARGEST = np.finfo(np.float32).max
 SPACES = {
     "discrete": Discrete(5, "uint8"),
     "multi": MultiDiscrete((2, 3)),
-    "float": Box([-INF, 1.0, -INF, -1.0], [INF, INF, 2.0, 3.0], (4,)),
-    "widest": Box([-1.0, 2.0, -LARGEST], [1.0, 2.0, LARGEST], (3,), "float64"),
+    "float": Box([-INF, 1.0, -INF, -1.0], [INF, INF, 2.0, 3.0], (4,), "float64"),
+    "widest": Box([-1.0, 2.0, -LARGEST], [1.0, 2.0, LARGEST], (3,)),
     "integer": Box([-128, 5, 126], [-127, 9, 127], (3,), "int8"),
     "unsigned": Box([0, 3, 0], [UINT32.max, UINT32.max, 1], (3,), "uint32"),
     "signed": Box([INT32.min, -1], [INT32.max, 2**40], (2,), "int64"),

@@ -1,0 +1,274 @@
+"""What the Markdown files and the docstrings say works as it stands.
+
+The python blocks of a file run in the order of the file, in one process and one namespace, as a
+reader would run them. Commands are parsed, not run.
+"""
+
+import doctest
+import functools
+import importlib
+import inspect
+import os
+import pkgutil
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import jaxdrl
+from jaxdrl import cli, experiment
+
+ROOT = Path(__file__).parent.parent
+FILES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+MODULES = ["jaxdrl", *(m.name for m in pkgutil.walk_packages(jaxdrl.__path__, "jaxdrl."))]
+FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+TEXT_FILE = re.compile(r"(?:jaxdrl|tests|experiments|notebooks|docs)/[\w./-]+")
+
+
+def file_id(path):
+    return path.relative_to(ROOT).as_posix()
+
+
+def blocks(path, language):
+    """`(line, text)` of the fenced blocks of a language; `line` is that of the first line."""
+    text = path.read_text()
+    found = [match for match in FENCE.finditer(text) if match.group(2) == language]
+    return [(text.count("\n", 0, match.start(3)) + 1, match.group(3)) for match in found]
+
+
+def spans(path):
+    """Inline code."""
+    return re.findall(r"`([^`\n]+)`", FENCE.sub("", path.read_text()))
+
+
+def commands(path):
+    """Lines of bash blocks and inline code that look like a command, without comments."""
+    lines = [line for _, text in blocks(path, "bash") for line in text.splitlines()]
+    for line in [*lines, *spans(path)]:
+        words = shlex.split(line, comments=True)
+        if words and (line in lines or words[0] in ("make", "jaxdrl", "python", "pip", "uv")):
+            yield words
+
+
+@functools.cache
+def project():
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+@functools.cache
+def makefile():
+    """`(targets, variables)`."""
+    text = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z-]+):.*##", text, re.MULTILINE))
+    return targets, set(re.findall(r"^([A-Z]+)\s*\?=", text, re.MULTILINE))
+
+
+def parse_flags(monkeypatch, program, flags):
+    """The experiment that a command would run."""
+    received = []
+    monkeypatch.setattr(experiment, "run", received.append)
+    monkeypatch.setattr("sys.argv", [program, *flags])
+    if program.endswith(".py"):
+        runpy.run_path(str(ROOT / program), run_name="__main__")
+    else:
+        cli.main()
+    (found,) = received
+    return found
+
+
+def check_command(monkeypatch, words):
+    """Fails unless the script, verb, target or extra exists and its flags parse."""
+    program, *rest = words
+    for extras in re.findall(r"\[([\w,]+)\]", " ".join(words)):
+        assert set(extras.split(",")) <= set(project()["project"]["optional-dependencies"])
+    if program == "python" and rest and rest[0].endswith(".py"):
+        parse_flags(monkeypatch, *rest[:1], rest[1:])
+    elif program == "jaxdrl" and "--help" not in rest:
+        parse_flags(monkeypatch, "jaxdrl", rest)
+    elif program == "make":
+        targets, variables = makefile()
+        settings = dict(word.split("=", 1) for word in rest if "=" in word)
+        assert settings.keys() <= variables
+        asked = [word for word in rest if "=" not in word]
+        assert set(asked) <= targets
+        if settings.get("EXTRAS"):
+            extras = set(settings["EXTRAS"].split(","))
+            assert extras <= set(project()["project"]["optional-dependencies"])
+        if "ARGS" in settings and asked == ["train"]:
+            flags = shlex.split(settings["ARGS"])
+            parse_flags(monkeypatch, "experiments/cartpole.py", flags)
+    elif program.endswith("pytest"):
+        assert all((ROOT / word).exists() for word in rest if word.startswith("tests/"))
+
+
+def test_there_is_a_readme():
+    assert ROOT / "README.md" in FILES
+
+
+@pytest.mark.parametrize("path", FILES, ids=file_id)
+def test_every_fenced_block_names_its_language(path):
+    text = path.read_text()
+    assert text.count("```") == 2 * len(FENCE.findall(text))
+    languages = {match.group(2) for match in FENCE.finditer(text)}
+    assert languages <= {"bash", "python", "text", "json", "toml"}
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in FILES if blocks(path, "python")], ids=file_id
+)
+def test_python_blocks_run(path, tmp_path):
+    script = ""
+    for line, text in blocks(path, "python"):
+        script += "\n" * (line - 1 - script.count("\n")) + text  # the lines of the file
+    (tmp_path / f"{path.stem}.py").write_text(script)
+    paths = filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])
+    process = subprocess.run(
+        [sys.executable, "-W", "error", f"{path.stem}.py"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+    assert process.returncode == 0, process.stderr[-3000:]
+
+
+@pytest.mark.parametrize("path", FILES, ids=file_id)
+def test_commands_exist_and_their_flags_parse(path, monkeypatch):
+    for words in commands(path):
+        try:
+            check_command(monkeypatch, words)
+        except SystemExit:
+            pytest.fail(f"{path.name}: {shlex.join(words)} does not parse")
+
+
+@pytest.mark.parametrize("path", FILES, ids=file_id)
+def test_flags_in_the_text_exist(path, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["train", "--help"])
+    known = set(re.findall(r"--[\w.-]+", capsys.readouterr().out))
+    flags = {span.split()[0] for span in spans(path) if span.startswith("--")}
+    assert flags <= known
+
+
+@pytest.mark.parametrize("path", FILES, ids=file_id)
+def test_names_and_paths_in_the_text_exist(path):
+    for span in spans(path):
+        for name in re.findall(r"\bjaxdrl((?:\.[A-Za-z_]\w*)+)(?!\w)", span):
+            found = jaxdrl
+            for part in name.split(".")[1:]:
+                found = find_attribute(found, part)
+                assert found is not None, f"jaxdrl{name}"
+        for name in TEXT_FILE.findall(span):
+            assert (ROOT / name).exists(), name
+
+
+def find_attribute(owner, name):
+    if inspect.ismodule(owner) and not hasattr(owner, name) and hasattr(owner, "__path__"):
+        return importlib.import_module(f"{owner.__name__}.{name}")
+    fields = getattr(owner, "__dataclass_fields__", {})
+    return fields.get(name) or getattr(owner, name, None)
+
+
+def slug(heading):
+    """The anchor that GitHub gives to a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("path", FILES, ids=file_id)
+def test_internal_links_point_to_something(path):
+    text = re.sub(r"`[^`\n]+`", "`code`", FENCE.sub("", path.read_text()))
+    targets = re.findall(r"\]\(([^)\s]+)[^)]*\)", text)
+    targets += re.findall(r"^\[[^\]]+\]:\s*(\S+)", text, re.MULTILINE)
+    for target in targets:
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        linked = path.parent / name if name else path
+        assert linked.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", FENCE.sub("", linked.read_text()), re.MULTILINE)
+            assert anchor in map(slug, headings), target
+
+
+# Docstrings
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_in_docstrings(name):
+    failed, _ = doctest.testmod(importlib.import_module(name), verbose=False)
+    assert failed == 0
+
+
+def test_there_are_examples_in_docstrings():
+    assert (ROOT / "jaxdrl" / "envs" / "__init__.py").read_text().count(">>>")
+
+
+def has_docstring(thing):
+    """Whether somebody wrote one: dataclasses and NamedTuples come with their signature."""
+    text = thing.__doc__ or ""
+    return bool(text.strip()) and not text.startswith(f"{getattr(thing, '__name__', '?')}(")
+
+
+def public_members(module):
+    """`(name, thing)` of what a module defines, with the methods and properties of its classes."""
+    for name, thing in vars(module).items():
+        own = getattr(thing, "__module__", None) == module.__name__
+        if name.startswith("_") or not own or not (inspect.isclass(thing) or callable(thing)):
+            continue
+        yield f"{module.__name__}.{name}", thing
+        for method, member in vars(thing).items() if inspect.isclass(thing) else ():
+            function = member.fget if isinstance(member, property) else member
+            own = getattr(function, "__module__", None) == module.__name__
+            if own and inspect.isfunction(function) and not method.startswith("_"):
+                yield f"{module.__name__}.{name}.{method}", function
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_everything_public_has_a_docstring(name):
+    module = importlib.import_module(name)
+    assert has_docstring(module)
+    assert [full for full, thing in public_members(module) if not has_docstring(thing)] == []
+
+
+def test_public_names():
+    assert jaxdrl.__all__ == sorted(jaxdrl.__all__)
+    assert dir(jaxdrl) == jaxdrl.__all__
+    for name in jaxdrl.__all__:
+        assert has_docstring(getattr(jaxdrl, name)), name
+    with pytest.raises(AttributeError, match="has no attribute 'nope'"):
+        _ = jaxdrl.nope
+
+
+def test_public_names_are_what_a_type_checker_sees():
+    source = (ROOT / "jaxdrl" / "__init__.py").read_text()
+    seen = source.split("if TYPE_CHECKING:")[1].split("__version__")[0]
+    names = re.findall(r"\w+", " ".join(re.findall(r"import (.*)", seen)))
+    assert sorted(names) == jaxdrl.__all__
+
+
+def test_a_missing_docstring_would_be_seen():
+    module = type(sys)("jaxdrl.nothing", "Says something.")
+    exec(
+        "import dataclasses\n"
+        "def explained():\n    'Says something.'\n"
+        "def bare(): pass\n"
+        "@dataclasses.dataclass\n"
+        "class Record:\n"
+        "    x: int = 0\n"
+        "    def method(self): pass\n"
+        "    @property\n"
+        "    def size(self): pass\n",
+        vars(module) | {"__name__": "jaxdrl.nothing"},
+        vars(module),
+    )
+    for thing in (module.explained, module.bare, module.Record):
+        thing.__module__ = "jaxdrl.nothing"
+    missing = [full for full, thing in public_members(module) if not has_docstring(thing)]
+    names = ("bare", "Record", "Record.method", "Record.size")
+    assert missing == [f"jaxdrl.nothing.{name}" for name in names]
