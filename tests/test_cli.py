@@ -232,8 +232,14 @@ def test_a_larger_mesh_than_there_are_devices_is_refused():
         (["train", "CartPole-v1", "--device", "2"], ["--device", "--devices"]),
         (["train", "CartPole-v1", "--ppo.num-envs", "many"], ["--ppo.num-envs", "many", "int"]),
         (["train", "CartPole-v1", "--ppo.num-envs", "8.0"], ["--ppo.num-envs", "8.0", "int"]),
-        (["train", "CartPole-v1", "--ppo.torso", "rnn"], ["--ppo.torso", "rnn", "'auto', 'mlp', 'cnn'"]),
-        (["train", "CartPole-v1", "--ppo.activation", "TANH"], ["TANH", "'tanh', 'relu', 'silu', 'gelu'"]),
+        (
+            ["train", "CartPole-v1", "--ppo.torso", "rnn"],
+            ["--ppo.torso", "rnn", "'auto', 'mlp', 'cnn'"],
+        ),
+        (
+            ["train", "CartPole-v1", "--ppo.activation", "TANH"],
+            ["TANH", "'tanh', 'relu', 'silu', 'gelu'"],
+        ),
         (["train"], ["Name of the environment, such as CartPole-v1"]),
         (["trian"], ["trian", "train"]),
     ],

@@ -88,7 +88,7 @@ def check_command(monkeypatch, words):
         assert set(extras.split(",")) <= set(project()["project"]["optional-dependencies"])
     if program == "python" and rest and rest[0].endswith(".py"):
         parse_flags(monkeypatch, *rest[:1], rest[1:])
-    elif program == "jaxdrl" and "--help" not in rest:
+    elif program == "jaxdrl" and rest and "--help" not in rest:
         parse_flags(monkeypatch, "jaxdrl", rest)
     elif program == "make":
         targets, variables = makefile()
@@ -118,9 +118,7 @@ def test_every_fenced_block_names_its_language(path):
     assert languages <= {"bash", "python", "text", "json", "toml"}
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in FILES if blocks(path, "python")], ids=file_id
-)
+@pytest.mark.parametrize("path", [path for path in FILES if blocks(path, "python")], ids=file_id)
 def test_python_blocks_run(path, tmp_path):
     script = ""
     for line, text in blocks(path, "python"):
@@ -133,7 +131,7 @@ def test_python_blocks_run(path, tmp_path):
         env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
         capture_output=True,
         text=True,
-        timeout=500,
+        timeout=300,
     )
     assert process.returncode == 0, process.stderr[-3000:]
 

@@ -246,9 +246,7 @@ def test_digest_of_a_key_array_sees_each_key():
 
 def test_digest_does_not_depend_on_where_the_array_lies():
     x = jnp.arange(8.0)
-    spread = jax.device_put(
-        x, jax.NamedSharding(jax.make_mesh((8,), ("data",)), jax.P("data"))
-    )
+    spread = jax.device_put(x, jax.NamedSharding(jax.make_mesh((8,), ("data",)), jax.P("data")))
     assert len(spread.devices()) == 8
     assert sha256({"x": spread}) == sha256({"x": x})
     transposed = np.asfortranarray(np.arange(6.0).reshape(2, 3))
@@ -320,5 +318,3 @@ def test_a_directory_that_cannot_be_looked_into_is_refused(tmp_path):
     # Without leave to search the directory above, stat fails in the same way.
     with pytest.raises(ConfigError, match=r"^run_dir = .*: cannot be (read|written) \("):
         require_free(tmp_path / ("x" * 300))
-
-

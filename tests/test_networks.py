@@ -2,6 +2,7 @@
 
 import functools
 import math
+import re
 
 import jax
 import jax.numpy as jnp
@@ -172,6 +173,21 @@ def test_keys_give_other_parameters():
         assert np.abs(kernel - kernels(other)[name]).max() > 1e-4, name
 
 
+def test_seeds_side_by_side_are_initialised_one_after_the_other():
+    # Two batched QR decompositions at once can wait for each other for ever where the CPU backend
+    # has two threads (jaxlib 0.10.2): jit(vmap(init)) hung in lapack_sorgqr_ffi.
+    network, params, obs = init((4,), hidden_sizes=(8,))
+    keys = jax.random.split(jax.random.key(2), 3)
+    vmapped = jax.jit(jax.vmap(network.init, in_axes=(0, None)))
+    text = vmapped.lower(keys, obs).as_text()
+    decompositions = re.findall(r"custom_call @lapack_\w+\(.*", text)
+    assert decompositions  # of one matrix each
+    assert not [line for line in decompositions if re.search(r"tensor<3x\d+x\d+xf32>", line)]
+    shapes = jax.tree.map(lambda x: (3, *x.shape), params)
+    found = jax.eval_shape(vmapped, keys, obs)
+    assert jax.tree.map(lambda x: x.shape, found) == shapes
+
+
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_mlp_against_numpy(activation):
     settings = {"hidden_sizes": (8, 8), "shared_torso": True}
@@ -199,6 +215,35 @@ def test_mlp_against_numpy(activation):
     np.testing.assert_allclose(value, dense(x, params["value"])[:, 0], atol=tolerance)
 
 
+def test_cnn_against_numpy():
+    network, params, obs = init((7, 6, 2), hidden_sizes=(8, 8), cnn_channels=(3,))
+    obs64 = np.float64(obs)
+
+    def layers(name):
+        """Kernels `[..., out]` and biases in the order of the layers: 18, 60 and 8 inputs."""
+        parts = [(np.float64(x["kernel"]), np.float64(x["bias"])) for x in params[name].values()]
+        order = {18 * 3: 0, 60 * 8: 1, 8 * 8: 2}
+        return sorted(parts, key=lambda part: order[part[0].size])
+
+    def features(name):
+        (kernel, bias), *dense = layers(name)
+        kernel = kernel.reshape(3, 3, 2, 3)
+        x = np.zeros((N, 5, 4, 3))
+        for n, i, j, c in np.ndindex(x.shape):
+            x[n, i, j, c] = (obs64[n, i : i + 3, j : j + 3] * kernel[..., c]).sum() + bias[c]
+        x = np.tanh(x).reshape(N, -1)
+        for kernel, bias in dense:
+            x = np.tanh(x @ kernel + bias)
+        return x
+
+    logits, value, _ = apply(network, params, obs)
+    policy, critic = params["policy"], params["value"]
+    expected = features("actor") @ np.float64(policy["kernel"])
+    np.testing.assert_allclose(logits, expected, atol=1e-6)
+    expected = features("critic") @ np.float64(critic["kernel"])[:, 0]
+    np.testing.assert_allclose(value, expected, atol=1e-5)
+
+
 def test_rows_do_not_see_each_other():
     network, params, obs = init((7, 6, 2), hidden_sizes=(8, 8), cnn_channels=(3,))
     logits, value, _ = apply(network, params, obs)
@@ -208,8 +253,8 @@ def test_rows_do_not_see_each_other():
 
 
 def has_convolutions(obs_shape, torso):
-    params = param_shapes(obs_shape, torso=torso, hidden_sizes=(8,))
-    return {"Conv_0" in params[name] for name in ("actor", "critic")} == {True}
+    params = param_shapes(obs_shape, torso=torso, hidden_sizes=(8,), cnn_channels=(3,))
+    return {len(params[name]) for name in ("actor", "critic")} == {2}  # layers
 
 
 def test_auto_takes_a_cnn_for_images_only():
@@ -251,8 +296,9 @@ def test_a_cnn_that_does_not_fit_is_refused(obs_shape, settings, message):
 
 def test_as_many_convolutions_as_fit_work():
     params = param_shapes((5, 7, 1), cnn_channels=(2, 2), hidden_sizes=(4,))
-    assert params["actor"]["Conv_0"]["kernel"].shape == (3, 3, 1, 2)
-    assert params["actor"]["Dense_0"]["kernel"].shape == (1 * 3 * 2, 4)
+    sizes = sorted(leaf.size for leaf in jax.tree.leaves(params["actor"]))
+    # Kernels 3 * 3 * 1 * 2 and 3 * 3 * 2 * 2, 1 x 3 pixels of 2 channels are left for 4 units.
+    assert sizes == sorted([18, 2, 36, 2, 1 * 3 * 2 * 4, 4])
 
 
 IMAGE = Box(0, 255, (2, 2, 1), "uint8")

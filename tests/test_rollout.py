@@ -7,14 +7,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 import jaxdrl
 from jaxdrl import PPOConfig, rollout
-from probe_environments import constant_reward, continuous_target, counter
-
-CONFIG = PPOConfig(
-    num_envs=16, num_steps=8, num_epochs=1, num_minibatches=1, hidden_sizes=(8,), gamma=0.9
+from probe_environments import (
+    action_reward,
+    constant_reward,
+    continuous_target,
+    counter,
+    delayed_reward,
+    random_observation,
 )
+
+CONFIG = PPOConfig(num_envs=16, num_steps=8, num_epochs=1, num_minibatches=1, gamma=0.9)
+# Half the time to compile.
+jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 BOUNDS = np.array([-1.0, 0.0], np.float32), np.array([3.0, 1.0], np.float32)
 SCENARIOS = {
     "cartpole": (
@@ -29,45 +37,66 @@ SCENARIOS = {
 }
 
 
+class Linear(nn.Module):
+    """A network that is quick to compile and easy to repeat in NumPy."""
+
+    num_outputs: int
+    continuous: bool
+
+    @nn.compact
+    def __call__(self, obs):
+        """`(policy outputs, value)`."""
+        dense = partial(nn.Dense, kernel_init=nn.initializers.normal(0.5))
+        outputs, value = dense(self.num_outputs, name="policy")(obs), dense(1, name="value")(obs)
+        if self.continuous:
+            log_std = self.param("log_std", nn.initializers.constant(-0.3), (self.num_outputs,))
+            outputs = outputs, jnp.broadcast_to(log_std, outputs.shape)
+        return outputs, value[:, 0]
+
+
 @pytest.fixture(scope="module", params=SCENARIOS)
 def recorded(request):
     """Two updates: the states, the trajectory and metrics of each, and the replay of both."""
     make, changes = SCENARIOS[request.param]
     env = make()
     config = PPOConfig(**{**vars(CONFIG), **changes})
-    agent = jaxdrl.ppo(env, config)
-    collect, train_step = jax.jit(agent.rollout), jax.jit(agent.train_step)
-    states, actors, trajectories, metrics = [jax.jit(agent.init)(jax.random.key(0))], [], [], []
+    agent = jaxdrl.ppo(env, config, network=Linear(2, continuous=request.param == "continuous"))
+
+    @jit
+    def update(state):  # the train_step, with what lies between its halves
+        after, trajectory = agent.rollout(state)
+        state, metrics = agent.learn(after, trajectory)
+        return map_keys(jax.random.key_data, after.actor), trajectory, state, metrics
+
+    state = jit(agent.init)(jax.random.key(0))
+    start, learners, trajectories, metrics = map_keys(jax.random.clone, state.actor), [], [], []
     for _ in range(2):
-        after, trajectory = collect(clone(states[-1]))
-        actors.append(after.actor)
+        learners.append(jax.device_get(state.learner.replace(key=None)))
+        actor, trajectory, state, of_update = update(state)
         trajectories.append(jax.device_get(trajectory))
-        state, of_update = train_step(clone(states[-1]))
-        states.append(state)
         metrics.append(jax.device_get(of_update))
-    learners = [jax.device_get(state.learner.replace(key=())) for state in states]
     actions = np.concatenate([trajectory.action for trajectory in trajectories])
     return SimpleNamespace(
         config=config,
         learners=learners,
-        actor=actors[-1],
+        actor=actor,
         trajectories=trajectories,
         metrics=metrics,
-        replay=replay(env, config, actions),
+        replay=replay(env, config, start, actions),
     )
 
 
-def clone(state):
-    """The same state for the key-reuse checker to see as another one."""
+def map_keys(function, tree):
+    """`tree` with `function` of its typed keys, for the key-reuse checker's sake."""
 
-    def copy(x):
-        return jax.random.clone(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x
+    def only_keys(x):
+        return function(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x
 
-    return jax.tree.map(copy, state)
+    return jax.tree.map(only_keys, tree)
 
 
-def replay(env, config, actions):
-    """Plays `actions [T, N]` as `rollout.py` says, environment by environment.
+def replay(env, config, actor, actions):
+    """Plays `actions [T, N]` from where `actor` stands, environment by environment.
 
     Gives arrays `[T, N, ...]`, and `keys [T, N, 2]` of the actions.
     """
@@ -79,11 +108,10 @@ def replay(env, config, actions):
         return next_key, jax.random.key_data(action_key), reset_key, stepped
 
     reset = jax.jit(partial(env.reset, params=env.default_params))
-    _, env_key, _ = jax.random.split(jax.random.key(0), 3)
     columns = []
     for i in range(config.num_envs):
-        key, reset_key = jax.random.split(jax.random.fold_in(jax.random.clone(env_key), i))
-        obs, env_state = reset(reset_key)
+        start = (actor.key, actor.obs, actor.env_state)
+        key, obs, env_state = jax.tree.map(lambda x, i=i: x[i], start)
         rows, episode_return, episode_length, discounted_return = [], 0.0, 0, 0.0
         for action in actions[:, i]:
             key, action_key, reset_key, stepped = one_step(key, env_state, to_env(action))
@@ -127,12 +155,10 @@ def network(learner, obs):
         mean, variance = learner.obs_statistics.mean, learner.obs_statistics.variance
         obs = np.clip((obs - np.float64(mean)) / np.sqrt(np.float64(variance) + 1e-8), -10, 10)
 
-    def dense(layer, x):
-        return x @ layer["kernel"] + layer["bias"]
+    def dense(layer):
+        return obs @ layer["kernel"] + layer["bias"]
 
-    outputs = dense(params["policy"], np.tanh(dense(params["actor"]["Dense_0"], obs)))
-    value = dense(params["value"], np.tanh(dense(params["critic"]["Dense_0"], obs)))
-    return outputs, value[..., 0]
+    return dense(params["policy"]), dense(params["value"])[..., 0]
 
 
 def updates(recorded):
@@ -183,7 +209,8 @@ def test_actions_are_samples_of_the_policy_with_the_keys_of_the_environments(rec
             np.testing.assert_array_equal(trajectory.action, actions)
         else:
             draw = jax.vmap(jax.vmap(lambda key: jax.random.normal(key, (2,))))
-            close(trajectory.action, outputs + np.exp(learner.params["log_std"]) * draw(keys))
+            noise = np.asarray(draw(keys))
+            close(trajectory.action, outputs + np.exp(learner.params["log_std"]) * noise)
 
 
 def test_log_probabilities_and_values_are_those_of_the_network(recorded):
@@ -259,14 +286,12 @@ def test_final_values_come_from_the_memory_and_only_where_truncated():
         jax.debug.callback(lambda x: evaluated.append(len(x)), obs)
         return apply_counting(carry, obs, episode_start)[0]
 
-    @jax.jit
-    def run(key):
-        env_ids = jnp.arange(num_envs, dtype=jnp.int32)
-        zeros = partial(jnp.zeros, dtype=jnp.int32)
-        actor = rollout.init_actor(env, zeros, key, env_ids)
+    @jit
+    def run(keys):
+        actor = rollout.init_actor(env, partial(jnp.zeros, dtype=jnp.int32), keys)
         return rollout.collect(env, decide, value_of, actor, num_steps=num_steps, gamma=0.9)
 
-    actor, trajectory = jax.device_get(run(jax.random.key(0)))
+    actor, trajectory = jax.device_get(run(jax.random.split(jax.random.key(0), num_envs)))
     jax.effects_barrier()
     length = trajectory.episode_length
     close(trajectory.value, 100.0 * length + (length - 1) / limit)
@@ -297,24 +322,53 @@ def test_a_truncated_episode_bootstraps_and_a_terminated_one_does_not_matter():
         value = value_of(carry, obs, episode_start)
         return rollout.Decision(action, action, jnp.zeros_like(value), value, carry)
 
-    env, env_ids = constant_reward(3, "truncated"), jnp.arange(2, dtype=jnp.int32)
-    actor = rollout.init_actor(env, lambda num_envs: (), jax.random.key(0), env_ids)
-    _, trajectory = jax.jit(
-        partial(rollout.collect, env, decide, value_of, num_steps=5, gamma=0.5)
-    )(actor)
+    env = constant_reward(3, "truncated")
+
+    @jit
+    def run(keys):
+        actor = rollout.init_actor(env, lambda num_envs: (), keys)
+        return rollout.collect(env, decide, value_of, actor, num_steps=5, gamma=0.5)
+
+    _, trajectory = jax.device_get(run(jax.random.split(jax.random.key(0), 2)))
     assert trajectory.value[:, 0].tolist() == [1, 2, 3, 1, 2]
     assert trajectory.next_value[:, 0].tolist() == [2, 3, 1, 2, 3]
     assert trajectory.truncated[:, 0].tolist() == [False, False, True, False, False]
     assert trajectory.discounted_return[:, 0].tolist() == [1, 1.5, 1.75, 1, 1.5]
 
 
-def test_environments_depend_on_their_global_index_alone():
-    env, key = counter(5), jax.random.key(0)
-    init = jax.jit(partial(rollout.init_actor, env, lambda num_envs: ()))
-    everyone = init(key, jnp.arange(8, dtype=jnp.int32))
-    some = init(jax.random.clone(key), jnp.array([6, 1], jnp.int32))
-    np.testing.assert_array_equal(some.obs, everyone.obs[jnp.array([6, 1])])
-    key_data = jax.random.key_data(everyone.key)
-    np.testing.assert_array_equal(jax.random.key_data(some.key), key_data[np.array([6, 1])])
-    assert len(np.unique(key_data, axis=0)) == 8
-    assert everyone.episode_start.all()
+def test_each_environment_starts_from_the_key_it_is_given():
+    env, keys = counter(5), jax.random.split(jax.random.key(0), 8)
+    init = jit(partial(rollout.init_actor, env, lambda num_envs: ()))
+    actor, of_some = init(keys), init(jax.random.clone(keys)[jnp.array([6, 1])])
+    np.testing.assert_array_equal(of_some.obs, actor.obs[jnp.array([6, 1])])
+    key_data = [jax.random.key_data(x) for x in (keys, actor.key, actor.env_state.key)]
+    assert len(np.unique(np.concatenate(key_data), axis=0)) == 3 * 8  # none is used twice
+    assert len(np.unique(actor.env_state.draw)) == 8
+    assert actor.episode_start.all()
+    for zero in (actor.episode_return, actor.episode_length, actor.discounted_return):
+        assert not zero.any()
+
+
+# What does not depend on the random numbers is the same on all devices, and its type says so.
+CONSTANTS = {
+    "obs at reset": delayed_reward,
+    "obs and flags": action_reward,
+    "flags": random_observation,
+    "reward": partial(constant_reward, 3, "truncated"),
+    "loop inside": partial(jaxdrl.make, "Asterix-MinAtar"),
+    "bandit": partial(jaxdrl.make, "SimpleBandit-bsuite"),
+    "time limit": lambda: jaxdrl.time_limit(action_reward(), 3),
+}
+
+
+@pytest.mark.parametrize("reproducible", [False, True])
+@pytest.mark.parametrize("make", CONSTANTS.values(), ids=CONSTANTS)
+def test_constants_in_an_environment_do_not_hinder_a_mesh(make, reproducible):
+    config = PPOConfig(**{**vars(CONFIG), "reproducible": reproducible})
+    agent = jaxdrl.ppo(make(), config, mesh=jaxdrl.make_mesh(8))
+    state = jax.eval_shape(agent.init, jax.eval_shape(lambda: jax.random.key(0)))
+    after, trajectory = jax.eval_shape(agent.rollout, state)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(
+        lambda x: (x.shape, x.dtype), state
+    )
+    assert trajectory.reward.shape == (8, 16)

@@ -74,7 +74,10 @@ def ppo(
         network = make_network(prepared_shape(env.observation_space), env.action_space, config)
     elif not isinstance(network, Network):
         network = from_module(network)
-    head = action_head(env.action_space, config.action_distribution)
+    try:
+        head = action_head(env.action_space, config.action_distribution)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{env.name}: {error}") from error
     check_network(env, network, head)
     optimizer = optax.with_extra_args_support(optimizer or adam(config))
     parts = Parts(env, config, network, optimizer, head, layout)
