@@ -77,7 +77,7 @@ def evaluate(
     if max_episode_steps is None:
         max_episode_steps = env.max_episode_steps or DEFAULT_MAX_STEPS
     require_count("max_episode_steps", max_episode_steps)
-    device = min(jax.tree.leaves(learner.params)[0].devices(), key=lambda device: device.id)
+    device = _first_device(learner)
     returns, lengths, ended = jax.device_get(
         _run_episodes_jit(
             (env.reset, env.step),
@@ -100,6 +100,13 @@ def evaluate(
         returns=returns,
         lengths=lengths,
     )
+
+
+def _first_device(learner: LearnerState) -> jax.Device:
+    """The first of the devices that hold the learner; it may be on the host, too."""
+    arrays = [leaf for leaf in jax.tree.leaves(learner.params) if isinstance(leaf, jax.Array)]
+    devices = arrays[0].devices() if arrays else jax.devices()
+    return min(devices, key=lambda device: device.id)
 
 
 def bootstrap_interval(

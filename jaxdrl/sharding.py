@@ -103,12 +103,19 @@ def make_layout(num_shards: int, reproducible: bool, mesh: Mesh | None) -> Layou
     return Layout(mesh, reproducible, num_devices, num_groups, shards_per_device // num_groups)
 
 
-def shard(layout: Layout, function: Callable, in_specs: Any, out_specs: Any) -> Callable:
-    """`function` run by every device on its part of the arrays; itself where there is no mesh."""
+def shard(
+    layout: Layout, function: Callable, in_specs: Any, out_specs: Any, *, check_vma: bool = True
+) -> Callable:
+    """`function` run by every device on its part of the arrays; itself where there is no mesh.
+
+    `check_vma` proves at trace time that what is replicated is so. Only a function without
+    collectives and gradients may do without, such as a rollout, whose environments are not ours
+    and may start a loop from a constant.
+    """
     if layout.mesh is None:
         return function
     return jax.shard_map(
-        function, mesh=layout.mesh, in_specs=in_specs, out_specs=out_specs, check_vma=True
+        function, mesh=layout.mesh, in_specs=in_specs, out_specs=out_specs, check_vma=check_vma
     )
 
 

@@ -49,9 +49,9 @@ def no_compile(monkeypatch):
 def refused(args):
     """What `jaxdrl ARGS` prints on its way out with exit code 2."""
     output, errors = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
-        with pytest.raises(SystemExit) as caught:
-            cli.main(args)
+    streams = contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors)
+    with streams[0], streams[1], pytest.raises(SystemExit) as caught:
+        cli.main(args)
     assert caught.value.code == 2
     assert "Traceback" not in output.getvalue() + errors.getvalue()
     return output.getvalue(), errors.getvalue()
@@ -434,7 +434,9 @@ def test_a_script_trains_on_simulated_devices_in_a_process_of_its_own(tmp_path):
         "--ppo.hidden-sizes 4 --num-eval-episodes 8 --env-params max_steps_in_episode 9 "
         "--run-dir out"
     )
-    process = run_python("-W", "error", *SCRIPT, *flags.split(), cwd=tmp_path)
+    # What runs for a second need not be compiled with care.
+    quick = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
+    process = run_python("-W", "error", *SCRIPT, *flags.split(), cwd=tmp_path, **quick)
     assert process.returncode == 0, process.stderr[-2000:]
     assert process.stderr == ""
     assert process.stdout.endswith("results: out\n")

@@ -1,4 +1,4 @@
-"""PPO learns what it should: probe environments with known answers, and the tasks of the scripts."""
+"""PPO learns what it should: probe environments with known answers, and the scripts' tasks."""
 
 import runpy
 from dataclasses import replace
@@ -6,10 +6,10 @@ from pathlib import Path
 
 import jax
 import numpy as np
-import probe_environments as probes
 import pytest
 
 import jaxdrl
+import probe_environments as probes
 from jaxdrl import PPOConfig
 
 SCRIPTS = Path(__file__).parent.parent / "experiments"

@@ -86,10 +86,17 @@ def test_hooks_get_python_counts_and_numpy_values():
         assert metrics["done"].dtype == np.int32
 
 
-def test_several_hooks_are_called_in_their_order():
+def test_several_hooks_are_called_in_their_order_whatever_they_return():
     order = []
-    hooks = [lambda update, _: order.append(("a", update)), lambda u, _: order.append(("b", u))]
-    train(ADDING, init(), num_updates=2, on_update=hooks)
+
+    def hook(name):
+        def note(update, metrics):
+            order.append((name, update))
+            return True
+
+        return note
+
+    train(ADDING, init(), num_updates=2, on_update=[hook("a"), hook("b")])
     assert order == [("a", 1), ("b", 1), ("a", 2), ("b", 2)]
 
 
@@ -215,11 +222,11 @@ def counting_env():
 
     def reset(key, params):
         steps = jnp.asarray(0)
-        return observe(steps), {"steps": steps, "weak": jnp.asarray(0.5)}
+        return observe(steps), {"steps": steps, "weak": 0.5}
 
     def step(key, env_state, action, params):
         steps = env_state["steps"] + 1
-        state = {"steps": steps, "weak": env_state["weak"] * 1.0}
+        state = {"steps": steps, "weak": env_state["weak"] + jnp.float32(0)}
         reward = (action == 1).astype(jnp.float32)
         return observe(steps), state, reward, steps >= 4, jnp.zeros((), bool), {}
 

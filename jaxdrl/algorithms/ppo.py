@@ -82,9 +82,13 @@ def ppo(
     optimizer = optax.with_extra_args_support(optimizer or adam(config))
     parts = Parts(env, config, network, optimizer, head, layout)
     state_specs = TrainState(learner=REPLICATED, actor=ALONG_ENVS)  # type: ignore[arg-type]
-    init = sharding.shard(layout, partial(_init, parts), REPLICATED, state_specs)
+    init = sharding.shard(layout, partial(_init, parts), REPLICATED, state_specs, check_vma=False)
     collect = sharding.shard(
-        layout, partial(_rollout, parts), (state_specs,), (state_specs, ALONG_ENVS_IN_TIME)
+        layout,
+        partial(_rollout, parts),
+        (state_specs,),
+        (state_specs, ALONG_ENVS_IN_TIME),
+        check_vma=False,
     )
     learn = sharding.shard(
         layout, partial(_learn, parts), (state_specs, ALONG_ENVS_IN_TIME), (state_specs, REPLICATED)

@@ -37,7 +37,8 @@ def make_gymnax(name: str, **params: Any) -> Environment:
     registered = [known for known in gymnax.registered_envs if known not in DOWNLOADS]
     if name not in registered:
         raise ConfigError(f"env = {name!r}: unknown; {nearest(name, registered)}")
-    env, env_params = gymnax.make(name)
+    with default_promotion():
+        env, env_params = gymnax.make(name)
     arguments = set(inspect.signature(type(env)).parameters)
     fields = {field.name for field in dataclasses.fields(env_params)}
     for param, value in params.items():
@@ -45,7 +46,9 @@ def make_gymnax(name: str, **params: Any) -> Environment:
             known = nearest(param, sorted(fields | arguments))
             raise ConfigError(f"env_params.{param} = {value!r}: {name} has no such one; {known}")
     if arguments & params.keys():
-        env, env_params = gymnax.make(name, **{k: params[k] for k in arguments & params.keys()})
+        chosen = {param: params[param] for param in arguments & params.keys()}
+        with default_promotion():
+            env, env_params = gymnax.make(name, **chosen)
     env_params = dataclasses.replace(env_params, **{k: params[k] for k in fields & params.keys()})
     return from_gymnax(env, env_params)._replace(name=name)
 

@@ -100,6 +100,10 @@ def check_types(env: Environment) -> None:
     next_obs, next_state, reward, terminated, truncated, _ = jax.eval_shape(
         env.step, key, env_state, action, env.default_params
     )
+    if not isinstance(obs, jax.ShapeDtypeStruct):
+        raise ConfigError(
+            f"{env.name}: the observation is a {type(obs).__name__}; must be a single array"
+        )
     _require_same(env.name, "observation", obs, next_obs)
     _require_same(env.name, "state", env_state, next_state)
     scalars = {"reward": (reward, "float32"), "terminated": (terminated, "bool")}
