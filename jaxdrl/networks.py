@@ -23,10 +23,37 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 }
 
 
+@jax.custom_batching.sequential_vmap
+def _qr(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """QR decomposition, one matrix after another under `vmap`.
+
+    Two batched decompositions at once can wait for each other for ever on the CPU: each holds a
+    thread of the pool in which it waits for its batch (seen with jaxlib 0.10.2 on two cores).
+    """
+    q, r = jnp.linalg.qr(matrix)
+    return q, r
+
+
+def orthogonal(gain: float) -> Callable[..., jax.Array]:
+    """Initialiser: a random orthogonal matrix times `gain`, of orthonormal rows where it is wide.
+
+    Source: Saxe et al. 2014, arXiv:1312.6120.
+    """
+
+    def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+        rows, columns = shape
+        normal = jax.random.normal(key, (max(shape), min(shape)), dtype)
+        q, r = _qr(normal)
+        q = q * jnp.sign(jnp.diagonal(r))[None]  # else the signs would not be uniform
+        return gain * (q if rows >= columns else q.T)
+
+    return init
+
+
 class Torso(nn.Module):
     """3 x 3 convolutions (none for an MLP), then dense layers: `[N, ...]` to `[N, features]`.
 
-    Orthogonal initialisation with gain sqrt(2) (Saxe et al. 2014, arXiv:1312.6120).
+    Orthogonal initialisation with gain sqrt(2).
     """
 
     hidden_sizes: tuple[int, ...]
@@ -37,7 +64,7 @@ class Torso(nn.Module):
     def __call__(self, obs: jax.Array) -> jax.Array:
         """Features `[N, hidden_sizes[-1]]` of `obs [N, ...]`."""
         activate = ACTIVATIONS[self.activation]
-        init = nn.initializers.orthogonal(math.sqrt(2.0))
+        init = orthogonal(math.sqrt(2.0))
         x = obs
         for channels in self.cnn_channels:
             x = activate(nn.Dense(channels, kernel_init=init)(patches(x)))
@@ -83,9 +110,9 @@ class ActorCritic(nn.Module):
             critic_features = critic(obs)
         # A small policy head begins near the uniform policy (Andrychowicz et al. 2021, 3.2).
         num_outputs = num_policy_outputs(self.action_space)
-        policy_init = nn.initializers.orthogonal(0.01)
+        policy_init = orthogonal(0.01)
         outputs = nn.Dense(num_outputs, kernel_init=policy_init, name="policy")(actor_features)
-        value_init = nn.initializers.orthogonal(1.0)
+        value_init = orthogonal(1.0)
         value = nn.Dense(1, kernel_init=value_init, name="value")(critic_features).squeeze(-1)
         if not isinstance(self.action_space, spaces.Box):
             return outputs, value

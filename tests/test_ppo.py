@@ -28,8 +28,6 @@ SETTINGS = {
     },
     "Breakout-MinAtar": {"num_envs": 16, "num_steps": 8, "num_epochs": 2, "activation": "relu"},
 }
-WITHOUT_HANGING = {"xla_cpu_enable_concurrency_optimized_scheduler": False}  # README.md says why
-
 SMALL = PPOConfig(num_envs=16, num_steps=4, num_epochs=2, num_minibatches=2, hidden_sizes=(8,))
 
 
@@ -198,7 +196,7 @@ def test_vmap_over_seeds_and_learning_rates_is_a_loop_over_them(cartpole, num_de
         return agent.train_step(agent.init(key))[0].learner.params
 
     keys, rates = jax.random.split(jax.random.key(1), 3), jnp.array([1e-4, 1e-3, 1e-2])
-    mapped = jax.jit(jax.vmap(one_update), compiler_options=WITHOUT_HANGING)
+    mapped = jax.jit(jax.vmap(one_update))
     together = jax.device_get(mapped(keys, rates))
     alone = jax.jit(one_update)
     for i in range(3):
@@ -212,7 +210,7 @@ def test_scan_over_updates_is_as_many_calls(cartpole):
     def three(key):
         return jax.lax.scan(lambda state, _: agent.train_step(state), agent.init(key), length=3)
 
-    state, metrics = jax.jit(three, compiler_options=WITHOUT_HANGING)(jax.random.key(0))
+    state, metrics = jax.jit(three)(jax.random.key(0))
     assert metrics["policy_loss"].shape == (3,)
     called = state_after(agent, 3)
     difference = relative_difference(
