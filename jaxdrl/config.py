@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import sys
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -44,15 +45,20 @@ def require_number(
     """
     if value is None and optional:
         return
-    interval = f"{'above' if above else 'at least'} {low:g}"
-    interval += f" and at most {high:g}" if high < math.inf else ""
-    works = f"must be a finite number {interval}" + (", or None" if optional else "")
-    require(value is not None and not isinstance(value, bool | str), field, value, works)
+    works = "must be a finite number"
+    works += f" {'above' if above else 'at least'} {low:g}" if low > -math.inf else ""
+    works += f" and at most {high:g}" if high < math.inf else ""
+    works += ", or None" if optional else ""
+    jax = sys.modules.get("jax")
+    if jax is not None and isinstance(value, jax.core.Tracer):
+        return
+    is_number = isinstance(value, numbers.Real) or (
+        jax is not None and isinstance(value, jax.Array) and value.shape == ()
+    )
+    require(is_number and not isinstance(value, bool), field, value, works)
     try:
         number = float(value)
-    except TypeError as error:
-        if hasattr(value, "aval"):  # a tracer
-            return
+    except (TypeError, ValueError, OverflowError) as error:
         raise ConfigError(f"{field} = {value!r}: {works}") from error
     in_range = (number > low if above else number >= low) and number <= high
     require(math.isfinite(number) and in_range, field, value, works)
@@ -187,12 +193,15 @@ class PPOConfig:
         self._check_choices()
 
     def _check_division(self) -> None:
+        # Environments that minibatches divide as well.
+        parts = self.num_minibatches // math.gcd(self.num_minibatches, self.num_steps)
+        fitting = self.num_shards * parts
         require(
             self.num_envs % self.num_shards == 0,
             "ppo.num_envs",
             self.num_envs,
             f"must be a multiple of ppo.num_shards = {self.num_shards}; "
-            f"the nearest that work: {nearest_multiples(self.num_envs, self.num_shards)}",
+            f"the nearest that work: {nearest_multiples(self.num_envs, fitting)}",
         )
         samples = self.num_steps * self.num_envs // self.num_shards
         require(

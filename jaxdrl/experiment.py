@@ -8,12 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxdrl.config import ConfigError, PPOConfig, require, require_count, require_divisor
+from jaxdrl.config import (
+    ConfigError,
+    PPOConfig,
+    require,
+    require_count,
+    require_divisor,
+    require_number,
+)
 
 if TYPE_CHECKING:
     import optax
@@ -70,6 +78,8 @@ class Experiment:
         for name in ("devices", "evaluate_every"):
             if getattr(self, name) is not None:
                 require_count(name, getattr(self, name))
+        for name, value in self.env_params.items():
+            require_number(f"env_params.{name}", value, low=-math.inf)
         is_integer = isinstance(self.seed, int) and not isinstance(self.seed, bool)
         works = "must be an integer from 0 to 2**32 - 1"
         require(is_integer and 0 <= self.seed < 2**32, "seed", self.seed, works)
@@ -128,7 +138,7 @@ def run(
     from jaxdrl.envs import make
 
     console = Console(highlight=False)
-    run_dir = experiment.run_dir or default_run_dir(experiment)
+    run_dir = Path(experiment.run_dir or default_run_dir(experiment))
     experiment = dataclasses.replace(resolve(experiment), run_dir=run_dir)
     metrics.require_free(run_dir)
     mesh = _make_mesh(experiment, console)  # before gymnax is imported, which starts the backend
@@ -145,7 +155,7 @@ def run(
         log_every=experiment.log_every,
     )
     state, evaluation, train_seconds = _train(experiment, env, algorithm, state, step, log, console)
-    result = _summarise(experiment, mesh, state, evaluation, compile_seconds, train_seconds)
+    result = _summarise(experiment, env, mesh, state, evaluation, compile_seconds, train_seconds)
     metrics.write_json(run_dir / metrics.RESULT_FILE, result)
     _report(console, run_dir, result)
     return Run(run_dir, env, algorithm, state, evaluation, result)
@@ -162,10 +172,11 @@ def resolve(experiment: Experiment) -> Experiment:
 def default_run_dir(experiment: Experiment) -> Path:
     """`runs/ENV-seedS-TIME`, which no other run has."""
     stem = f"{experiment.env.replace('/', '-')}-seed{experiment.seed}"
-    path = Path("runs") / f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+    first = path = Path("runs") / f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}"
     suffix = 2
     while path.exists():
-        path = path.with_name(f"{path.name}-{suffix}")
+        path = first.with_name(f"{first.name}-{suffix}")
+        suffix += 1
     return path
 
 
@@ -253,6 +264,8 @@ def _train(
             )
             log.annotate({f"evaluation_{k}": v for k, v in _figures(evaluation).items()})
             log.flush()
+            if until % experiment.log_every and log.latest:
+                progress.show(log.latest)
     return state, evaluation, seconds
 
 
@@ -289,6 +302,7 @@ def _describe(experiment: Experiment, env: Environment, mesh: Mesh) -> dict[str,
 
 def _summarise(
     experiment: Experiment,
+    env: Environment,
     mesh: Mesh,
     state: TrainState,
     evaluation: Evaluation,
@@ -300,7 +314,7 @@ def _summarise(
 
     env_steps = experiment.num_updates * experiment.ppo.env_steps_per_update
     return {
-        "env": experiment.env,
+        "env": env.name,
         "seed": experiment.seed,
         "devices": int(mesh.devices.size),
         "env_steps": env_steps,

@@ -25,7 +25,14 @@ EPISODE_SUMS = ("episode_return_sum", "episode_length_sum", "num_episodes")
 def require_free(run_dir: Path) -> None:
     """Raises `ConfigError` if `run_dir` holds a run already."""
     for name in (CONFIG_FILE, METRICS_FILE, RESULT_FILE):
-        if (run_dir / name).exists():
+        try:
+            is_there = (run_dir / name).exists()
+        except OSError as error:
+            raise ConfigError(
+                f"run_dir = {str(run_dir)!r}: cannot be read ({error.strerror}); "
+                "name a directory that can"
+            ) from error
+        if is_there:
             raise ConfigError(
                 f"run_dir = {str(run_dir)!r}: already holds a run ({name}), which is not "
                 "overwritten; name another directory, or remove this one"
@@ -69,37 +76,42 @@ class MetricsLog:
 
     def restart_clock(self) -> None:
         """Measures speed from here on, so that what came before does not count."""
-        self.clock = time.perf_counter()
+        self.clock = self.last_add = time.perf_counter()
         self.updates_timed = 0
 
     def add(self, update: int, metrics: dict[str, Any]) -> None:
         """Takes the metrics of an update; a hook of `jaxdrl.train`."""
-        metrics = {name: value.item() for name, value in metrics.items()}
+        self.update = update
+        self.metrics = {name: value.item() for name, value in metrics.items()}
         for name in EPISODE_SUMS:
-            self.sums[name] += metrics.pop(name)
+            self.sums[name] += self.metrics.pop(name)
         self.updates_timed += 1
-        if update % self.log_every:
-            return
+        self.last_add = time.perf_counter()
+        if update % self.log_every == 0:
+            self._begin_line()
+
+    def annotate(self, figures: dict[str, Any]) -> None:
+        """Adds figures to the line of the last update, which gets one if it has none yet."""
+        if self.updates_timed:
+            self._begin_line()
+        if self.record is not None:
+            self.record |= figures
+
+    def _begin_line(self) -> None:
         self.flush()
         timed_steps = self.env_steps_per_update * self.updates_timed
-        speed = timed_steps / (time.perf_counter() - self.clock)
-        self.restart_clock()
         count = self.sums["num_episodes"]
         self.record = self.latest = {
-            "update": update,
-            "env_steps": self.env_steps_per_update * update,
+            "update": self.update,
+            "env_steps": self.env_steps_per_update * self.update,
             "episode_return": self.sums["episode_return_sum"] / count if count else None,
             "episode_length": self.sums["episode_length_sum"] / count if count else None,
             "num_episodes": int(count),
-            **metrics,
-            "steps_per_second": speed,
+            **self.metrics,
+            "steps_per_second": timed_steps / (self.last_add - self.clock),
         }
         self.sums = dict.fromkeys(EPISODE_SUMS, 0.0)
-
-    def annotate(self, figures: dict[str, Any]) -> None:
-        """Adds figures to the line of the last update."""
-        if self.record is not None:
-            self.record |= figures
+        self.clock, self.updates_timed = self.last_add, 0
 
     def flush(self) -> None:
         """Writes the line that is waiting."""
@@ -124,6 +136,8 @@ def _finite(value: Any) -> Any:
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
+    if isinstance(value, np.generic | jax.Array):
+        value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

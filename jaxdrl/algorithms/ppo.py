@@ -368,10 +368,10 @@ def check_network(env: Environment, network: Network, head: ActionHead) -> None:
     Raises:
       ConfigError: naming the shapes that came and those that were expected.
     """
-    obs = jnp.zeros((2, *prepared_shape(env.observation_space)), jnp.float32)
-    start = jnp.zeros((2,), jnp.bool)
+    obs_shape = (2, *prepared_shape(env.observation_space))
 
     def outputs(key: jax.Array) -> tuple[Any, Any]:
+        obs, start = jnp.zeros(obs_shape, jnp.float32), jnp.zeros((2,), jnp.bool)
         params = network.init(key, obs)
         policy_outputs, value, _ = network.apply(params, network.initial_carry(2), obs, start)
         return head.distribution(policy_outputs).mode(), value
@@ -383,7 +383,7 @@ def check_network(env: Environment, network: Network, head: ActionHead) -> None:
         raise
     except Exception as error:
         raise ConfigError(
-            f"network: does not map observations {obs.shape} to (policy_outputs, value): {error}"
+            f"network: does not map observations {obs_shape} to (policy_outputs, value): {error}"
         ) from error
     expected = (2, *env.action_space.shape)
     require(

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdrl import spaces
-from jaxdrl.config import ConfigError
+from jaxdrl.config import ConfigError, require_count
 from jaxdrl.envs.protocol import Environment
 from jaxdrl.promotion import default_promotion
 
@@ -45,6 +45,14 @@ def make_gymnax(name: str, **params: Any) -> Environment:
         if param not in fields | arguments:
             known = nearest(param, sorted(fields | arguments))
             raise ConfigError(f"env_params.{param} = {value!r}: {name} has no such one; {known}")
+    for param, value in params.items():
+        # The command line reads every number as a float.
+        is_whole = isinstance(value, float) and value.is_integer()
+        if is_whole and not isinstance(getattr(env_params, param, 0), float):
+            params[param] = int(value)
+    if "max_steps_in_episode" in params:
+        limit = params["max_steps_in_episode"]
+        require_count("env_params.max_steps_in_episode", limit)
     if arguments & params.keys():
         chosen = {param: params[param] for param in arguments & params.keys()}
         with default_promotion():
