@@ -19,11 +19,18 @@ from jaxdrl import losses, normalization, rollout, sgd, sharding
 from jaxdrl.config import ConfigError, PPOConfig, require
 from jaxdrl.distributions import ActionHead, action_head
 from jaxdrl.envs.protocol import Environment, check_types
-from jaxdrl.networks import from_module, make_network, prepare_observation, prepared_shape
+from jaxdrl.networks import (
+    from_module,
+    make_network,
+    num_policy_outputs,
+    prepare_observation,
+    prepared_shape,
+)
 from jaxdrl.normalization import init_statistics, update_statistics
 from jaxdrl.returns import gae
 from jaxdrl.sgd import Batch
 from jaxdrl.sharding import ALONG_ENVS, ALONG_ENVS_IN_TIME, REPLICATED, Layout
+from jaxdrl.spaces import Box
 from jaxdrl.types import Algorithm, LearnerState, Network, Policy, TrainState, Transition
 
 
@@ -370,21 +377,26 @@ def check_network(env: Environment, network: Network, head: ActionHead) -> None:
     """
     obs_shape = (2, *prepared_shape(env.observation_space))
 
-    def outputs(key: jax.Array) -> tuple[Any, Any]:
+    def outputs(key: jax.Array) -> tuple[Any, Any, Any]:
         obs, start = jnp.zeros(obs_shape, jnp.float32), jnp.zeros((2,), jnp.bool)
         params = network.init(key, obs)
         policy_outputs, value, _ = network.apply(params, network.initial_carry(2), obs, start)
-        return head.distribution(policy_outputs).mode(), value
+        return policy_outputs, head.distribution(policy_outputs).mode(), value
 
     key = jax.eval_shape(lambda: jax.random.key(0))
     try:
-        action, value = jax.eval_shape(outputs, key)
+        policy_outputs, action, value = jax.eval_shape(outputs, key)
     except ConfigError:
         raise
     except Exception as error:
         raise ConfigError(
             f"network: does not map observations {obs_shape} to (policy_outputs, value): {error}"
         ) from error
+    if not isinstance(env.action_space, Box):
+        logits = (2, num_policy_outputs(env.action_space))
+        given = policy_outputs.shape
+        works = f"must be logits {logits} for {env.action_space}"
+        require(given == logits, "network policy_outputs", given, works)
     expected = (2, *env.action_space.shape)
     require(
         action.shape == expected,
