@@ -352,7 +352,9 @@ def test_a_network_that_does_not_fit_is_refused_with_the_shapes(cartpole):
     with pytest.raises(ConfigError, match=r"network value = \(2, 1\): must be \(2,\)"):
         jaxdrl.ppo(cartpole, SMALL, network=Wrong(2, (2, 1)))
     continuous = jaxdrl.make("Pendulum-v1")
-    with pytest.raises(ConfigError, match="network: does not map"):
+    with pytest.raises(
+        ConfigError, match=r"network policy_outputs = \(2,\): must give actions \(2, 1\)"
+    ):
         jaxdrl.ppo(continuous, SMALL, network=from_module(Wrong(2, (2,))))
 
 
