@@ -138,16 +138,22 @@ def fit(
             params = optax.apply_updates(params, updates)
         return (params, opt_state), {**metrics, "grad_norm": optax.tree.norm(gradient)}
 
-    def epoch(carry: tuple, epoch_key: jax.Array) -> tuple[tuple, dict[str, jax.Array]]:
-        minibatches = _minibatches(layout, schedule, batch, epoch_key)
-        carry, metrics = jax.lax.scan(gradient_step, carry, minibatches)
-        return carry, jax.tree.map(jnp.mean, metrics)
+    # The key is carried: jax_debug_key_reuse takes a scan over keys under vmap for a reuse.
+    def epoch(carry: tuple, _: Any) -> tuple[tuple, dict[str, jax.Array]]:
+        params, opt_state, key = carry
+        shuffle_key, key = jax.random.split(key)
+        minibatches = _minibatches(layout, schedule, batch, shuffle_key)
+        (params, opt_state), metrics = jax.lax.scan(gradient_step, (params, opt_state), minibatches)
+        return (params, opt_state, key), jax.tree.map(jnp.mean, metrics)
 
-    keys = jax.random.split(key, schedule.num_epochs)
+    carry = (params, opt_state, key)
     if schedule.target_kl is None:
-        (params, opt_state), metrics = jax.lax.scan(epoch, (params, opt_state), keys)
-        return params, opt_state, jax.tree.map(jnp.mean, metrics)
-    return _epochs_until(epoch, schedule.target_kl, (params, opt_state), keys)
+        carry, metrics = jax.lax.scan(epoch, carry, length=schedule.num_epochs)
+        metrics = jax.tree.map(jnp.mean, metrics)
+    else:
+        carry, metrics = _epochs_until(epoch, schedule.target_kl, carry, schedule.num_epochs)
+    params, opt_state, _ = carry
+    return params, opt_state, metrics
 
 
 def _minibatches(
@@ -170,19 +176,20 @@ def _minibatches(
 
 
 def _epochs_until(
-    epoch: Callable, target_kl: Any, carry: tuple, keys: jax.Array
-) -> tuple[Any, Any, dict[str, jax.Array]]:
+    epoch: Callable, target_kl: Any, carry: tuple, num_epochs: int
+) -> tuple[tuple, dict[str, jax.Array]]:
     """Runs epochs until one's mean `approx_kl` exceeds the target; the rest are skipped."""
-    one_key = jax.eval_shape(lambda keys: keys[0], keys)
-    shapes = jax.eval_shape(lambda carry, key: epoch(carry, key)[1], carry, one_key)
+    shapes = jax.eval_shape(lambda carry: epoch(carry, None)[1], carry)
     nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
 
-    def guarded(state: tuple, key: jax.Array) -> tuple[tuple, tuple]:
+    def guarded(state: tuple, _: Any) -> tuple[tuple, tuple]:
         carry, stopped = state
-        carry, metrics = jax.lax.cond(stopped, lambda carry, _: (carry, nothing), epoch, carry, key)
+        carry, metrics = jax.lax.cond(
+            stopped, lambda carry: (carry, nothing), lambda carry: epoch(carry, None), carry
+        )
         return (carry, stopped | (metrics["approx_kl"] > target_kl)), (metrics, ~stopped)
 
     state = (carry, jnp.zeros((), jnp.bool))
-    ((params, opt_state), _), (metrics, taken) = jax.lax.scan(guarded, state, keys)
+    (carry, _), (metrics, taken) = jax.lax.scan(guarded, state, length=num_epochs)
     num_taken = taken.astype(jnp.float32).sum()
-    return params, opt_state, jax.tree.map(lambda x: x.sum() / num_taken, metrics)
+    return carry, jax.tree.map(lambda x: x.sum() / num_taken, metrics)
