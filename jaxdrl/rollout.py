@@ -121,8 +121,8 @@ def _step(
         reward=stepped.reward,
         terminated=stepped.terminated,
         truncated=stepped.truncated,
-        discounted_return=stepped.reward + gamma * actor.discounted_return,
-        episode_return=stepped.reward + actor.episode_return,
+        discounted_return=_add_finite(gamma * actor.discounted_return, stepped.reward),
+        episode_return=_add_finite(actor.episode_return, stepped.reward),
         episode_length=actor.episode_length + 1,
     )
     running = (~ended).astype(jnp.float32)
@@ -137,3 +137,9 @@ def _step(
         discounted_return=transition.discounted_return * running,
     )
     return actor, transition
+
+
+def _add_finite(total: jax.Array, reward: jax.Array) -> jax.Array:
+    """`total + reward`, or `total` where that is not finite and would stay so for ever."""
+    added = total + reward
+    return jnp.where(jnp.isfinite(added), added, total)

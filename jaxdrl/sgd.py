@@ -121,38 +121,50 @@ def fit(
       key: consumed; replicated.
       learning_rate: of this update.
 
+    A step whose gradient is not finite in norm is skipped: parameters and optimiser stay as they
+    are. Such a gradient comes from a number that is not finite, and would make them all so.
+
     Returns:
       `(params, opt_state, metrics)`, metrics the means over the gradient steps taken, with
-      `grad_norm` before clipping.
+      `grad_norm` before clipping, and `skipped_steps` their number.
     """
 
     def gradient_step(carry: tuple, minibatch: tuple) -> tuple[tuple, dict[str, jax.Array]]:
-        params, opt_state = carry
         rows, advantage = minibatch
         chosen = replace(take(batch, rows), advantage=advantage)
-        gradient, metrics = sharding.value_and_gradient(layout, loss, params, chosen)
-        with default_promotion():
-            updates, opt_state = optimizer.update(
-                gradient, opt_state, params, learning_rate=learning_rate
-            )
-            params = optax.apply_updates(params, updates)
-        return (params, opt_state), {**metrics, "grad_norm": optax.tree.norm(gradient)}
+        gradient, metrics = sharding.value_and_gradient(layout, loss, carry[0], chosen)
+        norm = optax.tree.norm(gradient)
+        finite = jnp.isfinite(norm)
+
+        def apply(params: Any, opt_state: Any) -> tuple[Any, Any]:
+            with default_promotion():
+                updates, opt_state = optimizer.update(
+                    gradient, opt_state, params, learning_rate=learning_rate
+                )
+                return optax.apply_updates(params, updates), opt_state
+
+        carry = jax.lax.cond(finite, apply, lambda *carry: carry, *carry)
+        sums = jax.tree.map(lambda x: jnp.where(finite, x, 0.0), {**metrics, "grad_norm": norm})
+        return carry, {**sums, "taken_steps": finite.astype(jnp.float32)}
 
     # The key is carried: jax_debug_key_reuse takes a scan over keys under vmap for a reuse.
     def epoch(carry: tuple, _: Any) -> tuple[tuple, dict[str, jax.Array]]:
         params, opt_state, key = carry
         shuffle_key, key = jax.random.split(key)
         minibatches = _minibatches(layout, schedule, batch, shuffle_key)
-        (params, opt_state), metrics = jax.lax.scan(gradient_step, (params, opt_state), minibatches)
-        return (params, opt_state, key), jax.tree.map(jnp.mean, metrics)
+        (params, opt_state), sums = jax.lax.scan(gradient_step, (params, opt_state), minibatches)
+        return (params, opt_state, key), jax.tree.map(jnp.sum, sums)
 
-    carry = (params, opt_state, key)
+    carry, num_epochs = (params, opt_state, key), jnp.float32(schedule.num_epochs)
     if schedule.target_kl is None:
-        carry, metrics = jax.lax.scan(epoch, carry, length=schedule.num_epochs)
-        metrics = jax.tree.map(jnp.mean, metrics)
+        carry, sums = jax.lax.scan(epoch, carry, length=schedule.num_epochs)
     else:
-        carry, metrics = _epochs_until(epoch, schedule.target_kl, carry, schedule.num_epochs)
+        carry, sums, num_epochs = _epochs_until(epoch, schedule, carry)
     params, opt_state, _ = carry
+    metrics = jax.tree.map(jnp.sum, sums)
+    taken = metrics.pop("taken_steps")
+    metrics = jax.tree.map(lambda x: x / jnp.maximum(taken, 1.0), metrics)
+    metrics["skipped_steps"] = num_epochs * schedule.num_minibatches - taken
     return params, opt_state, metrics
 
 
@@ -176,20 +188,20 @@ def _minibatches(
 
 
 def _epochs_until(
-    epoch: Callable, target_kl: Any, carry: tuple, num_epochs: int
-) -> tuple[tuple, dict[str, jax.Array]]:
-    """Runs epochs until one's mean `approx_kl` exceeds the target; the rest are skipped."""
+    epoch: Callable, schedule: Schedule, carry: tuple
+) -> tuple[tuple, dict[str, jax.Array], jax.Array]:
+    """Runs epochs until one's mean `approx_kl` exceeds the target; sums of the rest are zero."""
     shapes = jax.eval_shape(lambda carry: epoch(carry, None)[1], carry)
     nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
 
     def guarded(state: tuple, _: Any) -> tuple[tuple, tuple]:
         carry, stopped = state
-        carry, metrics = jax.lax.cond(
+        carry, sums = jax.lax.cond(
             stopped, lambda carry: (carry, nothing), lambda carry: epoch(carry, None), carry
         )
-        return (carry, stopped | (metrics["approx_kl"] > target_kl)), (metrics, ~stopped)
+        exceeds = sums["approx_kl"] > schedule.target_kl * sums["taken_steps"]
+        return (carry, stopped | exceeds), (sums, ~stopped)
 
     state = (carry, jnp.zeros((), jnp.bool))
-    (carry, _), (metrics, taken) = jax.lax.scan(guarded, state, length=num_epochs)
-    num_taken = taken.astype(jnp.float32).sum()
-    return carry, jax.tree.map(lambda x: x.sum() / num_taken, metrics)
+    (carry, _), (sums, ran) = jax.lax.scan(guarded, state, length=schedule.num_epochs)
+    return carry, sums, ran.astype(jnp.float32).sum()

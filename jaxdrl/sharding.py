@@ -15,14 +15,17 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import AxisType, Mesh, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxdrl.config import require, require_count, require_divisor
+
+if TYPE_CHECKING:
+    from jaxdrl.types import TrainState
 
 DATA_AXIS = "data"
 """Name of the mesh axis along which environments are sharded."""
@@ -116,6 +119,22 @@ def shard(
         return function
     return jax.shard_map(
         function, mesh=layout.mesh, in_specs=in_specs, out_specs=out_specs, check_vma=check_vma
+    )
+
+
+def place(state: TrainState, mesh: Mesh | None) -> TrainState:
+    """A copy of `state` on the devices of `mesh`: its learner on each, its actor along them.
+
+    The state may come from the host or from any other mesh, and is left alone; None places it on
+    the first device.
+    """
+
+    def put(tree: Any, spec: PartitionSpec) -> Any:
+        target = jax.devices()[0] if mesh is None else NamedSharding(mesh, spec)
+        return jax.device_put(tree, target, may_alias=False)
+
+    return replace(
+        state, learner=put(state.learner, REPLICATED), actor=put(state.actor, ALONG_ENVS)
     )
 
 

@@ -29,8 +29,8 @@ class Transition:
       reward: float32, as the environment gave it.
       terminated: bool, no reward can follow.
       truncated: bool, a limit cut the episode; excludes `terminated`.
-      discounted_return: discounted sum of rewards since the episode began, float32.
-      episode_return: sum of rewards since the episode began, this one included, float32.
+      discounted_return: discounted sum of the finite rewards since the episode began, float32.
+      episode_return: sum of the finite rewards since the episode began, this one included, float32.
       episode_length: steps since the episode began, this one included, int32.
     """
 

@@ -43,6 +43,36 @@ def constant_reward(num_steps, ends):
     return Environment("constant_reward", reset, step, space, BINARY, max_episode_steps=num_steps)
 
 
+def bad_reward(at, for_ever=False):
+    """Time is obs and reward; the reward is NaN `at` that step, or from it on; never ends."""
+    return _clock(
+        "bad_reward", lambda time: time, lambda time: (time >= at) if for_ever else (time == at)
+    )
+
+
+def bad_observation(at):
+    """Time is obs and reward; obs is NaN `at` that step; never ends."""
+    return _clock("bad_observation", lambda time: jnp.where(time == at, jnp.nan, time))
+
+
+def _clock(name, observe, is_bad=lambda time: time < 0):
+    def as_obs(time):
+        return observe(time.astype(jnp.float32))[None]
+
+    def reset(key, params):
+        del key, params
+        time = jnp.zeros((), jnp.int32)
+        return as_obs(time), time
+
+    def step(key, time, action, params):
+        del key, action, params
+        time, no = time + 1, jnp.zeros((), jnp.bool)
+        reward = jnp.where(is_bad(time), jnp.nan, time.astype(jnp.float32))
+        return as_obs(time), time, reward, no, no, {}
+
+    return Environment(name, reset, step, Box(0.0, 1e6, (1,)), BINARY)
+
+
 def random_observation():
     """One step; obs is 1 or -1 at random and the reward equals it: V(obs) = obs."""
     return _one_step("random_observation", _sign, SIGN, BINARY, lambda obs, action: obs[0])

@@ -82,7 +82,7 @@ def linear_loss(params, batch):
     return weighted.mean(), {"loss": weighted.mean(), "approx_kl": jnp.abs(error).mean()}
 
 
-def fit(num_devices, *, learning_rate=0.1, **overrides):
+def fit(num_devices, *, learning_rate=0.1, batch=None, **overrides):
     settings = {"num_epochs": 1, "num_minibatches": 1, "standardize_advantages": True}
     settings |= {"target_kl": None, **overrides}
     schedule = Schedule(num_steps=NUM_STEPS, **settings)
@@ -97,7 +97,9 @@ def fit(num_devices, *, learning_rate=0.1, **overrides):
         )
 
     sharded = sharding.shard(layout, body, (ALONG_ENVS,), REPLICATED)
-    params, _, metrics = jax.jit(sharded)(make_batch())
+    if batch is None:
+        batch = make_batch()
+    params, _, metrics = jax.jit(sharded)(batch)
     return np.asarray(params), jax.tree.map(float, metrics)
 
 
@@ -149,3 +151,26 @@ def test_epochs_stop_once_the_kl_of_one_exceeds_the_target():
     unstopped, _ = fit(2, num_epochs=5, target_kl=1e6)
     np.testing.assert_allclose(unstopped, fit(2, num_epochs=5)[0], rtol=1e-6)
     assert np.abs(unstopped - one).max() > 1e-3
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_step_whose_gradient_is_not_finite_is_left_out_and_counted(bad):
+    """One bad sample of one shard: each epoch leaves out the one minibatch that has it."""
+    batch, start = make_batch(), np.array([0.1, 0.2, -0.3])
+    batch.target[40] = bad
+    kwargs = {"num_minibatches": 4, "standardize_advantages": False}
+    params, metrics = fit(2, num_epochs=3, batch=batch, **kwargs)
+    assert metrics["skipped_steps"] == 3
+    assert np.isfinite(params).all()
+    assert np.isfinite(list(metrics.values())).all()
+    assert np.abs(params - start).max() > 0.1
+    params, metrics = fit(2, num_epochs=3, batch=batch, **kwargs | {"num_minibatches": 1})
+    np.testing.assert_array_equal(params, start.astype(np.float32))
+    assert metrics["skipped_steps"] == 3
+    assert metrics["loss"] == 0.0
+
+
+def test_no_step_is_left_out_of_a_sound_batch():
+    assert fit(2, num_epochs=5)[1]["skipped_steps"] == 0
+    stopped = fit(2, num_epochs=5, num_minibatches=2, target_kl=1e-6)[1]
+    assert stopped["skipped_steps"] == 0

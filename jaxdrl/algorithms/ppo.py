@@ -69,7 +69,10 @@ def ppo(
     Returns:
       An `Algorithm`; its metrics are means over the update (`policy_loss`, `value_loss`,
       `entropy`, `approx_kl`, `clip_fraction`, `grad_norm`, `explained_variance`), `learning_rate`,
-      and `episode_return_sum`, `episode_length_sum`, `num_episodes` of the episodes that ended.
+      `episode_return_sum`, `episode_length_sum`, `num_episodes` of the episodes that ended,
+      `skipped_steps` (gradient steps left out because the gradient was not finite), and
+      `nonfinite_values`, the sum of `nonfinite_observations` and `nonfinite_rewards`: numbers
+      that running statistics and returns leave out.
 
     Raises:
       ConfigError: if the mesh does not divide the shards, or environment or network do not keep
@@ -234,7 +237,7 @@ def _learn(
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     config, layout, learner = parts.config, parts.layout, state.learner
     trajectory = sharding.split_groups(layout, trajectory, axis=1)
-    episodes = sharding.sum_groups(layout, sharding.map_groups(layout, _episode_sums, trajectory))
+    sums = sharding.sum_groups(layout, sharding.map_groups(layout, _sums, trajectory))
     return_statistics = _update_return_statistics(parts, learner, trajectory)
     batch = sharding.map_groups(layout, partial(_make_batch, parts, return_statistics), trajectory)
     epoch_key, next_key = jax.random.split(learner.key)
@@ -258,7 +261,7 @@ def _learn(
         epoch_key,
         rate,
     )
-    metrics |= episodes
+    metrics |= sums
     metrics["explained_variance"] = explained_variance
     metrics["learning_rate"] = jnp.asarray(rate, jnp.float32)
     learner = LearnerState(
@@ -334,10 +337,11 @@ def _loss(
 def _update_obs_statistics(parts: Parts, learner: LearnerState, trajectory: Transition) -> Any:
     if learner.obs_statistics is None:
         return None
-    space = parts.env.observation_space
+    space, mean = parts.env.observation_space, learner.obs_statistics.mean
 
     def flat(obs: jax.Array) -> jax.Array:
-        return prepare_observation(space, obs.reshape(-1, *obs.shape[2:]))
+        x = prepare_observation(space, obs.reshape(-1, *obs.shape[2:]))
+        return jnp.where(jnp.isfinite(x), x, normalization.expand(mean, x))
 
     obs = sharding.map_groups(parts.layout, flat, trajectory.obs)
     mean, variance = sharding.moments(parts.layout, obs, axis=0)
@@ -353,20 +357,32 @@ def _update_return_statistics(parts: Parts, learner: LearnerState, trajectory: T
     return update_statistics(learner.return_statistics, count, mean, variance)
 
 
-def _episode_sums(trajectory: Transition) -> dict[str, jax.Array]:
+def _sums(trajectory: Transition) -> dict[str, jax.Array]:
+    """Sums over the episodes that ended, and counts of the numbers that are not finite."""
     ended = (trajectory.terminated | trajectory.truncated).astype(jnp.float32)
+    bad_obs, bad_rewards = _count_nonfinite(trajectory.obs), _count_nonfinite(trajectory.reward)
     return {
         "episode_return_sum": (trajectory.episode_return * ended).sum(),
         "episode_length_sum": (trajectory.episode_length.astype(jnp.float32) * ended).sum(),
         "num_episodes": ended.sum(),
+        "nonfinite_observations": bad_obs,
+        "nonfinite_rewards": bad_rewards,
+        "nonfinite_values": bad_obs + bad_rewards,
     }
 
 
+def _count_nonfinite(x: jax.Array) -> jax.Array:
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        return jnp.zeros((), jnp.float32)
+    return (~jnp.isfinite(x)).sum(dtype=jnp.float32)
+
+
 def _explained_variance(layout: Layout, batch: Batch) -> jax.Array:
-    """1 - Var(target - value) / Var(target), and 0 where the targets do not vary."""
+    """1 - Var(target - value) / Var(target); 0 where that is undefined or not finite."""
     _, (target, error) = sharding.moments(layout, (batch.target, batch.target - batch.value))
-    varies = target > 0
-    return jnp.where(varies, 1.0 - error / jnp.where(varies, target, 1.0), 0.0)
+    varies = (target > 0) & jnp.isfinite(target) & jnp.isfinite(error)
+    share = jnp.where(varies, error, 1.0) / jnp.where(varies, target, 1.0)
+    return jnp.where(varies, 1.0 - share, 0.0)
 
 
 def check_network(env: Environment, network: Network, head: ActionHead) -> None:

@@ -1,0 +1,78 @@
+"""One answer on any number of devices: the same bits, or in fast mode the same but for rounding."""
+
+from functools import lru_cache
+
+import jax
+import numpy as np
+import pytest
+
+import jaxdrl
+from jaxdrl import PPOConfig
+from jaxdrl.metrics import sha256
+from jaxdrl.sharding import place
+
+SETTINGS = {
+    "CartPole-v1": {"num_envs": 64, "num_steps": 16},
+    "Pendulum-v1": {
+        "num_envs": 64,
+        "num_steps": 16,
+        "normalize_observations": True,
+        "normalize_rewards": True,
+    },
+    "Breakout-MinAtar": {"num_envs": 16, "num_steps": 8, "num_epochs": 2, "activation": "relu"},
+}
+
+
+def agent_on(name, num_devices, **changes):
+    mesh = None if num_devices is None else jaxdrl.make_mesh(num_devices)
+    return jaxdrl.ppo(jaxdrl.make(name), PPOConfig(**SETTINGS[name], **changes), mesh=mesh)
+
+
+@lru_cache
+def digest_after_20_updates(name, num_devices):
+    agent = agent_on(name, num_devices, reproducible=True)
+    state = jax.jit(agent.init)(jax.random.key(0))
+    return sha256(jaxdrl.train(agent, state, num_updates=20))
+
+
+def relative_difference(params, others):
+    squares = jax.tree.map(lambda x, y: (np.sum((x - y) ** 2), np.sum(y**2)), params, others)
+    pairs = jax.tree.leaves(squares, is_leaf=lambda x: isinstance(x, tuple))
+    difference, norm = np.sum(np.asarray(pairs), axis=0)
+    return np.sqrt(difference / norm)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_reproducible_mode_has_the_same_bits_on_1_and_8_devices(name):
+    assert digest_after_20_updates(name, 1) == digest_after_20_updates(name, 8)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_devices", [None, 2, 4])
+@pytest.mark.parametrize("name", SETTINGS)
+def test_reproducible_mode_has_the_same_bits_on_any_number_of_devices(name, num_devices):
+    assert digest_after_20_updates(name, num_devices) == digest_after_20_updates(name, 8)
+
+
+def check_fast_mode(name, device_counts, num_seeds=5):
+    """One update from the same state, for each seed, agrees with that of one device."""
+    start = jax.jit(agent_on(name, None).init)
+    params = {}
+    for num_devices in (1, *device_counts):
+        step, mesh = jax.jit(agent_on(name, num_devices).train_step), jaxdrl.make_mesh(num_devices)
+        states = [step(place(start(jax.random.key(i)), mesh))[0] for i in range(num_seeds)]
+        params[num_devices] = jax.device_get([state.learner.params for state in states])
+    for num_devices in device_counts:
+        for on_many, on_one in zip(params[num_devices], params[1], strict=True):
+            assert relative_difference(on_many, on_one) <= 1e-5
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_one_update_of_fast_mode_agrees_on_1_and_8_devices(name):
+    check_fast_mode(name, [8])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SETTINGS)
+def test_one_update_of_fast_mode_agrees_on_any_number_of_devices(name):
+    check_fast_mode(name, [2, 4])
