@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from jaxdrl.config import ConfigError, PPOConfig
     from jaxdrl.envs import Environment, from_gymnax, make, time_limit
     from jaxdrl.evaluation import Evaluation, evaluate
-    from jaxdrl.experiment import Experiment, Run, run
+    from jaxdrl.experiment import Experiment
+    from jaxdrl.runner import Run, resume, run
+    from jaxdrl.setup import Restored, restore
     from jaxdrl.sharding import make_mesh
     from jaxdrl.training import compile, train
     from jaxdrl.types import Algorithm, Network, Policy, TrainState, Transition
@@ -29,6 +31,7 @@ __all__ = [
     "Network",
     "PPOConfig",
     "Policy",
+    "Restored",
     "Run",
     "TrainState",
     "Transition",
@@ -41,6 +44,8 @@ __all__ = [
     "make_mesh",
     "networks",
     "ppo",
+    "restore",
+    "resume",
     "returns",
     "run",
     "spaces",
@@ -53,7 +58,9 @@ _HOMES = {
     "jaxdrl.config": ("ConfigError", "PPOConfig"),
     "jaxdrl.envs": ("Environment", "from_gymnax", "make", "time_limit"),
     "jaxdrl.evaluation": ("Evaluation", "evaluate"),
-    "jaxdrl.experiment": ("Experiment", "Run", "run"),
+    "jaxdrl.experiment": ("Experiment",),
+    "jaxdrl.runner": ("Run", "resume", "run"),
+    "jaxdrl.setup": ("Restored", "restore"),
     "jaxdrl.sharding": ("make_mesh",),
     "jaxdrl.training": ("compile", "train"),
     "jaxdrl.types": ("Algorithm", "Network", "Policy", "TrainState", "Transition"),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from jaxdrl.config import ConfigError
 from jaxdrl.experiment import Experiment
+from jaxdrl.stops import BadNumbersError, RunInterruptedError
 
 Flags = Annotated[Experiment, tyro.conf.arg(name="")]
 
@@ -18,15 +20,36 @@ def main(args: Sequence[str] | None = None) -> None:
     """Distributed reinforcement learning in JAX: train on every device of this host."""
     app = tyro.extras.SubcommandApp()
     app.command(train)
+    app.command(resume)
     config = (tyro.conf.PositionalRequiredArgs,)
     _answer(lambda: app.cli(prog="jaxdrl", description=main.__doc__, args=args, config=config))
 
 
 def train(experiment: Flags) -> None:
     """Train on an environment, evaluate, and write a run directory."""
-    from jaxdrl.experiment import run
+    from jaxdrl.runner import run
 
     run(experiment)
+
+
+def resume(
+    run_dir: tyro.conf.Positional[Path],
+    *,
+    devices: int | None = None,
+    total_env_steps: int | None = None,
+    checkpoint: int | Literal["best"] | None = None,
+) -> None:
+    """Go on with a run from its last sound checkpoint, as if nothing had happened.
+
+    Args:
+      run_dir: Directory of the run.
+      devices: Another number of devices than before; None: the same.
+      total_env_steps: To go further than the run was meant to, in environment steps; None: as far.
+      checkpoint: Update of an earlier checkpoint, or best; None: the last.
+    """
+    from jaxdrl import runner
+
+    runner.resume(run_dir, devices=devices, total_env_steps=total_env_steps, checkpoint=checkpoint)
 
 
 def run_script(experiment: Experiment, description: str | None) -> None:
@@ -40,9 +63,18 @@ def run_script(experiment: Experiment, description: str | None) -> None:
 
 
 def _answer(action: Callable[[], Any]) -> None:
-    """Runs `action`; input that is refused ends with one message and exit code 2."""
+    """Runs `action`, and ends with one message where it does not come to its end.
+
+    Exit code 2 for input that is refused, 1 for a run that stopped on bad numbers, and 0 for one
+    that a signal stopped with its state saved.
+    """
     try:
         action()
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except BadNumbersError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except RunInterruptedError as error:
+        print(error, file=sys.stderr)

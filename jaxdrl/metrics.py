@@ -1,11 +1,12 @@
-"""What a run writes down: `config.json`, `metrics.jsonl` and `result.json`."""
+"""The lines of `metrics.jsonl`, and digests of states."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
+import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,49 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdrl.config import ConfigError
-
-CONFIG_FILE = "config.json"
-METRICS_FILE = "metrics.jsonl"
-RESULT_FILE = "result.json"
+from jaxdrl.run_dir import finite, write_text
 
 EPISODE_SUMS = ("episode_return_sum", "episode_length_sum", "num_episodes")
-
-
-def require_free(run_dir: Path) -> None:
-    """Raises `ConfigError` if `run_dir` holds a run already."""
-    for name in (CONFIG_FILE, METRICS_FILE, RESULT_FILE):
-        try:
-            is_there = (run_dir / name).exists()
-        except OSError as error:
-            raise ConfigError(
-                f"run_dir = {str(run_dir)!r}: cannot be read ({error.strerror}); "
-                "name a directory that can"
-            ) from error
-        if is_there:
-            raise ConfigError(
-                f"run_dir = {str(run_dir)!r}: already holds a run ({name}), which is not "
-                "overwritten; name another directory, or remove this one"
-            )
-
-
-def make_run_dir(run_dir: Path) -> None:
-    """Creates `run_dir`; raises `ConfigError` if it cannot be written."""
-    try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        probe = run_dir / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise ConfigError(
-            f"run_dir = {str(run_dir)!r}: cannot be written ({error.strerror}); "
-            "name a directory that can"
-        ) from error
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes `content` as indented JSON; a number that is not finite becomes null."""
-    path.write_text(json.dumps(_finite(content), indent=2) + "\n")
 
 
 class MetricsLog:
@@ -63,10 +24,19 @@ class MetricsLog:
 
     A line is written when the next one begins, so that an evaluation can still join it. Episode
     figures are means over all episodes that ended since the line before, null where none did.
+    Lines that cannot be written, on a full disk, are kept and tried again with the next one.
     """
 
-    def __init__(self, path: Path, *, env_steps_per_update: int, log_every: int) -> None:
-        self.path = path
+    def __init__(
+        self,
+        path: Path,
+        *,
+        env_steps_per_update: int,
+        log_every: int,
+        warn: Callable[[str], None] = print,
+    ) -> None:
+        self.path, self.warn = path, warn
+        self.unwritten = b""
         self.env_steps_per_update = env_steps_per_update
         self.log_every = log_every
         self.record: dict[str, Any] | None = None
@@ -116,9 +86,40 @@ class MetricsLog:
     def flush(self) -> None:
         """Writes the line that is waiting."""
         if self.record is not None:
-            with self.path.open("a") as file:
-                file.write(json.dumps(_finite(self.record)) + "\n")
+            self.unwritten += (json.dumps(finite(self.record)) + "\n").encode()
         self.record = None
+        if not self.unwritten:
+            return
+        size = self.path.stat().st_size if self.path.exists() else 0
+        try:
+            with self.path.open("ab", buffering=0) as file:
+                if file.write(self.unwritten) != len(self.unwritten):
+                    raise OSError("no space left")
+            self.unwritten = b""
+        except OSError as error:
+            self.warn(
+                f"{self.path} could not be written ({error}); its lines are kept until it can"
+            )
+            if self.path.exists():
+                os.truncate(self.path, size)  # no half of a line
+
+    def snapshot(self) -> dict[str, Any]:
+        """How the log stands, as JSON for a checkpoint; `resume` goes on from it."""
+        return {"record": finite(self.record), "sums": dict(self.sums)}
+
+    def resume(self, snapshot: dict[str, Any], update: int) -> None:
+        """Takes the file and the sums back to where they were after `update`.
+
+        Lines of later updates, which will come again, are dropped, a torn one with them.
+        """
+        self.record, self.sums = snapshot["record"], dict(snapshot["sums"])
+        if self.record is not None:
+            self.latest, update = self.record, self.record["update"] - 1
+        if self.path.exists():
+            lines = self.path.read_bytes().splitlines(keepends=True)
+            kept = [line for line in lines if line.endswith(b"\n")]
+            kept = [line for line in kept if json.loads(line)["update"] <= update]
+            write_text(self.path, b"".join(kept).decode())
 
 
 def sha256(tree: Any) -> str:
@@ -129,15 +130,3 @@ def sha256(tree: Any) -> str:
         array = np.asarray(jax.random.key_data(leaf) if is_key else leaf)
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    if isinstance(value, np.generic | jax.Array):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -15,9 +15,9 @@ SECONDS_BETWEEN_LINES = 5.0
 class ProgressReport:
     """Shows environment steps, speed, episode return and time left; a context manager."""
 
-    def __init__(self, console: Console, total_env_steps: int) -> None:
+    def __init__(self, console: Console, total_env_steps: int, env_steps: int = 0) -> None:
         self.console = console
-        self.total_env_steps = total_env_steps
+        self.total_env_steps, self.first_env_steps = total_env_steps, env_steps
         self.episode_return: float | None = None
         self.started = self.last_line = time.perf_counter()
         self.bar = Progress(
@@ -29,7 +29,9 @@ class ProgressReport:
             console=console,
             disable=not console.is_terminal,
         )
-        self.task = self.bar.add_task("training", total=total_env_steps, figures="")
+        self.task = self.bar.add_task(
+            "training", total=total_env_steps, completed=env_steps, figures=""
+        )
 
     def __enter__(self) -> ProgressReport:
         self.bar.__enter__()
@@ -51,7 +53,8 @@ class ProgressReport:
         is_last = env_steps >= self.total_env_steps
         if self.bar.disable and (is_last or now - self.last_line >= SECONDS_BETWEEN_LINES):
             self.last_line = now
-            left = (now - self.started) * (self.total_env_steps / env_steps - 1)
+            speed = (env_steps - self.first_env_steps) / (now - self.started)
+            left = (self.total_env_steps - env_steps) / speed
             self.console.print(
                 f"  {env_steps:,} of {self.total_env_steps:,} steps, {figures}, {left:.0f} s left",
                 highlight=False,

@@ -55,21 +55,29 @@ def run_updates(
     *,
     num_updates: int,
     on_update: Hook | Sequence[Hook] | None = None,
+    on_state: Callable[[int, TrainState], Any] | None = None,
 ) -> TrainState:
-    """`train` with a step that is compiled already."""
+    """`train` with a step that is compiled already, and a look at every state.
+
+    `on_state` is called with the number of updates done and the state, still being computed, before
+    it is donated to the next step: what is to outlive that has to be copied. When it returns true
+    the loop stops there.
+    """
     require_count("num_updates", num_updates)
     hooks = [] if on_update is None else [on_update] if callable(on_update) else list(on_update)
     done = int(jax.device_get(state.learner.num_updates).max())
     pending: dict[str, jax.Array] | None = None
-    for update in range(done, done + num_updates):
+    for update in range(done + 1, done + num_updates + 1):
         state, metrics = step(state)
         for value in metrics.values():
             value.copy_to_host_async()
         if pending is not None:
-            _deliver(hooks, update, pending)
+            _deliver(hooks, update - 1, pending)
         pending = metrics
+        if on_state is not None and on_state(update, state):
+            break
     assert pending is not None
-    _deliver(hooks, done + num_updates, pending)
+    _deliver(hooks, update, pending)
     return state
 
 

@@ -1,0 +1,162 @@
+"""The training of a run: updates, evaluations, checkpoints, and stops on the way."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import jax
+
+from jaxdrl.evaluation import Evaluation, evaluate
+from jaxdrl.metrics import MetricsLog
+from jaxdrl.progress import ProgressReport
+from jaxdrl.saving import Saver, copy
+from jaxdrl.setup import Setup
+from jaxdrl.stops import BadNumberWatch, Signals
+from jaxdrl.training import run_updates
+from jaxdrl.types import TrainState
+
+EVALUATION_STREAM = 1
+"""Folded into the key of the seed, so that evaluations share no numbers with training."""
+
+
+def figures(evaluation: Evaluation) -> dict[str, Any]:
+    """The figures of an evaluation as the files have them."""
+    names = ("num_episodes", "mean_return", "ci95_low", "ci95_high", "mean_length", "num_cut")
+    return {name: getattr(evaluation, name) for name in names}
+
+
+class TrainingLoop:
+    """Takes a run from a state to its end, or to the signal that stops it.
+
+    Attributes:
+      done: updates done.
+      seconds: time spent in updates, over all processes that worked on the run.
+    """
+
+    def __init__(
+        self,
+        setup: Setup,
+        log: MetricsLog,
+        saver: Saver,
+        signals: Signals,
+        progress: ProgressReport,
+    ) -> None:
+        self.setup, self.log, self.saver = setup, log, saver
+        self.signals, self.progress = signals, progress
+        self.watch = BadNumberWatch(setup.experiment.max_bad_updates)
+        self.done = 0
+        self.saved = 0  # the last update that was handed over; the first state needs no saving
+        self.seconds, self.resumed_at = 0.0, 0.0
+        self.snapshot: tuple[int, TrainState] | None = None
+
+    def run(
+        self, state: TrainState, step: Any, manifest: dict[str, Any] | None
+    ) -> tuple[TrainState, Any]:
+        """`(state, last evaluation)`, the evaluation None where a signal came first.
+
+        Args:
+          state: donated.
+          step: the compiled step.
+          manifest: of the checkpoint that `state` is from, None at the start of a run.
+        """
+        num_updates = self.setup.experiment.num_updates
+        evaluation: Any = None
+        if manifest is not None:
+            self._take_up(manifest)
+            evaluation = manifest["evaluation"]
+        while self.signals.name is None:
+            if self._is_evaluated(self.done) and evaluation is None:
+                evaluation = self._evaluate_and_save(state)
+                continue
+            if self.done == num_updates:
+                break
+            state, evaluation = self._advance(state, step), None
+        if self.saved != self.done and self.watch.num_bad == 0:
+            self._save(self.done, copy(state), evaluation)
+        self.log.flush()
+        self.saver.wait()
+        if self.done == num_updates and isinstance(evaluation, dict):  # of an earlier process
+            evaluation = self._evaluate(state)
+        return state, evaluation if self.done == num_updates else None
+
+    def _take_up(self, manifest: dict[str, Any]) -> None:
+        self.done = self.saved = manifest["update"]
+        self.seconds = manifest["progress"]["train_seconds"]
+        self.log.resume(manifest["progress"]["log"], self.done)
+
+    def _is_evaluated(self, update: int) -> bool:
+        """Whether an evaluation belongs after `update`."""
+        experiment = self.setup.experiment
+        every = experiment.evaluate_every or experiment.num_updates
+        return update > 0 and (update % every == 0 or update == experiment.num_updates)
+
+    def _advance(self, state: TrainState, step: Any) -> TrainState:
+        """Updates up to the next evaluation or signal."""
+        until = self.done + 1
+        while not self._is_evaluated(until):
+            until += 1
+        self.log.restart_clock()
+        self.resumed_at = time.perf_counter()
+        state = run_updates(
+            step,
+            state,
+            num_updates=until - self.done,
+            on_update=[self.log.add, self.watch, self._hand_over, self._show],
+            on_state=self._look,
+        )
+        self.seconds += time.perf_counter() - self.resumed_at
+        self.done = int(jax.device_get(state.learner.num_updates))
+        return state
+
+    def _look(self, update: int, state: TrainState) -> bool:
+        """Copies a state that is to be saved, before it is donated; true stops the loop."""
+        if not self._is_evaluated(update) and self.saver.is_due(update):
+            self.snapshot = update, copy(state)
+        return self.signals.name is not None
+
+    def _hand_over(self, update: int, metrics: dict[str, Any]) -> None:
+        """Saves the copy once the metrics of its update are there, unless they are bad."""
+        if self.snapshot is None or self.snapshot[0] != update:
+            return
+        if self.watch.num_bad == 0:
+            seconds = time.perf_counter() - self.resumed_at
+            self._save(update, self.snapshot[1], None, seconds)
+        self.snapshot = None
+
+    def _show(self, update: int, metrics: dict[str, Any]) -> None:
+        if self.log.latest:
+            self.progress.show(self.log.latest)
+
+    def _evaluate_and_save(self, state: TrainState) -> Evaluation:
+        evaluation = self._evaluate(state)
+        self.log.annotate({f"evaluation_{k}": v for k, v in figures(evaluation).items()})
+        at_end = self.done == self.setup.experiment.num_updates
+        best = self.saver.is_best(evaluation.mean_return)
+        if self.watch.num_bad == 0 and (at_end or best or self.saver.is_due(self.done)):
+            self._save(self.done, copy(state), evaluation)
+        self.log.flush()
+        if self.done % self.setup.experiment.log_every and self.log.latest:
+            self.progress.show(self.log.latest)
+        return evaluation
+
+    def _evaluate(self, state: TrainState) -> Evaluation:
+        experiment = self.setup.experiment
+        key = jax.random.fold_in(jax.random.key(experiment.seed), EVALUATION_STREAM)
+        return evaluate(
+            self.setup.env,
+            self.setup.algorithm.policy,
+            state.learner,
+            jax.random.fold_in(key, self.done),
+            num_episodes=experiment.num_eval_episodes,
+        )
+
+    def _save(
+        self, update: int, snapshot: TrainState, evaluation: Any, running_seconds: float = 0.0
+    ) -> None:
+        if isinstance(evaluation, Evaluation):
+            evaluation = figures(evaluation)
+        seconds = self.seconds + running_seconds
+        progress = {"train_seconds": seconds, "log": self.log.snapshot()}
+        self.saver.save(update, snapshot, progress, evaluation)
+        self.saved = update

@@ -1,0 +1,211 @@
+"""The directory of a run: its files, its one writer, and its config read back.
+
+Importing this module imports neither jax nor gymnax.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+import fcntl
+import json
+import math
+import os
+import socket
+import types
+import typing
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jaxdrl.config import ConfigError
+
+FORMAT_VERSION = 1
+"""Version of the files in a run directory."""
+
+CONFIG_FILE = "config.json"
+METRICS_FILE = "metrics.jsonl"
+RESULT_FILE = "result.json"
+CHECKPOINTS = "checkpoints"
+LOCK_FILE = ".lock"
+
+
+def require_free(run_dir: Path) -> None:
+    """Raises `ConfigError` if `run_dir` holds a run already."""
+    for name in (CONFIG_FILE, METRICS_FILE, RESULT_FILE):
+        try:
+            is_there = (run_dir / name).exists()
+        except OSError as error:
+            raise ConfigError(
+                f"run_dir = {str(run_dir)!r}: cannot be read ({error.strerror}); "
+                "name a directory that can"
+            ) from error
+        if is_there:
+            raise ConfigError(
+                f"run_dir = {str(run_dir)!r}: already holds a run ({name}), which is not "
+                "overwritten; name another directory, or remove this one"
+            )
+
+
+def make_run_dir(run_dir: Path) -> None:
+    """Creates `run_dir`; raises `ConfigError` if it cannot be written."""
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        probe = run_dir / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ConfigError(
+            f"run_dir = {str(run_dir)!r}: cannot be written ({error.strerror}); "
+            "name a directory that can"
+        ) from error
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Writes `content` as indented JSON; a number that is not finite becomes null."""
+    write_text(path, json.dumps(finite(content), indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file that is either the old or the new one, whenever the process is killed."""
+    unfinished = path.with_name(f".{path.name}.writing")
+    with unfinished.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(path)
+
+
+def finite(value: Any) -> Any:
+    """`value` as JSON takes it: scalars of NumPy and JAX as numbers, None where not finite."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    if hasattr(value, "item"):  # of NumPy or JAX
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+@contextlib.contextmanager
+def claim(run_dir: Path) -> Iterator[None]:
+    """Makes this process the only writer of `run_dir` until the end of the block, or of itself.
+
+    Raises:
+      ConfigError: while another process is, naming it.
+    """
+    with (run_dir / LOCK_FILE).open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            writer = file.read().strip() or "another process"
+            raise ConfigError(
+                f"run_dir = {str(run_dir)!r}: {writer} is writing to it; stop that, or name "
+                "another directory"
+            ) from error
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """What `config.json` says of a run.
+
+    Attributes:
+      experiment: the experiment.
+      env_params: every parameter of the environment, by name.
+      given: which of `env`, `network` and `optimizer` were objects given in Python.
+      spaces: the environment's spaces, in words.
+      content: the whole file.
+    """
+
+    experiment: Any
+    env_params: dict[str, Any]
+    given: list[str]
+    spaces: str
+    content: dict[str, Any]
+
+
+def read_run(run_dir: Path, kind: type) -> StoredRun:
+    """Reads `config.json`, whose `experiment` is of the dataclass `kind`.
+
+    Raises:
+      ConfigError: if there is none, if it was written in a newer format, or naming the field that
+        is unknown, missing or of another type.
+    """
+    path = run_dir / CONFIG_FILE
+    try:
+        content = json.loads(path.read_text())
+    except OSError as error:
+        raise ConfigError(
+            f"run_dir = {str(run_dir)!r}: is no run, {CONFIG_FILE} cannot be read "
+            f"({error.strerror}); name the directory that a run printed last"
+        ) from error
+    except ValueError as error:
+        raise ConfigError(f"{path}: is no JSON ({error}); put back what was there") from error
+    version = _take(content, path, "format_version", int)
+    if version > FORMAT_VERSION:
+        raise ConfigError(
+            f"{path}: format_version = {version}, and this version of jaxdrl reads up to "
+            f"{FORMAT_VERSION}; install a newer jaxdrl"
+        )
+    return StoredRun(
+        experiment=_convert(_take(content, path, "experiment", dict), kind, f"{path}: "),
+        env_params=_take(content, path, "env_params", dict),
+        given=_take(content, path, "given", list),
+        spaces=_take(content, path, "spaces", str),
+        content=content,
+    )
+
+
+def _take(content: Any, path: Path, name: str, kind: type) -> Any:
+    if not isinstance(content, dict) or not isinstance(content.get(name), kind):
+        raise ConfigError(f"{path}: {name} is missing, or no {kind.__name__}")
+    return content[name]
+
+
+def _convert(value: Any, hint: Any, name: str) -> Any:
+    """`value` from JSON as the type that a field of a config is annotated with."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        if value is None and type(None) in args:
+            return None
+        return _convert(value, next(arg for arg in args if arg is not type(None)), name)
+    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
+        return _convert_fields(value, hint, name)
+    if origin is tuple and isinstance(value, list):
+        return tuple(_convert(item, args[0], name) for item in value)
+    if origin is dict and isinstance(value, dict):
+        return {key: _convert(item, args[1], f"{name}.{key}") for key, item in value.items()}
+    if origin is typing.Literal:
+        return value  # which the config checks
+    if hint is Path and isinstance(value, str):
+        return Path(value)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is float and is_number:
+        return float(value)
+    if hint in (str, bool, int) and type(value) is hint:
+        return value
+    words = getattr(origin or hint, "__name__", str(hint))
+    raise ConfigError(f"{name} = {value!r}: must be of type {words}")
+
+
+def _convert_fields(value: dict[str, Any], hint: Any, name: str) -> Any:
+    hints = typing.get_type_hints(hint, include_extras=False)
+    separator = "" if name.endswith(": ") else "."
+    for field in value:
+        if field not in hints:
+            (close,) = difflib.get_close_matches(field, hints, n=1, cutoff=0)
+            unknown = f"{name}{separator}{field} = {value[field]!r}"
+            raise ConfigError(f"{unknown}: unknown field; the nearest: {close}")
+    for field in hints:
+        if field not in value:
+            raise ConfigError(f"{name}{separator}{field}: is missing; put back what was there")
+    return hint(**{f: _convert(v, hints[f], f"{name}{separator}{f}") for f, v in value.items()})

@@ -1,0 +1,340 @@
+"""Runs of an experiment: from its config, or on from its last checkpoint, to its result."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import optax
+from flax import linen as nn
+from rich.console import Console
+
+import jaxdrl
+from jaxdrl import checkpoint as checkpoints
+from jaxdrl import run_dir as files
+from jaxdrl.config import ConfigError, require_count, require_divisor
+from jaxdrl.envs import Environment
+from jaxdrl.evaluation import Evaluation
+from jaxdrl.experiment import Experiment, default_run_dir, resolve
+from jaxdrl.loop import TrainingLoop, figures
+from jaxdrl.metrics import MetricsLog, sha256
+from jaxdrl.progress import ProgressReport
+from jaxdrl.saving import Saver, choose
+from jaxdrl.setup import (
+    Given,
+    Setup,
+    assemble,
+    choose_mesh,
+    init_state,
+    load_learnt,
+    load_state,
+    params_of,
+    read_stored,
+    spaces_of,
+)
+from jaxdrl.stops import BadNumbersError, RunInterruptedError, Signals
+from jaxdrl.training import compile
+from jaxdrl.types import Algorithm, Network, TrainState
+
+
+@dataclass(frozen=True)
+class Run:
+    """What `jaxdrl.run` and `jaxdrl.resume` give back, for a notebook.
+
+    Attributes:
+      run_dir: where the files are.
+      env: the environment.
+      algorithm: the trained algorithm.
+      state: its last state.
+      evaluation: the last evaluation.
+      result: content of `result.json`.
+    """
+
+    run_dir: Path
+    env: Environment
+    algorithm: Algorithm
+    state: TrainState
+    evaluation: Evaluation
+    result: dict[str, Any]
+
+
+def run(
+    experiment: Experiment,
+    *,
+    env: Environment | None = None,
+    network: nn.Module | Network | None = None,
+    optimizer: optax.GradientTransformation | None = None,
+) -> Run:
+    """Trains, evaluates, and writes a run directory with checkpoints on the way.
+
+    Args:
+      experiment: what to do.
+      env: an environment of your own in place of the one that `experiment.env` names.
+      network: as in `jaxdrl.ppo`.
+      optimizer: as in `jaxdrl.ppo`.
+
+    Raises:
+      ConfigError: for input that cannot work, before anything is compiled or written.
+      RunInterruptedError: after SIGTERM or SIGINT, with a checkpoint saved.
+      BadNumbersError: if nothing finite was left to learn from.
+    """
+    console = Console(highlight=False)
+    run_dir = Path(experiment.run_dir or default_run_dir(experiment))
+    experiment = replace(resolve(experiment), run_dir=run_dir)
+    files.require_free(run_dir)
+    setup = _assemble(experiment, Given(env, network, optimizer), console)
+    learnt = _load_learnt(setup)
+    files.make_run_dir(run_dir)
+    with files.claim(run_dir):
+        files.require_free(run_dir)
+        files.write_json(run_dir / files.CONFIG_FILE, describe(setup))
+        return _train(setup, None, console, lambda: init_state(setup, learnt))
+
+
+def resume(
+    run_dir: Path | str,
+    *,
+    devices: int | None = None,
+    total_env_steps: int | None = None,
+    checkpoint: int | str | None = None,
+    env: Environment | None = None,
+    network: nn.Module | Network | None = None,
+    optimizer: optax.GradientTransformation | None = None,
+) -> Run:
+    """Goes on with a run as if nothing had happened, from its last sound checkpoint.
+
+    Args:
+      run_dir: directory of the run.
+      devices: another number of devices than before; None keeps it.
+      total_env_steps: to go further than the run was meant to; None keeps its length.
+      checkpoint: the update of an earlier checkpoint, or "best"; what came after it is dropped.
+      env: as in `jaxdrl.run`, for a run that was given one.
+      network: likewise.
+      optimizer: likewise.
+
+    Raises:
+      ConfigError: if there is nothing to go on with or it does not fit, naming what and what to do.
+      RunInterruptedError: as in `jaxdrl.run`.
+      BadNumbersError: likewise.
+    """
+    console = Console(highlight=False)
+    run_dir, given = Path(run_dir), Given(env, network, optimizer)
+    stored = read_stored(run_dir, given, "resume")
+    with files.claim(run_dir):
+        path, manifest = _choose(run_dir, checkpoint, console)
+        done = 0 if manifest is None else manifest["update"]
+        experiment = replace(stored.experiment, run_dir=run_dir)
+        experiment = _lengthen(experiment, devices, total_env_steps, done)
+        setup = _assemble(experiment, given, console, stored)
+        state = load_state(setup, path, stored) if path else None
+        learnt = None if path else _load_learnt(setup)
+        console.print(f"going on from update {done}", f"({path})" if path else "", soft_wrap=True)
+        _drop_what_came_after(run_dir, done)
+        files.write_json(run_dir / files.CONFIG_FILE, describe(setup))
+        return _train(setup, manifest, console, lambda: state or init_state(setup, learnt))
+
+
+def compile_step(setup: Setup, state: TrainState) -> Any:
+    """The compiled training step: nothing is compiled after this but the evaluation."""
+    return compile(setup.algorithm).lower(state).compile()
+
+
+def _choose(
+    run_dir: Path, wanted: int | str | None, console: Console
+) -> tuple[Path | None, dict[str, Any] | None]:
+    """The checkpoint to go on with; nothing where the run was killed before its first one."""
+    directory = run_dir / files.CHECKPOINTS
+    if wanted is None and not checkpoints.updates_in(directory):
+        return None, None
+    return choose(directory, wanted, lambda message: _warn(console, message))
+
+
+def _load_learnt(setup: Setup) -> dict[str, Any] | None:
+    from_run = setup.experiment.from_run
+    return None if from_run is None else load_learnt(setup, from_run)
+
+
+def _assemble(
+    experiment: Experiment, given: Given, console: Console, stored: files.StoredRun | None = None
+) -> Setup:
+    mesh, words = choose_mesh(experiment)  # before gymnax is imported, which starts the backend
+    console.print(words)
+    if given.env is None:
+        console.print(f"loading {experiment.env}")
+    return assemble(experiment, given, mesh, stored)
+
+
+def _lengthen(
+    experiment: Experiment, devices: int | None, total_env_steps: int | None, done: int
+) -> Experiment:
+    """The experiment with what `resume` changes, unless it is at its end already."""
+    if devices is not None:
+        require_count("devices", devices)
+        require_divisor("devices", devices, experiment.ppo.num_shards)
+        experiment = replace(experiment, devices=devices)
+    if total_env_steps is not None:
+        experiment = replace(experiment, total_env_steps=total_env_steps)
+    is_finished = (experiment.run_dir / files.RESULT_FILE).exists()  # type: ignore[operator]
+    steps = done * experiment.ppo.env_steps_per_update
+    if done > experiment.num_updates or (done == experiment.num_updates and is_finished):
+        field = f"total_env_steps = {experiment.total_env_steps}"
+        works = f"--total-env-steps M with M above {steps} goes further"
+        raise ConfigError(f"run_dir = {str(experiment.run_dir)!r}: {field} is done; {works}")
+    return experiment
+
+
+def _drop_what_came_after(run_dir: Path, update: int) -> None:
+    """Removes the result and later checkpoints: they will come again, or are damaged."""
+    directory = run_dir / files.CHECKPOINTS
+    checkpoints.remove_unfinished(directory)
+    for later in checkpoints.updates_in(directory):
+        if later > update:
+            checkpoints.remove(directory, later)
+    (run_dir / files.RESULT_FILE).unlink(missing_ok=True)
+    if update == 0:
+        (run_dir / files.METRICS_FILE).unlink(missing_ok=True)
+
+
+def _train(
+    setup: Setup,
+    manifest: dict[str, Any] | None,
+    console: Console,
+    make_state: Callable[[], TrainState],
+) -> Run:
+    """Trains to the end and writes `result.json`; `manifest` is that of the state's checkpoint."""
+    experiment = setup.experiment
+    run_dir = experiment.run_dir
+    assert run_dir is not None
+    started = time.perf_counter()
+    with console.status("compiling"):
+        state = make_state()
+        step = compile_step(setup, state)
+    compile_seconds = time.perf_counter() - started
+    console.print(f"compiled in {compile_seconds:.1f} s")
+
+    def warn(message: str) -> None:
+        _warn(console, message)
+
+    log = MetricsLog(
+        run_dir / files.METRICS_FILE,
+        env_steps_per_update=experiment.ppo.env_steps_per_update,
+        log_every=experiment.log_every,
+        warn=warn,
+    )
+    total_env_steps = experiment.num_updates * experiment.ppo.env_steps_per_update
+    saver = Saver(
+        run_dir / files.CHECKPOINTS,
+        describe(setup),
+        every=experiment.checkpoint_every,
+        minutes=experiment.checkpoint_minutes,
+        keep=experiment.keep_checkpoints,
+        warn=warn,
+    )
+    done = 0 if manifest is None else manifest["update"]
+    progress = ProgressReport(console, total_env_steps, done * experiment.ppo.env_steps_per_update)
+    with Signals() as signals, saver, progress:
+        loop = TrainingLoop(setup, log, saver, signals, progress)
+        try:
+            state, evaluation = loop.run(state, step, manifest)
+        except BadNumbersError as error:
+            raise BadNumbersError(f"{error}. {_last_good(saver, run_dir)}") from error
+    if signals.name is not None and evaluation is None:
+        raise RunInterruptedError(
+            f"{signals.name}: stopped after update {loop.done} of {experiment.num_updates}. "
+            f"{_how_to_go_on(saver, setup)}"
+        )
+    result = _summarise(setup, state, evaluation, compile_seconds, loop.seconds)
+    files.write_json(run_dir / files.RESULT_FILE, result)
+    _report(console, run_dir, result)
+    return Run(run_dir, setup.env, setup.algorithm, state, evaluation, result)
+
+
+def _last_good(saver: Saver, run_dir: Path) -> str:
+    if saver.last_update is None:
+        return "No checkpoint was written before"
+    path = checkpoints.path_of(run_dir / files.CHECKPOINTS, saver.last_update)
+    return f"The last good checkpoint is {path}"
+
+
+def _how_to_go_on(saver: Saver, setup: Setup) -> str:
+    run_dir = str(setup.experiment.run_dir)
+    if saver.last_update is None:
+        return f"Nothing was saved: start again in another directory than {run_dir}"
+    words = f"jaxdrl resume {run_dir}"
+    if setup.given:
+        arguments = ", ".join(f"{name}=my_{name}" for name in setup.given)
+        words = f"jaxdrl.resume({run_dir!r}, {arguments}) in Python"
+    return f"The checkpoint of update {saver.last_update} is saved; go on with: {words}"
+
+
+def describe(setup: Setup) -> dict[str, Any]:
+    """Content of `config.json`: everything that decides the run, resolved."""
+    packages = ("jax", "jaxlib", "flax", "optax", "chex", "gymnax", "numpy")
+    mesh = setup.mesh
+    assert mesh is not None
+    device = mesh.devices.flat[0]
+    experiment = asdict(setup.experiment)
+    for name in ("run_dir", "from_run"):
+        if experiment[name] is not None:
+            experiment[name] = str(experiment[name])
+    versions = {"python": platform.python_version(), "jaxdrl": jaxdrl.__version__}
+    return {
+        "format_version": files.FORMAT_VERSION,
+        "experiment": experiment | {"env": setup.env.name},
+        "env_params": params_of(setup.env),
+        "spaces": spaces_of(setup.env),
+        "given": setup.given,
+        "versions": versions | {package: version(package) for package in packages},
+        "devices": {
+            "num": int(mesh.devices.size),
+            "platform": device.platform,
+            "kind": device.device_kind,
+        },
+    }
+
+
+def _summarise(
+    setup: Setup,
+    state: TrainState,
+    evaluation: Evaluation,
+    compile_seconds: float,
+    train_seconds: float,
+) -> dict[str, Any]:
+    """Content of `result.json`."""
+    experiment, mesh = setup.experiment, setup.mesh
+    env_steps = experiment.num_updates * experiment.ppo.env_steps_per_update
+    return {
+        "env": setup.env.name,
+        "seed": experiment.seed,
+        "devices": 1 if mesh is None else int(mesh.devices.size),
+        "env_steps": env_steps,
+        "updates": experiment.num_updates,
+        "compile_seconds": compile_seconds,
+        "train_seconds": train_seconds,
+        "steps_per_second": env_steps / train_seconds,
+        "params_sha256": sha256(state.learner.params),
+        "state_sha256": sha256(state),
+        "evaluation": figures(evaluation),
+    }
+
+
+def _report(console: Console, run_dir: Path, result: dict[str, Any]) -> None:
+    evaluated = result["evaluation"]
+    console.print(
+        f"trained {result['env_steps']:,} steps in {result['train_seconds']:.1f} s "
+        f"({result['steps_per_second']:,.0f} steps/s)\n"
+        f"{result['env']}: greedy mean return [bold]{evaluated['mean_return']:.1f}[/bold] "
+        f"(95% interval {evaluated['ci95_low']:.1f} to {evaluated['ci95_high']:.1f}) "
+        f"over {evaluated['num_episodes']} episodes\n"
+        f"results: {run_dir}",
+        soft_wrap=True,
+    )
+
+
+def _warn(console: Console, message: str) -> None:
+    console.print(f"[yellow]warning:[/yellow] {message}", soft_wrap=True)

@@ -1,0 +1,181 @@
+"""When checkpoints of a run are written, by whom, and which of them are kept."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxdrl import checkpoint
+from jaxdrl.config import ConfigError
+from jaxdrl.types import TrainState
+
+
+@jax.jit
+def copy(state: TrainState) -> TrainState:
+    """A copy on the same devices, which outlives the donation of the state."""
+    return jax.tree.map(jnp.copy, state)
+
+
+class Saver:
+    """Writes checkpoints in the background, keeps the last few and the best; a context manager.
+
+    The training thread only asks the devices for a copy of the state; a thread fetches it, writes
+    it and removes what is no longer kept. A save that fails is reported and leaves the earlier ones
+    alone.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        config: dict[str, Any],
+        *,
+        every: int | None,
+        minutes: float | None,
+        keep: int,
+        warn: Callable[[str], None],
+    ) -> None:
+        self.directory, self.config, self.warn = directory, config, warn
+        self.every, self.minutes, self.keep = every, minutes, keep
+        self.scores = read_scores(directory)
+        self.last_update = max(self.scores, default=None)
+        self.last_time = time.monotonic()
+        self.executor = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
+        self.writing: Future | None = None
+
+    def __enter__(self) -> Saver:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.wait()
+        self.executor.shutdown()
+
+    def is_due(self, update: int) -> bool:
+        """Whether the schedule wants a checkpoint of `update`, and the last one is written."""
+        if self.writing is not None and not self.writing.done():
+            return False
+        by_count = self.every is not None and update % self.every == 0
+        elapsed = time.monotonic() - self.last_time
+        return by_count or (self.minutes is not None and elapsed >= 60 * self.minutes)
+
+    def is_best(self, mean_return: float) -> bool:
+        """Whether no checkpoint that is kept has a better evaluation."""
+        return all(mean_return > score for score in self.scores.values() if score is not None)
+
+    def save(
+        self,
+        update: int,
+        snapshot: TrainState,
+        progress: dict[str, Any],
+        evaluation: dict[str, Any] | None = None,
+    ) -> None:
+        """Hands a `copy` of the state to the thread, after the save before it.
+
+        Args:
+          update: updates done.
+          snapshot: from `copy`.
+          progress: how the host's side stands, as JSON.
+          evaluation: figures of the evaluation of this very state.
+        """
+        self.wait()
+        self.last_time = time.monotonic()
+        self.writing = self.executor.submit(self._write, update, snapshot, progress, evaluation)
+
+    def wait(self) -> None:
+        """Until everything that was handed over is written, or has failed."""
+        if self.writing is not None:
+            self.writing.result()
+
+    def _write(
+        self,
+        update: int,
+        snapshot: TrainState,
+        progress: dict[str, Any],
+        evaluation: dict[str, Any] | None,
+    ) -> None:
+        manifest = {"config": self.config, "progress": progress, "evaluation": evaluation}
+        described, arrays = checkpoint.describe(snapshot), checkpoint.to_host(snapshot)
+        try:
+            checkpoint.write(self.directory, update, arrays, described, manifest)
+            self.scores[update] = None if evaluation is None else evaluation["mean_return"]
+            self.last_update = update
+            for old in expendable(self.scores, self.keep):
+                checkpoint.remove(self.directory, old)
+                del self.scores[old]
+        except OSError as error:
+            stands = "none is there" if self.last_update is None else f"{self.last_update} stands"
+            self.warn(
+                f"the checkpoint of update {update} was not written ({error.strerror or error}); "
+                f"training goes on, and the last one, {stands}"
+            )
+
+
+def expendable(scores: dict[int, float | None], keep: int) -> list[int]:
+    """Updates that are neither among the last `keep` nor the best by evaluation."""
+    best = best_of(scores)
+    return [update for update in sorted(scores)[:-keep] if update != best]
+
+
+def best_of(scores: dict[int, float | None]) -> int | None:
+    """The update whose evaluation was the best, the first of equals; None without evaluations."""
+    scored = {update: score for update, score in sorted(scores.items()) if score is not None}
+    return max(scored, key=lambda update: scored[update]) if scored else None
+
+
+def read_scores(directory: Path) -> dict[int, float | None]:
+    """Mean return of the evaluation of every sound checkpoint, None where there was none."""
+    scores: dict[int, float | None] = {}
+    for update in checkpoint.updates_in(directory):
+        try:
+            evaluation = checkpoint.read_manifest(checkpoint.path_of(directory, update))[
+                "evaluation"
+            ]
+        except ConfigError:
+            continue
+        scores[update] = None if evaluation is None else evaluation["mean_return"]
+    return scores
+
+
+def choose(
+    directory: Path, wanted: int | str | None, warn: Callable[[str], None]
+) -> tuple[Path, dict[str, Any]]:
+    """`(path, manifest)` of a checkpoint of a run.
+
+    Args:
+      directory: the run's checkpoints.
+      wanted: the update of one; "best" for that of the best evaluation; None for the last that is
+        sound, and every damaged one on the way is reported.
+      warn: takes the reports.
+
+    Raises:
+      ConfigError: if there is none, naming those that there are.
+      DamagedCheckpointError: if the one that was asked for is damaged, or all are.
+    """
+    updates = checkpoint.updates_in(directory)
+    there = f"it has those of updates {', '.join(map(str, updates))}" if updates else "it has none"
+    if wanted == "best":
+        wanted = best_of(read_scores(directory))
+        if wanted is None:
+            raise ConfigError(f"checkpoint = 'best': no evaluation in {directory}; {there}")
+    if wanted is not None:
+        if wanted not in updates:
+            raise ConfigError(f"checkpoint = {wanted!r}: not in {directory}; {there}")
+        path = checkpoint.path_of(directory, int(wanted))
+        return path, checkpoint.read_manifest(path)
+    for update in reversed(updates):
+        path = checkpoint.path_of(directory, update)
+        try:
+            return path, checkpoint.read_manifest(path)
+        except checkpoint.DamagedCheckpointError as error:
+            warn(str(error))
+    if updates:
+        raise checkpoint.DamagedCheckpointError(f"{directory}: every checkpoint in it is damaged")
+    raise ConfigError(
+        f"{directory}: holds no checkpoint, so that nothing of this run was lost but its time; "
+        "remove the directory and start again"
+    )

@@ -1,0 +1,212 @@
+"""From a config to an environment, devices and an algorithm; and back from a run directory."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import optax
+from flax import linen as nn
+from jax.sharding import Mesh
+
+from jaxdrl import checkpoint, saving
+from jaxdrl.algorithms.ppo import ppo
+from jaxdrl.config import ConfigError
+from jaxdrl.envs import Environment, make
+from jaxdrl.experiment import Experiment
+from jaxdrl.run_dir import CHECKPOINTS, StoredRun, read_run
+from jaxdrl.sharding import make_mesh, place
+from jaxdrl.types import Algorithm, Network, TrainState
+
+TRAIN_STREAM = 0
+"""Folded into the key of the seed; evaluations have a stream of their own."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """Objects that a config cannot hold; None where it says enough by itself."""
+
+    env: Environment | None = None
+    network: nn.Module | Network | None = None
+    optimizer: optax.GradientTransformation | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """Those that are given."""
+        return [name for name, value in vars(self).items() if value is not None]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Everything that a run is made of but its state."""
+
+    experiment: Experiment
+    env: Environment
+    algorithm: Algorithm
+    mesh: Mesh | None
+    given: list[str]
+
+
+class Restored(NamedTuple):
+    """What `jaxdrl.restore` gives.
+
+    Attributes:
+      env: the environment of the run.
+      algorithm: its algorithm, on the mesh that was asked for.
+      state: the state in the checkpoint, on that mesh.
+    """
+
+    env: Environment
+    algorithm: Algorithm
+    state: TrainState
+
+
+def restore(
+    run_dir: Path | str,
+    *,
+    env: Environment | None = None,
+    network: nn.Module | Network | None = None,
+    optimizer: optax.GradientTransformation | None = None,
+    checkpoint: int | str | None = None,
+    mesh: Mesh | None = None,
+) -> Restored:
+    """Environment, algorithm and state of a run: `env, agent, state = jaxdrl.restore("runs/x")`.
+
+    Args:
+      run_dir: directory of the run.
+      env: the environment, for a run that was given one in Python instead of a name.
+      network: likewise.
+      optimizer: likewise.
+      checkpoint: the update of a checkpoint, "best" for the one with the best evaluation, None for
+        the last one that is sound.
+      mesh: devices, any number that divides the shards, as in `jaxdrl.ppo`.
+
+    Raises:
+      ConfigError: if the directory is no run, or what it holds does not fit; naming the file or the
+        field, and what to do.
+    """
+    run_dir, given = Path(run_dir), Given(env, network, optimizer)
+    stored = read_stored(run_dir, given, "restore")
+    path, _ = saving.choose(run_dir / CHECKPOINTS, checkpoint, _print_warning)
+    setup = assemble(stored.experiment, given, mesh, stored)
+    return Restored(setup.env, setup.algorithm, load_state(setup, path, stored))
+
+
+def read_stored(run_dir: Path, given: Given, verb: str) -> StoredRun:
+    """Reads `config.json`, and refuses where an object that the run was given is missing now."""
+    stored = read_run(run_dir, Experiment)
+    missing = [name for name in stored.given if name not in given.names]
+    if missing:
+        arguments = ", ".join(f"{name}=my_{name}" for name in stored.given)
+        raise ConfigError(
+            f"run_dir = {str(run_dir)!r}: was made with {' and '.join(stored.given)} of your own, "
+            f"which no file holds; give the same again, in Python: "
+            f"jaxdrl.{verb}({str(run_dir)!r}, {arguments})"
+        )
+    return stored
+
+
+def choose_mesh(experiment: Experiment) -> tuple[Mesh, str]:
+    """`(mesh, what to say of it)`: the devices asked for, or as many as divide the shards."""
+    num_shards = experiment.ppo.num_shards
+    if experiment.devices is not None:
+        # Only the CPU backend heeds this, and only before the first use of JAX.
+        with contextlib.suppress(RuntimeError):
+            jax.config.update("jax_num_cpu_devices", experiment.devices)
+    try:
+        available = len(jax.devices())
+    except RuntimeError as error:
+        raise ConfigError(
+            f"JAX found no device: {error}. For an NVIDIA GPU: pip install 'jaxdrl[cuda12]'; "
+            "for a TPU: pip install 'jaxdrl[tpu]'; JAX_PLATFORMS=cpu takes the CPU"
+        ) from error
+    num_devices = experiment.devices
+    if num_devices is None:
+        num_devices = max(d for d in range(1, available + 1) if num_shards % d == 0)
+    mesh = make_mesh(num_devices)
+    left = experiment.devices is None and num_devices < available
+    of_all = f" of {available}, the most that divide ppo.num_shards = {num_shards}" if left else ""
+    return mesh, f"devices: {num_devices}{of_all} ({mesh.devices.flat[0].device_kind})"
+
+
+def assemble(
+    experiment: Experiment, given: Given, mesh: Mesh | None, stored: StoredRun | None = None
+) -> Setup:
+    """Makes environment and algorithm; those of a stored run with the parameters it had."""
+    env = given.env
+    if env is None:
+        env = make(experiment.env, **experiment.env_params)
+        if stored is not None:
+            env = env._replace(default_params=_with_params(env.default_params, stored.env_params))
+    algorithm = ppo(
+        env, experiment.ppo, network=given.network, optimizer=given.optimizer, mesh=mesh
+    )
+    return Setup(experiment, env, algorithm, mesh, given.names)
+
+
+def params_of(env: Environment) -> dict[str, Any]:
+    """Every parameter of an environment by name, as JSON has it."""
+    params = env.default_params
+    fields = vars(params) if dataclasses.is_dataclass(params) else {}
+    return {name: np.asarray(value).tolist() for name, value in fields.items()}
+
+
+def _with_params(params: Any, stored: dict[str, Any]) -> Any:
+    """`params` with the stored values where a newer environment has other defaults."""
+    changed = {}
+    for name, value in (vars(params) if dataclasses.is_dataclass(params) else {}).items():
+        there = stored.get(name)
+        if there is not None and np.asarray(value).tolist() != there:
+            array = np.asarray(there, np.asarray(value).dtype)
+            changed[name] = jax.numpy.asarray(array) if array.ndim else type(value)(array.item())
+    return replace(params, **changed) if changed else params
+
+
+def init_state(setup: Setup, learnt: dict[str, Any] | None = None) -> TrainState:
+    """The state that a run starts with, or that with what another run learnt."""
+    key = jax.random.fold_in(jax.random.key(setup.experiment.seed), TRAIN_STREAM)
+    state = jax.jit(setup.algorithm.init)(key)
+    if learnt is None:
+        return state
+    return place(replace(state, learner=replace(state.learner, **learnt)), setup.mesh)
+
+
+def load_state(setup: Setup, path: Path, stored: StoredRun) -> TrainState:
+    """The state in a verified checkpoint, on the devices of `setup`."""
+    abstract = jax.eval_shape(setup.algorithm.init, _abstract_key())
+    env = setup.env
+    what = f"{env.name} ({spaces_of(env)}); the run was made on {stored.spaces}"
+    return place(checkpoint.load(path, abstract, what), setup.mesh)
+
+
+def spaces_of(env: Environment) -> str:
+    """The spaces of an environment in words."""
+    return f"observations {env.observation_space}, actions {env.action_space}"
+
+
+def load_learnt(setup: Setup, run_dir: Path) -> dict[str, Any]:
+    """Parameters and statistics in the last checkpoint of another run.
+
+    Raises:
+      ConfigError: if it is no run, or was trained on other spaces, network or normalisation.
+    """
+    read_run(run_dir, Experiment)
+    path, _ = saving.choose(run_dir / CHECKPOINTS, None, _print_warning)
+    learner = jax.eval_shape(setup.algorithm.init, _abstract_key()).learner
+    names = ("params", "obs_statistics", "return_statistics")
+    abstract = {"learner": {name: getattr(learner, name) for name in names}}
+    what = f"{setup.env.name} with this config; --from wants the same spaces and network"
+    return checkpoint.load(path, abstract, what)["learner"]
+
+
+def _abstract_key() -> Any:
+    return jax.eval_shape(lambda: jax.random.key(0))
+
+
+def _print_warning(message: str) -> None:
+    print(f"warning: {message}")

@@ -1,0 +1,81 @@
+"""What stops a run before its end: a signal, or numbers that stay bad."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+
+class RunInterruptedError(Exception):
+    """A run that a signal stopped, with its state saved; the message says how to go on."""
+
+
+class BadNumbersError(Exception):
+    """A run that stopped because nothing finite was left to learn from."""
+
+
+class Signals:
+    """Notes SIGTERM and SIGINT instead of dying of them; a context manager.
+
+    The second SIGINT interrupts at once. Outside the main thread, where Python delivers no signals,
+    it notes nothing.
+    """
+
+    def __init__(self) -> None:
+        self.name: str | None = None
+        self.previous: dict[int, Any] = {}
+
+    def __enter__(self) -> Signals:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self.previous[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.name is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.name = signal.Signals(number).name
+
+
+class BadNumberWatch:
+    """Counts updates in a row of which every gradient step was skipped; a hook of the host loop.
+
+    Raises:
+      BadNumbersError: after `patience` of them, saying what was not finite first, and since when.
+    """
+
+    QUANTITIES = (
+        ("nonfinite_observations", "observations"),
+        ("nonfinite_rewards", "rewards"),
+        ("skipped_steps", "gradients"),
+    )
+
+    def __init__(self, patience: int) -> None:
+        self.patience = patience
+        self.num_bad = 0
+        self.since: dict[str, int] = {}
+
+    def __call__(self, update: int, metrics: dict[str, Any]) -> None:
+        """Takes the metrics of an update."""
+        if metrics["skipped_steps"] == 0:
+            self.num_bad, self.since = 0, {}
+            return
+        for name, words in self.QUANTITIES:
+            if metrics[name] > 0:
+                self.since.setdefault(words, update)
+        # The mean over no gradient step at all is 0.
+        self.num_bad = self.num_bad + 1 if metrics["grad_norm"] == 0.0 else 0
+        if self.num_bad >= self.patience:
+            first = min(self.since, key=lambda words: self.since[words])
+            others = [f"{w} since update {u}" for w, u in self.since.items() if w != first]
+            raise BadNumbersError(
+                f"stopped: no gradient step of the last {self.num_bad} updates was finite. "
+                f"First went wrong: {first}, since update {self.since[first]}"
+                + (f" (then {', '.join(others)})" if others else "")
+            )
