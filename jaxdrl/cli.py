@@ -11,7 +11,7 @@ import tyro
 
 from jaxdrl.config import ConfigError
 from jaxdrl.experiment import Experiment
-from jaxdrl.stops import BadNumbersError, RunInterruptedError
+from jaxdrl.stops import BadNumbersError, OutOfMemoryError, RunInterruptedError
 
 Flags = Annotated[Experiment, tyro.conf.arg(name="")]
 
@@ -65,15 +65,15 @@ def run_script(experiment: Experiment, description: str | None) -> None:
 def _answer(action: Callable[[], Any]) -> None:
     """Runs `action`, and ends with one message where it does not come to its end.
 
-    Exit code 2 for input that is refused, 1 for a run that stopped on bad numbers, and 0 for one
-    that a signal stopped with its state saved.
+    Exit code 2 for input that is refused, 1 for a run that bad numbers or want of memory
+    stopped, and 0 for one that a signal stopped with its state saved.
     """
     try:
         action()
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except BadNumbersError as error:
+    except (BadNumbersError, OutOfMemoryError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
     except RunInterruptedError as error:

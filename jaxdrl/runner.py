@@ -10,12 +10,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import jax
 import optax
 from flax import linen as nn
 from rich.console import Console
 
 import jaxdrl
 from jaxdrl import checkpoint as checkpoints
+from jaxdrl import memory
 from jaxdrl import run_dir as files
 from jaxdrl.config import ConfigError, require_count, require_divisor
 from jaxdrl.envs import Environment
@@ -37,7 +39,7 @@ from jaxdrl.setup import (
     read_stored,
     spaces_of,
 )
-from jaxdrl.stops import BadNumbersError, RunInterruptedError, Signals
+from jaxdrl.stops import BadNumbersError, OutOfMemoryError, RunInterruptedError, Signals
 from jaxdrl.training import compile
 from jaxdrl.types import Algorithm, Network, TrainState
 
@@ -82,6 +84,7 @@ def run(
       ConfigError: for input that cannot work, before anything is compiled or written.
       RunInterruptedError: after SIGTERM or SIGINT, with a checkpoint saved.
       BadNumbersError: if nothing finite was left to learn from.
+      OutOfMemoryError: if the devices had no room for it while it trained.
     """
     console = Console(highlight=False)
     run_dir = Path(experiment.run_dir or default_run_dir(experiment))
@@ -89,6 +92,7 @@ def run(
     files.require_free(run_dir)
     setup = _assemble(experiment, Given(env, network, optimizer), console)
     learnt = _load_learnt(setup)
+    memory.check(setup, memory.estimate(setup), memory.available(setup))
     files.make_run_dir(run_dir)
     with files.claim(run_dir):
         files.require_free(run_dir)
@@ -210,12 +214,16 @@ def _train(
     experiment = setup.experiment
     run_dir = experiment.run_dir
     assert run_dir is not None
+    needs, free = memory.estimate(setup), memory.available(setup)
+    console.print(memory.check(setup, needs, free), soft_wrap=True)
     started = time.perf_counter()
     with console.status("compiling"):
         state = make_state()
         step = compile_step(setup, state)
     compile_seconds = time.perf_counter() - started
     console.print(f"compiled in {compile_seconds:.1f} s")
+    needs = memory.count(needs, step)
+    memory.check(setup, needs, free)
 
     def warn(message: str) -> None:
         _warn(console, message)
@@ -243,6 +251,10 @@ def _train(
             state, evaluation = loop.run(state, step, manifest)
         except BadNumbersError as error:
             raise BadNumbersError(f"{error}. {_last_good(saver, run_dir)}") from error
+        except jax.errors.JaxRuntimeError as error:
+            if not memory.is_out_of_memory(error):
+                raise
+            raise OutOfMemoryError(_no_room(setup, needs, free, error)) from error
     if signals.name is not None and evaluation is None:
         raise RunInterruptedError(
             f"{signals.name}: stopped after update {loop.done} of {experiment.num_updates}. "
@@ -252,6 +264,13 @@ def _train(
     files.write_json(run_dir / files.RESULT_FILE, result)
     _report(console, run_dir, result)
     return Run(run_dir, setup.env, setup.algorithm, state, evaluation, result)
+
+
+def _no_room(setup: Setup, needs: memory.Needs, free: int | None, error: Exception) -> str:
+    config, first_line = setup.experiment.ppo, str(error).splitlines()[0]
+    room = needs.total if free is None else min(needs.total, free)
+    advice = memory.advice(config, needs, int(0.8 * room))  # less than what was not enough
+    return f"out of memory with ppo.num_envs = {config.num_envs}: {first_line}; {advice}"
 
 
 def _last_good(saver: Saver, run_dir: Path) -> str:

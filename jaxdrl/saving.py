@@ -44,6 +44,7 @@ class Saver:
         self.every, self.minutes, self.keep = every, minutes, keep
         self.scores = read_scores(directory)
         self.last_update = max(self.scores, default=None)
+        self.handed = self.last_update or 0
         self.last_time = time.monotonic()
         self.executor = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
         self.writing: Future | None = None
@@ -56,10 +57,13 @@ class Saver:
         self.executor.shutdown()
 
     def is_due(self, update: int) -> bool:
-        """Whether the schedule wants a checkpoint of `update`, and the last one is written."""
+        """Whether the schedule wants a checkpoint of `update`, and the last one is written.
+
+        One that falls into the writing of the last comes as soon as that is done.
+        """
         if self.writing is not None and not self.writing.done():
             return False
-        by_count = self.every is not None and update % self.every == 0
+        by_count = self.every is not None and update // self.every > self.handed // self.every
         elapsed = time.monotonic() - self.last_time
         return by_count or (self.minutes is not None and elapsed >= 60 * self.minutes)
 
@@ -83,7 +87,7 @@ class Saver:
           evaluation: figures of the evaluation of this very state.
         """
         self.wait()
-        self.last_time = time.monotonic()
+        self.last_time, self.handed = time.monotonic(), update
         self.writing = self.executor.submit(self._write, update, snapshot, progress, evaluation)
 
     def wait(self) -> None:

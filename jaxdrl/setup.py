@@ -167,6 +167,11 @@ def _with_params(params: Any, stored: dict[str, Any]) -> Any:
     return replace(params, **changed) if changed else params
 
 
+def abstract_state(setup: Setup) -> TrainState:
+    """Shapes and dtypes of the state."""
+    return jax.eval_shape(setup.algorithm.init, jax.eval_shape(lambda: jax.random.key(0)))
+
+
 def init_state(setup: Setup, learnt: dict[str, Any] | None = None) -> TrainState:
     """The state that a run starts with, or that with what another run learnt."""
     key = jax.random.fold_in(jax.random.key(setup.experiment.seed), TRAIN_STREAM)
@@ -178,7 +183,7 @@ def init_state(setup: Setup, learnt: dict[str, Any] | None = None) -> TrainState
 
 def load_state(setup: Setup, path: Path, stored: StoredRun) -> TrainState:
     """The state in a verified checkpoint, on the devices of `setup`."""
-    abstract = jax.eval_shape(setup.algorithm.init, _abstract_key())
+    abstract = abstract_state(setup)
     env = setup.env
     what = f"{env.name} ({spaces_of(env)}); the run was made on {stored.spaces}"
     return place(checkpoint.load(path, abstract, what), setup.mesh)
@@ -197,15 +202,11 @@ def load_learnt(setup: Setup, run_dir: Path) -> dict[str, Any]:
     """
     read_run(run_dir, Experiment)
     path, _ = saving.choose(run_dir / CHECKPOINTS, None, _print_warning)
-    learner = jax.eval_shape(setup.algorithm.init, _abstract_key()).learner
+    learner = abstract_state(setup).learner
     names = ("params", "obs_statistics", "return_statistics")
     abstract = {"learner": {name: getattr(learner, name) for name in names}}
     what = f"{setup.env.name} with this config; --from wants the same spaces and network"
     return checkpoint.load(path, abstract, what)["learner"]
-
-
-def _abstract_key() -> Any:
-    return jax.eval_shape(lambda: jax.random.key(0))
 
 
 def _print_warning(message: str) -> None:

@@ -1,4 +1,4 @@
-"""What stops a run before its end: a signal, or numbers that stay bad."""
+"""What stops a run before its end: a signal, numbers that stay bad, or want of memory."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ class RunInterruptedError(Exception):
 
 class BadNumbersError(Exception):
     """A run that stopped because nothing finite was left to learn from."""
+
+
+class OutOfMemoryError(Exception):
+    """A run for which the device had no room; the message says what would fit."""
 
 
 class Signals:

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 import jaxdrl
-from jaxdrl import cli, experiment
+from jaxdrl import cli, runner
 from jaxdrl.config import ConfigError, PPOConfig
 from jaxdrl.experiment import Experiment
 from jaxdrl.sharding import make_mesh
@@ -43,7 +43,7 @@ def run_python(*args, **env):
 @pytest.fixture(autouse=True)
 def no_compile(monkeypatch):
     """Fails the test where the run would go on to compile."""
-    monkeypatch.setattr(experiment, "_compile", lambda *_: pytest.fail("compiled"))
+    monkeypatch.setattr(runner, "_train", lambda *_: pytest.fail("compiled"))
 
 
 def refused(args):
@@ -359,7 +359,8 @@ def test_help_explains_every_field(cls):
         assert explanation, f"{name} has no explanation below it"
         assert plain(explanation).rstrip(".") in text, name
         if name not in ("env", "ppo"):
-            assert f"{prefix}{name.replace('_', '-')}" in text
+            flag = {"from_run": "from"}.get(name, name.replace("_", "-"))
+            assert f"{prefix}{flag}" in text
 
 
 def test_help_names_the_command_and_what_it_does():
@@ -373,7 +374,7 @@ def test_help_names_the_command_and_what_it_does():
 
 def test_every_flag_reaches_the_experiment(monkeypatch, tmp_path):
     received = []
-    monkeypatch.setattr(experiment, "run", received.append)
+    monkeypatch.setattr(runner, "run", received.append)
     flags = (
         f"--env-params gravity 9 tau 0.5 --seed 3 --total-env-steps 7 --devices 2 "
         f"--run-dir {tmp_path} --anneal-learning-rate --evaluate-every 5 --num-eval-episodes 6 "
@@ -406,7 +407,7 @@ def test_every_flag_reaches_the_experiment(monkeypatch, tmp_path):
 
 def test_without_flags_the_defaults_are_those_of_the_classes(monkeypatch):
     received = []
-    monkeypatch.setattr(experiment, "run", received.append)
+    monkeypatch.setattr(runner, "run", received.append)
     cli.main(["train", "CartPole-v1"])
     assert received == [Experiment("CartPole-v1")]
 
@@ -423,7 +424,7 @@ def test_other_errors_keep_their_traceback(monkeypatch):
     def fail(_):
         raise ValueError("a defect")
 
-    monkeypatch.setattr(experiment, "run", fail)
+    monkeypatch.setattr(runner, "run", fail)
     with pytest.raises(ValueError, match="a defect"):
         cli.main(["train", "CartPole-v1"])
 

@@ -1,28 +1,13 @@
-"""`jaxdrl.run` from a config to the files of a run directory."""
+"""The config of a run: what follows from its fields, and what is refused."""
 
-import contextlib
 import dataclasses
-import io
-import json
-import re
-import types
-from importlib.metadata import version
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-import optax
 import pytest
-from flax import linen as nn
-from jax.experimental.compilation_cache import compilation_cache
 
-import jaxdrl
-from jaxdrl import cli, experiment, spaces
+from jaxdrl import cli, experiment, runner
 from jaxdrl.config import ConfigError, PPOConfig
-from jaxdrl.envs import Environment
 from jaxdrl.experiment import Experiment, default_run_dir, resolve
-from jaxdrl.metrics import sha256
 
 PPO = PPOConfig(num_envs=16, num_steps=8, num_epochs=1, num_minibatches=2, hidden_sizes=(8,))
 CARTPOLE = Experiment(
@@ -36,337 +21,6 @@ CARTPOLE = Experiment(
     ppo=PPO,
 )
 
-FIGURES = {"num_episodes", "mean_return", "ci95_low", "ci95_high", "mean_length", "num_cut"}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compile_cache(tmp_path_factory):
-    """Programs that were compiled once in this file are not compiled again; eight devices."""
-    assert jax.device_count() == 8  # before a run asks for less
-    settings = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("cache")),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    before = {name: jax.config.values[name] for name in settings}
-    for values in (settings, before):
-        compilation_cache.reset_cache()
-        for name, value in values.items():
-            jax.config.update(name, value)
-        if values is settings:
-            yield
-    compilation_cache.reset_cache()
-
-
-def run_quietly(*args, **kwargs):
-    """`(run, what it printed)`."""
-    output = io.StringIO()
-    with contextlib.redirect_stdout(output):
-        run = jaxdrl.run(*args, **kwargs)
-    return run, output.getvalue()
-
-
-def read(run_dir, name):
-    return json.loads((run_dir / name).read_text(), parse_constant=pytest.fail)
-
-
-def lines_of(run_dir):
-    lines = (run_dir / "metrics.jsonl").read_text().splitlines()
-    return [json.loads(line, parse_constant=pytest.fail) for line in lines]
-
-
-@pytest.fixture(scope="module")
-def cartpole(tmp_path_factory):
-    """A finished run of CartPole and what it printed."""
-    run_dir = tmp_path_factory.mktemp("runs") / "cartpole"
-    run, output = run_quietly(dataclasses.replace(CARTPOLE, run_dir=run_dir))
-    return types.SimpleNamespace(run=run, run_dir=run_dir, output=output)
-
-
-def test_a_run_leaves_three_files(cartpole):
-    names = sorted(path.name for path in cartpole.run_dir.iterdir())
-    assert names == ["config.json", "metrics.jsonl", "result.json"]
-    assert cartpole.run.run_dir == cartpole.run_dir
-
-
-def test_config_file_holds_everything_that_decides_the_run(cartpole):
-    config = read(cartpole.run_dir, "config.json")
-    assert set(config) == {"format_version", "experiment", "versions", "devices"}
-    assert config["format_version"] == 1
-    described = config["experiment"]
-    assert set(described) == {field.name for field in dataclasses.fields(Experiment)}
-    assert set(described["ppo"]) == {field.name for field in dataclasses.fields(PPOConfig)}
-    resolved = dataclasses.asdict(PPO) | {"anneal_env_steps": 300.0}
-    assert described["ppo"] == resolved | {"hidden_sizes": [8], "cnn_channels": [16]}
-    assert described["run_dir"] == str(cartpole.run_dir)
-    for name in ("env", "seed", "total_env_steps", "devices", "evaluate_every", "log_every"):
-        assert described[name] == getattr(CARTPOLE, name)
-    assert described["env_params"]["max_steps_in_episode"] == 12
-    assert described["env_params"]["gravity"] == pytest.approx(9.8)  # resolved, not only given
-    assert config["devices"] == {"num": 2, "platform": "cpu", "kind": "cpu"}
-    assert config["versions"]["jaxdrl"] == jaxdrl.__version__
-    assert re.fullmatch(r"3\.\d+\.\d+", config["versions"]["python"])
-    for package in ("jax", "jaxlib", "flax", "optax", "chex", "gymnax", "numpy"):
-        assert config["versions"][package] == version(package)
-
-
-def test_the_config_file_gives_back_the_experiment(cartpole):
-    described = read(cartpole.run_dir, "config.json")["experiment"]
-    ppo = described.pop("ppo")
-    ppo |= {name: tuple(ppo[name]) for name in ("hidden_sizes", "cnn_channels")}
-    described["run_dir"] = Path(described["run_dir"])
-    rebuilt = Experiment(**described, ppo=PPOConfig(**ppo))
-    given = dataclasses.replace(CARTPOLE, run_dir=cartpole.run_dir)
-    assert rebuilt == dataclasses.replace(resolve(given), env_params=rebuilt.env_params)
-
-
-def test_metrics_file_has_a_line_an_update(cartpole):
-    lines = lines_of(cartpole.run_dir)
-    assert [line["update"] for line in lines] == [1, 2, 3]
-    assert [line["env_steps"] for line in lines] == [128, 256, 384]
-    names = {
-        "update",
-        "env_steps",
-        "episode_return",
-        "episode_length",
-        "num_episodes",
-        "policy_loss",
-        "value_loss",
-        "entropy",
-        "approx_kl",
-        "clip_fraction",
-        "explained_variance",
-        "grad_norm",
-        "learning_rate",
-        "steps_per_second",
-    }
-    evaluated = {f"evaluation_{name}" for name in FIGURES}
-    assert set(lines[0]) == names
-    assert set(lines[1]) == set(lines[2]) == names | evaluated
-
-
-def test_metrics_are_plausible(cartpole):
-    lines = lines_of(cartpole.run_dir)
-    assert lines[0]["entropy"] == pytest.approx(np.log(2), abs=1e-3)
-    for line in lines:
-        assert line["steps_per_second"] > 0
-        assert line["grad_norm"] > 0
-        assert 0 <= line["clip_fraction"] <= 1
-    # Episodes end after 12 steps at most and pay 1 a step; each update is 8 steps.
-    ended = [line for line in lines if line["num_episodes"]]
-    assert ended[-1]["update"] == 3
-    for line in ended:
-        assert line["episode_return"] == line["episode_length"] <= 12
-    for line in lines:
-        assert (line["episode_return"] is None) == (line["num_episodes"] == 0)
-
-
-def test_the_learning_rate_anneals_over_the_length_of_the_run(cartpole):
-    rates = [line["learning_rate"] for line in lines_of(cartpole.run_dir)]
-    np.testing.assert_allclose(rates, 1e-3 * (1 - np.array([0, 128, 256]) / 300), rtol=1e-5)
-
-
-def test_result_file(cartpole):
-    result = read(cartpole.run_dir, "result.json")
-    assert set(result) == {
-        "env",
-        "seed",
-        "devices",
-        "env_steps",
-        "updates",
-        "compile_seconds",
-        "train_seconds",
-        "steps_per_second",
-        "params_sha256",
-        "state_sha256",
-        "evaluation",
-    }
-    expected = {"env": "CartPole-v1", "seed": 0, "devices": 2, "env_steps": 384, "updates": 3}
-    assert {name: result[name] for name in expected} == expected
-    assert result["compile_seconds"] > 0
-    assert result["steps_per_second"] == pytest.approx(384 / result["train_seconds"])
-    evaluation = result["evaluation"]
-    assert set(evaluation) == FIGURES
-    assert evaluation["num_episodes"] == 8
-    assert evaluation["num_cut"] == 0
-    assert 1 <= evaluation["ci95_low"] <= evaluation["mean_return"] <= evaluation["ci95_high"] <= 12
-    assert evaluation["mean_length"] == evaluation["mean_return"]
-
-
-def test_the_last_line_and_the_result_tell_of_the_same_evaluation(cartpole):
-    result, line = read(cartpole.run_dir, "result.json"), lines_of(cartpole.run_dir)[-1]
-    assert {name: line[f"evaluation_{name}"] for name in FIGURES} == result["evaluation"]
-
-
-def test_the_run_object_agrees_with_the_files(cartpole):
-    run = cartpole.run
-    result = read(cartpole.run_dir, "result.json")
-    assert run.result == result
-    assert run.env.name == "CartPole-v1"
-    assert run.env.max_episode_steps == 12
-    assert run.evaluation.mean_return == result["evaluation"]["mean_return"]
-    assert run.evaluation.returns.shape == (8,)
-    assert sha256(run.state) == result["state_sha256"]
-    assert sha256(run.state.learner.params) == result["params_sha256"]
-    assert int(run.state.learner.num_updates) == 3
-    assert run.state.actor.obs.shape == (16, 4)
-    assert len(run.state.actor.obs.devices()) == 2
-
-
-def test_plain_output_says_what_was_reached_and_where_it_lies(cartpole):
-    evaluation = cartpole.run.result["evaluation"]
-    output = cartpole.output
-    assert "devices: 2 (cpu)\n" in output
-    assert "loading CartPole-v1\n" in output
-    assert re.search(r"^compiled in \d+\.\d s$", output, re.MULTILINE)
-    progress = r"^  384 of 384 steps, [\d,]+ steps/s, episode return \d+\.\d, 0 s left$"
-    assert re.search(progress, output, re.MULTILINE)
-    assert re.search(r"^trained 384 steps in \d+\.\d s \([\d,]+ steps/s\)$", output, re.MULTILINE)
-    assert (
-        f"CartPole-v1: greedy mean return {evaluation['mean_return']:.1f} "
-        f"(95% interval {evaluation['ci95_low']:.1f} to {evaluation['ci95_high']:.1f}) "
-        "over 8 episodes\n"
-    ) in output
-    assert output.endswith(f"results: {cartpole.run_dir}\n")  # on one line, however long
-    assert "\x1b" not in output
-
-
-def test_a_seed_gives_the_same_bits_again_and_another_seed_others(cartpole, tmp_path):
-    again, _ = run_quietly(dataclasses.replace(CARTPOLE, run_dir=tmp_path / "again"))
-    other, _ = run_quietly(dataclasses.replace(CARTPOLE, run_dir=tmp_path / "other", seed=1))
-    first = cartpole.run.result
-    assert again.result["state_sha256"] == first["state_sha256"]
-    assert again.result["params_sha256"] == first["params_sha256"]
-    assert again.result["evaluation"] == first["evaluation"]
-    assert other.result["state_sha256"] != first["state_sha256"]
-    assert other.result["params_sha256"] != first["params_sha256"]
-    timed = {"steps_per_second"}
-    for line, line_again in zip(
-        lines_of(cartpole.run_dir), lines_of(tmp_path / "again"), strict=True
-    ):
-        assert {k: line[k] for k in line.keys() - timed} == {
-            k: line_again[k] for k in line_again.keys() - timed
-        }
-
-
-def test_updates_between_two_lines_are_not_lost(cartpole, tmp_path):
-    sparse = dataclasses.replace(CARTPOLE, run_dir=tmp_path / "sparse", log_every=2)
-    run, output = run_quietly(sparse)
-    assert run.result["state_sha256"] == cartpole.run.result["state_sha256"]
-    lines, full = lines_of(tmp_path / "sparse"), lines_of(cartpole.run_dir)
-    assert [line["update"] for line in lines] == [2, 3]  # the evaluation of update 3 has a line
-    assert lines[0]["num_episodes"] == full[0]["num_episodes"] + full[1]["num_episodes"]
-    for line, full_line in zip(lines, full[1:], strict=True):
-        for name in FIGURES:
-            assert line[f"evaluation_{name}"] == full_line[f"evaluation_{name}"]
-    assert "384 of 384 steps" in output
-
-
-# Everything of one's own.
-
-
-def counting_env():
-    """Pays 1 for action 1; each episode ends after 4 steps."""
-
-    def observe(steps):
-        return jnp.stack([steps, 4.0 - steps])
-
-    def reset(key, params):
-        steps = jnp.zeros((), jnp.float32)
-        return observe(steps), steps
-
-    def step(key, steps, action, params):
-        steps = steps + 1
-        reward = (action == 1).astype(jnp.float32)
-        return observe(steps), steps, reward, steps >= 4, jnp.zeros((), bool), {}
-
-    box = spaces.Box(0.0, 4.0, (2,))
-    return Environment("Counting", reset, step, box, spaces.Discrete(2), max_episode_steps=4)
-
-
-class OwnNetwork(nn.Module):
-    """One layer of logits, and a value."""
-
-    @nn.compact
-    def __call__(self, obs):
-        init = nn.initializers.zeros
-        logits = nn.Dense(2, kernel_init=init, name="logits")(obs)
-        return logits, nn.Dense(1, kernel_init=init, name="value")(obs)[:, 0]
-
-
-def test_environment_network_and_optimizer_of_your_own_on_eight_devices(tmp_path):
-    given = Experiment(
-        env="mine",
-        total_env_steps=20 * 64,
-        devices=8,
-        run_dir=tmp_path / "own",
-        num_eval_episodes=4,
-        ppo=dataclasses.replace(PPO, num_steps=4, gamma=0.0, gae_lambda=0.0),
-    )
-    run, output = run_quietly(
-        given, env=counting_env(), network=OwnNetwork(), optimizer=optax.sgd(0.5)
-    )
-    assert set(run.state.learner.params) == {"logits", "value"}
-    assert len(run.state.actor.obs.devices()) == 8
-    assert run.result["devices"] == read(tmp_path / "own", "config.json")["devices"]["num"] == 8
-    lines = lines_of(tmp_path / "own")
-    assert [line["num_episodes"] for line in lines] == [16] * 20
-    assert [line["episode_length"] for line in lines] == [4.0] * 20
-    # Every episode pays 4 at best; greedy play takes action 1 as soon as it is the likelier one.
-    assert run.evaluation.mean_return == 4.0
-    assert lines[-1]["episode_return"] > lines[0]["episode_return"] + 0.5
-    assert "loading" not in output
-    for content in (run.result, read(tmp_path / "own", "config.json")["experiment"]):
-        assert content["env"] == "Counting"
-    assert "Counting: greedy mean return 4.0" in output
-
-
-# What is refused leaves nothing behind.
-
-
-@pytest.fixture
-def no_compile(monkeypatch):
-    """Fails the test where something of the run would be compiled."""
-    monkeypatch.setattr(experiment, "_compile", lambda *_: pytest.fail("compiled"))
-
-
-class WrongNetwork(nn.Module):
-    """Gives three logits, whatever there is to choose from."""
-
-    @nn.compact
-    def __call__(self, obs):
-        return nn.Dense(3)(obs), obs[:, 0]
-
-
-@pytest.mark.usefixtures("no_compile")
-@pytest.mark.parametrize(
-    ("changes", "arguments", "message"),
-    [
-        ({"env": "CartPole"}, {}, r"^env = 'CartPole': unknown; the nearest: CartPole-v1"),
-        ({"env_params": {"gravty": 1.0}}, {}, r"^env_params\.gravty = 1\.0: .*nearest: gravity"),
-        ({"ppo": dataclasses.replace(PPO, torso="cnn")}, {}, r"^ppo\.torso = 'cnn': "),
-        ({}, {"network": WrongNetwork()}, r"^network"),
-    ],
-)
-def test_refused_input_leaves_no_directory_behind(tmp_path, changes, arguments, message):
-    run_dir = tmp_path / "runs" / "refused"
-    with pytest.raises(ConfigError, match=message):
-        run_quietly(dataclasses.replace(CARTPOLE, run_dir=run_dir, **changes), **arguments)
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.usefixtures("no_compile")
-@pytest.mark.parametrize("name", ["config.json", "metrics.jsonl", "result.json"])
-def test_an_occupied_directory_is_refused_and_untouched(tmp_path, name):
-    (tmp_path / name).write_text("mine")
-    with pytest.raises(ConfigError, match=r"^run_dir = .* already holds a run"):
-        run_quietly(dataclasses.replace(CARTPOLE, run_dir=tmp_path))
-    assert [path.name for path in tmp_path.iterdir()] == [name]
-    assert (tmp_path / name).read_text() == "mine"
-
-
-# What follows from the other fields.
-
 
 def test_the_length_of_the_run_fills_the_annealing():
     assert resolve(CARTPOLE).ppo.anneal_env_steps == 300.0
@@ -378,7 +32,7 @@ def test_the_length_of_the_run_fills_the_annealing():
 
 def test_a_flag_for_the_length_of_a_script_changes_the_annealing_too(monkeypatch):
     received = []
-    monkeypatch.setattr(experiment, "run", received.append)
+    monkeypatch.setattr(runner, "run", received.append)
     monkeypatch.setattr("sys.argv", ["script.py", "--total-env-steps", "9000"])
     cli.run_script(CARTPOLE, "A script.")
     assert resolve(received[0]).ppo.anneal_env_steps == 9000.0
@@ -404,25 +58,25 @@ def test_the_default_directory_is_new(tmp_path, monkeypatch):
     assert default_run_dir(other) == Path("runs") / "suite-Env-seed3-20260101-120000"
 
 
-@pytest.mark.usefixtures("no_compile")
-def test_a_directory_may_be_given_as_a_string(tmp_path):
-    (tmp_path / "config.json").write_text("mine")
-    with pytest.raises(ConfigError, match=r"^run_dir = .* already holds a run"):
-        run_quietly(dataclasses.replace(CARTPOLE, run_dir=str(tmp_path)))
-
-
 @pytest.mark.parametrize(
     ("field", "value", "works"),
     [
         *(
             (field, value, "must be an integer of at least 1")
-            for field in ("total_env_steps", "num_eval_episodes", "log_every")
+            for field in (
+                *("total_env_steps", "num_eval_episodes", "log_every"),
+                *("keep_checkpoints", "max_bad_updates"),
+            )
             for value in (0, -1, 1.5, True, None, "8")
         ),
         *(
             (field, value, "must be an integer of at least 1")
-            for field in ("devices", "evaluate_every")
+            for field in ("devices", "evaluate_every", "checkpoint_every")
             for value in (0, -1, 1.0, True, "8")
+        ),
+        *(
+            ("checkpoint_minutes", value, "must be a finite number above 0, or None")
+            for value in (0, -1.0, float("inf"), "5")
         ),
         *(
             ("seed", value, "must be an integer from 0 to 2**32 - 1")

@@ -1,0 +1,166 @@
+"""What a run needs on each device, against what there is."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxdrl.config import ConfigError, PPOConfig
+from jaxdrl.setup import Setup, abstract_state
+
+WORKING_COPIES = 4.5
+"""Rollouts that the step takes room for: the compiler's count was 2.7 to 4.5 on gymnax's tasks."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Bytes on one device.
+
+    Attributes:
+      fixed: parameters, optimiser and statistics, and their copy while a checkpoint is written.
+      actor: environments, and their copy.
+      rollout: the experience of one update.
+      working: what the step needs beside the state: the compiler's count, or an estimate.
+      is_counted: whether it is the compiler's.
+    """
+
+    fixed: int
+    actor: int
+    rollout: int
+    working: int
+    is_counted: bool
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.fixed + self.actor + self.working
+
+    @property
+    def least(self) -> int:
+        """What no compiler can do without: the state and one rollout."""
+        return self.fixed + self.actor + self.rollout
+
+
+def estimate(setup: Setup) -> Needs:
+    """What `setup` will need, from the shapes alone: nothing is compiled."""
+    state = abstract_state(setup)
+    _, trajectory = jax.eval_shape(setup.algorithm.rollout, state)
+    devices = 1 if setup.mesh is None else setup.mesh.devices.size
+    rollout = num_bytes(trajectory) // devices
+    return Needs(
+        fixed=2 * num_bytes(state.learner),
+        actor=2 * num_bytes(state.actor) // devices,
+        rollout=rollout,
+        working=int(WORKING_COPIES * rollout),
+        is_counted=False,
+    )
+
+
+def count(needs: Needs, compiled: Any) -> Needs:
+    """`needs` with the compiler's own count, where it gives one."""
+    analysis = compiled.memory_analysis()
+    if analysis is None:
+        return needs
+    working = analysis.temp_size_in_bytes + analysis.output_size_in_bytes
+    working -= analysis.alias_size_in_bytes
+    return Needs(needs.fixed, needs.actor, needs.rollout, working, is_counted=True)
+
+
+def available(setup: Setup) -> int | None:
+    """Free bytes on one device, None where nobody says; simulated devices share the host's."""
+    if setup.mesh is None:
+        return None
+    device = setup.mesh.devices.flat[0]
+    stats = device.memory_stats()
+    if stats and "bytes_limit" in stats:
+        return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
+    if device.platform != "cpu":
+        return None
+    host = free_host_memory()
+    return None if host is None else host // int(setup.mesh.devices.size)
+
+
+def free_host_memory() -> int | None:
+    """Free bytes of the host, or of the control group that holds this process."""
+    found = []
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        fields = dict(line.split(":", 1) for line in lines)
+        found.append(int(fields["MemAvailable"].split()[0]) * 1024)
+    except (OSError, KeyError, ValueError):
+        if "SC_PHYS_PAGES" in os.sysconf_names:
+            found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    try:
+        group = Path("/sys/fs/cgroup")
+        limit, used = ((group / f"memory.{name}").read_text() for name in ("max", "current"))
+        found.append(int(limit) - int(used))
+    except (OSError, ValueError):
+        pass  # no such group, or no limit
+    return min(found, default=None)
+
+
+def check(setup: Setup, needs: Needs, free: int | None) -> str:
+    """What to say of `needs`.
+
+    Raises:
+      ConfigError: if they exceed what is free, with the largest `num_envs` that would fit.
+    """
+    certain = needs.total if needs.is_counted else needs.least
+    config = setup.experiment.ppo
+    if free is not None and certain > free:
+        raise ConfigError(
+            f"ppo.num_envs = {config.num_envs}: needs {'' if needs.is_counted else 'at least '}"
+            f"{_text(certain)} on each device, and {_text(free)} are free; "
+            f"{advice(config, needs, free)}"
+        )
+    by = "counted by the compiler" if needs.is_counted else "estimated"
+    return (
+        f"memory per device: {_text(needs.total)} {by} (state {_text(needs.fixed + needs.actor)}, "
+        f"rollout {_text(needs.rollout)}); free: {'unknown' if free is None else _text(free)}"
+    )
+
+
+def advice(config: PPOConfig, needs: Needs, free: int) -> str:
+    """Names the largest `num_envs` that fits into `free` bytes a device."""
+    largest = largest_num_envs(config, needs, free)
+    if largest == 0:
+        return "not even the smallest number fits: take fewer ppo.num_steps or a smaller network"
+    return f"the largest that fits: {largest}"
+
+
+def largest_num_envs(config: PPOConfig, needs: Needs, free: int) -> int:
+    """The largest `num_envs` that `config` allows and `free` bytes a device hold."""
+    per_env = (needs.actor + needs.working) / config.num_envs
+    parts = config.num_minibatches // math.gcd(config.num_minibatches, config.num_steps)
+    multiple = config.num_shards * parts
+    return max(0, int((free - needs.fixed) / per_env) // multiple * multiple)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error of JAX says that a device has no room left."""
+    return "RESOURCE_EXHAUSTED" in str(error) or "Out of memory" in str(error)
+
+
+def num_bytes(tree: Any) -> int:
+    """Bytes of the arrays of a tree, which may be abstract."""
+
+    def size(leaf: Any) -> int:
+        if jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            leaf = jax.eval_shape(jax.random.key_data, leaf)
+        return math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize
+
+    return sum(size(leaf) for leaf in jax.tree.leaves(tree))
+
+
+def _text(num: int) -> str:
+    """Bytes in words, such as 3.2 GiB."""
+    value, units = float(num), ["B", "KiB", "MiB", "GiB", "TiB"]
+    while value >= 1024 and len(units) > 1:
+        value, units = value / 1024, units[1:]
+    return f"{value:.1f} {units[0]}"

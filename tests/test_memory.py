@@ -1,0 +1,128 @@
+"""What a run needs on each device, counted by hand, and what is refused."""
+
+import types
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import jaxdrl
+from jaxdrl import memory, runner
+from jaxdrl.config import ConfigError, PPOConfig
+from jaxdrl.experiment import Experiment
+from jaxdrl.memory import Needs
+from jaxdrl.setup import Given, assemble
+from jaxdrl.stops import OutOfMemoryError
+
+PPO = PPOConfig(num_envs=16, num_steps=8, num_epochs=1, num_minibatches=2, hidden_sizes=(8,))
+EXPERIMENT = Experiment(env="CartPole-v1", devices=2, num_eval_episodes=4, ppo=PPO)
+
+
+@pytest.fixture(scope="module")
+def setup():
+    return assemble(EXPERIMENT, Given(), jaxdrl.make_mesh(2))
+
+
+def test_bytes_of_a_tree_are_those_of_its_arrays():
+    tree = {"a": jnp.zeros((3, 4)), "b": jnp.zeros((5,), jnp.uint8), "key": jax.random.key(0)}
+    assert memory.num_bytes(tree) == 48 + 5 + 8
+    assert memory.num_bytes(jax.eval_shape(lambda: tree)) == 48 + 5 + 8
+
+
+def test_the_estimate_counts_the_shapes(setup):
+    needs = memory.estimate(setup)
+    # Two networks of 4 x 8, 8 x (2 or 1); Adam keeps two more copies and a count of 4 bytes.
+    params = (4 * 8 + 8) * 2 + (8 * 2 + 2) + (8 * 1 + 1)
+    learner = 3 * 4 * params + 4 + 8 + 4  # the shuffle's key and the count of updates
+    assert needs.fixed == 2 * learner
+    # [8 steps, 8 environments of a device]: obs 16 bytes, 8 fields of 4, 2 of 1.
+    assert needs.rollout == 8 * 8 * (16 + 8 * 4 + 2)
+    assert needs.total > needs.least > needs.fixed + needs.actor
+    wider = assemble(replace(EXPERIMENT, ppo=replace(PPO, num_envs=64)), Given(), setup.mesh)
+    assert memory.estimate(wider).rollout == 4 * needs.rollout
+    assert memory.estimate(wider).fixed == needs.fixed
+
+
+NEEDS = Needs(fixed=1000, actor=800, rollout=1600, working=7200, is_counted=True)
+"""For 16 environments: 1000 bytes and 500 an environment."""
+
+
+@pytest.mark.parametrize(("free", "largest"), [(9000, 16), (8999, 8), (5000, 8), (4999, 0)])
+def test_the_largest_number_that_fits_is_one_that_the_config_allows(free, largest):
+    assert memory.largest_num_envs(PPO, NEEDS, free) == largest
+
+
+def test_what_fits_is_said_and_what_does_not_is_refused(setup):
+    said = memory.check(setup, NEEDS, 9000)
+    assert said == (
+        "memory per device: 8.8 KiB counted by the compiler (state 1.8 KiB, rollout 1.6 KiB); "
+        "free: 8.8 KiB"
+    )
+    with pytest.raises(ConfigError) as caught:
+        memory.check(setup, NEEDS, 8999)
+    assert str(caught.value) == (
+        "ppo.num_envs = 16: needs 8.8 KiB on each device, and 8.8 KiB are free; "
+        "the largest that fits: 8"
+    )
+    with pytest.raises(ConfigError, match="not even the smallest number fits"):
+        memory.check(setup, NEEDS, 2000)
+    assert memory.check(setup, NEEDS, None).endswith("free: unknown")
+    estimated = replace(NEEDS, is_counted=False)  # 3400 bytes are certain, 9000 a guess
+    assert "8.8 KiB estimated" in memory.check(setup, estimated, 3400)
+    with pytest.raises(ConfigError, match=r"needs at least 3\.3 KiB"):
+        memory.check(setup, estimated, 3399)
+
+
+def test_the_count_is_the_compilers():
+    analysis = types.SimpleNamespace(
+        temp_size_in_bytes=50, output_size_in_bytes=30, alias_size_in_bytes=20
+    )
+    compiled = types.SimpleNamespace(memory_analysis=lambda: analysis)
+    counted = memory.count(replace(NEEDS, is_counted=False), compiled)
+    assert counted == replace(NEEDS, working=60)
+    silent = types.SimpleNamespace(memory_analysis=lambda: None)
+    assert memory.count(NEEDS, silent) == NEEDS
+
+
+def test_simulated_devices_share_what_the_host_has_free(setup, monkeypatch):
+    assert memory.free_host_memory() > 2**20
+    monkeypatch.setattr(memory, "free_host_memory", lambda: 1001)
+    assert memory.available(setup) == 500
+
+
+def test_a_run_that_cannot_fit_is_refused_before_it_compiles(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(memory, "free_host_memory", lambda: 2**20)
+    monkeypatch.setattr(runner, "_train", lambda *_: pytest.fail("compiled"))
+    large = replace(EXPERIMENT, run_dir=tmp_path / "run", ppo=replace(PPO, num_envs=16_384))
+    with pytest.raises(ConfigError, match=r"^ppo.num_envs = 16384: needs at least .*fits: \d+$"):
+        jaxdrl.run(large)
+    assert not (tmp_path / "run").exists()
+
+
+def test_no_room_while_it_trains_says_what_would_fit(tmp_path, monkeypatch):
+    def no_room(state):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.")
+
+    monkeypatch.setattr(runner, "init_state", lambda *_: no_state())
+    monkeypatch.setattr(runner, "compile_step", lambda *_: Step(no_room))
+    with pytest.raises(OutOfMemoryError, match=r"^out of memory with ppo.num_envs = 16: RES.*: 8$"):
+        jaxdrl.run(replace(EXPERIMENT, run_dir=tmp_path))
+
+
+class Step:
+    """A compiled step that cannot run."""
+
+    def __init__(self, function):
+        self.function = function
+
+    def __call__(self, state):
+        return self.function(state)
+
+    def memory_analysis(self):
+        return None
+
+
+def no_state():
+    learner = types.SimpleNamespace(num_updates=jnp.zeros((), jnp.int32))
+    return types.SimpleNamespace(learner=learner)

@@ -1,0 +1,70 @@
+"""Signals are noted, and numbers that stay bad stop a run with the first of them named."""
+
+import os
+import signal
+import threading
+
+import pytest
+
+from jaxdrl.stops import BadNumbersError, BadNumberWatch, Signals
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_signal_is_noted_and_the_handler_put_back(name):
+    number = getattr(signal, name)
+    before = signal.getsignal(number)
+    with Signals() as signals:
+        assert signals.name is None
+        os.kill(os.getpid(), number)
+        assert signals.name == name
+    assert signal.getsignal(number) == before
+
+
+def test_the_second_interrupt_interrupts_at_once():
+    with Signals() as signals, pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+        assert signals.name == "SIGINT"
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_another_thread_may_train_too():
+    names = []
+
+    def body():
+        with Signals() as signals:
+            names.append(signals.name)
+
+    thread = threading.Thread(target=body)
+    thread.start()
+    thread.join()
+    assert names == [None]
+
+
+def metrics(skipped=0, grad_norm=1.0, observations=0, rewards=0):
+    return {
+        "skipped_steps": skipped,
+        "grad_norm": grad_norm,
+        "nonfinite_observations": observations,
+        "nonfinite_rewards": rewards,
+    }
+
+
+def test_the_watch_stops_after_as_many_bad_updates_in_a_row_as_it_has_patience():
+    watch = BadNumberWatch(3)
+    bad, half, good = metrics(4, 0.0, rewards=1), metrics(2), metrics()
+    for update, seen in enumerate([bad, bad, good, bad, bad, half, bad, bad], 1):
+        watch(update, seen)
+    with pytest.raises(BadNumbersError) as caught:
+        watch(9, bad)
+    assert str(caught.value) == (
+        "stopped: no gradient step of the last 3 updates was finite. "
+        "First went wrong: rewards, since update 4 (then gradients since update 4)"
+    )
+
+
+def test_the_watch_names_what_went_wrong_first():
+    watch = BadNumberWatch(2)
+    watch(1, metrics(1))
+    watch(2, metrics(4, 0.0, observations=3))
+    with pytest.raises(BadNumbersError, match=r"First went wrong: gradients, since update 1 "):
+        watch(3, metrics(4, 0.0, observations=3, rewards=1))
