@@ -62,6 +62,8 @@ class Experiment:
     """Directory of a run whose parameters and statistics this one starts with."""
     max_bad_updates: int = 5
     """Updates in a row without one finite gradient step after which the run stops."""
+    debug_nans: bool = False
+    """Stop at the first bad number and find the operation that made it; slower."""
     ppo: PPOConfig = field(default_factory=PPOConfig)
     """Settings of the algorithm."""
 

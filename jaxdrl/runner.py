@@ -6,6 +6,7 @@ import platform
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from jaxdrl import checkpoint as checkpoints
 from jaxdrl import memory
 from jaxdrl import run_dir as files
 from jaxdrl.config import ConfigError, require_count, require_divisor
+from jaxdrl.debugging import find_operation, watched
 from jaxdrl.envs import Environment
 from jaxdrl.evaluation import Evaluation
 from jaxdrl.experiment import Experiment, default_run_dir, resolve
@@ -145,6 +147,8 @@ def resume(
 
 def compile_step(setup: Setup, state: TrainState) -> Any:
     """The compiled training step: nothing is compiled after this but the evaluation."""
+    if setup.experiment.debug_nans:  # the state before the update is wanted afterwards
+        return jax.jit(setup.algorithm.train_step).lower(state).compile()
     return compile(setup.algorithm).lower(state).compile()
 
 
@@ -224,6 +228,8 @@ def _train(
     console.print(f"compiled in {compile_seconds:.1f} s")
     needs = memory.count(needs, step)
     memory.check(setup, needs, free)
+    if experiment.debug_nans:
+        step = watched(step, partial(find_operation, setup.on_one_device()))
 
     def warn(message: str) -> None:
         _warn(console, message)
@@ -285,8 +291,8 @@ def _how_to_go_on(saver: Saver, setup: Setup) -> str:
     if saver.last_update is None:
         return f"Nothing was saved: start again in another directory than {run_dir}"
     words = f"jaxdrl resume {run_dir}"
-    if setup.given:
-        arguments = ", ".join(f"{name}=my_{name}" for name in setup.given)
+    if setup.given.names:
+        arguments = ", ".join(f"{name}=my_{name}" for name in setup.given.names)
         words = f"jaxdrl.resume({run_dir!r}, {arguments}) in Python"
     return f"The checkpoint of update {saver.last_update} is saved; go on with: {words}"
 
@@ -307,7 +313,7 @@ def describe(setup: Setup) -> dict[str, Any]:
         "experiment": experiment | {"env": setup.env.name},
         "env_params": params_of(setup.env),
         "spaces": spaces_of(setup.env),
-        "given": setup.given,
+        "given": setup.given.names,
         "versions": versions | {package: version(package) for package in packages},
         "devices": {
             "num": int(mesh.devices.size),

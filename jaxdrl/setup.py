@@ -49,7 +49,12 @@ class Setup:
     env: Environment
     algorithm: Algorithm
     mesh: Mesh | None
-    given: list[str]
+    given: Given
+
+    def on_one_device(self) -> Algorithm:
+        """The same algorithm without a mesh."""
+        given, ppo_config = self.given, self.experiment.ppo
+        return ppo(self.env, ppo_config, network=given.network, optimizer=given.optimizer)
 
 
 class Restored(NamedTuple):
@@ -146,7 +151,7 @@ def assemble(
     algorithm = ppo(
         env, experiment.ppo, network=given.network, optimizer=given.optimizer, mesh=mesh
     )
-    return Setup(experiment, env, algorithm, mesh, given.names)
+    return Setup(experiment, env, algorithm, mesh, given)
 
 
 def params_of(env: Environment) -> dict[str, Any]:

@@ -30,9 +30,11 @@ def agent_on(name, num_devices, **changes):
 
 @lru_cache
 def digest_after_20_updates(name, num_devices):
+    """Structure and digest of the whole state in reproducible mode."""
     agent = agent_on(name, num_devices, reproducible=True)
     state = jax.jit(agent.init)(jax.random.key(0))
-    return sha256(jaxdrl.train(agent, state, num_updates=20))
+    state = jaxdrl.train(agent, state, num_updates=20)
+    return jax.tree.structure(state), sha256(state)
 
 
 def relative_difference(params, others):
@@ -45,6 +47,10 @@ def relative_difference(params, others):
 @pytest.mark.parametrize("name", SETTINGS)
 def test_reproducible_mode_has_the_same_bits_on_1_and_8_devices(name):
     assert digest_after_20_updates(name, 1) == digest_after_20_updates(name, 8)
+
+
+def test_no_mesh_and_a_mesh_of_one_device_are_the_same():
+    assert digest_after_20_updates("CartPole-v1", None) == digest_after_20_updates("CartPole-v1", 1)
 
 
 @pytest.mark.slow

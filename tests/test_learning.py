@@ -104,9 +104,13 @@ def test_images_of_bytes_through_a_cnn():
 @pytest.mark.parametrize(
     "changes",
     [
-        {"normalize_observations": True, "normalize_rewards": True},
-        {"shared_torso": True, "value_clip_epsilon": 0.2, "target_kl": 0.02},
-        {"standardize_advantages": False, "max_grad_norm": None, "entropy_coef": 0.001},
+        {
+            "normalize_observations": True,
+            "normalize_rewards": True,
+            "standardize_advantages": False,
+            "max_grad_norm": None,
+        },
+        {"shared_torso": True, "value_clip_epsilon": 0.2, "target_kl": 0.02, "entropy_coef": 1e-3},
     ],
 )
 def test_options_learn_too(changes):

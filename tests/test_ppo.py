@@ -63,14 +63,6 @@ def test_fast_mode_needs_one_all_reduce_a_gradient_step_and_no_other_collective(
     assert reduces == {0: ["all-reduce"] * 2, 1: ["all-reduce"] * 2, 2: ["all-reduce"]}
 
 
-def test_no_mesh_and_a_mesh_of_one_device_are_the_same():
-    env, config = jaxdrl.make("CartPole-v1"), replace(SMALL, reproducible=True)
-    plain = state_after(jaxdrl.ppo(env, config), 3)
-    on_mesh = state_after(jaxdrl.ppo(env, config, mesh=jaxdrl.make_mesh(1)), 3)
-    assert jax.tree.structure(plain) == jax.tree.structure(on_mesh)
-    assert sha256(plain) == sha256(on_mesh)
-
-
 @pytest.fixture(scope="module")
 def cartpole():
     return jaxdrl.make("CartPole-v1")
@@ -82,9 +74,19 @@ def agent(cartpole):
 
 
 @pytest.fixture(scope="module")
-def after_one(agent):
+def step(agent):
+    return jax.jit(agent.train_step)
+
+
+@pytest.fixture(scope="module")
+def init(agent):
+    return jax.jit(agent.init)
+
+
+@pytest.fixture(scope="module")
+def after_one(init, step):
     """`(state, metrics)` after one update."""
-    return jax.jit(agent.train_step)(jax.jit(agent.init)(jax.random.key(0)))
+    return step(init(jax.random.key(0)))
 
 
 def test_the_learner_is_replicated_and_the_actor_sharded_along_environments(after_one):
@@ -120,8 +122,8 @@ def test_a_step_gives_back_the_types_that_it_took(agent):
     assert types[0] == types[1]
 
 
-def test_train_step_is_learn_after_rollout(agent, after_one):
-    state = jax.jit(agent.init)(jax.random.key(0))
+def test_train_step_is_learn_after_rollout(agent, init, after_one):
+    state = init(jax.random.key(0))
     state, trajectory = jax.jit(agent.rollout)(state)
     assert trajectory.reward.shape == (4, 16)
     state, _ = jax.jit(agent.learn)(state, trajectory)
@@ -131,7 +133,7 @@ def test_train_step_is_learn_after_rollout(agent, after_one):
             np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("num_devices", [None, 8])
+@pytest.mark.parametrize("num_devices", [pytest.param(None, marks=pytest.mark.slow), 8])
 def test_vmap_over_seeds_and_learning_rates_is_a_loop_over_them(cartpole, num_devices):
     mesh = None if num_devices is None else jaxdrl.make_mesh(num_devices)
 
@@ -150,15 +152,13 @@ def test_vmap_over_seeds_and_learning_rates_is_a_loop_over_them(cartpole, num_de
         assert relative_difference(jax.tree.map(lambda x, i=i: x[i], together), expected) < 1e-5
 
 
-def test_scan_over_updates_is_as_many_calls(cartpole):
-    agent = jaxdrl.ppo(cartpole, SMALL)
+def test_scan_over_updates_is_as_many_calls(agent, step, after_one):
+    def two(state):
+        return jax.lax.scan(lambda state, _: agent.train_step(state), state, length=2)
 
-    def three(key):
-        return jax.lax.scan(lambda state, _: agent.train_step(state), agent.init(key), length=3)
-
-    state, metrics = jax.jit(three)(jax.random.key(0))
-    assert metrics["policy_loss"].shape == (3,)
-    called = state_after(agent, 3)
+    state, metrics = jax.jit(two)(after_one[0])
+    assert metrics["policy_loss"].shape == (2,)
+    called = step(step(after_one[0])[0])[0]
     difference = relative_difference(
         jax.device_get(state.learner.params), jax.device_get(called.learner.params)
     )
@@ -173,8 +173,8 @@ def test_65536_environments_on_8_devices(cartpole):
     assert len({shard.device for shard in state.actor.obs.addressable_shards}) == 8
 
 
-def test_memory_is_flat_in_the_length_of_the_run(agent):
-    state = jax.jit(agent.init)(jax.random.key(0))
+def test_memory_is_flat_in_the_length_of_the_run(agent, init):
+    state = init(jax.random.key(0))
     step = jaxdrl.compile(agent)
     sizes = []
     for _ in range(4):
