@@ -11,6 +11,7 @@ where this takes 8 ms of another one, and it loaded flipped bytes without a word
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -48,13 +49,16 @@ def updates_in(directory: Path) -> list[int]:
     """Updates of the checkpoints in `directory`, ascending, damaged ones included."""
     if not directory.is_dir():
         return []
-    return sorted(int(path.name) for path in directory.iterdir() if path.name.isdigit())
+    return sorted(int(path.name) for path in directory.iterdir() if path.name.isdecimal())
 
 
 def to_host(state: Any) -> dict[str, np.ndarray]:
     """The leaves of `state` on the host by their paths; keys as the data they are made of."""
     leaves = jax.tree_util.tree_leaves_with_path(state)
-    return {_name(path): np.asarray(_key_data(leaf)) for path, leaf in leaves}
+    arrays = {_name(path): np.asarray(_key_data(leaf)) for path, leaf in leaves}
+    if len(arrays) != len(leaves):
+        raise ConfigError("state: two of its arrays have the same path; put no / into their names")
+    return arrays
 
 
 def describe(state: Any) -> dict[str, list]:
@@ -102,13 +106,14 @@ def write(
                 file.flush()
                 os.fsync(file.fileno())
         _sync_directory(unfinished)
-        if path.exists():
-            remove(directory, update)
+        remove(directory, update)
         unfinished.rename(path)
-        _sync_directory(directory)
     except OSError:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
+    with contextlib.suppress(OSError):  # it is there, if not for certain after a loss of power
+        _sync_directory(directory)
+        _sync_directory(directory.parent)
     return path
 
 
@@ -116,7 +121,8 @@ def remove(directory: Path, update: int) -> None:
     """Removes a checkpoint: its name goes first, so that no half of it is ever taken for one."""
     condemned = directory / f"{UNFINISHED}removed-{update:08d}"
     shutil.rmtree(condemned, ignore_errors=True)
-    path_of(directory, update).rename(condemned)
+    with contextlib.suppress(FileNotFoundError):
+        path_of(directory, update).rename(condemned)
     shutil.rmtree(condemned, ignore_errors=True)
 
 
@@ -178,8 +184,11 @@ def load(path: Path, abstract: Any, what: str) -> Any:
         if here != there:
             raise ConfigError(f"{path}: does not fit {what}: {name} is {there} there, {here} here")
     leaves, treedef = jax.tree_util.tree_flatten_with_path(abstract)
-    with zipfile.ZipFile(path / STATE_FILE) as archive:
-        arrays = [_read_leaf(archive, path, _name(leaf_path), leaf) for leaf_path, leaf in leaves]
+    try:
+        with zipfile.ZipFile(path / STATE_FILE) as archive:
+            arrays = [_read_leaf(archive, path, _name(where), leaf) for where, leaf in leaves]
+    except (zipfile.BadZipFile, KeyError, ValueError, EOFError) as error:
+        raise _damaged(path / STATE_FILE, f"is no archive of these arrays ({error})") from error
     return jax.tree.unflatten(treedef, arrays)
 
 

@@ -98,10 +98,11 @@ def claim(run_dir: Path) -> Iterator[None]:
     Raises:
       ConfigError: while another process is, naming it.
     """
+    make_run_dir(run_dir)
     with (run_dir / LOCK_FILE).open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             file.seek(0)
             writer = file.read().strip() or "another process"
             raise ConfigError(
@@ -189,7 +190,7 @@ def _convert(value: Any, hint: Any, name: str) -> Any:
     if hint is Path and isinstance(value, str):
         return Path(value)
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if hint is float and is_number:
+    if hint is float and (type(value) is float or (is_number and abs(value) < 10**308)):
         return float(value)
     if hint in (str, bool, int) and type(value) is hint:
         return value
@@ -208,4 +209,8 @@ def _convert_fields(value: dict[str, Any], hint: Any, name: str) -> Any:
     for field in hints:
         if field not in value:
             raise ConfigError(f"{name}{separator}{field}: is missing; put back what was there")
-    return hint(**{f: _convert(v, hints[f], f"{name}{separator}{f}") for f, v in value.items()})
+    fields = {f: _convert(v, hints[f], f"{name}{separator}{f}") for f, v in value.items()}
+    try:
+        return hint(**fields)
+    except ConfigError as error:
+        raise ConfigError(f"{name}{separator}{error}") from error

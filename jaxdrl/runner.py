@@ -95,7 +95,6 @@ def run(
     setup = _assemble(experiment, Given(env, network, optimizer), console)
     learnt = _load_learnt(setup)
     memory.check(setup, memory.estimate(setup), memory.available(setup))
-    files.make_run_dir(run_dir)
     with files.claim(run_dir):
         files.require_free(run_dir)
         files.write_json(run_dir / files.CONFIG_FILE, describe(setup))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -68,7 +69,8 @@ class Saver:
         return by_count or (self.minutes is not None and elapsed >= 60 * self.minutes)
 
     def is_best(self, mean_return: float) -> bool:
-        """Whether no checkpoint that is kept has a better evaluation."""
+        """Whether no checkpoint that is kept has an evaluation as good."""
+        self.wait()
         return all(mean_return > score for score in self.scores.values() if score is not None)
 
     def save(
@@ -106,17 +108,21 @@ class Saver:
         described, arrays = checkpoint.describe(snapshot), checkpoint.to_host(snapshot)
         try:
             checkpoint.write(self.directory, update, arrays, described, manifest)
-            self.scores[update] = None if evaluation is None else evaluation["mean_return"]
-            self.last_update = update
-            for old in expendable(self.scores, self.keep):
-                checkpoint.remove(self.directory, old)
-                del self.scores[old]
         except OSError as error:
-            stands = "none is there" if self.last_update is None else f"{self.last_update} stands"
+            last = self.last_update
+            stands = "none is there yet" if last is None else f"that of update {last} stands"
             self.warn(
                 f"the checkpoint of update {update} was not written ({error.strerror or error}); "
-                f"training goes on, and the last one, {stands}"
+                f"training goes on, and {stands}"
             )
+            return
+        self.scores[update], self.last_update = score_of(manifest), update
+        for old in expendable(self.scores, self.keep):
+            try:
+                checkpoint.remove(self.directory, old)
+            except OSError as error:
+                self.warn(f"the checkpoint of update {old} could not be removed ({error})")
+            del self.scores[old]
 
 
 def expendable(scores: dict[int, float | None], keep: int) -> list[int]:
@@ -136,13 +142,19 @@ def read_scores(directory: Path) -> dict[int, float | None]:
     scores: dict[int, float | None] = {}
     for update in checkpoint.updates_in(directory):
         try:
-            evaluation = checkpoint.read_manifest(checkpoint.path_of(directory, update))[
-                "evaluation"
-            ]
+            manifest = checkpoint.read_manifest(checkpoint.path_of(directory, update))
         except ConfigError:
             continue
-        scores[update] = None if evaluation is None else evaluation["mean_return"]
+        scores[update] = score_of(manifest)
     return scores
+
+
+def score_of(manifest: dict[str, Any]) -> float | None:
+    """Mean return of the evaluation in a manifest, None without one or where it is not finite."""
+    if manifest["evaluation"] is None:
+        return None
+    score = manifest["evaluation"]["mean_return"]
+    return score if score is not None and math.isfinite(score) else None
 
 
 def choose(

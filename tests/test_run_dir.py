@@ -1,14 +1,25 @@
 """The files of a run directory, its one writer, and its config read back."""
 
+import contextlib
+import dataclasses
 import json
 import math
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdrl.config import ConfigError
-from jaxdrl.run_dir import make_run_dir, require_free, write_json
+import jaxdrl
+from jaxdrl.config import ConfigError, PPOConfig
+from jaxdrl.experiment import Experiment
+from jaxdrl.run_dir import claim, make_run_dir, read_run, require_free, write_json, write_text
 
 
 def test_json_is_written_with_null_for_what_is_not_finite(tmp_path):
@@ -73,3 +84,363 @@ def test_a_directory_that_cannot_be_looked_into_is_refused(tmp_path):
     # Without leave to search the directory above, stat fails in the same way.
     with pytest.raises(ConfigError, match=r"^run_dir = .*: cannot be (read|written) \("):
         require_free(tmp_path / ("x" * 300))
+
+
+# Writing
+
+
+def test_text_is_replaced_as_a_whole(tmp_path):
+    path = tmp_path / "result.json"
+    for text in ("first, which is longer\n", "second\n"):
+        write_text(path, text)
+        assert path.read_text() == text
+        assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    "owner, name", [(os, "fsync"), (Path, "replace")], ids=["fsync", "replace"]
+)
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_text_that_is_half_written_leaves_the_old_file(tmp_path, monkeypatch, owner, name, error):
+    path = tmp_path / "result.json"
+    write_text(path, "old")
+
+    def fail(*args):
+        raise error
+
+    with monkeypatch.context() as patch, pytest.raises(type(error)):
+        patch.setattr(owner, name, fail)
+        write_text(path, "new")
+    assert path.read_text() == "old"
+    assert [found for found in tmp_path.iterdir() if not found.name.startswith(".")] == [path]
+    write_text(path, "newer")
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.read_text() == "newer"
+
+
+def test_what_is_no_json_leaves_the_old_file(tmp_path):
+    path = tmp_path / "result.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(TypeError):
+        write_json(path, {"a": {1, 2}})
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+# The one writer
+
+WRITER = """
+import sys
+from pathlib import Path
+from jaxdrl.config import ConfigError
+from jaxdrl.run_dir import claim
+
+assert "jax" not in sys.modules
+try:
+    with claim(Path(sys.argv[1])):
+        print("claimed", flush=True)
+        sys.stdin.read()
+except ConfigError as error:
+    print(error, flush=True)
+"""
+
+
+@contextlib.contextmanager
+def writer(run_dir):
+    """`(process, what it printed)`: another process that claims a directory until it is told."""
+    paths = [str(Path(jaxdrl.__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
+    process = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(run_dir)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        try:
+            yield process, process.stdout.readline().strip()
+        finally:
+            process.kill()
+
+
+def refusal(run_dir, pid):
+    return (
+        f"run_dir = {str(run_dir)!r}: process {pid} on {socket.gethostname()} is writing to it; "
+        "stop that, or name another directory"
+    )
+
+
+def test_a_directory_has_one_writer(tmp_path):
+    with writer(tmp_path) as (process, said):
+        assert said == "claimed"
+        for _ in range(2):
+            with pytest.raises(ConfigError) as caught, claim(tmp_path):
+                pytest.fail("a second writer")
+            assert str(caught.value) == refusal(tmp_path, process.pid)
+        process.stdin.close()
+        assert process.wait(60) == 0
+    with claim(tmp_path):
+        pass
+
+
+def test_a_second_process_is_refused_until_the_end_of_the_block(tmp_path):
+    with claim(tmp_path), writer(tmp_path) as (_, said):
+        assert said == refusal(tmp_path, os.getpid())
+    with writer(tmp_path) as (_, said):
+        assert said == "claimed"
+
+
+def test_a_process_that_was_killed_holds_no_claim(tmp_path):
+    with writer(tmp_path) as (process, said):
+        assert said == "claimed"
+        process.send_signal(signal.SIGKILL)
+        assert process.wait(60) == -signal.SIGKILL
+        (tmp_path / ".lock").write_text("process 123456789012 on a machine with a long name")
+        with claim(tmp_path), pytest.raises(ConfigError) as caught, claim(tmp_path):
+            pytest.fail("a second writer")
+    assert str(caught.value) == refusal(tmp_path, os.getpid())
+
+
+def test_an_error_in_the_block_ends_the_claim(tmp_path):
+    with pytest.raises(KeyError), claim(tmp_path):
+        raise KeyError
+    with claim(tmp_path):
+        pass
+
+
+def test_a_claim_does_not_make_a_directory_occupied(tmp_path):
+    with claim(tmp_path):
+        require_free(tmp_path)
+
+
+# The config, read back
+
+
+def experiment():
+    """An experiment in which no field has its default."""
+    return Experiment(
+        env="Pendulum-v1",
+        env_params={"g": 9.5, "max_steps_in_episode": 300},
+        seed=2**32 - 1,
+        total_env_steps=12_345,
+        devices=2,
+        run_dir=Path("runs") / "a b",
+        anneal_learning_rate=True,
+        evaluate_every=7,
+        num_eval_episodes=5,
+        log_every=3,
+        checkpoint_every=11,
+        checkpoint_minutes=None,
+        keep_checkpoints=1,
+        from_run=Path("/runs/é"),
+        max_bad_updates=9,
+        debug_nans=True,
+        ppo=PPOConfig(
+            num_envs=48,
+            num_steps=10,
+            num_epochs=3,
+            num_minibatches=5,
+            learning_rate=0.1 + 0.2,
+            anneal_env_steps=1e6,
+            final_learning_rate=1e-5,
+            adam_epsilon=1e-8,
+            gamma=1.0,
+            gae_lambda=0.0,
+            clip_epsilon=0.1,
+            value_clip_epsilon=0.3,
+            value_coef=1.0,
+            entropy_coef=0.01,
+            max_grad_norm=None,
+            standardize_advantages=False,
+            normalize_observations=True,
+            observation_clip=None,
+            normalize_rewards=True,
+            reward_clip=5.0,
+            target_kl=0.02,
+            torso="mlp",
+            hidden_sizes=(32,),
+            cnn_channels=(),
+            activation="gelu",
+            shared_torso=True,
+            action_distribution="tanh_normal",
+            initial_log_std=-0.5,
+            num_shards=4,
+            reproducible=True,
+        ),
+    )
+
+
+def config_of(experiment):
+    """What a run writes of an experiment."""
+    fields = dataclasses.asdict(experiment)
+    for name in ("run_dir", "from_run"):
+        fields[name] = None if fields[name] is None else str(fields[name])
+    return {
+        "format_version": 1,
+        "experiment": fields,
+        "env_params": {"g": 9.5, "max_speed": 8.0},
+        "spaces": "observations Box(3), actions Box(1)",
+        "given": ["network"],
+        "versions": {"jax": "1.2.3"},
+    }
+
+
+def types_of(value):
+    if dataclasses.is_dataclass(value):
+        return {name: types_of(item) for name, item in vars(value).items()}
+    return type(value)
+
+
+@pytest.mark.parametrize("make", [experiment, lambda: Experiment("CartPole-v1")], ids=["all", "no"])
+def test_an_experiment_comes_back_from_its_config(tmp_path, make):
+    write_json(tmp_path / "config.json", config_of(make()))
+    stored = read_run(tmp_path, Experiment)
+    assert stored.experiment == make()
+    assert types_of(stored.experiment) == types_of(make())
+    assert stored.env_params == {"g": 9.5, "max_speed": 8.0}
+    assert stored.spaces == "observations Box(3), actions Box(1)"
+    assert stored.given == ["network"]
+    assert stored.content == json.loads((tmp_path / "config.json").read_text())
+
+
+def test_no_field_of_the_experiment_above_has_its_default():
+    """The control of the test above, when a field is added."""
+    given, default = experiment(), Experiment("CartPole-v1")
+    for ours, theirs in ((given, default), (given.ppo, default.ppo)):
+        assert [name for name, value in vars(ours).items() if vars(theirs)[name] == value] == []
+
+
+def test_a_whole_number_is_taken_for_a_float(tmp_path):
+    content = config_of(experiment())
+    content["experiment"]["ppo"]["learning_rate"] = 1
+    content["experiment"]["checkpoint_minutes"] = 5
+    write_json(tmp_path / "config.json", content)
+    stored = read_run(tmp_path, Experiment).experiment
+    assert (stored.ppo.learning_rate, stored.checkpoint_minutes) == (1.0, 5.0)
+    assert {type(stored.ppo.learning_rate), type(stored.checkpoint_minutes)} == {float}
+
+
+MISSING = object()
+
+BAD_CONFIGS = [
+    ("format_version", 2, r"format_version = 2, .* reads up to 1; install a newer jaxdrl"),
+    ("format_version", "1", r"format_version is missing, or no int"),
+    ("format_version", MISSING, r"format_version is missing, or no int"),
+    ("experiment", MISSING, r"experiment is missing, or no dict"),
+    ("experiment", [], r"experiment is missing, or no dict"),
+    ("env_params", None, r"env_params is missing, or no dict"),
+    ("given", MISSING, r"given is missing, or no list"),
+    ("spaces", 3, r"spaces is missing, or no str"),
+    ("experiment.total_env_step", 5, r"total_env_step = 5: unknown field; .*: total_env_steps"),
+    ("experiment.ppo.gama", 0.9, r"ppo\.gama = 0\.9: unknown field; the nearest: gamma"),
+    ("experiment.seed", MISSING, r"seed: is missing; put back what was there"),
+    ("experiment.ppo", MISSING, r"ppo: is missing; put back what was there"),
+    ("experiment.ppo.num_envs", MISSING, r"ppo\.num_envs: is missing; put back what was there"),
+    ("experiment.env", 3, r"env = 3: must be of type str"),
+    ("experiment.env", None, r"env = None: must be of type str"),
+    ("experiment.seed", 1.0, r"seed = 1\.0: must be of type int"),
+    ("experiment.seed", True, r"seed = True: must be of type int"),
+    ("experiment.seed", "1", r"seed = '1': must be of type int"),
+    ("experiment.anneal_learning_rate", 1, r"anneal_learning_rate = 1: must be of type bool"),
+    ("experiment.devices", "2", r"devices = '2': must be of type int"),
+    ("experiment.checkpoint_minutes", "5", r"checkpoint_minutes = '5': must be of type float"),
+    ("experiment.run_dir", 7, r"run_dir = 7: must be of type Path"),
+    ("experiment.from_run", ["x"], r"from_run = \['x'\]: must be of type Path"),
+    ("experiment.env_params", [1], r"env_params = \[1\]: must be of type dict"),
+    ("experiment.env_params.g", "9", r"env_params\.g = '9': must be of type float"),
+    ("experiment.env_params.g", None, r"env_params\.g = None: must be of type float"),
+    ("experiment.ppo", 3, r"ppo = 3: must be of type PPOConfig"),
+    ("experiment.ppo.gamma", "x", r"ppo\.gamma = 'x': must be of type float"),
+    ("experiment.ppo.gamma", False, r"ppo\.gamma = False: must be of type float"),
+    ("experiment.ppo.gamma", None, r"ppo\.gamma = None: must be of type float"),
+    ("experiment.ppo.target_kl", {}, r"ppo\.target_kl = \{\}: must be of type float"),
+    ("experiment.ppo.hidden_sizes", 64, r"ppo\.hidden_sizes = 64: must be of type tuple"),
+    ("experiment.ppo.hidden_sizes", ["a"], r"ppo\.hidden_sizes = 'a': must be of type int"),
+]
+
+
+def set_in(content, name, value):
+    """Sets what a dotted name means in nested dictionaries."""
+    *parents, last = name.split(".")
+    for parent in parents:
+        content = content[parent]
+    if value is MISSING:
+        del content[last]
+    else:
+        content[last] = value
+
+
+@pytest.mark.parametrize("name, value, words", BAD_CONFIGS)
+def test_a_config_that_was_tampered_with_is_refused_by_name(tmp_path, name, value, words):
+    path = tmp_path / "config.json"
+    content = config_of(experiment())
+    set_in(content, name, value)
+    path.write_text(json.dumps(content))
+    with pytest.raises(ConfigError) as caught:
+        read_run(tmp_path, Experiment)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert re.fullmatch(words, message.removeprefix(f"{path}: "))
+
+
+@pytest.mark.parametrize(
+    "name, value, words",
+    [
+        (
+            "experiment.keep_checkpoints",
+            0,
+            r"keep_checkpoints = 0: must be an integer of at least 1",
+        ),
+        ("experiment.ppo.torso", "rnn", r"ppo\.torso = 'rnn': must be one of auto, mlp, cnn"),
+        ("experiment.ppo.torso", ["mlp"], r"ppo\.torso = \['mlp'\]: must be one of auto"),
+        ("experiment.ppo.gamma", math.nan, r"ppo\.gamma = nan: must be a finite number"),
+        ("experiment.ppo.num_envs", 7, r"ppo\.num_envs = 7: must be a multiple of"),
+        ("experiment.devices", 3, r"devices = 3: must divide ppo\.num_shards = 4"),
+    ],
+)
+def test_a_value_that_the_config_refuses_is_refused(tmp_path, name, value, words):
+    content = config_of(experiment())
+    set_in(content, name, value)
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match=words):
+        read_run(tmp_path, Experiment)
+
+
+@pytest.mark.parametrize(
+    "name, why",
+    [
+        ("missing", "No such file or directory"),
+        ("empty", "No such file or directory"),
+        ("file", "Not a directory"),
+        ("folder", "Is a directory"),
+    ],
+)
+def test_what_is_no_run_is_refused(tmp_path, name, why):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "folder" / "config.json").mkdir(parents=True)
+    with pytest.raises(ConfigError) as caught:
+        read_run(tmp_path / name, Experiment)
+    assert str(caught.value) == (
+        f"run_dir = {str(tmp_path / name)!r}: is no run, config.json cannot be read ({why}); "
+        "name the directory that a run printed last"
+    )
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"{'a': 1}", b"\xff\xfe", b'{"a": 1} x'])
+def test_a_config_that_is_no_json_is_refused(tmp_path, content):
+    path = tmp_path / "config.json"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        read_run(tmp_path, Experiment)
+    assert str(caught.value).startswith(f"{path}: is no JSON (")
+    assert str(caught.value).endswith("); put back what was there")
+
+
+@pytest.mark.parametrize("content", ["3", "null", "[]", '"text"'])
+def test_json_that_is_no_config_is_refused(tmp_path, content):
+    path = tmp_path / "config.json"
+    path.write_text(content)
+    with pytest.raises(ConfigError) as caught:
+        read_run(tmp_path, Experiment)
+    assert str(caught.value) == f"{path}: format_version is missing, or no int"
