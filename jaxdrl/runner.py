@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +14,16 @@ import optax
 from flax import linen as nn
 from rich.console import Console
 
-import jaxdrl
 from jaxdrl import checkpoint as checkpoints
-from jaxdrl import memory
+from jaxdrl import memory, reports
 from jaxdrl import run_dir as files
 from jaxdrl.config import ConfigError, require_count, require_divisor
 from jaxdrl.debugging import find_operation, watched
 from jaxdrl.envs import Environment
 from jaxdrl.evaluation import Evaluation
 from jaxdrl.experiment import Experiment, default_run_dir, resolve
-from jaxdrl.loop import TrainingLoop, figures
-from jaxdrl.metrics import MetricsLog, sha256
+from jaxdrl.loop import TrainingLoop
+from jaxdrl.metrics import MetricsLog
 from jaxdrl.progress import ProgressReport
 from jaxdrl.saving import Saver, choose
 from jaxdrl.setup import (
@@ -37,10 +34,9 @@ from jaxdrl.setup import (
     init_state,
     load_learnt,
     load_state,
-    params_of,
     read_stored,
-    spaces_of,
 )
+from jaxdrl.sharding import place
 from jaxdrl.stops import BadNumbersError, OutOfMemoryError, RunInterruptedError, Signals
 from jaxdrl.training import compile
 from jaxdrl.types import Algorithm, Network, TrainState
@@ -97,7 +93,7 @@ def run(
     memory.check(setup, memory.estimate(setup), memory.available(setup))
     with files.claim(run_dir):
         files.require_free(run_dir)
-        files.write_json(run_dir / files.CONFIG_FILE, describe(setup))
+        files.write_json(run_dir / files.CONFIG_FILE, reports.describe(setup))
         return _train(setup, None, console, lambda: init_state(setup, learnt))
 
 
@@ -136,12 +132,16 @@ def resume(
         experiment = replace(stored.experiment, run_dir=run_dir)
         experiment = _lengthen(experiment, devices, total_env_steps, done)
         setup = _assemble(experiment, given, console, stored)
-        state = load_state(setup, path, stored) if path else None
+        loaded = load_state(setup, path, stored) if path else None
         learnt = None if path else _load_learnt(setup)
         console.print(f"going on from update {done}", f"({path})" if path else "", soft_wrap=True)
         _drop_what_came_after(run_dir, done)
-        files.write_json(run_dir / files.CONFIG_FILE, describe(setup))
-        return _train(setup, manifest, console, lambda: state or init_state(setup, learnt))
+        files.write_json(run_dir / files.CONFIG_FILE, reports.describe(setup))
+
+        def make_state() -> TrainState:
+            return init_state(setup, learnt) if loaded is None else place(loaded, setup.mesh)
+
+        return _train(setup, manifest, console, make_state)
 
 
 def compile_step(setup: Setup, state: TrainState) -> Any:
@@ -242,7 +242,7 @@ def _train(
     total_env_steps = experiment.num_updates * experiment.ppo.env_steps_per_update
     saver = Saver(
         run_dir / files.CHECKPOINTS,
-        describe(setup),
+        reports.describe(setup),
         every=experiment.checkpoint_every,
         minutes=experiment.checkpoint_minutes,
         keep=experiment.keep_checkpoints,
@@ -255,109 +255,20 @@ def _train(
         try:
             state, evaluation = loop.run(state, step, manifest)
         except BadNumbersError as error:
-            raise BadNumbersError(f"{error}. {_last_good(saver, run_dir)}") from error
+            raise BadNumbersError(f"{error}. {reports.last_good(saver, run_dir)}") from error
         except jax.errors.JaxRuntimeError as error:
             if not memory.is_out_of_memory(error):
                 raise
-            raise OutOfMemoryError(_no_room(setup, needs, free, error)) from error
+            raise OutOfMemoryError(reports.no_room(setup, needs, free, error)) from error
     if signals.name is not None and evaluation is None:
         raise RunInterruptedError(
             f"{signals.name}: stopped after update {loop.done} of {experiment.num_updates}. "
-            f"{_how_to_go_on(saver, setup)}"
+            f"{reports.how_to_go_on(saver, setup)}"
         )
-    result = _summarise(setup, state, evaluation, compile_seconds, loop.seconds)
+    result = reports.summarise(setup, state, evaluation, compile_seconds, loop.seconds)
     files.write_json(run_dir / files.RESULT_FILE, result)
-    _report(console, run_dir, result)
+    reports.print_result(console, run_dir, result)
     return Run(run_dir, setup.env, setup.algorithm, state, evaluation, result)
-
-
-def _no_room(setup: Setup, needs: memory.Needs, free: int | None, error: Exception) -> str:
-    config, first_line = setup.experiment.ppo, str(error).splitlines()[0]
-    room = needs.total if free is None else min(needs.total, free)
-    advice = memory.advice(config, needs, int(0.8 * room))  # less than what was not enough
-    return f"out of memory with ppo.num_envs = {config.num_envs}: {first_line}; {advice}"
-
-
-def _last_good(saver: Saver, run_dir: Path) -> str:
-    if saver.last_update is None:
-        return "No checkpoint was written before"
-    path = checkpoints.path_of(run_dir / files.CHECKPOINTS, saver.last_update)
-    return f"The last good checkpoint is {path}"
-
-
-def _how_to_go_on(saver: Saver, setup: Setup) -> str:
-    run_dir = str(setup.experiment.run_dir)
-    if saver.last_update is None:
-        return f"Nothing was saved: start again in another directory than {run_dir}"
-    words = f"jaxdrl resume {run_dir}"
-    if setup.given.names:
-        arguments = ", ".join(f"{name}=my_{name}" for name in setup.given.names)
-        words = f"jaxdrl.resume({run_dir!r}, {arguments}) in Python"
-    return f"The checkpoint of update {saver.last_update} is saved; go on with: {words}"
-
-
-def describe(setup: Setup) -> dict[str, Any]:
-    """Content of `config.json`: everything that decides the run, resolved."""
-    packages = ("jax", "jaxlib", "flax", "optax", "chex", "gymnax", "numpy")
-    mesh = setup.mesh
-    assert mesh is not None
-    device = mesh.devices.flat[0]
-    experiment = asdict(setup.experiment)
-    for name in ("run_dir", "from_run"):
-        if experiment[name] is not None:
-            experiment[name] = str(experiment[name])
-    versions = {"python": platform.python_version(), "jaxdrl": jaxdrl.__version__}
-    return {
-        "format_version": files.FORMAT_VERSION,
-        "experiment": experiment | {"env": setup.env.name},
-        "env_params": params_of(setup.env),
-        "spaces": spaces_of(setup.env),
-        "given": setup.given.names,
-        "versions": versions | {package: version(package) for package in packages},
-        "devices": {
-            "num": int(mesh.devices.size),
-            "platform": device.platform,
-            "kind": device.device_kind,
-        },
-    }
-
-
-def _summarise(
-    setup: Setup,
-    state: TrainState,
-    evaluation: Evaluation,
-    compile_seconds: float,
-    train_seconds: float,
-) -> dict[str, Any]:
-    """Content of `result.json`."""
-    experiment, mesh = setup.experiment, setup.mesh
-    env_steps = experiment.num_updates * experiment.ppo.env_steps_per_update
-    return {
-        "env": setup.env.name,
-        "seed": experiment.seed,
-        "devices": 1 if mesh is None else int(mesh.devices.size),
-        "env_steps": env_steps,
-        "updates": experiment.num_updates,
-        "compile_seconds": compile_seconds,
-        "train_seconds": train_seconds,
-        "steps_per_second": env_steps / train_seconds,
-        "params_sha256": sha256(state.learner.params),
-        "state_sha256": sha256(state),
-        "evaluation": figures(evaluation),
-    }
-
-
-def _report(console: Console, run_dir: Path, result: dict[str, Any]) -> None:
-    evaluated = result["evaluation"]
-    console.print(
-        f"trained {result['env_steps']:,} steps in {result['train_seconds']:.1f} s "
-        f"({result['steps_per_second']:,.0f} steps/s)\n"
-        f"{result['env']}: greedy mean return [bold]{evaluated['mean_return']:.1f}[/bold] "
-        f"(95% interval {evaluated['ci95_low']:.1f} to {evaluated['ci95_high']:.1f}) "
-        f"over {evaluated['num_episodes']} episodes\n"
-        f"results: {run_dir}",
-        soft_wrap=True,
-    )
 
 
 def _warn(console: Console, message: str) -> None:

@@ -99,7 +99,8 @@ def restore(
     stored = read_stored(run_dir, given, "restore")
     path, _ = saving.choose(run_dir / CHECKPOINTS, checkpoint, _print_warning)
     setup = assemble(stored.experiment, given, mesh, stored)
-    return Restored(setup.env, setup.algorithm, load_state(setup, path, stored))
+    state = place(load_state(setup, path, stored), mesh)
+    return Restored(setup.env, setup.algorithm, state)
 
 
 def read_stored(run_dir: Path, given: Given, verb: str) -> StoredRun:
@@ -187,11 +188,11 @@ def init_state(setup: Setup, learnt: dict[str, Any] | None = None) -> TrainState
 
 
 def load_state(setup: Setup, path: Path, stored: StoredRun) -> TrainState:
-    """The state in a verified checkpoint, on the devices of `setup`."""
+    """The state in a verified checkpoint, in the host's memory."""
     abstract = abstract_state(setup)
     env = setup.env
     what = f"{env.name} ({spaces_of(env)}); the run was made on {stored.spaces}"
-    return place(checkpoint.load(path, abstract, what), setup.mesh)
+    return checkpoint.load(path, abstract, what)
 
 
 def spaces_of(env: Environment) -> str:

@@ -474,6 +474,29 @@ def test_a_run_goes_further_on_another_number_of_devices(tmp_path):
     assert read(tmp_path / "run", "config.json")["experiment"]["total_env_steps"] == 640
 
 
+TASKS = {
+    "CartPole-v1": {},
+    "Pendulum-v1": {"normalize_observations": True, "normalize_rewards": True},
+    "Breakout-MinAtar": {"num_envs": 8, "activation": "relu"},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("reproducible", "first", "then"), [(False, 1, 1), (True, 1, 8), (True, 8, 2)]
+)
+@pytest.mark.parametrize("name", TASKS)
+def test_two_updates_and_three_are_five(name, reproducible, first, then, tmp_path):
+    ppo = dataclasses.replace(PPO, reproducible=reproducible, **TASKS[name])
+    updates = 5 * ppo.env_steps_per_update
+    whole = Experiment(name, total_env_steps=updates, devices=1, num_eval_episodes=4, ppo=ppo)
+    straight, _ = run_quietly(dataclasses.replace(whole, run_dir=tmp_path / "straight"))
+    stopped_after(2, dataclasses.replace(whole, devices=first, run_dir=tmp_path / "stopped"))
+    run, _ = resumed(tmp_path / "stopped", devices=then)
+    assert run.result["state_sha256"] == straight.result["state_sha256"]
+    assert without_speed(tmp_path / "stopped") == without_speed(tmp_path / "straight")
+
+
 def test_a_damaged_checkpoint_is_named_and_the_one_before_resumes(cartpole, tmp_path):
     run_dir = tmp_path / "run"
     shutil.copytree(cartpole.run_dir, run_dir)

@@ -1,0 +1,115 @@
+"""What a run says of itself: its config and result as files, and its last words."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+import jaxdrl
+from jaxdrl import checkpoint as checkpoints
+from jaxdrl import memory
+from jaxdrl import run_dir as files
+from jaxdrl.evaluation import Evaluation
+from jaxdrl.loop import figures
+from jaxdrl.metrics import sha256
+from jaxdrl.saving import Saver
+from jaxdrl.setup import Setup, params_of, spaces_of
+from jaxdrl.types import TrainState
+
+
+def no_room(setup: Setup, needs: memory.Needs, free: int | None, error: Exception) -> str:
+    """What to say where a device had no room, with what would fit."""
+    config, first_line = setup.experiment.ppo, str(error).splitlines()[0]
+    room = needs.total if free is None else min(needs.total, free)
+    advice = memory.advice(config, needs, int(0.8 * room))  # less than what was not enough
+    return f"out of memory with ppo.num_envs = {config.num_envs}: {first_line}; {advice}"
+
+
+def last_good(saver: Saver, run_dir: Path) -> str:
+    """Which checkpoint is the last before numbers went bad."""
+    if saver.last_update is None:
+        return "No checkpoint was written before"
+    path = checkpoints.path_of(run_dir / files.CHECKPOINTS, saver.last_update)
+    return f"The last good checkpoint is {path}"
+
+
+def how_to_go_on(saver: Saver, setup: Setup) -> str:
+    """Where the state is saved, and the command that goes on from it."""
+    run_dir = str(setup.experiment.run_dir)
+    if saver.last_update is None:
+        return f"Nothing was saved: start again in another directory than {run_dir}"
+    words = f"jaxdrl resume {run_dir}"
+    if setup.given.names:
+        arguments = ", ".join(f"{name}=my_{name}" for name in setup.given.names)
+        words = f"jaxdrl.resume({run_dir!r}, {arguments}) in Python"
+    return f"The checkpoint of update {saver.last_update} is saved; go on with: {words}"
+
+
+def describe(setup: Setup) -> dict[str, Any]:
+    """Content of `config.json`: everything that decides the run, resolved."""
+    packages = ("jax", "jaxlib", "flax", "optax", "chex", "gymnax", "numpy")
+    mesh = setup.mesh
+    assert mesh is not None
+    device = mesh.devices.flat[0]
+    experiment = asdict(setup.experiment)
+    for name in ("run_dir", "from_run"):
+        if experiment[name] is not None:
+            experiment[name] = str(experiment[name])
+    versions = {"python": platform.python_version(), "jaxdrl": jaxdrl.__version__}
+    return {
+        "format_version": files.FORMAT_VERSION,
+        "experiment": experiment | {"env": setup.env.name},
+        "env_params": params_of(setup.env),
+        "spaces": spaces_of(setup.env),
+        "given": setup.given.names,
+        "versions": versions | {package: version(package) for package in packages},
+        "devices": {
+            "num": int(mesh.devices.size),
+            "platform": device.platform,
+            "kind": device.device_kind,
+        },
+    }
+
+
+def summarise(
+    setup: Setup,
+    state: TrainState,
+    evaluation: Evaluation,
+    compile_seconds: float,
+    train_seconds: float,
+) -> dict[str, Any]:
+    """Content of `result.json`."""
+    experiment, mesh = setup.experiment, setup.mesh
+    env_steps = experiment.num_updates * experiment.ppo.env_steps_per_update
+    return {
+        "env": setup.env.name,
+        "seed": experiment.seed,
+        "devices": 1 if mesh is None else int(mesh.devices.size),
+        "env_steps": env_steps,
+        "updates": experiment.num_updates,
+        "compile_seconds": compile_seconds,
+        "train_seconds": train_seconds,
+        "steps_per_second": env_steps / train_seconds,
+        "params_sha256": sha256(state.learner.params),
+        "state_sha256": sha256(state),
+        "evaluation": figures(evaluation),
+    }
+
+
+def print_result(console: Console, run_dir: Path, result: dict[str, Any]) -> None:
+    """Prints what was reached and where it lies."""
+    evaluated = result["evaluation"]
+    console.print(
+        f"trained {result['env_steps']:,} steps in {result['train_seconds']:.1f} s "
+        f"({result['steps_per_second']:,.0f} steps/s)\n"
+        f"{result['env']}: greedy mean return [bold]{evaluated['mean_return']:.1f}[/bold] "
+        f"(95% interval {evaluated['ci95_low']:.1f} to {evaluated['ci95_high']:.1f}) "
+        f"over {evaluated['num_episodes']} episodes\n"
+        f"results: {run_dir}",
+        soft_wrap=True,
+    )
