@@ -168,6 +168,8 @@ class TanhNormal:
     mean: jax.Array
     log_std: jax.Array
     event_ndim: int = flax.struct.field(pytree_node=False)
+    # JAX takes two dataclasses with the same static fields for one: jit has run Normal's program.
+    family: str = flax.struct.field(pytree_node=False, default="tanh_normal", repr=False)
 
     def sample(self, key: jax.Array) -> jax.Array:
         """Draw u, before tanh; the key is consumed."""

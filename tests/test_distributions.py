@@ -193,6 +193,12 @@ def test_tanh_normal_density_is_that_of_the_squashed_variable(shape, event_ndim)
     close(mode, distribution.mean)
 
 
+def test_tanh_normal_is_another_tree_than_normal():
+    """Else jit may run the program of one for the other: JAX compares their static fields alone."""
+    trees = [jax.tree.structure(normals((3,), 0, family)) for family in (Normal, TanhNormal)]
+    assert trees[0] != trees[1]
+
+
 def test_tanh_normal_density_integrates_to_one():
     y, weights = np.polynomial.legendre.leggauss(200)
     u = np.arctanh(y).astype(np.float32)

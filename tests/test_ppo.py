@@ -152,13 +152,13 @@ def test_vmap_over_seeds_and_learning_rates_is_a_loop_over_them(cartpole, num_de
         assert relative_difference(jax.tree.map(lambda x, i=i: x[i], together), expected) < 1e-5
 
 
-def test_scan_over_updates_is_as_many_calls(agent, step, after_one):
+def test_scan_over_updates_is_as_many_calls(agent, init, step):
     def two(state):
         return jax.lax.scan(lambda state, _: agent.train_step(state), state, length=2)
 
-    state, metrics = jax.jit(two)(after_one[0])
+    state, metrics = jax.jit(two)(init(jax.random.key(0)))
     assert metrics["policy_loss"].shape == (2,)
-    called = step(step(after_one[0])[0])[0]
+    called = step(step(init(jax.random.key(0)))[0])[0]
     difference = relative_difference(
         jax.device_get(state.learner.params), jax.device_get(called.learner.params)
     )
