@@ -25,7 +25,7 @@ from jaxdrl.experiment import Experiment, default_run_dir, resolve
 from jaxdrl.loop import TrainingLoop
 from jaxdrl.metrics import MetricsLog
 from jaxdrl.progress import ProgressReport
-from jaxdrl.saving import Saver, choose
+from jaxdrl.saving import Saver, choose, copy
 from jaxdrl.setup import (
     Given,
     Setup,
@@ -146,6 +146,7 @@ def resume(
 
 def compile_step(setup: Setup, state: TrainState) -> Any:
     """The compiled training step: nothing is compiled after this but the evaluation."""
+    copy(state)  # compiles it too, or the first checkpoint would wait for that
     if setup.experiment.debug_nans:  # the state before the update is wanted afterwards
         return jax.jit(setup.algorithm.train_step).lower(state).compile()
     return compile(setup.algorithm).lower(state).compile()
