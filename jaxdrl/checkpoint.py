@@ -55,10 +55,16 @@ def updates_in(directory: Path) -> list[int]:
 def to_host(state: Any) -> dict[str, np.ndarray]:
     """The leaves of `state` on the host by their paths; keys as the data they are made of."""
     leaves = jax.tree_util.tree_leaves_with_path(state)
-    arrays = {_name(path): np.asarray(_key_data(leaf)) for path, leaf in leaves}
+    arrays = {_name(path): np.asarray(raw(leaf)) for path, leaf in leaves}
     if len(arrays) != len(leaves):
         raise ConfigError("state: two of its arrays have the same path; put no / into their names")
     return arrays
+
+
+def raw(leaf: Any) -> Any:
+    """An array as it is, and keys as the unsigned integers that they are made of."""
+    is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return jax.random.key_data(leaf) if is_key else leaf
 
 
 def describe(state: Any) -> dict[str, list]:
@@ -194,7 +200,7 @@ def load(path: Path, abstract: Any, what: str) -> Any:
 
 def _read_leaf(archive: zipfile.ZipFile, path: Path, name: str, leaf: Any) -> Any:
     is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-    data = jax.eval_shape(jax.random.key_data, leaf) if is_key else leaf
+    data = jax.eval_shape(raw, leaf)
     dtype = np.dtype(data.dtype)
     plain = np.dtype(f"u{dtype.itemsize}") if dtype.kind == "V" else dtype
     with archive.open(f"{name}.npy") as file:
@@ -217,11 +223,6 @@ def _key_impl(keys: Any) -> Any:
 
 def _name(path: Any) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
-
-
-def _key_data(leaf: Any) -> Any:
-    is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-    return jax.random.key_data(leaf) if is_key else leaf
 
 
 def _plain(array: np.ndarray) -> np.ndarray:

@@ -85,23 +85,24 @@ class TrainingLoop:
         self.seconds = manifest["progress"]["train_seconds"]
         self.log.resume(manifest["progress"]["log"], self.done)
 
-    def _is_evaluated(self, update: int) -> bool:
-        """Whether an evaluation belongs after `update`."""
+    def _next_evaluation(self, update: int) -> int:
+        """The first update after `update` that an evaluation belongs after."""
         experiment = self.setup.experiment
         every = experiment.evaluate_every or experiment.num_updates
-        return update > 0 and (update % every == 0 or update == experiment.num_updates)
+        return min((update // every + 1) * every, experiment.num_updates)
+
+    def _is_evaluated(self, update: int) -> bool:
+        """Whether an evaluation belongs after `update`."""
+        return update > 0 and self._next_evaluation(update - 1) == update
 
     def _advance(self, state: TrainState, step: Any) -> TrainState:
         """Updates up to the next evaluation or signal."""
-        until = self.done + 1
-        while not self._is_evaluated(until):
-            until += 1
         self.log.restart_clock()
         self.resumed_at = time.perf_counter()
         state = run_updates(
             step,
             state,
-            num_updates=until - self.done,
+            num_updates=self._next_evaluation(self.done) - self.done,
             on_update=[self.log.add, self.watch, self._hand_over, self._show],
             on_state=self._look,
         )

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
+from jaxdrl.checkpoint import raw
 from jaxdrl.config import ConfigError, PPOConfig
 from jaxdrl.setup import Setup, abstract_state
 
@@ -149,13 +149,8 @@ def is_out_of_memory(error: Exception) -> bool:
 
 def num_bytes(tree: Any) -> int:
     """Bytes of the arrays of a tree, which may be abstract."""
-
-    def size(leaf: Any) -> int:
-        if jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            leaf = jax.eval_shape(jax.random.key_data, leaf)
-        return math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize
-
-    return sum(size(leaf) for leaf in jax.tree.leaves(tree))
+    leaves = jax.tree.leaves(jax.eval_shape(lambda tree: jax.tree.map(raw, tree), tree))
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
 
 
 def _text(num: int) -> str:

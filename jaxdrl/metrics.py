@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from jaxdrl.checkpoint import raw
 from jaxdrl.run_dir import finite, write_text
 
 EPISODE_SUMS = ("episode_return_sum", "episode_length_sum", "num_episodes")
@@ -126,7 +126,5 @@ def sha256(tree: Any) -> str:
     """Hex digest over the bytes of the arrays of a pytree in tree order, keys included."""
     digest = hashlib.sha256()
     for leaf in jax.tree.leaves(tree):
-        is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-        array = np.asarray(jax.random.key_data(leaf) if is_key else leaf)
-        digest.update(np.ascontiguousarray(array).tobytes())
+        digest.update(np.asarray(raw(leaf)).tobytes())
     return digest.hexdigest()

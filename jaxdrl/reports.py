@@ -18,7 +18,7 @@ from jaxdrl.evaluation import Evaluation
 from jaxdrl.loop import figures
 from jaxdrl.metrics import sha256
 from jaxdrl.saving import Saver
-from jaxdrl.setup import Setup, params_of, spaces_of
+from jaxdrl.setup import Setup, params_of, python_call, spaces_of
 from jaxdrl.types import TrainState
 
 
@@ -31,7 +31,8 @@ def no_room(setup: Setup, needs: memory.Needs, free: int | None, error: Exceptio
 
 
 def last_good(saver: Saver, run_dir: Path) -> str:
-    """Which checkpoint is the last before numbers went bad."""
+    """Which checkpoint is the last before numbers went bad, once it is written."""
+    saver.wait()
     if saver.last_update is None:
         return "No checkpoint was written before"
     path = checkpoints.path_of(run_dir / files.CHECKPOINTS, saver.last_update)
@@ -40,13 +41,13 @@ def last_good(saver: Saver, run_dir: Path) -> str:
 
 def how_to_go_on(saver: Saver, setup: Setup) -> str:
     """Where the state is saved, and the command that goes on from it."""
-    run_dir = str(setup.experiment.run_dir)
+    run_dir = setup.experiment.run_dir
+    assert run_dir is not None
     if saver.last_update is None:
         return f"Nothing was saved: start again in another directory than {run_dir}"
     words = f"jaxdrl resume {run_dir}"
     if setup.given.names:
-        arguments = ", ".join(f"{name}=my_{name}" for name in setup.given.names)
-        words = f"jaxdrl.resume({run_dir!r}, {arguments}) in Python"
+        words = f"{python_call('resume', run_dir, setup.given.names)} in Python"
     return f"The checkpoint of update {saver.last_update} is saved; go on with: {words}"
 
 

@@ -124,14 +124,12 @@ class StoredRun:
       env_params: every parameter of the environment, by name.
       given: which of `env`, `network` and `optimizer` were objects given in Python.
       spaces: the environment's spaces, in words.
-      content: the whole file.
     """
 
     experiment: Any
     env_params: dict[str, Any]
     given: list[str]
     spaces: str
-    content: dict[str, Any]
 
 
 def read_run(run_dir: Path, kind: type) -> StoredRun:
@@ -162,7 +160,6 @@ def read_run(run_dir: Path, kind: type) -> StoredRun:
         env_params=_take(content, path, "env_params", dict),
         given=_take(content, path, "given", list),
         spaces=_take(content, path, "spaces", str),
-        content=content,
     )
 
 

@@ -90,11 +90,11 @@ def run(
     files.require_free(run_dir)
     setup = _assemble(experiment, Given(env, network, optimizer), console)
     learnt = _load_learnt(setup)
-    memory.check(setup, memory.estimate(setup), memory.available(setup))
+    room = _plan_memory(setup, console)
     with files.claim(run_dir):
         files.require_free(run_dir)
         files.write_json(run_dir / files.CONFIG_FILE, reports.describe(setup))
-        return _train(setup, None, console, lambda: init_state(setup, learnt))
+        return _train(setup, None, room, console, lambda: init_state(setup, learnt))
 
 
 def resume(
@@ -122,6 +122,7 @@ def resume(
       ConfigError: if there is nothing to go on with or it does not fit, naming what and what to do.
       RunInterruptedError: as in `jaxdrl.run`.
       BadNumbersError: likewise.
+      OutOfMemoryError: likewise.
     """
     console = Console(highlight=False)
     run_dir, given = Path(run_dir), Given(env, network, optimizer)
@@ -132,6 +133,7 @@ def resume(
         experiment = replace(stored.experiment, run_dir=run_dir)
         experiment = _lengthen(experiment, devices, total_env_steps, done)
         setup = _assemble(experiment, given, console, stored)
+        room = _plan_memory(setup, console)
         loaded = load_state(setup, path, stored) if path else None
         learnt = None if path else _load_learnt(setup)
         console.print(f"going on from update {done}", f"({path})" if path else "", soft_wrap=True)
@@ -141,7 +143,7 @@ def resume(
         def make_state() -> TrainState:
             return init_state(setup, learnt) if loaded is None else place(loaded, setup.mesh)
 
-        return _train(setup, manifest, console, make_state)
+        return _train(setup, manifest, room, console, make_state)
 
 
 def compile_step(setup: Setup, state: TrainState) -> Any:
@@ -208,9 +210,38 @@ def _drop_what_came_after(run_dir: Path, update: int) -> None:
         (run_dir / files.METRICS_FILE).unlink(missing_ok=True)
 
 
+Room = tuple[memory.Needs, int | None]
+"""What a run needs on each device, and what is free there."""
+
+
+def _plan_memory(setup: Setup, console: Console) -> Room:
+    """Says what the run will need, and refuses it where that cannot fit."""
+    needs, free = memory.estimate(setup), memory.available(setup)
+    console.print(memory.check(setup, needs, free), soft_wrap=True)
+    return needs, free
+
+
+def _compile(
+    setup: Setup, room: Room, console: Console, make_state: Callable[[], TrainState]
+) -> tuple[TrainState, Any, Room, float]:
+    """`(state, step, room by the compiler's count, seconds)`."""
+    started = time.perf_counter()
+    with console.status("compiling"):
+        state = make_state()
+        step = compile_step(setup, state)
+    seconds = time.perf_counter() - started
+    console.print(f"compiled in {seconds:.1f} s")
+    needs, free = memory.count(room[0], step), room[1]
+    memory.check(setup, needs, free)
+    if setup.experiment.debug_nans:
+        step = watched(step, partial(find_operation, setup.on_one_device()))
+    return state, step, (needs, free), seconds
+
+
 def _train(
     setup: Setup,
     manifest: dict[str, Any] | None,
+    room: Room,
     console: Console,
     make_state: Callable[[], TrainState],
 ) -> Run:
@@ -218,18 +249,7 @@ def _train(
     experiment = setup.experiment
     run_dir = experiment.run_dir
     assert run_dir is not None
-    needs, free = memory.estimate(setup), memory.available(setup)
-    console.print(memory.check(setup, needs, free), soft_wrap=True)
-    started = time.perf_counter()
-    with console.status("compiling"):
-        state = make_state()
-        step = compile_step(setup, state)
-    compile_seconds = time.perf_counter() - started
-    console.print(f"compiled in {compile_seconds:.1f} s")
-    needs = memory.count(needs, step)
-    memory.check(setup, needs, free)
-    if experiment.debug_nans:
-        step = watched(step, partial(find_operation, setup.on_one_device()))
+    state, step, room, compile_seconds = _compile(setup, room, console, make_state)
 
     def warn(message: str) -> None:
         _warn(console, message)
@@ -260,7 +280,7 @@ def _train(
         except jax.errors.JaxRuntimeError as error:
             if not memory.is_out_of_memory(error):
                 raise
-            raise OutOfMemoryError(reports.no_room(setup, needs, free, error)) from error
+            raise OutOfMemoryError(reports.no_room(setup, *room, error)) from error
     if signals.name is not None and evaluation is None:
         raise RunInterruptedError(
             f"{signals.name}: stopped after update {loop.done} of {experiment.num_updates}. "

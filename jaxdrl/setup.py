@@ -108,13 +108,17 @@ def read_stored(run_dir: Path, given: Given, verb: str) -> StoredRun:
     stored = read_run(run_dir, Experiment)
     missing = [name for name in stored.given if name not in given.names]
     if missing:
-        arguments = ", ".join(f"{name}=my_{name}" for name in stored.given)
         raise ConfigError(
             f"run_dir = {str(run_dir)!r}: was made with {' and '.join(stored.given)} of your own, "
-            f"which no file holds; give the same again, in Python: "
-            f"jaxdrl.{verb}({str(run_dir)!r}, {arguments})"
+            "which no file holds; give the same again, in Python: "
+            f"{python_call(verb, run_dir, stored.given)}"
         )
     return stored
+
+
+def python_call(verb: str, run_dir: Path, given: list[str]) -> str:
+    """The line of Python that hands a run the objects that no file holds."""
+    return f"jaxdrl.{verb}({str(run_dir)!r}, {', '.join(f'{name}=my_{name}' for name in given)})"
 
 
 def choose_mesh(experiment: Experiment) -> tuple[Mesh, str]:

@@ -109,6 +109,9 @@ def fit(
 ) -> tuple[Any, Any, dict[str, jax.Array]]:
     """Takes `num_epochs * num_minibatches` gradient steps.
 
+    A step whose gradient is not finite in norm is skipped: parameters and optimiser stay as they
+    are. Such a gradient comes from a number that is not finite, and would make them all so.
+
     Args:
       layout: the layout.
       loss: `(params, minibatch of one group) -> (loss, metrics)`, means over the minibatch;
@@ -121,12 +124,9 @@ def fit(
       key: consumed; replicated.
       learning_rate: of this update.
 
-    A step whose gradient is not finite in norm is skipped: parameters and optimiser stay as they
-    are. Such a gradient comes from a number that is not finite, and would make them all so.
-
     Returns:
       `(params, opt_state, metrics)`, metrics the means over the gradient steps taken, with
-      `grad_norm` before clipping, and `skipped_steps` their number.
+      `grad_norm` before clipping, and `skipped_steps` the number of those left out.
     """
 
     def gradient_step(carry: tuple, minibatch: tuple) -> tuple[tuple, dict[str, jax.Array]]:

@@ -1,8 +1,20 @@
 """Every test runs on eight simulated devices, under JAX's strict modes."""
 
 import jax
+import pytest
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiler_effort(request):
+    """Compiles quickly, since most programs here run for less time than they compile.
+
+    Equal bits are promised under the users' compiler flags alone: a file that compares bits of
+    different programs says `FULLY_OPTIMIZED = True`.
+    """
+    quick = not getattr(request.module, "FULLY_OPTIMIZED", False)
+    jax.config.update("jax_disable_most_optimizations", quick)

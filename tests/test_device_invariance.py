@@ -11,6 +11,8 @@ from jaxdrl import PPOConfig
 from jaxdrl.metrics import sha256
 from jaxdrl.sharding import place
 
+FULLY_OPTIMIZED = True
+
 SETTINGS = {
     "CartPole-v1": {"num_envs": 64, "num_steps": 16},
     "Pendulum-v1": {

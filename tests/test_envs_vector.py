@@ -13,6 +13,7 @@ from jaxdrl.envs.protocol import Environment, strong_types
 from jaxdrl.spaces import Box, Discrete
 from probe_environments import counter, random_observation
 
+FULLY_OPTIMIZED = True
 NUM_STEPS = 120
 NUM_ENVS = 20  # no multiple of the 8 that are reset at a time
 

@@ -6,20 +6,9 @@ from pathlib import Path
 import pytest
 
 from jaxdrl import cli, experiment, runner
-from jaxdrl.config import ConfigError, PPOConfig
-from jaxdrl.experiment import Experiment, default_run_dir, resolve
-
-PPO = PPOConfig(num_envs=16, num_steps=8, num_epochs=1, num_minibatches=2, hidden_sizes=(8,))
-CARTPOLE = Experiment(
-    env="CartPole-v1",
-    env_params={"max_steps_in_episode": 12},
-    total_env_steps=300,  # rounded up to 3 updates of 128
-    devices=2,
-    anneal_learning_rate=True,
-    evaluate_every=2,
-    num_eval_episodes=8,
-    ppo=PPO,
-)
+from jaxdrl.config import ConfigError
+from jaxdrl.experiment import default_run_dir, resolve
+from small_runs import CARTPOLE, PPO
 
 
 def test_the_length_of_the_run_fills_the_annealing():

@@ -9,13 +9,13 @@ import pytest
 
 import jaxdrl
 from jaxdrl import memory, runner
-from jaxdrl.config import ConfigError, PPOConfig
+from jaxdrl.config import ConfigError
 from jaxdrl.experiment import Experiment
 from jaxdrl.memory import Needs
 from jaxdrl.setup import Given, assemble
 from jaxdrl.stops import OutOfMemoryError
+from small_runs import PPO
 
-PPO = PPOConfig(num_envs=16, num_steps=8, num_epochs=1, num_minibatches=2, hidden_sizes=(8,))
 EXPERIMENT = Experiment(env="CartPole-v1", devices=2, num_eval_episodes=4, ppo=PPO)
 
 

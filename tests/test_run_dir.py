@@ -300,7 +300,6 @@ def test_an_experiment_comes_back_from_its_config(tmp_path, make):
     assert stored.env_params == {"g": 9.5, "max_speed": 8.0}
     assert stored.spaces == "observations Box(3), actions Box(1)"
     assert stored.given == ["network"]
-    assert stored.content == json.loads((tmp_path / "config.json").read_text())
 
 
 def test_no_field_of_the_experiment_above_has_its_default():

@@ -33,18 +33,9 @@ from jaxdrl.metrics import sha256
 from jaxdrl.run_dir import read_run
 from jaxdrl.saving import Saver
 from jaxdrl.stops import BadNumbersError, RunInterruptedError
+from small_runs import CARTPOLE, PPO
 
-PPO = PPOConfig(num_envs=16, num_steps=8, num_epochs=1, num_minibatches=2, hidden_sizes=(8,))
-CARTPOLE = Experiment(
-    env="CartPole-v1",
-    env_params={"max_steps_in_episode": 12},
-    total_env_steps=300,  # rounded up to 3 updates of 128
-    devices=2,
-    anneal_learning_rate=True,
-    evaluate_every=2,
-    num_eval_episodes=8,
-    ppo=PPO,
-)
+FULLY_OPTIMIZED = True
 
 FIGURES = {"num_episodes", "mean_return", "ci95_low", "ci95_high", "mean_length", "num_cut"}
 
