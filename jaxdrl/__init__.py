@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from jaxdrl import distributions, losses, networks, returns, spaces
     from jaxdrl.algorithms.ppo import ppo
     from jaxdrl.config import ConfigError, PPOConfig
+    from jaxdrl.doctor import Diagnosis, diagnose
     from jaxdrl.envs import Environment, from_gymnax, make, time_limit
     from jaxdrl.evaluation import Evaluation, evaluate
     from jaxdrl.experiment import Experiment
@@ -25,6 +26,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Algorithm",
     "ConfigError",
+    "Diagnosis",
     "Environment",
     "Evaluation",
     "Experiment",
@@ -36,6 +38,7 @@ __all__ = [
     "TrainState",
     "Transition",
     "compile",
+    "diagnose",
     "distributions",
     "evaluate",
     "from_gymnax",
@@ -56,6 +59,7 @@ __all__ = [
 _HOMES = {
     "jaxdrl.algorithms.ppo": ("ppo",),
     "jaxdrl.config": ("ConfigError", "PPOConfig"),
+    "jaxdrl.doctor": ("Diagnosis", "diagnose"),
     "jaxdrl.envs": ("Environment", "from_gymnax", "make", "time_limit"),
     "jaxdrl.evaluation": ("Evaluation", "evaluate"),
     "jaxdrl.experiment": ("Experiment",),

@@ -21,6 +21,7 @@ def main(args: Sequence[str] | None = None) -> None:
     app = tyro.extras.SubcommandApp()
     app.command(train)
     app.command(resume)
+    app.command(doctor)
     config = (tyro.conf.PositionalRequiredArgs,)
     _answer(lambda: app.cli(prog="jaxdrl", description=main.__doc__, args=args, config=config))
 
@@ -50,6 +51,18 @@ def resume(
     from jaxdrl import runner
 
     runner.resume(run_dir, devices=devices, total_env_steps=total_env_steps, checkpoint=checkpoint)
+
+
+def doctor(env: tyro.conf.Positional[str] = "CartPole-v1", *, seconds: float = 1.0) -> None:
+    """Tell what machine this is, what is misconfigured, and how it trains fastest.
+
+    Args:
+      env: Environment to measure with.
+      seconds: Length of each measurement, after the compilation.
+    """
+    from jaxdrl.doctor import main
+
+    main(env, seconds)
 
 
 def run_script(experiment: Experiment, description: str | None) -> None:

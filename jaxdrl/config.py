@@ -155,13 +155,22 @@ class PPOConfig:
     """Continuous actions: a normal clipped to the bounds, or one squashed into them by tanh."""
     initial_log_std: float = 0.0
     """Log of the initial deviation of continuous actions, in half-widths of the action bounds."""
+    num_accumulation_steps: int = 1
+    """Parts of a minibatch whose gradients are computed one after another, to save memory."""
+    remat: bool = False
+    """Compute activations again for the gradient instead of keeping them, to save memory."""
+    network_dtype: Literal["float32", "bfloat16"] = "float32"
+    """Numbers inside the torso; parameters, heads and everything else stay float32."""
+    matmul_precision: Literal["default", "high", "highest"] = "default"
+    """Of the network's matrix products, as in jax.default_matmul_precision."""
     num_shards: int = 8
     """Logical shards of the environments; the number of devices must divide it."""
     reproducible: bool = False
     """The same bits on any number of devices, at some cost in speed."""
 
     def __post_init__(self) -> None:
-        for field in ("num_envs", "num_steps", "num_epochs", "num_minibatches", "num_shards"):
+        counts = ("num_envs", "num_steps", "num_epochs", "num_minibatches", "num_shards")
+        for field in (*counts, "num_accumulation_steps"):
             require_count(f"ppo.{field}", getattr(self, field))
         self._check_division()
         for field in ("learning_rate", "adam_epsilon", "clip_epsilon"):
@@ -211,12 +220,23 @@ class PPOConfig:
             f"must divide num_steps * num_envs / num_shards = {samples}; "
             f"the nearest that work: {nearest_divisors(self.num_minibatches, samples)}",
         )
+        samples //= self.num_minibatches
+        parts = self.num_accumulation_steps
+        require(
+            samples % parts == 0,
+            "ppo.num_accumulation_steps",
+            parts,
+            f"must divide num_steps * num_envs / num_shards / num_minibatches = {samples}; "
+            f"the nearest that work: {nearest_divisors(parts, samples)}",
+        )
 
     def _check_choices(self) -> None:
         choices = {
             "torso": ("auto", "mlp", "cnn"),
             "activation": ("tanh", "relu", "silu", "gelu"),
             "action_distribution": ("normal", "tanh_normal"),
+            "network_dtype": ("float32", "bfloat16"),
+            "matmul_precision": ("default", "high", "highest"),
         }
         for field, allowed in choices.items():
             value = getattr(self, field)
@@ -226,6 +246,7 @@ class PPOConfig:
             "normalize_observations",
             "normalize_rewards",
             "shared_torso",
+            "remat",
             "reproducible",
         ):
             value = getattr(self, field)

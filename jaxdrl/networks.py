@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -53,25 +54,26 @@ def orthogonal(gain: float) -> Callable[..., jax.Array]:
 class Torso(nn.Module):
     """3 x 3 convolutions (none for an MLP), then dense layers: `[N, ...]` to `[N, features]`.
 
-    Orthogonal initialisation with gain sqrt(2).
+    Orthogonal initialisation with gain sqrt(2). Computes in `dtype`; features are float32.
     """
 
     hidden_sizes: tuple[int, ...]
     activation: str
     cnn_channels: tuple[int, ...] = ()
+    dtype: str = "float32"
 
     @nn.compact
     def __call__(self, obs: jax.Array) -> jax.Array:
         """Features `[N, hidden_sizes[-1]]` of `obs [N, ...]`."""
         activate = ACTIVATIONS[self.activation]
-        init = orthogonal(math.sqrt(2.0))
-        x = obs
+        dense = partial(nn.Dense, kernel_init=orthogonal(math.sqrt(2.0)), dtype=self.dtype)
+        x = obs.astype(self.dtype)
         for channels in self.cnn_channels:
-            x = activate(nn.Dense(channels, kernel_init=init)(patches(x)))
+            x = activate(dense(channels)(patches(x)))
         x = x.reshape(x.shape[0], -1)
         for size in self.hidden_sizes:
-            x = activate(nn.Dense(size, kernel_init=init)(x))
-        return x
+            x = activate(dense(size)(x))
+        return x.astype(jnp.float32)
 
 
 def patches(x: jax.Array) -> jax.Array:
@@ -99,15 +101,16 @@ class ActorCritic(nn.Module):
     cnn_channels: tuple[int, ...]
     shared_torso: bool
     initial_log_std: Any
+    dtype: str = "float32"
 
     @nn.compact
     def __call__(self, obs: jax.Array) -> tuple[Any, jax.Array]:
         """`(policy_outputs, value [N])` of `obs [N, ...]` float32."""
-        actor = Torso(self.hidden_sizes, self.activation, self.cnn_channels, name="actor")
+        settings = (self.hidden_sizes, self.activation, self.cnn_channels, self.dtype)
+        actor = Torso(*settings, name="actor")
         actor_features = critic_features = actor(obs)
         if not self.shared_torso:
-            critic = Torso(self.hidden_sizes, self.activation, self.cnn_channels, name="critic")
-            critic_features = critic(obs)
+            critic_features = Torso(*settings, name="critic")(obs)
         # A small policy head begins near the uniform policy (Andrychowicz et al. 2021, 3.2).
         num_outputs = num_policy_outputs(self.action_space)
         policy_init = orthogonal(0.01)
@@ -162,6 +165,7 @@ def make_network(
             cnn_channels=channels,
             shared_torso=config.shared_torso,
             initial_log_std=config.initial_log_std,
+            dtype=config.network_dtype,
         )
     )
 

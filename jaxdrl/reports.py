@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import platform
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-import jaxdrl
 from jaxdrl import checkpoint as checkpoints
 from jaxdrl import memory
 from jaxdrl import run_dir as files
 from jaxdrl.evaluation import Evaluation
 from jaxdrl.loop import figures
+from jaxdrl.machine import versions
 from jaxdrl.metrics import sha256
 from jaxdrl.saving import Saver
 from jaxdrl.setup import Setup, params_of, python_call, spaces_of
@@ -53,7 +51,6 @@ def how_to_go_on(saver: Saver, setup: Setup) -> str:
 
 def describe(setup: Setup) -> dict[str, Any]:
     """Content of `config.json`: everything that decides the run, resolved."""
-    packages = ("jax", "jaxlib", "flax", "optax", "chex", "gymnax", "numpy")
     mesh = setup.mesh
     assert mesh is not None
     device = mesh.devices.flat[0]
@@ -61,14 +58,13 @@ def describe(setup: Setup) -> dict[str, Any]:
     for name in ("run_dir", "from_run"):
         if experiment[name] is not None:
             experiment[name] = str(experiment[name])
-    versions = {"python": platform.python_version(), "jaxdrl": jaxdrl.__version__}
     return {
         "format_version": files.FORMAT_VERSION,
         "experiment": experiment | {"env": setup.env.name},
         "env_params": params_of(setup.env),
         "spaces": spaces_of(setup.env),
         "given": setup.given.names,
-        "versions": versions | {package: version(package) for package in packages},
+        "versions": versions(),
         "devices": {
             "num": int(mesh.devices.size),
             "platform": device.platform,

@@ -14,8 +14,8 @@ import optax
 from flax import linen as nn
 from rich.console import Console
 
+from jaxdrl import backend, memory, reports
 from jaxdrl import checkpoint as checkpoints
-from jaxdrl import memory, reports
 from jaxdrl import run_dir as files
 from jaxdrl.config import ConfigError, require_count, require_divisor
 from jaxdrl.debugging import find_operation, watched
@@ -30,7 +30,6 @@ from jaxdrl.setup import (
     Given,
     Setup,
     assemble,
-    choose_mesh,
     init_state,
     load_learnt,
     load_state,
@@ -172,10 +171,12 @@ def _load_learnt(setup: Setup) -> dict[str, Any] | None:
 def _assemble(
     experiment: Experiment, given: Given, console: Console, stored: files.StoredRun | None = None
 ) -> Setup:
-    mesh, words = choose_mesh(experiment)  # before gymnax is imported, which starts the backend
-    console.print(words)
+    # Before gymnax is imported, which starts the backend.
+    mesh, words = backend.start(experiment.devices, experiment.ppo.num_shards)
+    console.print(words, soft_wrap=True)
     if given.env is None:
         console.print(f"loading {experiment.env}")
+    experiment = replace(experiment, devices=int(mesh.devices.size))
     return assemble(experiment, given, mesh, stored)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from jaxdrl.config import ConfigError
 from jaxdrl.envs import Environment, make
 from jaxdrl.experiment import Experiment
 from jaxdrl.run_dir import CHECKPOINTS, StoredRun, read_run
-from jaxdrl.sharding import make_mesh, place
+from jaxdrl.sharding import place
 from jaxdrl.types import Algorithm, Network, TrainState
 
 TRAIN_STREAM = 0
@@ -119,29 +118,6 @@ def read_stored(run_dir: Path, given: Given, verb: str) -> StoredRun:
 def python_call(verb: str, run_dir: Path, given: list[str]) -> str:
     """The line of Python that hands a run the objects that no file holds."""
     return f"jaxdrl.{verb}({str(run_dir)!r}, {', '.join(f'{name}=my_{name}' for name in given)})"
-
-
-def choose_mesh(experiment: Experiment) -> tuple[Mesh, str]:
-    """`(mesh, what to say of it)`: the devices asked for, or as many as divide the shards."""
-    num_shards = experiment.ppo.num_shards
-    if experiment.devices is not None:
-        # Only the CPU backend heeds this, and only before the first use of JAX.
-        with contextlib.suppress(RuntimeError):
-            jax.config.update("jax_num_cpu_devices", experiment.devices)
-    try:
-        available = len(jax.devices())
-    except RuntimeError as error:
-        raise ConfigError(
-            f"JAX found no device: {error}. For an NVIDIA GPU: pip install 'jaxdrl[cuda12]'; "
-            "for a TPU: pip install 'jaxdrl[tpu]'; JAX_PLATFORMS=cpu takes the CPU"
-        ) from error
-    num_devices = experiment.devices
-    if num_devices is None:
-        num_devices = max(d for d in range(1, available + 1) if num_shards % d == 0)
-    mesh = make_mesh(num_devices)
-    left = experiment.devices is None and num_devices < available
-    of_all = f" of {available}, the most that divide ppo.num_shards = {num_shards}" if left else ""
-    return mesh, f"devices: {num_devices}{of_all} ({mesh.devices.flat[0].device_kind})"
 
 
 def assemble(

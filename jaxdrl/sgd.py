@@ -46,6 +46,7 @@ class Schedule:
       num_steps: steps of one environment in the experience.
       num_epochs: passes.
       num_minibatches: gradient steps in a pass.
+      num_accumulation_steps: parts of a minibatch whose gradients are computed one after another.
       standardize_advantages: give each global minibatch's advantages mean 0 and deviation 1.
       target_kl: mean `approx_kl` of an epoch above which the remaining epochs are skipped.
     """
@@ -53,6 +54,7 @@ class Schedule:
     num_steps: int
     num_epochs: int
     num_minibatches: int
+    num_accumulation_steps: int
     standardize_advantages: bool
     target_kl: Any
 
@@ -132,7 +134,9 @@ def fit(
     def gradient_step(carry: tuple, minibatch: tuple) -> tuple[tuple, dict[str, jax.Array]]:
         rows, advantage = minibatch
         chosen = replace(take(batch, rows), advantage=advantage)
-        gradient, metrics = sharding.value_and_gradient(layout, loss, carry[0], chosen)
+        gradient, metrics = sharding.value_and_gradient(
+            layout, loss, carry[0], chosen, schedule.num_accumulation_steps
+        )
         norm = optax.tree.norm(gradient)
         finite = jnp.isfinite(norm)
 

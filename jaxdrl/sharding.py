@@ -274,7 +274,11 @@ def moments(
 
 
 def value_and_gradient(
-    layout: Layout, loss: Callable[[Any, Any], tuple[jax.Array, Any]], params: Any, batch: Any
+    layout: Layout,
+    loss: Callable[[Any, Any], tuple[jax.Array, Any]],
+    params: Any,
+    batch: Any,
+    num_parts: int = 1,
 ) -> tuple[Any, Any]:
     """Gradient of the mean loss over all groups of all devices, and the mean of the auxiliaries.
 
@@ -284,14 +288,29 @@ def value_and_gradient(
       params: replicated parameters.
       batch: pytree of `[num_groups, ...]`; groups have equal sizes, so the mean of their means is
         the mean over all.
+      num_parts: equal parts of a group's batch whose gradients are computed one after another,
+        so that the activations of one part at a time are in memory.
 
     Returns:
       `(gradient, auxiliaries)`, replicated, through one collective.
     """
     own_params = varying(layout, params)
 
-    def of_group(batch: Any) -> tuple[Any, Any]:
+    def of_part(batch: Any) -> tuple[Any, Any]:
         (_, auxiliaries), gradient = jax.value_and_grad(loss, has_aux=True)(own_params, batch)
         return gradient, auxiliaries
+
+    def of_group(batch: Any) -> tuple[Any, Any]:
+        if num_parts == 1:
+            return of_part(batch)
+        parts = jax.tree.map(lambda x: x.reshape(num_parts, -1, *x.shape[1:]), batch)
+
+        def add(total: Any, part: Any) -> tuple[Any, Any]:
+            gradient, auxiliaries = of_part(part)
+            return jax.tree.map(jnp.add, total, gradient), auxiliaries
+
+        total, auxiliaries = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, own_params), parts)
+        mean = jax.tree.map(lambda x: x / num_parts, total)
+        return mean, jax.tree.map(lambda x: x.mean(axis=0), auxiliaries)
 
     return mean_groups(layout, map_groups(layout, of_group, batch))

@@ -11,7 +11,14 @@ import pytest
 
 from jaxdrl.config import ConfigError, PPOConfig, require_divisor, require_number
 
-COUNTS = ("num_envs", "num_steps", "num_epochs", "num_minibatches", "num_shards")
+COUNTS = (
+    "num_envs",
+    "num_steps",
+    "num_epochs",
+    "num_minibatches",
+    "num_accumulation_steps",
+    "num_shards",
+)
 ABOVE_ZERO = ("learning_rate", "adam_epsilon", "clip_epsilon")
 AT_LEAST_ZERO = ("final_learning_rate", "value_coef", "entropy_coef")
 FRACTIONS = ("gamma", "gae_lambda")
@@ -28,12 +35,15 @@ FLAGS = (
     "normalize_observations",
     "normalize_rewards",
     "shared_torso",
+    "remat",
     "reproducible",
 )
 CHOICES = {
     "torso": ("auto", "mlp", "cnn"),
     "activation": ("tanh", "relu", "silu", "gelu"),
     "action_distribution": ("normal", "tanh_normal"),
+    "network_dtype": ("float32", "bfloat16"),
+    "matmul_precision": ("default", "high", "highest"),
 }
 SIZES = ("hidden_sizes", "cnn_channels")
 
@@ -93,6 +103,8 @@ def test_every_field_has_a_row_of_bad_values():
         ("num_minibatches", 33, [32, 64]),
         ("num_minibatches", 4095, [2048, 4096]),
         ("num_minibatches", 5000, [4096]),
+        ("num_accumulation_steps", 3, [2, 4]),  # 4096 / 4 minibatches = 1024
+        ("num_accumulation_steps", 2000, [1024]),
     ],
 )
 def test_the_nearest_values_named_work(field, value, nearest):

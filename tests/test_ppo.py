@@ -200,11 +200,12 @@ def test_adam_clips_by_the_global_norm_and_takes_the_rate_of_the_update():
     optimizer = ppo_module.adam(replace(SMALL, max_grad_norm=1.0))
     expected = optax.adam(0.5, eps=SMALL.adam_epsilon)
     clipped = {"a": jnp.array([0.6, 0.8])}
+    moment = 0.1 * clipped["a"]  # of all parameters as one vector
     with jax.numpy_dtype_promotion("standard"):
         updates, state = optimizer.update(gradient, optimizer.init(gradient), learning_rate=0.5)
         reference, _ = expected.update(clipped, expected.init(clipped))
     np.testing.assert_allclose(updates["a"], reference["a"], rtol=1e-6)
-    np.testing.assert_allclose(optax.tree.get(state, "mu")["a"], 0.1 * clipped["a"], rtol=1e-6)
+    np.testing.assert_allclose(optax.tree.get(state, "mu"), moment, rtol=1e-6)
 
 
 def test_the_loss_is_the_sum_of_its_parts_by_hand(cartpole):
@@ -299,6 +300,43 @@ def test_one_bad_observation_is_no_part_of_the_statistics():
     seen = [0, 1, 0, 3]  # the running mean, 0 at first, in place of the bad one
     np.testing.assert_allclose(state.learner.obs_statistics.mean, [np.mean(seen)], rtol=1e-6)
     np.testing.assert_allclose(state.learner.obs_statistics.variance, [np.var(seen)], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("CartPole-v1", {"num_accumulation_steps": 4}),
+        ("CartPole-v1", {"num_accumulation_steps": 2, "reproducible": True}),
+        ("CartPole-v1", {"remat": True}),
+        ("Pendulum-v1", {"remat": True, "normalize_observations": True}),
+        ("CartPole-v1", {"matmul_precision": "highest"}),
+    ],
+)
+def test_what_saves_memory_or_keeps_precision_changes_nothing_but_rounding(name, changes):
+    env = jaxdrl.make(name)
+    plain = {key: value for key, value in changes.items() if key.startswith("normalize")}
+    after = {}
+    for label, settings in (("plain", plain), ("changed", changes)):
+        agent = jaxdrl.ppo(env, replace(SMALL, **settings), mesh=jaxdrl.make_mesh(2))
+        after[label] = jax.device_get(state_after(agent, 1).learner.params)
+    assert relative_difference(after["changed"], after["plain"]) < 1e-5
+
+
+def test_precision_is_that_of_the_config_in_the_gradient_too(cartpole):
+    agent = jaxdrl.ppo(cartpole, replace(SMALL, matmul_precision="highest"))
+    program = str(jax.make_jaxpr(agent.train_step)(agent.init(jax.random.key(0))))
+    assert program.count("dot_general") == program.count("precision=(Precision.HIGHEST") > 10
+
+
+def test_bfloat16_is_inside_the_torso_alone(cartpole):
+    agent = jaxdrl.ppo(cartpole, replace(SMALL, network_dtype="bfloat16"))
+    state, metrics = jax.jit(agent.train_step)(jax.jit(agent.init)(jax.random.key(0)))
+    assert {str(leaf.dtype) for leaf in jax.tree.leaves(state.learner.params)} == {"float32"}
+    assert "bf16" in str(jax.make_jaxpr(agent.train_step)(state))
+    assert finite((state.learner, metrics))
+    exact = jaxdrl.ppo(cartpole, SMALL)
+    _, expected = jax.jit(exact.train_step)(jax.jit(exact.init)(jax.random.key(0)))
+    assert metrics["value_loss"] == pytest.approx(float(expected["value_loss"]), rel=0.05)
 
 
 # What a user brings.

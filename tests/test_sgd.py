@@ -85,7 +85,7 @@ def linear_loss(params, batch):
 def fit(num_devices, *, learning_rate=0.1, batch=None, **overrides):
     settings = {"num_epochs": 1, "num_minibatches": 1, "standardize_advantages": True}
     settings |= {"target_kl": None, **overrides}
-    schedule = Schedule(num_steps=NUM_STEPS, **settings)
+    schedule = Schedule(num_steps=NUM_STEPS, num_accumulation_steps=1, **settings)
     layout = make_layout(NUM_SHARDS, False, make_mesh(num_devices))
     optimizer = optax.with_extra_args_support(optax.sgd(learning_rate))
     params = jnp.array([0.1, 0.2, -0.3])

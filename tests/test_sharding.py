@@ -28,9 +28,12 @@ def on_devices(layout, function, *arrays, out_specs=REPLICATED):
     return jax.jit(sharding.shard(layout, body, specs, out_specs))(*arrays)
 
 
+@pytest.mark.parametrize("num_parts", [1, 4])
 @pytest.mark.parametrize("reproducible", [False, True])
 @pytest.mark.parametrize("num_devices", DEVICES)
-def test_the_gradient_on_devices_is_the_gradient_of_the_global_mean(num_devices, reproducible):
+def test_the_gradient_on_devices_is_the_gradient_of_the_global_mean(
+    num_devices, reproducible, num_parts
+):
     x, y = np.random.default_rng(0).normal(size=(2, 64, 5)).astype(np.float32)
     params = {"w": jnp.linspace(-1.0, 1.0, 5), "b": jnp.asarray(0.3)}
 
@@ -41,7 +44,10 @@ def test_the_gradient_on_devices_is_the_gradient_of_the_global_mean(num_devices,
 
     layout = layout_on(num_devices, reproducible)
     gradient, auxiliary = on_devices(
-        layout, lambda *batch: sharding.value_and_gradient(layout, loss, params, batch), x, y
+        layout,
+        lambda *batch: sharding.value_and_gradient(layout, loss, params, batch, num_parts),
+        x,
+        y,
     )
     expected, expected_auxiliary = jax.grad(loss, has_aux=True)(params, (x, y))
     for name in params:

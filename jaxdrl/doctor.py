@@ -1,0 +1,178 @@
+"""`jaxdrl doctor`: what machine this is, what is wrong with it, and how to train fastest on it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from jaxdrl import backend, machine
+from jaxdrl.algorithms.ppo import ppo
+from jaxdrl.config import PPOConfig, require_number
+from jaxdrl.envs import Environment, make
+from jaxdrl.sharding import make_mesh
+from jaxdrl.training import compile
+
+NUM_SHARDS = PPOConfig().num_shards
+SMALLEST, LARGEST = 64, 65_536
+"""Numbers of environments between which the one that saturates the machine is looked for."""
+ENOUGH = 1.1
+"""Gain in speed for four times the environments below which more are not worth it."""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What `jaxdrl.diagnose` found.
+
+    Attributes:
+      machine: processor, cores, memory and devices.
+      versions: of Python and the packages.
+      cache: directory of compiled programs, None where none are kept.
+      complaints: what is not set up well, each with what to do.
+      env: the environment that was measured.
+      by_devices: training steps per second by number of devices.
+      by_envs: training steps per second by number of environments, on `num_devices`.
+      num_devices: the number of devices that was fastest.
+      num_envs: the number of environments that saturates them.
+    """
+
+    machine: dict[str, Any]
+    versions: dict[str, str]
+    cache: str | None
+    complaints: list[str]
+    env: str
+    by_devices: dict[int, float]
+    by_envs: dict[int, float]
+    num_devices: int
+    num_envs: int
+
+
+def diagnose(env: str = "CartPole-v1", *, seconds: float = 1.0, say: Any = None) -> Diagnosis:
+    """Describes this machine and measures how it trains `env` best.
+
+    Training runs for `seconds` after it has compiled: on each number of devices that divides the
+    shards, then on the fastest with more and more environments until that no longer pays.
+
+    Args:
+      env: name of the environment.
+      seconds: of each measurement, above 0.
+      say: called with a line about each step on the way.
+
+    Raises:
+      ConfigError: for an unknown environment or a bad number.
+    """
+    require_number("seconds", seconds, low=0, above=True)
+    tell = say or (lambda line: None)
+    mesh, words = backend.start(None, NUM_SHARDS)
+    tell(words)
+    made = make(env)
+    facts = machine.describe()
+    config = PPOConfig(num_envs=512, num_steps=32)
+    by_devices = {}
+    for num_devices in divisors(int(mesh.devices.size)):
+        by_devices[num_devices] = measure(made, config, num_devices, seconds)
+        tell(f"{num_devices} device(s): {by_devices[num_devices]:,.0f} steps/s")
+    best = max(by_devices, key=lambda num: by_devices[num])
+    by_envs: dict[int, float] = {}
+    num_envs = SMALLEST
+    while num_envs <= LARGEST and pays(list(by_envs.values())):
+        changed = replace(config, num_envs=num_envs)
+        by_envs[num_envs] = measure(made, changed, best, seconds)
+        tell(f"{num_envs} environments: {by_envs[num_envs]:,.0f} steps/s")
+        num_envs *= 4
+    cache = backend.keep_programs()
+    return Diagnosis(
+        machine=facts,
+        versions=machine.versions(),
+        cache=None if cache is None else str(cache),
+        complaints=machine.complaints(facts),
+        env=env,
+        by_devices=by_devices,
+        by_envs=by_envs,
+        num_devices=best,
+        num_envs=saturation(by_envs),
+    )
+
+
+def divisors(at_most: int) -> list[int]:
+    """Numbers of devices that divide the shards."""
+    return [d for d in range(1, min(at_most, NUM_SHARDS) + 1) if NUM_SHARDS % d == 0]
+
+
+def pays(speeds: list[float]) -> bool:
+    """Whether one of the last two speeds, which are noisy, gained enough on all before."""
+    return len(speeds) < 3 or max(speeds[-2:]) > ENOUGH * max(speeds[:-2])
+
+
+def saturation(by_envs: dict[int, float]) -> int:
+    """The fewest environments with which no larger number is `ENOUGH` times as fast."""
+    best = max(by_envs.values())
+    return min(num_envs for num_envs, speed in by_envs.items() if speed * ENOUGH >= best)
+
+
+def measure(env: Environment, config: PPOConfig, num_devices: int, seconds: float) -> float:
+    """Training steps per second on so many devices, compile time apart; 0 where memory ends."""
+    agent = ppo(env, config, mesh=make_mesh(num_devices))
+    try:
+        state = jax.jit(agent.init)(jax.random.key(0))
+        step = compile(agent).lower(state).compile()
+        state, _ = jax.block_until_ready(step(state))
+        rates: list[float] = []
+        started = time.perf_counter()
+        while len(rates) < 3 or time.perf_counter() - started < seconds:
+            before = time.perf_counter()
+            state, _ = jax.block_until_ready(step(state))
+            rates.append(config.env_steps_per_update / (time.perf_counter() - before))
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return 0.0
+    return float(np.median(rates))
+
+
+def print_diagnosis(console: Console, found: Diagnosis) -> None:
+    """Prints a table of the machine, what to change on it, and the flags that train fastest."""
+    facts = found.machine
+    table = Table(show_header=False, box=None, pad_edge=False)
+    gib = 1024**3
+    free, device = facts["free_host_memory"], facts["device_memory"]
+    rows = {
+        "processor": f"{facts['processor']}, {facts['cores']} cores",
+        "memory": "unknown" if free is None else f"{free / gib:.1f} GiB free",
+        "devices": f"{facts['num_devices']} x {facts['device_kind']} ({facts['platform']})"
+        + (f", {device / gib:.1f} GiB each" if device else ""),
+        "versions": ", ".join(f"{name} {number}" for name, number in found.versions.items()),
+        "compiled programs": found.cache or "not kept",
+    }
+    for name, words in rows.items():
+        table.add_row(f"[bold]{name}[/bold]", words)
+    console.print(table)
+    for complaint in found.complaints:
+        console.print(f"[yellow]to do:[/yellow] {complaint}", soft_wrap=True)
+    if not found.complaints:
+        console.print("nothing is misconfigured")
+    one, best = found.by_devices[1], found.by_devices[found.num_devices]
+    if found.num_devices > 1:
+        words = f"{found.num_devices} devices pay: {best / one:.2f}x the speed of one"
+    else:
+        words = "one device is fastest"
+    console.print(f"{found.env}: {words}; {found.num_envs} environments saturate the machine")
+    console.print(
+        f"jaxdrl train {found.env} --devices {found.num_devices} --ppo.num-envs {found.num_envs}",
+        soft_wrap=True,
+    )
+
+
+def main(env: str, seconds: float) -> None:
+    """Diagnoses and prints, each step as it is measured."""
+    console = Console(highlight=False)
+
+    def say(line: str) -> None:
+        console.print(line, soft_wrap=True)
+
+    print_diagnosis(console, diagnose(env, seconds=seconds, say=say))
