@@ -15,7 +15,7 @@ from pathlib import Path
 import jax
 from jax.sharding import Mesh
 
-from jaxdrl.config import ConfigError
+from jaxdrl.config import ConfigError, largest_divisor
 from jaxdrl.sharding import make_mesh
 
 
@@ -52,11 +52,6 @@ def start(num_devices: int | None, num_shards: int) -> tuple[Mesh, str]:
             kind = f"CPU, simulated on {num_cores()} core(s)"
     words = f"devices: {chosen}{of_all if left else ''} ({kind}); "
     return mesh, words + f"compiled programs: {cache or 'not kept'}"
-
-
-def largest_divisor(total: int, at_most: int) -> int:
-    """The largest divisor of `total` that is at most `at_most` (1 where that is less)."""
-    return max(d for d in range(1, max(1, at_most) + 1) if total % d == 0)
 
 
 def num_cores() -> int:

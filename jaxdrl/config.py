@@ -80,9 +80,14 @@ def nearest_multiples(value: int, divisor: int) -> str:
     return f"{below} or {below + divisor}" if below else f"{divisor}"
 
 
+def largest_divisor(total: int, at_most: int) -> int:
+    """The largest divisor of `total` that is at most `at_most`, 1 where that is less."""
+    return max(d for d in range(1, max(1, min(at_most, total)) + 1) if total % d == 0)
+
+
 def nearest_divisors(value: int, total: int) -> str:
     """The divisors of `total` just below and just above `value`, in words."""
-    below = max(d for d in range(1, min(value, total) + 1) if total % d == 0)
+    below = largest_divisor(total, value)
     above = next((d for d in range(value, total + 1) if total % d == 0), None)
     return f"{below}" if above is None or above == below else f"{below} or {above}"
 
@@ -155,8 +160,9 @@ class PPOConfig:
     """Continuous actions: a normal clipped to the bounds, or one squashed into them by tanh."""
     initial_log_std: float = 0.0
     """Log of the initial deviation of continuous actions, in half-widths of the action bounds."""
-    num_accumulation_steps: int = 1
-    """Parts of a minibatch whose gradients are computed one after another, to save memory."""
+    num_accumulation_steps: int | None = None
+    """Parts of a minibatch whose gradients are computed one after another, to save memory; None:
+    one, but on a CPU parts of about 256 samples, whose activations stay in its cache."""
     remat: bool = False
     """Compute activations again for the gradient instead of keeping them, to save memory."""
     network_dtype: Literal["float32", "bfloat16"] = "float32"
@@ -170,7 +176,7 @@ class PPOConfig:
 
     def __post_init__(self) -> None:
         counts = ("num_envs", "num_steps", "num_epochs", "num_minibatches", "num_shards")
-        for field in (*counts, "num_accumulation_steps"):
+        for field in counts:
             require_count(f"ppo.{field}", getattr(self, field))
         self._check_division()
         for field in ("learning_rate", "adam_epsilon", "clip_epsilon"):
@@ -221,13 +227,16 @@ class PPOConfig:
             f"the nearest that work: {nearest_divisors(self.num_minibatches, samples)}",
         )
         samples //= self.num_minibatches
-        parts = self.num_accumulation_steps
+        steps = self.num_accumulation_steps
+        if steps is None:
+            return
+        require_count("ppo.num_accumulation_steps", steps)
         require(
-            samples % parts == 0,
+            samples % steps == 0,
             "ppo.num_accumulation_steps",
-            parts,
+            steps,
             f"must divide num_steps * num_envs / num_shards / num_minibatches = {samples}; "
-            f"the nearest that work: {nearest_divisors(parts, samples)}",
+            f"the nearest that work: {nearest_divisors(steps, samples)}",
         )
 
     def _check_choices(self) -> None:

@@ -46,7 +46,8 @@ class Schedule:
       num_steps: steps of one environment in the experience.
       num_epochs: passes.
       num_minibatches: gradient steps in a pass.
-      num_accumulation_steps: parts of a minibatch whose gradients are computed one after another.
+      num_accumulation_steps: parts of a minibatch whose gradients are computed one after another;
+        None chooses by the machine.
       standardize_advantages: give each global minibatch's advantages mean 0 and deviation 1.
       target_kl: mean `approx_kl` of an epoch above which the remaining epochs are skipped.
     """
@@ -54,7 +55,7 @@ class Schedule:
     num_steps: int
     num_epochs: int
     num_minibatches: int
-    num_accumulation_steps: int
+    num_accumulation_steps: int | None
     standardize_advantages: bool
     target_kl: Any
 
@@ -131,11 +132,14 @@ def fit(
       `grad_norm` before clipping, and `skipped_steps` the number of those left out.
     """
 
+    # Rows are gathered part by part, so that no minibatch is ever in memory as a whole.
+    def loss_of_rows(params: Any, part: tuple) -> tuple[jax.Array, dict[str, jax.Array]]:
+        rows, advantage = part
+        return loss(params, replace(take(batch, rows), advantage=advantage))
+
     def gradient_step(carry: tuple, minibatch: tuple) -> tuple[tuple, dict[str, jax.Array]]:
-        rows, advantage = minibatch
-        chosen = replace(take(batch, rows), advantage=advantage)
         gradient, metrics = sharding.value_and_gradient(
-            layout, loss, carry[0], chosen, schedule.num_accumulation_steps
+            layout, loss_of_rows, carry[0], minibatch, schedule.num_accumulation_steps
         )
         norm = optax.tree.norm(gradient)
         finite = jnp.isfinite(norm)

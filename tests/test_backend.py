@@ -101,10 +101,3 @@ def test_a_platform_that_is_not_there_is_refused(monkeypatch):
     monkeypatch.setattr(jax, "devices", devices)
     with pytest.raises(ConfigError, match=r"JAX found no device: no such backend.*JAX_PLATFORMS"):
         backend.start(None, 8)
-
-
-@pytest.mark.parametrize(
-    ("total", "at_most", "largest"), [(8, 1, 1), (8, 3, 2), (8, 7, 4), (8, 64, 8), (6, 4, 3)]
-)
-def test_the_largest_divisor(total, at_most, largest):
-    assert backend.largest_divisor(total, at_most) == largest

@@ -9,14 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdrl.config import ConfigError, PPOConfig, require_divisor, require_number
+from jaxdrl.config import ConfigError, PPOConfig, largest_divisor, require_divisor, require_number
 
 COUNTS = (
     "num_envs",
     "num_steps",
     "num_epochs",
     "num_minibatches",
-    "num_accumulation_steps",
     "num_shards",
 )
 ABOVE_ZERO = ("learning_rate", "adam_epsilon", "clip_epsilon")
@@ -57,6 +56,7 @@ IS_LOG_STD = "must be a finite number at least -20 and at most 5"
 IS_TUPLE = "must be a tuple of integers, such as (64, 64)"
 
 BAD = [
+    *(("num_accumulation_steps", v, IS_COUNT) for v in (0, -8, 8.0, math.nan, True, "8")),
     *((f, v, IS_COUNT) for f in COUNTS for v in (0, -8, 8.0, math.nan, True, "8", None)),
     *((f, v, IS_ABOVE_ZERO) for f in ABOVE_ZERO for v in (0, 0.0, -1e-3, None, *NO_NUMBERS)),
     *((f, v, IS_AT_LEAST_ZERO) for f in AT_LEAST_ZERO for v in (-1e-9, None, *NO_NUMBERS)),
@@ -218,3 +218,11 @@ def test_devices_divide_the_shards(num_devices):
 def test_what_is_no_scalar_is_refused(value):
     with pytest.raises(ConfigError, match=r"^rate = "):
         require_number("rate", value, low=0)
+
+
+@pytest.mark.parametrize(
+    ("total", "at_most", "largest"),
+    [(8, 1, 1), (8, 3, 2), (8, 7, 4), (8, 64, 8), (6, 4, 3), (7, 6, 1), (8, 0, 1)],
+)
+def test_the_largest_divisor(total, at_most, largest):
+    assert largest_divisor(total, at_most) == largest

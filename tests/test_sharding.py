@@ -28,7 +28,7 @@ def on_devices(layout, function, *arrays, out_specs=REPLICATED):
     return jax.jit(sharding.shard(layout, body, specs, out_specs))(*arrays)
 
 
-@pytest.mark.parametrize("num_parts", [1, 4])
+@pytest.mark.parametrize("num_parts", [1, 4, None])
 @pytest.mark.parametrize("reproducible", [False, True])
 @pytest.mark.parametrize("num_devices", DEVICES)
 def test_the_gradient_on_devices_is_the_gradient_of_the_global_mean(
@@ -67,6 +67,14 @@ def test_without_the_cast_to_varying_the_gradient_would_be_too_large(monkeypatch
         np.full(16, 2.5, np.float32),
     )
     assert gradient == pytest.approx(8 * 2.5)
+
+
+@pytest.mark.parametrize(
+    ("num_samples", "num_parts"), [(255, 1), (256, 1), (1024, 4), (1000, 2), (1021, 1), (768, 3)]
+)
+def test_on_a_cpu_a_batch_is_cut_into_parts_of_at_least_256(num_samples, num_parts):
+    assert sharding.parts_for_cache(layout_on(2, False), num_samples) == num_parts
+    assert sharding.parts_for_cache(make_layout(8, False, None), num_samples) == num_parts
 
 
 @pytest.mark.parametrize("reproducible", [False, True])
