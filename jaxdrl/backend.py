@@ -16,6 +16,7 @@ import jax
 from jax.sharding import Mesh
 
 from jaxdrl.config import ConfigError, largest_divisor
+from jaxdrl.parts import num_cores
 from jaxdrl.sharding import make_mesh
 
 
@@ -52,13 +53,6 @@ def start(num_devices: int | None, num_shards: int) -> tuple[Mesh, str]:
             kind = f"CPU, simulated on {num_cores()} core(s)"
     words = f"devices: {chosen}{of_all if left else ''} ({kind}); "
     return mesh, words + f"compiled programs: {cache or 'not kept'}"
-
-
-def num_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def simulate_devices(num_devices: int) -> None:

@@ -162,7 +162,7 @@ class PPOConfig:
     """Log of the initial deviation of continuous actions, in half-widths of the action bounds."""
     num_accumulation_steps: int | None = None
     """Parts of a minibatch whose gradients are computed one after another, to save memory; None:
-    one, but on a CPU parts of about 256 samples, whose activations stay in its cache."""
+    one, but on a CPU as many as make it fastest."""
     remat: bool = False
     """Compute activations again for the gradient instead of keeping them, to save memory."""
     network_dtype: Literal["float32", "bfloat16"] = "float32"

@@ -14,8 +14,8 @@ import jax
 from packaging.requirements import Requirement
 
 import jaxdrl
-from jaxdrl.backend import num_cores
 from jaxdrl.memory import free_host_memory
+from jaxdrl.parts import num_cores
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "chex", "gymnax", "numpy")
 

@@ -14,7 +14,7 @@ from jaxdrl.sharding import place
 FULLY_OPTIMIZED = True
 
 SETTINGS = {
-    "CartPole-v1": {"num_envs": 64, "num_steps": 16},
+    "CartPole-v1": {"num_envs": 64, "num_steps": 16, "num_accumulation_steps": 2},
     "Pendulum-v1": {
         "num_envs": 64,
         "num_steps": 16,

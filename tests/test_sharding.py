@@ -69,14 +69,6 @@ def test_without_the_cast_to_varying_the_gradient_would_be_too_large(monkeypatch
     assert gradient == pytest.approx(8 * 2.5)
 
 
-@pytest.mark.parametrize(
-    ("num_samples", "num_parts"), [(255, 1), (256, 1), (1024, 4), (1000, 2), (1021, 1), (768, 3)]
-)
-def test_on_a_cpu_a_batch_is_cut_into_parts_of_at_least_256(num_samples, num_parts):
-    assert sharding.parts_for_cache(layout_on(2, False), num_samples) == num_parts
-    assert sharding.parts_for_cache(make_layout(8, False, None), num_samples) == num_parts
-
-
 @pytest.mark.parametrize("reproducible", [False, True])
 @pytest.mark.parametrize("num_devices", DEVICES)
 def test_sums_means_and_moments_are_those_of_all_environments(num_devices, reproducible):

@@ -1,0 +1,109 @@
+"""Pictures of the results; matplotlib is imported only here."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from jaxdrl import ConfigError
+
+
+def check() -> None:
+    """Refuses where there is no matplotlib.
+
+    Raises:
+      ConfigError: with the command that installs it.
+    """
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise ConfigError("plot: needs matplotlib: pip install matplotlib") from error
+
+
+def draw(mode: str, result: dict[str, Any], path: Path) -> None:
+    """Writes a picture of a mode's result."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    DRAWINGS[mode](figure, result)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, format="png", dpi=150)
+
+
+def _bars(axes: Any, spreads: dict[str, dict[str, float]], label: str) -> None:
+    """A bar a name, with the least and the greatest as its whiskers."""
+    medians = [spread["median"] for spread in spreads.values()]
+    whiskers = [
+        [spread["median"] - spread["min"] for spread in spreads.values()],
+        [spread["max"] - spread["median"] for spread in spreads.values()],
+    ]
+    axes.bar(list(spreads), medians, yerr=whiskers, capsize=3)
+    axes.set_ylabel(label)
+    axes.tick_params(axis="x", rotation=30)
+
+
+def _throughput(figure: Any, result: dict[str, Any]) -> None:
+    for axes, (name, measured) in zip(_row(figure, len(result)), result.items(), strict=True):
+        speeds = {trainer: figures["speed"] for trainer, figures in measured["trainers"].items()}
+        _bars(axes, speeds, "training steps/s")
+        axes.set_title(name)
+
+
+def _breakdown(figure: Any, result: dict[str, Any]) -> None:
+    (axes,) = _row(figure, 1)
+    names = [*result["stages"], "remainder"]
+    stages = result["stages"].values()
+    seconds = [stage["seconds"]["median"] for stage in stages] + [result["remainder_seconds"]]
+    axes.barh(names, [1e3 * value for value in seconds], label="measured")
+    limits = [1e3 * stage["limit_seconds"] for stage in stages]
+    axes.barh(list(result["stages"]), limits, height=0.3, label="limit")
+    axes.invert_yaxis()
+    axes.set_xlabel("ms of one update")
+    axes.legend()
+
+
+def _scaling(figure: Any, result: dict[str, Any]) -> None:
+    for axes, (kind, measured) in zip(
+        _row(figure, len(result["measured"])), result["measured"].items(), strict=True
+    ):
+        devices = [figures["devices"] for figures in measured]
+        axes.plot(devices, [figures["speed_up"]["median"] for figures in measured], marker="o")
+        axes.plot(devices, [d / devices[0] for d in devices], linestyle=":", color="gray")
+        axes.set_xlabel("devices")
+        axes.set_ylabel("speed over that of the first")
+        axes.set_title(f"{kind} scaling")
+
+
+def _envs(figure: Any, result: dict[str, Any]) -> None:
+    left, right = _row(figure, 2)
+    num_envs = [figures["num_envs"] for figures in result["sizes"]]
+    left.loglog(num_envs, [f["speed"]["median"] for f in result["sizes"]], marker="o")
+    left.set_ylabel("training steps/s")
+    right.loglog(num_envs, [f["peak_bytes"] for f in result["sizes"]], marker="o", label="peak")
+    needed = [sum(f["needed_bytes"].values()) for f in result["sizes"]]
+    right.loglog(num_envs, needed, linestyle=":", label="formula")
+    right.set_ylabel("bytes")
+    right.legend()
+    for axes in (left, right):
+        axes.set_xlabel("environments")
+
+
+def _reset(figure: Any, result: dict[str, Any]) -> None:
+    stepping = result["stepping"]
+    for axes, (name, measured) in zip(_row(figure, len(stepping)), stepping.items(), strict=True):
+        _bars(axes, measured["speed"], "environment steps/s")
+        axes.set_title(name)
+
+
+def _row(figure: Any, number: int) -> list[Any]:
+    return list(figure.subplots(1, number, squeeze=False)[0])
+
+
+DRAWINGS: dict[str, Callable[[Any, dict[str, Any]], None]] = {
+    "throughput": _throughput,
+    "breakdown": _breakdown,
+    "scaling": _scaling,
+    "envs": _envs,
+    "reset": _reset,
+}

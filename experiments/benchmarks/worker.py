@@ -1,0 +1,99 @@
+"""A process that trains by jaxdrl or by the textbook: `python -m benchmarks.worker JOB`."""
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+import jaxdrl
+from benchmarks import serving
+from benchmarks.cases import Case, Job, from_json
+from benchmarks.hlo import count_collectives
+from benchmarks.tasks import layers, make_env, make_task, ppo_config
+from benchmarks.textbook import make
+
+
+def num_bytes(tree: Any) -> int:
+    """Bytes of the arrays of a tree, which may be abstract."""
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def needed_bytes(case: Case, agent: jaxdrl.Algorithm, state: Any) -> dict[str, int]:
+    """Bytes of the state, of one rollout, and of one minibatch's activations.
+
+    The activations are its observations and the outputs of every layer, in float32.
+    """
+    sizes = layers(case, make_env(case))
+    units = sizes[0][0] + sum(outputs for _, outputs in sizes)
+    return {
+        "state": num_bytes(state),
+        "rollout": num_bytes(jax.eval_shape(agent.rollout, state)[1]),
+        "activations": 4 * units * case.minibatch_size,
+    }
+
+
+def compiled_bytes(compiled: Any) -> int | None:
+    """Bytes that a call takes by the compiler's count, its arguments and results included."""
+    analysis = compiled.memory_analysis()
+    if analysis is None:
+        return None
+    sizes = (analysis.argument_size_in_bytes, analysis.output_size_in_bytes)
+    return sum(sizes) + analysis.temp_size_in_bytes - analysis.alias_size_in_bytes
+
+
+def jaxdrl_trainer(job: Job) -> tuple[Callable[[], Any], dict[str, Any]]:
+    """`(run, what to say when ready)`."""
+    mesh = jaxdrl.make_mesh(job.devices) if job.devices > 1 else None
+    agent = jaxdrl.ppo(make_env(job.case), ppo_config(job.case), mesh=mesh)
+    state = jax.jit(agent.init)(jax.random.key(0))
+    started = time.perf_counter()
+    step = jaxdrl.compile(agent).lower(state).compile()
+    ready = serving.facts(time.perf_counter() - started)
+    collectives = count_collectives(step.as_text())
+    ready["collectives"] = vars(collectives)
+    ready["needed_bytes"] = needed_bytes(job.case, agent, state)
+    ready["compiled_bytes"] = compiled_bytes(step)
+    return repeat(step, state, job.updates), ready
+
+
+def textbook_trainer(job: Job) -> tuple[Callable[[], Any], dict[str, Any]]:
+    """`(run, what to say when ready)`."""
+    init, update = make(make_task(job.case), job.case)
+    state = jax.jit(init)(jax.random.key(0))
+    started = time.perf_counter()
+    step = jax.jit(update, donate_argnums=0).lower(state).compile()
+    return repeat(step, state, job.updates), serving.facts(time.perf_counter() - started)
+
+
+def repeat(step: Callable[[Any], tuple[Any, Any]], state: Any, updates: int) -> Callable[[], Any]:
+    """A run of so many updates, after one to warm up, that goes on from the last.
+
+    Never more than two are on their way, as in jaxdrl's own loop: with more than about 32 of them,
+    simulated devices have waited for each other for ever (jaxlib 0.10.2).
+    """
+    last = [step(state)]
+    jax.block_until_ready(last)
+
+    def run() -> Any:
+        for _ in range(updates):
+            state, metrics = last.pop()
+            last.append(step(state))
+            jax.block_until_ready(metrics)
+        return last
+
+    return run
+
+
+def main() -> None:
+    """Does the job of the command line."""
+    channel, job = serving.open_channel(), from_json(sys.argv[1])
+    jax.config.update("jax_num_cpu_devices", job.devices)
+    trainer = {"jaxdrl": jaxdrl_trainer, "textbook": textbook_trainer}[job.trainer]
+    run, ready = trainer(job)
+    serving.serve(channel, run, job.updates * job.case.env_steps, ready)
+
+
+if __name__ == "__main__":
+    main()

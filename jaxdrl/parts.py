@@ -1,0 +1,45 @@
+"""Into how many parts the gradient of a batch is cut, so that a CPU computes it fastest."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import jax
+
+from jaxdrl.config import largest_divisor
+
+
+@dataclass(frozen=True)
+class PartSizes:
+    """Samples of a part on a CPU; measured on two cores, `experiments/README.md` has the figures.
+
+    Attributes:
+      own_core: on a device with one core: their activations stay in its cache.
+      many_cores: on a device with several: fewer would not keep them all busy.
+      reproducible: in reproducible mode, where it cannot depend on the devices: a compromise.
+    """
+
+    own_core: int = 256
+    many_cores: int = 8192
+    reproducible: int = 1024
+
+
+def num_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def num_parts(num_samples: int, device: jax.Device, *, reproducible: bool) -> int:
+    """A divisor of `num_samples`: parts of about the right size on a CPU, 1 on any other device."""
+    if device.platform != "cpu":
+        return 1
+    sizes = PartSizes()
+    if reproducible:
+        size = sizes.reproducible
+    else:
+        has_own_core = len(jax.devices("cpu")) >= num_cores()
+        size = sizes.own_core if has_own_core else sizes.many_cores
+    return largest_divisor(num_samples, num_samples // size)
