@@ -9,6 +9,7 @@ import tyro
 from benchmarks import plot, report
 from benchmarks.breakdown import Breakdown
 from benchmarks.envs import Envs
+from benchmarks.overheads import Overheads
 from benchmarks.peers import PeerError
 from benchmarks.reset import Reset
 from benchmarks.scaling import Scaling
@@ -18,7 +19,7 @@ from rich.console import Console
 
 from jaxdrl import ConfigError
 
-Mode = Throughput | Breakdown | Scaling | Envs | Reset
+Mode = Throughput | Breakdown | Scaling | Envs | Reset | Overheads
 
 SMOKE: dict[type, dict[str, Any]] = {
     Throughput: {"peers": ("textbook",), "devices": (1,), "repetitions": 2, "env_steps": 256},
@@ -26,6 +27,7 @@ SMOKE: dict[type, dict[str, Any]] = {
     Scaling: {"devices": (1, 2), "weak": False, "repetitions": 2, "env_steps": 256},
     Envs: {"repetitions": 1, "env_steps": 256, "max_envs": 16, "long_updates": 20},
     Reset: {"repetitions": 2, "seconds": 0.01, "num_envs": 16, "num_steps": 8, "env_steps": 256},
+    Overheads: {"repetitions": 2, "seconds": 0.01, "env_steps": 256},
 }
 """What `--smoke` changes, by mode; the work itself becomes `cases.TINY`."""
 

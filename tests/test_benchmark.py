@@ -164,6 +164,42 @@ def test_reset_compares_the_kinds_and_whole_training(smoke):
     assert is_spread(result["training"]["ratios"]["textbook"])
 
 
+def test_overheads_compare_updates_with_and_without(smoke):
+    result, printed = smoke("overheads")
+    measured = result["steps"]["tiny"]
+    assert set(measured["ratios"]) == {"bootstrap at time limits", "guard against bad numbers"}
+    rounds = np.divide(measured["times"]["nothing"], measured["times"]["guard against bad numbers"])
+    median = measured["ratios"]["guard against bad numbers"]["median"]
+    assert median == pytest.approx(np.median(rounds))
+    assert is_spread(result["run"]["ratio"])
+    assert "metrics, progress and files" in printed
+
+
+def test_what_is_left_out_is_really_left_out(bench):
+    """Else its cost would be measured as nothing."""
+    from benchmarks import overheads
+
+    import jaxdrl
+
+    env = jaxdrl.make("Pendulum-v1", max_steps_in_episode=3)
+    agent = jaxdrl.ppo(env, jaxdrl.PPOConfig(num_envs=8, num_steps=4, hidden_sizes=(8,)))
+    init = jax.jit(agent.init)
+    _, trajectory = jax.jit(agent.rollout)(init(jax.random.key(0)))
+    with overheads.no_bootstrap():
+        _, without = jax.jit(lambda state: agent.rollout(state))(init(jax.random.key(0)))
+    ends = np.asarray(trajectory.truncated)
+    assert ends.any()
+    assert (np.asarray(without.next_value)[ends] == 0).all()
+    assert (np.asarray(trajectory.next_value)[ends] != 0).all()
+
+    def conditionals(step):
+        return str(jax.make_jaxpr(step)(init(jax.random.key(0)))).count("is_finite")
+
+    before = conditionals(agent.train_step)
+    with overheads.no_guard():
+        assert conditionals(lambda state: agent.train_step(state)) == before - 1
+
+
 def test_a_picture_without_matplotlib_is_refused_with_what_installs_it(bench, monkeypatch):
     from benchmarks import plot
 

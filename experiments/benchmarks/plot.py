@@ -96,6 +96,14 @@ def _reset(figure: Any, result: dict[str, Any]) -> None:
         axes.set_title(name)
 
 
+def _overheads(figure: Any, result: dict[str, Any]) -> None:
+    steps = result["steps"]
+    for axes, (name, measured) in zip(_row(figure, len(steps)), steps.items(), strict=True):
+        _bars(axes, measured["ratios"], "time of an update over that without")
+        axes.axhline(1.0, linestyle=":", color="gray")
+        axes.set_title(name)
+
+
 def _row(figure: Any, number: int) -> list[Any]:
     return list(figure.subplots(1, number, squeeze=False)[0])
 
@@ -106,4 +114,5 @@ DRAWINGS: dict[str, Callable[[Any, dict[str, Any]], None]] = {
     "scaling": _scaling,
     "envs": _envs,
     "reset": _reset,
+    "overheads": _overheads,
 }

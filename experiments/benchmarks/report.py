@@ -13,6 +13,8 @@ import tyro
 from rich.table import Table
 
 from benchmarks.serving import versions
+from jaxdrl.machine import processor
+from jaxdrl.parts import num_cores
 
 
 @dataclass(frozen=True)
@@ -35,28 +37,11 @@ def machine() -> dict[str, Any]:
     """Processor, cores that this process may use, memory, and system; no device is touched."""
     pages = os.sysconf("SC_PHYS_PAGES") if "SC_PHYS_PAGES" in os.sysconf_names else 0
     return {
-        "cpu": cpu_model(),
+        "cpu": processor(),
         "cores": num_cores(),
         "memory_bytes": pages * os.sysconf("SC_PAGE_SIZE") if pages else None,
         "system": platform.platform(),
     }
-
-
-def cpu_model() -> str:
-    """Name of the processor."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def num_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def document(mode: str, config: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
