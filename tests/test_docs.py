@@ -8,6 +8,7 @@ import doctest
 import functools
 import importlib
 import inspect
+import json
 import os
 import pkgutil
 import re
@@ -19,12 +20,14 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import tyro
 
 import jaxdrl
-from jaxdrl import cli, runner
+from jaxdrl import cli, doctor, runner
 
 ROOT = Path(__file__).parent.parent
-FILES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+FOLDERS = ("", "docs/", "docs/**/", "experiments/")
+FILES = sorted({path for folder in FOLDERS for path in ROOT.glob(f"{folder}*.md")})
 MODULES = ["jaxdrl", *(m.name for m in pkgutil.walk_packages(jaxdrl.__path__, "jaxdrl."))]
 FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 TEXT_FILE = re.compile(r"(?:jaxdrl|tests|experiments|notebooks|docs)/[\w./-]+")
@@ -73,6 +76,7 @@ def parse_flags(monkeypatch, program, flags):
     received = []
     monkeypatch.setattr(runner, "run", received.append)
     monkeypatch.setattr(runner, "resume", lambda *args, **kwargs: received.append((args, kwargs)))
+    monkeypatch.setattr(doctor, "main", lambda *args: received.append(args))
     monkeypatch.setattr("sys.argv", [program, *flags])
     if program.endswith(".py"):
         runpy.run_path(str(ROOT / program), run_name="__main__")
@@ -89,6 +93,10 @@ def check_command(monkeypatch, words):
         assert set(extras.split(",")) <= set(project()["project"]["optional-dependencies"])
     if rest[:1] == ["experiments/faults.py"]:
         assert rest[1:] == []
+    elif rest[:1] == ["experiments/benchmark.py"]:
+        monkeypatch.syspath_prepend(str(ROOT / "experiments"))
+        mode = runpy.run_path(str(ROOT / rest[0]))["Mode"]
+        tyro.cli(mode, args=rest[1:])
     elif program == "python" and rest and rest[0].endswith(".py"):
         parse_flags(monkeypatch, *rest[:1], rest[1:])
     elif program == "jaxdrl" and rest[1:] and "--help" not in rest:
@@ -150,12 +158,20 @@ def test_commands_exist_and_their_flags_parse(path, monkeypatch):
             pytest.fail(f"{path.name}: {shlex.join(words)} does not parse")
 
 
+def benchmark_flags():
+    command = [sys.executable, str(ROOT / "experiments/benchmark.py"), "throughput", "--help"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return set(re.findall(r"--[\w.-]+", printed))
+
+
 @pytest.mark.parametrize("path", FILES, ids=file_id)
 def test_flags_in_the_text_exist(path, capsys):
-    for verb in ("train", "resume"):
+    for verb in ("train", "resume", "doctor"):
         with pytest.raises(SystemExit):
             cli.main([verb, "--help"])
     known = set(re.findall(r"--[\w.-]+", capsys.readouterr().out))
+    if path.parent.name == "experiments":
+        known |= benchmark_flags()
     flags = {span.split()[0] for span in spans(path) if span.startswith("--")}
     assert flags <= known
 
@@ -276,3 +292,19 @@ def test_a_missing_docstring_would_be_seen():
     missing = [full for full, thing in public_members(module) if not has_docstring(thing)]
     names = ("bare", "Record", "Record.method", "Record.size")
     assert missing == [f"jaxdrl.nothing.{name}" for name in names]
+
+
+# Figures
+
+
+def test_the_table_of_speeds_is_that_of_the_benchmark():
+    results = json.loads((ROOT / "experiments/results/throughput.json").read_text())["result"]
+    readme = (ROOT / "README.md").read_text()
+    for measured in results.values():
+        ratios = [measured["ratios"].get(peer) for peer in ("rejax", "textbook", "brax")]
+        cells = [
+            "–" if r is None else "{median:.2f} ({min:.2f} to {max:.2f})".format(**r)
+            for r in ratios
+        ]
+        speed = measured["trainers"][measured["best"]]["speed"]["median"]
+        assert f" | {speed / 1e3:.0f}k | {' | '.join(cells)} |\n" in readme

@@ -33,6 +33,8 @@ def draw(mode: str, result: dict[str, Any], path: Path) -> None:
 
 def _bars(axes: Any, spreads: dict[str, dict[str, float]], label: str) -> None:
     """A bar a name, with the least and the greatest as its whiskers."""
+    from matplotlib.ticker import EngFormatter
+
     medians = [spread["median"] for spread in spreads.values()]
     whiskers = [
         [spread["median"] - spread["min"] for spread in spreads.values()],
@@ -40,7 +42,9 @@ def _bars(axes: Any, spreads: dict[str, dict[str, float]], label: str) -> None:
     ]
     axes.bar(list(spreads), medians, yerr=whiskers, capsize=3)
     axes.set_ylabel(label)
-    axes.tick_params(axis="x", rotation=30)
+    axes.yaxis.set_major_formatter(EngFormatter(sep=""))
+    for name in axes.get_xticklabels():
+        name.set(rotation=30, ha="right", rotation_mode="anchor")
 
 
 def _throughput(figure: Any, result: dict[str, Any]) -> None:

@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,18 +39,17 @@ def machine() -> dict[str, Any]:
         "cpu": processor(),
         "cores": num_cores(),
         "memory_bytes": pages * os.sysconf("SC_PAGE_SIZE") if pages else None,
-        "system": platform.platform(),
+        "system": platform.system(),
     }
 
 
 def document(mode: str, config: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
-    """The whole content of the JSON file."""
+    """The whole content of the JSON file; paths of this machine are no part of it."""
     return {
         "mode": mode,
-        "config": config,
+        "config": {name: v for name, v in config.items() if name not in ("output", "peer_dir")},
         "machine": machine(),
         "versions": {"python": platform.python_version(), **versions()},
-        "command": sys.argv[1:],
         "result": result,
     }
 
