@@ -10,26 +10,28 @@ from jaxdrl import Environment, spaces
 
 SIZE = 16
 """Numbers in its state."""
-RESET_STEPS = 200
-"""Moves in a reset; a step, which draws a random number as well, takes as long as two."""
+STEP_MOVES = 30
+"""Moves in a step: some microseconds, as in a physics simulator and less than in Craftax."""
+RESET_MOVES = 100 * STEP_MOVES
+"""Moves in a reset."""
 END_PROBABILITY = 0.01
 """Of every step; a reset is then due as often as in a short control task."""
 
 _ROTATION = np.linalg.qr(np.random.default_rng(0).normal(size=(SIZE, SIZE)))[0].astype(np.float32)
 
 
-def _move(x: jax.Array) -> jax.Array:
-    return jnp.tanh(1.1 * (jnp.asarray(_ROTATION) @ x))
+def _move(x: jax.Array, times: int) -> jax.Array:
+    return jax.lax.fori_loop(0, times, lambda _, x: jnp.tanh(1.1 * (jnp.asarray(_ROTATION) @ x)), x)
 
 
 def _reset(key: jax.Array, params: Any) -> tuple[jax.Array, jax.Array]:
     x = jax.random.uniform(key, (SIZE,), minval=-1.0, maxval=1.0)
-    x = jax.lax.fori_loop(0, RESET_STEPS, lambda _, x: _move(x), x)
+    x = _move(x, RESET_MOVES)
     return x, x
 
 
 def _step(key: jax.Array, x: jax.Array, action: jax.Array, params: Any) -> tuple:
-    x = _move(x) + jnp.where(action == 1, 0.1, -0.1)
+    x = _move(x, STEP_MOVES) + jnp.where(action == 1, 0.1, -0.1)
     ended = jax.random.bernoulli(key, END_PROBABILITY)
     return x, x, x[0], ended, jnp.zeros_like(ended), {}
 

@@ -29,9 +29,9 @@ class Reset:
 
     envs: tuple[str, ...] = ("CartPole-v1", "Breakout-MinAtar", "Costly")
     """Environments; the reset of Costly takes as long as some 100 steps."""
-    num_envs: int = 1024
+    num_envs: int = 256
     """Copies of the environment."""
-    num_steps: int = 200
+    num_steps: int = 100
     """Steps of each in one call."""
     repetitions: int = 5
     """Rounds."""
@@ -39,7 +39,7 @@ class Reset:
     """Length of one measurement."""
     train_envs: int = 256
     """Copies of Costly in training."""
-    env_steps: int = 500_000
+    env_steps: int = 100_000
     """Environment steps of one training run, at least one update."""
     output: Flags = field(default_factory=Output)
 
