@@ -12,7 +12,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxdrl import spaces
-from jaxdrl.config import ConfigError, PPOConfig
+from jaxdrl.config import ConfigError, PPOConfig, require
+from jaxdrl.distributions import ActionHead
+from jaxdrl.envs.protocol import Environment
 from jaxdrl.promotion import default_promotion
 from jaxdrl.types import Network
 
@@ -196,6 +198,44 @@ def from_module(module: nn.Module) -> Network:
         return outputs, value, carry
 
     return Network(initial_carry=lambda num_envs: (), init=init, apply=apply)
+
+
+def check_network(env: Environment, network: Network, head: ActionHead) -> None:
+    """Refuses a network whose outputs do not fit the environment's spaces; only traces it.
+
+    Raises:
+      ConfigError: naming the shapes that came and those that were expected.
+    """
+    obs_shape = (2, *prepared_shape(env.observation_space))
+
+    def outputs(key: jax.Array) -> tuple[Any, Any, Any]:
+        obs, start = jnp.zeros(obs_shape, jnp.float32), jnp.zeros((2,), jnp.bool)
+        params = network.init(key, obs)
+        policy_outputs, value, _ = network.apply(params, network.initial_carry(2), obs, start)
+        return policy_outputs, head.distribution(policy_outputs).mode(), value
+
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    try:
+        policy_outputs, action, value = jax.eval_shape(outputs, key)
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"network: does not map observations {obs_shape} to (policy_outputs, value): {error}"
+        ) from error
+    if not isinstance(env.action_space, spaces.Box):
+        logits = (2, num_policy_outputs(env.action_space))
+        given = policy_outputs.shape
+        works = f"must be logits {logits} for {env.action_space}"
+        require(given == logits, "network policy_outputs", given, works)
+    expected = (2, *env.action_space.shape)
+    require(
+        action.shape == expected,
+        "network policy_outputs",
+        action.shape,
+        f"must give actions {expected} for {env.action_space}",
+    )
+    require(value.shape == (2,), "network value", value.shape, "must be (2,) for 2 observations")
 
 
 def prepare_observation(space: spaces.Space, obs: jax.Array) -> jax.Array:

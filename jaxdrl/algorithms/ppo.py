@@ -17,13 +17,13 @@ from flax import linen as nn
 from jax.sharding import Mesh
 
 from jaxdrl import losses, normalization, rollout, sgd, sharding
-from jaxdrl.config import ConfigError, PPOConfig, require
+from jaxdrl.config import ConfigError, PPOConfig
 from jaxdrl.distributions import ActionHead, action_head
 from jaxdrl.envs.protocol import Environment, check_types
 from jaxdrl.networks import (
+    check_network,
     from_module,
     make_network,
-    num_policy_outputs,
     prepare_observation,
     prepared_shape,
 )
@@ -32,7 +32,6 @@ from jaxdrl.promotion import default_promotion
 from jaxdrl.returns import gae
 from jaxdrl.sgd import Batch
 from jaxdrl.sharding import ALONG_ENVS, ALONG_ENVS_IN_TIME, REPLICATED, Layout
-from jaxdrl.spaces import Box
 from jaxdrl.types import Algorithm, LearnerState, Network, Policy, TrainState, Transition
 
 
@@ -397,41 +396,3 @@ def _explained_variance(layout: Layout, batch: Batch) -> jax.Array:
     varies = (target > 0) & jnp.isfinite(target) & jnp.isfinite(error)
     share = jnp.where(varies, error, 1.0) / jnp.where(varies, target, 1.0)
     return jnp.where(varies, 1.0 - share, 0.0)
-
-
-def check_network(env: Environment, network: Network, head: ActionHead) -> None:
-    """Refuses a network whose outputs do not fit the environment's spaces; only traces it.
-
-    Raises:
-      ConfigError: naming the shapes that came and those that were expected.
-    """
-    obs_shape = (2, *prepared_shape(env.observation_space))
-
-    def outputs(key: jax.Array) -> tuple[Any, Any, Any]:
-        obs, start = jnp.zeros(obs_shape, jnp.float32), jnp.zeros((2,), jnp.bool)
-        params = network.init(key, obs)
-        policy_outputs, value, _ = network.apply(params, network.initial_carry(2), obs, start)
-        return policy_outputs, head.distribution(policy_outputs).mode(), value
-
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    try:
-        policy_outputs, action, value = jax.eval_shape(outputs, key)
-    except ConfigError:
-        raise
-    except Exception as error:
-        raise ConfigError(
-            f"network: does not map observations {obs_shape} to (policy_outputs, value): {error}"
-        ) from error
-    if not isinstance(env.action_space, Box):
-        logits = (2, num_policy_outputs(env.action_space))
-        given = policy_outputs.shape
-        works = f"must be logits {logits} for {env.action_space}"
-        require(given == logits, "network policy_outputs", given, works)
-    expected = (2, *env.action_space.shape)
-    require(
-        action.shape == expected,
-        "network policy_outputs",
-        action.shape,
-        f"must give actions {expected} for {env.action_space}",
-    )
-    require(value.shape == (2,), "network value", value.shape, "must be (2,) for 2 observations")
