@@ -1,7 +1,7 @@
 """Where the time of one update goes, and the fraction of the machine's limit that it reaches."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -21,10 +21,12 @@ from benchmarks.worker import num_bytes, repeat
 
 @dataclass(frozen=True)
 class Breakdown:
-    """Time of each stage of one update by itself, on one device, and its limit on this machine."""
+    """Time of each stage of one update by itself, and its limit on this machine."""
 
     case: Literal["cartpole-256", "cartpole-2048", "breakout-64", "pendulum-256"] = "cartpole-256"
     """What is trained."""
+    devices: int = 1
+    """Devices, simulated on a CPU; with several, a stage is that of one device with its share."""
     repetitions: int = 7
     """Measurements of each stage, in turn with the whole update; the median counts."""
     seconds: float = 0.5
@@ -38,7 +40,9 @@ class Breakdown:
 
 def measure(config: Breakdown, report: Callable[[str], Any]) -> dict[str, Any]:
     """Everything; `report` is told what is being done."""
-    case = TINY if config.output.smoke else CASES[config.case]
+    jax.config.update("jax_num_cpu_devices", config.devices)
+    whole_case = TINY if config.output.smoke else CASES[config.case]
+    case = replace(whole_case, num_envs=whole_case.num_envs // config.devices)
     agent = jaxdrl.ppo(make_env(case), ppo_config(case))
     state = jax.jit(agent.init)(jax.random.key(0))
     report("one update, to have its data")
@@ -53,22 +57,32 @@ def measure(config: Breakdown, report: Callable[[str], Any]) -> dict[str, Any]:
         "peak_flops_per_second": rates.peak_product_rate(config.square, **settings),
         "copy_bytes_per_second": rates.copy_rate(config.copy_bytes, **settings),
     }
+    # Those of the whole machine; a device has its share of them.
+    of_device = {name: rate / config.devices for name, rate in machine.items()}
     rows = stages.gradient_rows(pieces.parts, case)
-    products = time_products(case, rows, settings)
+    products = time_products(case, rows, settings | {"devices": config.devices})
     report("stages")
-    whole = repeat(jaxdrl.compile(agent), state, 1)
+    whole = whole_update(config, whole_case)
     calls: dict[str, tuple] = {"whole": (whole,)}
     for name, stage in found.items():
         calls[name] = (jax.jit(partial(stages.run, stage)), stage.carry, stage.xs)
     times = rates.time_in_turn(calls, repetitions=config.repetitions, seconds=config.seconds)
     costs = {name: cost(case, name, stage, products) for name, stage in found.items()}
     return {
-        "case": vars(case),
+        "case": vars(whole_case),
+        "devices": config.devices,
         **serving.facts(0.0),
         **machine,
         "products": products,
-        **summarise(times, costs, products, machine),
+        **summarise(times, costs, products, of_device),
     }
+
+
+def whole_update(config: Breakdown, case: Case) -> Callable[[], Any]:
+    """One update after another, on all devices."""
+    mesh = jaxdrl.make_mesh(config.devices) if config.devices > 1 else None
+    agent = jaxdrl.ppo(make_env(case), ppo_config(case), mesh=mesh)
+    return repeat(jaxdrl.compile(agent), jax.jit(agent.init)(jax.random.key(0)), 1)
 
 
 def time_products(case: Case, gradient_rows: int, settings: dict[str, Any]) -> dict[str, Any]:
@@ -191,7 +205,8 @@ def tables(result: dict[str, Any]) -> list[RenderableType]:
     rows.append(("whole update", with_spread(total, ".2f"), "100%", "", "", "", "", ""))
     columns = ("stage", "ms", "share", "GFLOP", "by", "MB", "limit ms", "reached")
     title = (
-        f"{case['env']}, {case['num_envs']} environments x {case['num_steps']} steps, one device"
+        f"{case['env']}, {case['num_envs']} environments x {case['num_steps']} steps, "
+        f"{result['devices']} device(s)"
     )
     return [
         make_table(title, columns, rows),

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+import jaxdrl
 from benchmarks.figures import spread
 
 
@@ -81,11 +82,14 @@ def time_in_turn(
     return times
 
 
-def time_product(product: Product, kind: str, *, repetitions: int, seconds: float) -> float:
+def time_product(
+    product: Product, kind: str, *, repetitions: int, seconds: float, devices: int = 1
+) -> float:
     """Least seconds of one product, as the network takes it: operands lie as they do there.
 
     `weights` has its first operand transposed, `inputs` its second. The products run in a loop
-    inside one program, because one alone may take less than its call.
+    inside one program, because one alone may take less than its call; with several devices each
+    computes one at the same time.
     """
     rows, inner, columns = product
     x = jnp.ones((inner, rows) if kind == "weights" else (rows, inner), jnp.float32)
@@ -102,7 +106,13 @@ def time_product(product: Product, kind: str, *, repetitions: int, seconds: floa
         start = jnp.zeros((rows, columns), jnp.float32)
         return jax.lax.fori_loop(0, loops, once, (start, x, y))[0]
 
-    times = time_call(jax.jit(loop), x, y, repetitions=repetitions, seconds=seconds)
+    on_all = loop
+    if devices > 1:
+        mesh, spec = jaxdrl.make_mesh(devices), jax.sharding.PartitionSpec
+        on_all = jax.shard_map(
+            loop, mesh=mesh, in_specs=spec(), out_specs=spec("data"), check_vma=False
+        )
+    times = time_call(jax.jit(on_all), x, y, repetitions=repetitions, seconds=seconds)
     return times["min"] / loops
 
 
