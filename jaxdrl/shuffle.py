@@ -37,8 +37,9 @@ def permutation(key: jax.Array, size: int) -> jax.Array:
         raise ValueError(f"size must be from 1 to 2**31 - 1, got size={size}")
     round_keys = jax.random.bits(key, (ROUNDS,), jnp.uint32)
     rows, columns = _grid(size)
-    # The carry depends on the key from the start: shard_map wants its type to stay the same.
-    index = _feistel(jnp.arange(size, dtype=jnp.uint32), round_keys, rows, columns)
+    # The carry of a loop depends on the key from the start: shard_map wants its type to stay.
+    zero = round_keys[0] ^ round_keys[0]
+    index = _feistel(jnp.arange(size, dtype=jnp.uint32) + zero, round_keys, rows, columns)
     if rows * columns == size:
         return index.astype(jnp.int32)
 
@@ -69,10 +70,16 @@ def _feistel(index: jax.Array, round_keys: jax.Array, rows: int, columns: int) -
     A round shifts every row by an amount that depends on the row and the key, or every column
     likewise: a shift can be undone, so that no two indices meet.
     """
-    row, column = index // np.uint32(columns), index % np.uint32(columns)
-    for i in range(0, ROUNDS, 2):
-        column = _shift(column, by=row ^ round_keys[i], size=columns)
-        row = _shift(row, by=column ^ round_keys[i + 1], size=rows)
+
+    def two_rounds(place: tuple, keys: jax.Array) -> tuple[tuple, None]:
+        row, column = place
+        column = _shift(column, by=row ^ keys[0], size=columns)
+        row = _shift(row, by=column ^ keys[1], size=rows)
+        return (row, column), None
+
+    # Not unrolled: where all rounds were one kernel, the vectoriser of jaxlib 0.11 did not end.
+    place = index // np.uint32(columns), index % np.uint32(columns)
+    (row, column), _ = jax.lax.scan(two_rounds, place, round_keys.reshape(-1, 2))
     return row * np.uint32(columns) + column
 
 
