@@ -330,7 +330,9 @@ def test_a_copy_outlives_the_donation_of_the_state(saver_of, tmp_path, num_devic
         assert ours.sharding.is_equivalent_to(theirs.sharding, ours.ndim)
     donated = jax.tree.leaves(state)
     state = step(state)
-    assert all(leaf.is_deleted() for leaf in donated if leaf.size)
+    # Keys pass through unchanged, and jax 0.11 hands such arrays on as they are.
+    changed = [x for x in donated if not jnp.issubdtype(x.dtype, jax.dtypes.prng_key)]
+    assert all(leaf.is_deleted() for leaf in changed if leaf.size)
     saver = saver_of()
     saver.save(6, snapshot, {})
     for _ in range(3):

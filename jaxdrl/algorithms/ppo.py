@@ -365,7 +365,12 @@ def _update_obs_statistics(parts: Parts, learner: LearnerState, trajectory: Tran
 def _update_return_statistics(parts: Parts, learner: LearnerState, trajectory: Transition) -> Any:
     if learner.return_statistics is None:
         return None
-    mean, variance = sharding.moments(parts.layout, trajectory.discounted_return)
+    # In two steps, as for observations: where XLA sums over time and environments at once, the order
+    # depends on how the shards lie on the devices.
+    returns = sharding.map_groups(
+        parts.layout, lambda x: x.reshape(-1), trajectory.discounted_return
+    )
+    mean, variance = sharding.moments(parts.layout, returns, axis=0)
     count = parts.config.env_steps_per_update
     return update_statistics(learner.return_statistics, count, mean, variance)
 
