@@ -15,6 +15,7 @@ from jaxdrl import backend, machine
 from jaxdrl.algorithms.ppo import ppo
 from jaxdrl.config import PPOConfig, require_number
 from jaxdrl.envs import Environment, make
+from jaxdrl.memory import is_out_of_memory
 from jaxdrl.sharding import make_mesh
 from jaxdrl.training import compile
 
@@ -129,7 +130,7 @@ def measure(env: Environment, config: PPOConfig, num_devices: int, seconds: floa
             state, _ = jax.block_until_ready(step(state))
             rates.append(config.env_steps_per_update / (time.perf_counter() - before))
     except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
+        if not is_out_of_memory(error):
             raise
         return 0.0
     return float(np.median(rates))

@@ -365,8 +365,8 @@ def _update_obs_statistics(parts: Parts, learner: LearnerState, trajectory: Tran
 def _update_return_statistics(parts: Parts, learner: LearnerState, trajectory: Transition) -> Any:
     if learner.return_statistics is None:
         return None
-    # In two steps, as for observations: where XLA sums over time and environments at once, the order
-    # depends on how the shards lie on the devices.
+    # In two steps, as for observations: where XLA sums over time and environments at once, the
+    # order depends on how the shards lie on the devices.
     returns = sharding.map_groups(
         parts.layout, lambda x: x.reshape(-1), trajectory.discounted_return
     )
