@@ -128,8 +128,9 @@ def test_auto_reset_of_breakout():
     assert steps.terminated.sum() > 100
 
 
-def test_auto_reset_keeps_typed_keys_in_the_state():
-    env = counter(6)
+@pytest.mark.parametrize("costly_reset", [False, True])
+def test_auto_reset_keeps_typed_keys_in_the_state(costly_reset):
+    env = counter(6)._replace(costly_reset=costly_reset)
     steps = compare(env, first_state(env))
     assert steps.terminated.sum() > 100
     assert steps.truncated.sum() > 100
@@ -233,10 +234,12 @@ def assert_rows(actual, expected):
         np.testing.assert_array_equal(rows, expected[name])
 
 
+@pytest.mark.parametrize("is_costly", [False, True])
 @pytest.mark.parametrize("num_rows", [1, 5, 8, 13, 200])
-def test_update_rows_computes_the_masked_rows_once_and_changes_no_other(num_rows):
+def test_update_rows_computes_the_masked_rows_once_and_changes_no_other(num_rows, is_costly):
     recorder, rng = Recorder(), np.random.default_rng(1)
-    update = jax.jit(partial(vector.update_rows, compute=recorder))
+    chunk = vector.chunk_size(num_rows, is_costly=is_costly)
+    update = jax.jit(partial(vector.update_rows, compute=recorder, chunk=chunk))
     rows = numbered_rows(num_rows)
     masks = [rng.random(num_rows) < p for p in (0.0, 0.02, 0.1, 0.5, 0.9, 1.0)]
     masks += [np.arange(num_rows) == num_rows - 1, np.arange(num_rows) == 0]
@@ -248,7 +251,8 @@ def test_update_rows_computes_the_masked_rows_once_and_changes_no_other(num_rows
         np.testing.assert_array_equal(np.sort(asked[asked < num_rows]), np.flatnonzero(mask))
         assert (asked <= num_rows).all()
         # The price: no more than one chunk is filled up, and nothing runs for an empty mask.
-        assert len(asked) < mask.sum() + max(8, num_rows // 16)
+        largest = max(1, num_rows // 64) if is_costly else max(8, num_rows // 16)
+        assert len(asked) < mask.sum() + largest
         assert mask.any() or not recorder.asked
 
 

@@ -6,7 +6,7 @@ import tempfile
 import types
 from collections.abc import Callable
 from contextlib import AbstractContextManager, redirect_stdout
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -33,6 +33,9 @@ class Overheads:
 
     devices: int = 2
     """Devices, simulated where there is a CPU only."""
+    members: int | None = None
+    """Members of a population that share the environments, by `vmap` on one device, where a
+    `lax.cond` takes both branches; None: one trainer on all devices."""
     repetitions: int = 15
     """Rounds."""
     seconds: float = 0.7
@@ -79,19 +82,35 @@ def measure(config: Overheads, report: Callable[[str], Any]) -> dict[str, Any]:
         calls = {without: (step,) for without, step in steps.items()}
         times = time_in_turn(calls, repetitions=config.repetitions, seconds=config.seconds)
         found[name] = {"times": times, "ratios": compare(times)}
-    case = TINY if config.output.smoke else CASES["cartpole-256"]
-    report("whole runs")
-    return {**serving.facts(0.0), "steps": found, "run": measure_runs(config, case)}
+    result = {**serving.facts(0.0), "steps": found}
+    if config.members is None:
+        report("whole runs")
+        case = TINY if config.output.smoke else CASES["cartpole-256"]
+        result["run"] = measure_runs(config, case)
+    return result
 
 
 def compile_without(config: Overheads, case: Case, left_out: str) -> Callable[[], Any]:
     """One update after another of a trainer that leaves something out."""
-    mesh = jaxdrl.make_mesh(config.devices)
-    agent = jaxdrl.ppo(make_env(case), ppo_config(case), mesh=mesh)
+    if config.members is None:
+        mesh = jaxdrl.make_mesh(config.devices)
+        agent = jaxdrl.ppo(make_env(case), ppo_config(case), mesh=mesh)
+    else:
+        case = replace(case, num_envs=case.num_envs // config.members)
+        agent = vmapped(jaxdrl.ppo(make_env(case), ppo_config(case)), config.members)
     state = jax.jit(agent.init)(jax.random.key(0))
     with LEFT_OUT[left_out]():
         step = jaxdrl.compile(agent).lower(state).compile()
     return repeat(step, state, 1)
+
+
+def vmapped(agent: jaxdrl.Algorithm, num_members: int) -> jaxdrl.Algorithm:
+    """`num_members` of the same trainer with keys of their own, side by side."""
+
+    def init(key: jax.Array) -> Any:
+        return jax.vmap(agent.init)(jax.random.split(key, num_members))
+
+    return agent._replace(init=init, train_step=jax.vmap(agent.train_step))
 
 
 def compare(times: dict[str, list[float]]) -> dict[str, dict[str, float]]:
@@ -137,7 +156,8 @@ def tables(result: dict[str, Any]) -> list[RenderableType]:
         for case, found in result["steps"].items()
         for name, ratio in found["ratios"].items()
     ]
-    rows.append(("one case", "metrics, progress and files", percent(result["run"]["ratio"])))
+    if "run" in result:
+        rows.append(("one case", "metrics, progress and files", percent(result["run"]["ratio"])))
     columns = ("case", "what", "cost")
     return [
         make_table("What an update costs more than without", columns, rows),
