@@ -12,7 +12,7 @@ SIDE = 32
 OBS_SIZE = 16
 """Cells that are seen."""
 RESET_SWEEPS = 100
-"""Sweeps over the map in a reset, which makes a level out of noise as Craftax does; a step has one."""
+"""Sweeps over the map in a reset, which makes a level out of noise; a step has one."""
 END_PROBABILITY = 0.01
 """Of every step; a reset is then due as often as in a short control task."""
 
