@@ -111,7 +111,8 @@ class PPOConfig:
     num_epochs: int = 4
     """Passes over the steps of one update."""
     num_minibatches: int = 4
-    """Gradient steps in one epoch; divides num_steps * num_envs / num_shards."""
+    """Gradient steps in one epoch; divides num_steps * num_envs / num_shards, or with memory
+    num_envs / num_shards (times num_steps / sequence_length)."""
     learning_rate: float = 1e-3
     """Step size of Adam."""
     anneal_env_steps: float | None = None
@@ -155,7 +156,14 @@ class PPOConfig:
     activation: Literal["tanh", "relu", "silu", "gelu"] = "tanh"
     """Nonlinearity between the layers."""
     shared_torso: bool = False
-    """One torso for actor and critic instead of two."""
+    """One torso, and one memory, for actor and critic instead of two."""
+    memory: Literal["none", "gru", "lstm"] = "none"
+    """What the network remembers of an episode by, between torso and heads."""
+    memory_size: int = 64
+    """Units of the memory."""
+    sequence_length: int | None = None
+    """Steps in a row that a network with memory learns from, with the memory of the rollout before
+    the first; divides num_steps. None: num_steps."""
     action_distribution: Literal["normal", "tanh_normal"] = "normal"
     """Continuous actions: a normal clipped to the bounds, or one squashed into them by tanh."""
     initial_log_std: float = 0.0
@@ -176,7 +184,7 @@ class PPOConfig:
 
     def __post_init__(self) -> None:
         counts = ("num_envs", "num_steps", "num_epochs", "num_minibatches", "num_shards")
-        for field in counts:
+        for field in (*counts, "memory_size"):
             require_count(f"ppo.{field}", getattr(self, field))
         self._check_division()
         for field in ("learning_rate", "adam_epsilon", "clip_epsilon"):
@@ -208,41 +216,59 @@ class PPOConfig:
         self._check_choices()
 
     def _check_division(self) -> None:
-        # Environments that minibatches divide as well.
-        parts = self.num_minibatches // math.gcd(self.num_minibatches, self.num_steps)
-        fitting = self.num_shards * parts
+        length = self.sequence_length
+        if length is not None:
+            require_count("ppo.sequence_length", length)
+            require(
+                self.num_steps % length == 0,
+                "ppo.sequence_length",
+                length,
+                f"must divide ppo.num_steps = {self.num_steps}; "
+                f"the nearest that work: {nearest_divisors(length, self.num_steps)}",
+            )
+        multiple = self.num_envs_multiple
         require(
             self.num_envs % self.num_shards == 0,
             "ppo.num_envs",
             self.num_envs,
             f"must be a multiple of ppo.num_shards = {self.num_shards}; "
-            f"the nearest that work: {nearest_multiples(self.num_envs, fitting)}",
+            f"the nearest that work: {nearest_multiples(self.num_envs, multiple)}",
         )
-        samples = self.num_steps * self.num_envs // self.num_shards
+        self.check_minibatches(self.row_length)
+
+    def check_minibatches(self, row_length: int) -> None:
+        """Refuses minibatches that rows of so many steps cannot be dealt out to equally.
+
+        Raises:
+          ConfigError: naming the nearest numbers that work.
+        """
+        rows = self.num_steps // row_length * self.num_envs // self.num_shards
+        steps = "num_steps" if row_length == 1 else f"num_steps / {row_length}"
         require(
-            samples % self.num_minibatches == 0,
+            rows % self.num_minibatches == 0,
             "ppo.num_minibatches",
             self.num_minibatches,
-            f"must divide num_steps * num_envs / num_shards = {samples}; "
-            f"the nearest that work: {nearest_divisors(self.num_minibatches, samples)}",
+            f"must divide {steps} * num_envs / num_shards = {rows}; "
+            f"the nearest that work: {nearest_divisors(self.num_minibatches, rows)}",
         )
-        samples //= self.num_minibatches
-        steps = self.num_accumulation_steps
-        if steps is None:
+        rows //= self.num_minibatches
+        parts = self.num_accumulation_steps
+        if parts is None:
             return
-        require_count("ppo.num_accumulation_steps", steps)
+        require_count("ppo.num_accumulation_steps", parts)
         require(
-            samples % steps == 0,
+            rows % parts == 0,
             "ppo.num_accumulation_steps",
-            steps,
-            f"must divide num_steps * num_envs / num_shards / num_minibatches = {samples}; "
-            f"the nearest that work: {nearest_divisors(steps, samples)}",
+            parts,
+            f"must divide {steps} * num_envs / num_shards / num_minibatches = {rows}; "
+            f"the nearest that work: {nearest_divisors(parts, rows)}",
         )
 
     def _check_choices(self) -> None:
         choices = {
             "torso": ("auto", "mlp", "cnn"),
             "activation": ("tanh", "relu", "silu", "gelu"),
+            "memory": ("none", "gru", "lstm"),
             "action_distribution": ("normal", "tanh_normal"),
             "network_dtype": ("float32", "bfloat16"),
             "matmul_precision": ("default", "high", "highest"),
@@ -260,6 +286,19 @@ class PPOConfig:
         ):
             value = getattr(self, field)
             require(isinstance(value, bool), f"ppo.{field}", value, "must be True or False")
+
+    @property
+    def row_length(self) -> int:
+        """Steps that are shuffled as one: those of a sequence with memory, and 1 without."""
+        return 1 if self.memory == "none" else self.sequence_length or self.num_steps
+
+    @property
+    def num_envs_multiple(self) -> int:
+        """What `num_envs` has to be a multiple of, for shards and minibatches."""
+        rows_per_env = self.num_steps // self.row_length
+        return self.num_shards * (
+            self.num_minibatches // math.gcd(self.num_minibatches, rows_per_env)
+        )
 
     @property
     def env_steps_per_update(self) -> int:

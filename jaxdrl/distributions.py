@@ -214,6 +214,33 @@ class ActionHead(NamedTuple):
     to_env: Callable[[jax.Array], jax.Array]
 
 
+def mask_logits(logits: jax.Array, allowed: jax.Array, space: Space) -> jax.Array:
+    """Logits with -inf for what is not allowed; both `[..., n]`, or `[..., sum(nvec)]`.
+
+    Where nothing is allowed (of a component of a MultiDiscrete) everything is, so that numbers
+    stay finite; `has_action` tells.
+    """
+    _check_shape("action_mask", allowed, logits.shape)
+    anything = _for_components(lambda x: jnp.any(x, -1, keepdims=True), allowed, space)
+    return jnp.where(allowed | ~anything, logits, -jnp.inf)
+
+
+def has_action(allowed: jax.Array, space: Space) -> jax.Array:
+    """Whether a mask `[..., n]` or `[..., sum(nvec)]` leaves an action to take, bool `[...]`."""
+    anything = _for_components(lambda x: jnp.any(x, -1, keepdims=True), allowed, space)
+    return jnp.all(anything, axis=-1)
+
+
+def _for_components(
+    function: Callable[[jax.Array], jax.Array], x: jax.Array, space: Space
+) -> jax.Array:
+    """`function` of each component's part of the last axis, broadcast over that part."""
+    sizes = space.nvec if isinstance(space, MultiDiscrete) else (x.shape[-1],)
+    ends = list(itertools.accumulate(sizes))
+    parts = [x[..., end - size : end] for size, end in zip(sizes, ends, strict=True)]
+    return jnp.concatenate([jnp.broadcast_to(function(x), x.shape) for x in parts], axis=-1)
+
+
 def action_head(space: Space, kind: str = "normal") -> ActionHead:
     """The distribution for `space`, and the way from its samples to the environment.
 

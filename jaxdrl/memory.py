@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,8 +136,7 @@ def advice(config: PPOConfig, needs: Needs, free: int) -> str:
 def largest_num_envs(config: PPOConfig, needs: Needs, free: int) -> int:
     """The largest `num_envs` that `config` allows and `free` bytes a device hold."""
     per_env = (needs.actor + needs.working) / config.num_envs
-    parts = config.num_minibatches // math.gcd(config.num_minibatches, config.num_steps)
-    multiple = config.num_shards * parts
+    multiple = config.num_envs_multiple
     return max(0, int((free - needs.fixed) / per_env) // multiple * multiple)
 
 

@@ -1,4 +1,7 @@
-"""Flax networks: an MLP or CNN torso with policy and value heads, and a place for your own."""
+"""Flax networks: an MLP or CNN torso with policy and value heads, and a place for your own.
+
+Those with memory are in `recurrent.py`; `architectures.py` chooses one by the config.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxdrl import spaces
-from jaxdrl.config import ConfigError, PPOConfig, require
-from jaxdrl.distributions import ActionHead
-from jaxdrl.envs.protocol import Environment
+from jaxdrl.config import ConfigError
 from jaxdrl.promotion import default_promotion
 from jaxdrl.types import Network
 
@@ -113,18 +114,29 @@ class ActorCritic(nn.Module):
         actor_features = critic_features = actor(obs)
         if not self.shared_torso:
             critic_features = Torso(*settings, name="critic")(obs)
-        # A small policy head begins near the uniform policy (Andrychowicz et al. 2021, 3.2).
-        num_outputs = num_policy_outputs(self.action_space)
-        policy_init = orthogonal(0.01)
-        outputs = nn.Dense(num_outputs, kernel_init=policy_init, name="policy")(actor_features)
-        value_init = orthogonal(1.0)
-        value = nn.Dense(1, kernel_init=value_init, name="value")(critic_features).squeeze(-1)
-        if not isinstance(self.action_space, spaces.Box):
-            return outputs, value
-        shape = self.action_space.shape
-        log_std = self.param("log_std", nn.initializers.constant(self.initial_log_std), shape)
-        mean = outputs.reshape(obs.shape[0], *shape)
-        return (mean, jnp.broadcast_to(log_std[None], mean.shape)), value
+        return heads(self, self.action_space, self.initial_log_std, actor_features, critic_features)
+
+
+def heads(
+    module: nn.Module,
+    action_space: spaces.Space,
+    initial_log_std: Any,
+    actor_features: jax.Array,
+    critic_features: jax.Array,
+) -> tuple[Any, jax.Array]:
+    """`(policy_outputs, value [N])` of features `[N, ...]`, by layers that become `module`'s."""
+    # A small policy head begins near the uniform policy (Andrychowicz et al. 2021, 3.2).
+    num_outputs = num_policy_outputs(action_space)
+    policy_init = orthogonal(0.01)
+    outputs = nn.Dense(num_outputs, kernel_init=policy_init, name="policy")(actor_features)
+    value_init = orthogonal(1.0)
+    value = nn.Dense(1, kernel_init=value_init, name="value")(critic_features).squeeze(-1)
+    if not isinstance(action_space, spaces.Box):
+        return outputs, value
+    shape = action_space.shape
+    log_std = module.param("log_std", nn.initializers.constant(initial_log_std), shape)
+    mean = outputs.reshape(actor_features.shape[0], *shape)
+    return (mean, jnp.broadcast_to(log_std[None], mean.shape)), value
 
 
 def num_policy_outputs(action_space: spaces.Space) -> int:
@@ -134,42 +146,6 @@ def num_policy_outputs(action_space: spaces.Space) -> int:
     if isinstance(action_space, spaces.MultiDiscrete):
         return sum(action_space.nvec)
     return math.prod(action_space.shape)
-
-
-def make_network(
-    obs_shape: tuple[int, ...], action_space: spaces.Space, config: PPOConfig
-) -> Network:
-    """The network that `config` describes, for prepared observations of `obs_shape`.
-
-    Raises:
-      ConfigError: if `config.torso` is `cnn` and the observations are not
-        `[height, width, channels]`, or too small for its convolutions.
-    """
-    is_image = len(obs_shape) == 3
-    use_cnn = is_image if config.torso == "auto" else config.torso == "cnn"
-    if use_cnn and not is_image:
-        raise ConfigError(
-            f"ppo.torso = 'cnn': observations of shape {obs_shape} are not [height, width, "
-            "channels]; take ppo.torso = 'mlp'"
-        )
-    channels = config.cnn_channels if use_cnn else ()
-    if use_cnn and min(obs_shape[:2]) <= 2 * len(channels):
-        raise ConfigError(
-            f"ppo.cnn_channels = {channels}: {len(channels)} convolutions of 3 x 3 need more than "
-            f"{2 * len(channels)} pixels each way, and observations are {obs_shape}; take fewer, "
-            "or ppo.torso = 'mlp'"
-        )
-    return from_module(
-        ActorCritic(
-            action_space=action_space,
-            hidden_sizes=config.hidden_sizes,
-            activation=config.activation,
-            cnn_channels=channels,
-            shared_torso=config.shared_torso,
-            initial_log_std=config.initial_log_std,
-            dtype=config.network_dtype,
-        )
-    )
 
 
 def from_module(module: nn.Module) -> Network:
@@ -183,13 +159,7 @@ def from_module(module: nn.Module) -> Network:
     def init(key: jax.Array, obs: jax.Array) -> Any:
         with default_promotion():
             variables = module.init(key, obs)
-        others = sorted(set(variables) - {"params"})
-        if others:
-            raise ConfigError(
-                f"network = {type(module).__name__}: keeps variables in {', '.join(others)}; "
-                "only params are supported"
-            )
-        return variables.get("params", {})
+        return check_variables(module, variables)
 
     def apply(params: Any, carry: Any, obs: jax.Array, episode_start: Any) -> Any:
         del episode_start
@@ -200,67 +170,35 @@ def from_module(module: nn.Module) -> Network:
     return Network(initial_carry=lambda num_envs: (), init=init, apply=apply)
 
 
-def check_network(env: Environment, network: Network, head: ActionHead) -> None:
-    """Refuses a network whose outputs do not fit the environment's spaces; only traces it.
+def check_variables(module: nn.Module, variables: Any) -> Any:
+    """The parameters among the variables of `module`, which must have no others.
 
     Raises:
-      ConfigError: naming the shapes that came and those that were expected.
+      ConfigError: naming the other collections.
     """
-    obs_shape = (2, *prepared_shape(env.observation_space))
-
-    def outputs(key: jax.Array) -> tuple[Any, Any, Any]:
-        obs, start = jnp.zeros(obs_shape, jnp.float32), jnp.zeros((2,), jnp.bool)
-        params = network.init(key, obs)
-        policy_outputs, value, _ = network.apply(params, network.initial_carry(2), obs, start)
-        return policy_outputs, head.distribution(policy_outputs).mode(), value
-
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    try:
-        policy_outputs, action, value = jax.eval_shape(outputs, key)
-    except ConfigError:
-        raise
-    except Exception as error:
+    others = sorted(set(variables) - {"params"})
+    if others:
         raise ConfigError(
-            f"network: does not map observations {obs_shape} to (policy_outputs, value): {error}"
-        ) from error
-    if not isinstance(env.action_space, spaces.Box):
-        logits = (2, num_policy_outputs(env.action_space))
-        given = policy_outputs.shape
-        works = f"must be logits {logits} for {env.action_space}"
-        require(given == logits, "network policy_outputs", given, works)
-    expected = (2, *env.action_space.shape)
-    require(
-        action.shape == expected,
-        "network policy_outputs",
-        action.shape,
-        f"must give actions {expected} for {env.action_space}",
-    )
-    require(value.shape == (2,), "network value", value.shape, "must be (2,) for 2 observations")
+            f"network = {type(module).__name__}: keeps variables in {', '.join(others)}; "
+            "only params are supported"
+        )
+    return variables.get("params", {})
 
 
-def prepare_observation(space: spaces.Space, obs: jax.Array) -> jax.Array:
-    """Observations `[N, ...]` in their own dtype as float32 network input.
+def unroll(
+    network: Network, params: Any, carry: Any, obs: Any, episode_start: jax.Array
+) -> tuple[Any, jax.Array]:
+    """`(policy_outputs [T, N, ...], value [T, N])` of `T` steps; see `Network.unroll`."""
+    if network.unroll is not None:
+        return network.unroll(params, carry, obs, episode_start)
+    if not network.has_memory:
+        shape = episode_start.shape
+        flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), (obs, episode_start))
+        outputs, value, _ = network.apply(params, carry, *flat)
+        return jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), (outputs, value))
 
-    Discrete ones become one-hot, 8-bit images are divided by 255, all others are cast.
-    """
-    if isinstance(space, spaces.Discrete):
-        return jax.nn.one_hot(obs, space.n, dtype=jnp.float32)
-    if isinstance(space, spaces.MultiDiscrete):
-        parts = [
-            jax.nn.one_hot(obs[..., i], n, dtype=jnp.float32) for i, n in enumerate(space.nvec)
-        ]
-        return jnp.concatenate(parts, axis=-1)
-    if obs.ndim == 1:
-        obs = obs[:, None]
-    if obs.dtype == jnp.uint8:
-        return obs.astype(jnp.float32) / 255.0
-    return obs.astype(jnp.float32)
+    def step(carry: Any, inputs: tuple) -> tuple[Any, Any]:
+        outputs, value, carry = network.apply(params, carry, *inputs)
+        return carry, (outputs, value)
 
-
-def prepared_shape(space: spaces.Space) -> tuple[int, ...]:
-    """Shape of one observation after `prepare_observation`."""
-    if isinstance(space, spaces.Discrete):
-        return (space.n,)
-    if isinstance(space, spaces.MultiDiscrete):
-        return (sum(space.nvec),)
-    return space.shape or (1,)
+    return jax.lax.scan(step, carry, (obs, episode_start))[1]

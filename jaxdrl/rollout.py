@@ -65,6 +65,7 @@ def collect(
     *,
     num_steps: int,
     gamma: Any,
+    sequence_length: int | None = None,
 ) -> tuple[ActorState, Transition]:
     """Steps `N` environments `num_steps` times.
 
@@ -78,6 +79,7 @@ def collect(
       actor: state of the environments.
       num_steps: `T`.
       gamma: discount of `Transition.discounted_return`.
+      sequence_length: `L`, steps between the carries that are kept; divides `T`. None: `T`.
 
     Returns:
       The actor afterwards and a `Transition [T, N, ...]`.
@@ -86,17 +88,26 @@ def collect(
     def one_step(actor: ActorState, _: None) -> tuple[ActorState, Transition]:
         return _step(env, decide, value_of, actor, gamma)
 
-    actor, transition = jax.lax.scan(one_step, actor, length=num_steps)
+    def one_sequence(actor: ActorState, _: None) -> tuple[ActorState, tuple[Any, Transition]]:
+        after, transition = jax.lax.scan(one_step, actor, length=sequence_length or num_steps)
+        return after, (actor.carry, transition)
+
+    num_sequences = num_steps // (sequence_length or num_steps)
+    actor, (carry, transition) = jax.lax.scan(one_sequence, actor, length=num_sequences)
+    transition = jax.tree.map(lambda x: x.reshape(num_steps, *x.shape[2:]), transition)
     last_value = value_of(actor.carry, actor.obs, actor.episode_start)
     following = jnp.concatenate([transition.value[1:], last_value[None]])
     next_value = jnp.where(transition.truncated, transition.next_value, following)
-    return actor, replace(transition, next_value=next_value)
+    return actor, replace(transition, next_value=next_value, carry=carry)
 
 
 def _step(
     env: Environment, decide: Callable, value_of: Callable, actor: ActorState, gamma: Any
 ) -> tuple[ActorState, Transition]:
-    """One step; `next_value` of its transition is filled in where truncated, and 0 elsewhere."""
+    """One step; `next_value` of its transition is filled in where truncated, and 0 elsewhere.
+
+    Its carry is left to the sequence that it is part of.
+    """
     keys = jax.vmap(lambda key: jax.random.split(key, 4))(actor.key)
     decision = decide(actor.carry, actor.obs, actor.episode_start, keys[:, 1])
     stepped = vector.step(env, keys[:, 2], keys[:, 3], actor.env_state, decision.env_action)
@@ -124,6 +135,8 @@ def _step(
         discounted_return=_add_finite(gamma * actor.discounted_return, stepped.reward),
         episode_return=_add_finite(actor.episode_return, stepped.reward),
         episode_length=actor.episode_length + 1,
+        episode_start=actor.episode_start,
+        carry=(),
     )
     running = (~ended).astype(jnp.float32)
     actor = ActorState(

@@ -19,7 +19,9 @@ from jaxdrl.shuffle import permutation
 
 @struct.dataclass
 class Batch:
-    """What the loss sees, `[samples, ...]`: of a minibatch, or of all groups one after another.
+    """What the loss sees, `[rows, L, ...]`: of a minibatch, or of all groups one after another.
+
+    A row is what is shuffled as one: `L` steps of an environment, one step without memory.
 
     Attributes:
       obs: observations in the environment's own dtype.
@@ -28,6 +30,8 @@ class Batch:
       value: V(obs) when they were sampled, float32.
       target: what the value is regressed on, float32.
       advantage: float32.
+      episode_start: bool.
+      carry: memory of the network before the first step of each row, `[rows, ...]`.
     """
 
     obs: Any
@@ -36,6 +40,8 @@ class Batch:
     value: jax.Array
     target: jax.Array
     advantage: jax.Array
+    episode_start: jax.Array
+    carry: Any
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,7 @@ class Schedule:
     """How often and in how many parts the experience is gone through.
 
     Attributes:
-      num_steps: steps of one environment in the experience.
+      rows_per_env: rows of one environment in the experience.
       num_epochs: passes.
       num_minibatches: gradient steps in a pass.
       num_accumulation_steps: parts of a minibatch whose gradients are computed one after another;
@@ -52,7 +58,7 @@ class Schedule:
       target_kl: mean `approx_kl` of an epoch above which the remaining epochs are skipped.
     """
 
-    num_steps: int
+    rows_per_env: int
     num_epochs: int
     num_minibatches: int
     num_accumulation_steps: int | None
@@ -61,41 +67,41 @@ class Schedule:
 
 
 def minibatch_rows(
-    layout: Layout, key: jax.Array, num_steps: int, num_minibatches: int, num_samples: int
+    layout: Layout, key: jax.Array, rows_per_env: int, num_minibatches: int, num_rows: int
 ) -> jax.Array:
-    """Rows of each minibatch in a device's samples: an equal random part of every logical shard.
+    """Each minibatch's of a device's rows: an equal random part of every logical shard.
 
     Every shard is permuted by a key folded with its own id, so that a minibatch holds the same
-    samples however the shards lie on devices.
+    rows however the shards lie on devices.
 
     Args:
       layout: the layout.
       key: of this epoch.
-      num_steps: `T`.
-      num_minibatches: parts; must divide the samples of a shard.
-      num_samples: samples on the device, in the order [group, time, environment].
+      rows_per_env: rows of each environment.
+      num_minibatches: parts; must divide the rows of a shard.
+      num_rows: rows on the device, in the order [group, time, environment].
 
     Returns:
-      int32 `[num_minibatches, num_groups, samples]`.
+      int32 `[num_minibatches, num_groups, rows]`.
     """
-    group_samples = num_samples // layout.num_groups
-    group_envs = group_samples // num_steps
+    group_rows = num_rows // layout.num_groups
+    group_envs = group_rows // rows_per_env
     shard_envs = group_envs // layout.shards_per_group
 
     def of_shard(shard_id: jax.Array, group: jax.Array, shard: jax.Array) -> jax.Array:
-        order = permutation(jax.random.fold_in(key, shard_id), num_steps * shard_envs)
+        order = permutation(jax.random.fold_in(key, shard_id), rows_per_env * shard_envs)
         in_group = (order // shard_envs) * group_envs + shard * shard_envs + order % shard_envs
-        return (group * group_samples + in_group).reshape(num_minibatches, -1)
+        return (group * group_rows + in_group).reshape(num_minibatches, -1)
 
     ids = sharding.shard_ids(layout)
     groups, shards = jnp.indices(ids.shape, dtype=jnp.int32)
     rows = jax.vmap(jax.vmap(of_shard))(ids, groups, shards)
-    rows = jnp.moveaxis(rows, 2, 0)  # [minibatches, groups, shards of a group, samples of a shard]
+    rows = jnp.moveaxis(rows, 2, 0)  # [minibatches, groups, shards of a group, rows of a shard]
     return rows.reshape(num_minibatches, layout.num_groups, -1)
 
 
 def take(tree: Any, rows: jax.Array) -> Any:
-    """Rows of arrays `[samples, ...]`, as `[*rows.shape, ...]`."""
+    """Rows of arrays `[num_rows, ...]`, as `[*rows.shape, ...]`."""
     return jax.tree.map(lambda x: x.at[rows].get(mode="promise_in_bounds"), tree)
 
 
@@ -123,7 +129,7 @@ def fit(
       schedule: epochs and minibatches.
       params: replicated parameters.
       opt_state: replicated optimiser state.
-      batch: the device's samples, in the order [group, time, environment].
+      batch: the device's rows, in the order [group, time, environment].
       key: consumed; replicated.
       learning_rate: of this update.
 
@@ -179,19 +185,21 @@ def fit(
 def _minibatches(
     layout: Layout, schedule: Schedule, batch: Batch, key: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Rows and advantages of one epoch, each `[num_minibatches, num_groups, samples]`.
+    """Rows `[num_minibatches, num_groups, rows]` and their advantages `[..., L]` of one epoch.
 
     The advantages are standardised here for all minibatches at once, so that the loop over them
     needs no collective but that of the gradient.
     """
-    num_samples = batch.advantage.shape[0]
-    rows = minibatch_rows(layout, key, schedule.num_steps, schedule.num_minibatches, num_samples)
+    num_rows = batch.advantage.shape[0]
+    rows = minibatch_rows(layout, key, schedule.rows_per_env, schedule.num_minibatches, num_rows)
     advantage = take(batch.advantage, rows)
     if schedule.standardize_advantages:
-        by_group = jnp.moveaxis(advantage, 1, 0)  # [groups, minibatches, samples]
+        samples = advantage.reshape(*rows.shape[:2], -1)
+        by_group = jnp.moveaxis(samples, 1, 0)  # [groups, minibatches, samples]
         mean, variance = sharding.moments(layout, by_group, axis=1)
         deviation = jnp.sqrt(variance) + 1e-8
-        advantage = (advantage - mean[:, None, None]) / deviation[:, None, None]
+        samples = (samples - mean[:, None, None]) / deviation[:, None, None]
+        advantage = samples.reshape(advantage.shape)
     return rows, advantage
 
 

@@ -13,7 +13,7 @@ class RunInterruptedError(Exception):
 
 
 class BadNumbersError(Exception):
-    """A run that stopped because nothing finite was left to learn from."""
+    """A run that stopped because nothing finite, or no allowed action, was left to learn from."""
 
 
 class OutOfMemoryError(Exception):
@@ -51,7 +51,8 @@ class BadNumberWatch:
     """Counts updates in a row of which every gradient step was skipped; a hook of the host loop.
 
     Raises:
-      BadNumbersError: after `patience` of them, saying what was not finite first, and since when.
+      BadNumbersError: after `patience` of them, saying what was not finite first, and since when;
+        and at once where the environment allowed no action.
     """
 
     QUANTITIES = (
@@ -67,6 +68,12 @@ class BadNumberWatch:
 
     def __call__(self, update: int, metrics: dict[str, Any]) -> None:
         """Takes the metrics of an update."""
+        if num_stuck := int(metrics.get("states_without_action", 0)):
+            raise BadNumbersError(
+                f"stopped: in {num_stuck} states of update {update} the environment's action_mask "
+                "allowed no action; where nothing can be done an episode has to end, and its last "
+                "observation may allow any action"
+            )
         if metrics["skipped_steps"] == 0:
             self.num_bad, self.since = 0, {}
             return

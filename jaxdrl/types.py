@@ -32,6 +32,9 @@ class Transition:
       discounted_return: discounted sum of the finite rewards since the episode began, float32.
       episode_return: sum of the finite rewards since the episode began, this one included, float32.
       episode_length: steps since the episode began, this one included, int32.
+      episode_start: bool, `obs[t]` is the first of an episode.
+      carry: memory of the network before the first step of each sequence of `L` steps,
+        `[T / L, N, ...]`; `()` for a feed-forward network.
     """
 
     obs: Any
@@ -45,6 +48,8 @@ class Transition:
     discounted_return: jax.Array
     episode_return: jax.Array
     episode_length: jax.Array
+    episode_start: jax.Array
+    carry: Any
 
 
 @struct.dataclass
@@ -139,9 +144,19 @@ class Network(NamedTuple):
     Attributes:
       initial_carry: `(num_envs) -> carry`, `()` for a feed-forward network.
       init: `(key, obs) -> params`, `obs [N, ...]` float32.
-      apply: `(params, carry, obs, episode_start) -> (policy_outputs, value [N], carry)`.
+      apply: `(params, carry, obs, episode_start) -> (policy_outputs, value [N], carry)`. A network
+        with memory takes its initial carry instead of the given one where `episode_start`.
+      unroll: `apply` of many steps, `(params, carry, obs [T, N, ...], episode_start [T, N]) ->
+        (policy_outputs [T, N, ...], value [T, N])`. None applies it step by step to a network with
+        memory, and to all steps at once without.
     """
 
     initial_carry: Callable[..., Any]
     init: Callable[..., Any]
     apply: Callable[..., Any]
+    unroll: Callable[..., Any] | None = None
+
+    @property
+    def has_memory(self) -> bool:
+        """Whether a carry goes from one step to the next."""
+        return bool(jax.tree.leaves(jax.eval_shape(lambda: self.initial_carry(1))))

@@ -115,6 +115,57 @@ def observation_action_reward():
     return _one_step("observation_action_reward", _sign, SIGN, BINARY, reward)
 
 
+def recall(num_steps):
+    """`num_steps` steps; the first obs is 1 or -1, all others 0; the last action has to recall it.
+
+    The last reward is 1 for action 1 after 1 and 0 after -1, else -1; all others are 0. V = 1 with
+    memory, 0 without.
+    """
+
+    def reset(key, params):
+        del params
+        cue = _sign(key)
+        return cue, (cue, jnp.zeros((), jnp.int32))
+
+    def step(key, state, action, params):
+        del key, params
+        cue, time = state
+        last = time == num_steps - 1
+        reward = jnp.where(last, _score(action == (cue[0] > 0).astype(jnp.int32)), 0.0)
+        return jnp.zeros_like(cue), (cue, time + 1), reward, last, jnp.zeros((), jnp.bool), {}
+
+    return Environment("recall", reset, step, SIGN, BINARY, max_episode_steps=num_steps)
+
+
+def masked(action_space, num_stuck=0):
+    """Episodes of one step that allow a random part of the actions, which is obs.
+
+    obs is a mask, 1 for the allowed ones of 4 actions, or of the 2 + 3 of `MultiDiscrete((2, 3))`;
+    one at least of each component is. The reward is the action, or the sum of its components, and
+    NaN for an action that is not allowed. Of 1,000 observations, `num_stuck` allow nothing.
+    """
+    sizes = action_space.nvec if isinstance(action_space, MultiDiscrete) else (action_space.n,)
+    starts = [sum(sizes[:i]) for i in range(len(sizes))]
+
+    def observe(key):
+        mask_key, *keys = jax.random.split(key, 2 + len(sizes))
+        mask = jax.random.bernoulli(mask_key, 0.5, (sum(sizes),))
+        for start, size, one_key in zip(starts, sizes, keys, strict=False):
+            mask = mask.at[start + jax.random.randint(one_key, (), 0, size)].set(True)
+        stuck = jax.random.randint(keys[-1], (), 0, 1000) < num_stuck
+        return jnp.where(stuck, False, mask).astype(jnp.float32)
+
+    def reward(obs, action):
+        parts = action if isinstance(action_space, MultiDiscrete) else action[None]
+        chosen = parts + jnp.asarray(starts, jnp.int32)
+        allowed = (obs[chosen] > 0).all() | (obs == 0).all()
+        return jnp.where(allowed, parts.sum().astype(jnp.float32), jnp.nan)
+
+    space = Box(0.0, 1.0, (sum(sizes),))
+    env = _one_step("masked", observe, space, action_space, reward)
+    return env._replace(action_mask=lambda obs: obs > 0)
+
+
 def multi_discrete():
     """One step; actions `MultiDiscrete((2, 3))`; reward 1 if both components are right, else 0.
 

@@ -17,6 +17,7 @@ COUNTS = (
     "num_epochs",
     "num_minibatches",
     "num_shards",
+    "memory_size",
 )
 ABOVE_ZERO = ("learning_rate", "adam_epsilon", "clip_epsilon")
 AT_LEAST_ZERO = ("final_learning_rate", "value_coef", "entropy_coef")
@@ -40,6 +41,7 @@ FLAGS = (
 CHOICES = {
     "torso": ("auto", "mlp", "cnn"),
     "activation": ("tanh", "relu", "silu", "gelu"),
+    "memory": ("none", "gru", "lstm"),
     "action_distribution": ("normal", "tanh_normal"),
     "network_dtype": ("float32", "bfloat16"),
     "matmul_precision": ("default", "high", "highest"),
@@ -57,6 +59,7 @@ IS_TUPLE = "must be a tuple of integers, such as (64, 64)"
 
 BAD = [
     *(("num_accumulation_steps", v, IS_COUNT) for v in (0, -8, 8.0, math.nan, True, "8")),
+    *(("sequence_length", v, IS_COUNT) for v in (0, -8, 8.0, math.nan, True, "8")),
     *((f, v, IS_COUNT) for f in COUNTS for v in (0, -8, 8.0, math.nan, True, "8", None)),
     *((f, v, IS_ABOVE_ZERO) for f in ABOVE_ZERO for v in (0, 0.0, -1e-3, None, *NO_NUMBERS)),
     *((f, v, IS_AT_LEAST_ZERO) for f in AT_LEAST_ZERO for v in (-1e-9, None, *NO_NUMBERS)),

@@ -22,6 +22,14 @@ SETTINGS = {
         "normalize_observations": True,
         "normalize_rewards": True,
     },
+    "MemoryChain-bsuite": {
+        "num_envs": 32,
+        "num_steps": 8,
+        "sequence_length": 4,
+        "memory": "gru",
+        "memory_size": 16,
+        "num_minibatches": 2,
+    },
     "Breakout-MinAtar": {"num_envs": 16, "num_steps": 8, "num_epochs": 2, "activation": "relu"},
 }
 

@@ -10,15 +10,10 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from jaxdrl.architectures import make_network
 from jaxdrl.config import ConfigError, PPOConfig
-from jaxdrl.networks import (
-    ACTIVATIONS,
-    from_module,
-    make_network,
-    num_policy_outputs,
-    prepare_observation,
-    prepared_shape,
-)
+from jaxdrl.networks import ACTIVATIONS, from_module, num_policy_outputs
+from jaxdrl.observations import prepare_observation, prepared_shape
 from jaxdrl.spaces import Box, Discrete, MultiDiscrete
 
 N = 5

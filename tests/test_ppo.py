@@ -231,8 +231,12 @@ def test_the_loss_is_the_sum_of_its_parts_by_hand(cartpole):
     outputs = (jnp.asarray(logits, jnp.float32), jnp.asarray(value, jnp.float32))
     network = jaxdrl.Network(lambda n: (), lambda *_: {}, lambda *_: (*outputs, ()))
     head = jaxdrl.distributions.action_head(cartpole.action_space)
-    parts = ppo_module.Parts(cartpole, config, network, None, head, None)
-    batch = ppo_module.Batch(obs=jnp.zeros((6, 4)), action=action, log_prob=old, **columns)
+    parts = ppo_module.Parts(cartpole, config, network, None, head, None, 1)
+    start = np.zeros(6, bool)
+    batch = ppo_module.Batch(
+        obs=jnp.zeros((6, 4)), action=action, log_prob=old, episode_start=start, carry=(), **columns
+    )
+    batch = jax.tree.map(lambda x: x[:, None], batch)
     loss, metrics = ppo_module._loss(parts, None, {}, batch)
     assert loss == pytest.approx(expected, rel=1e-5)
     assert metrics["policy_loss"] == pytest.approx(-surrogate.mean(), rel=1e-5)

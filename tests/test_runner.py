@@ -469,7 +469,12 @@ TASKS = {
     "CartPole-v1": {},
     "Pendulum-v1": {"normalize_observations": True, "normalize_rewards": True},
     "Breakout-MinAtar": {"num_envs": 8, "activation": "relu"},
+    "MemoryChain-bsuite": {"memory": "gru", "memory_size": 8, "sequence_length": 4},
 }
+
+
+def test_a_run_with_memory_goes_on_bit_for_bit_on_another_number_of_devices(tmp_path):
+    test_two_updates_and_three_are_five("MemoryChain-bsuite", True, 2, 1, tmp_path)
 
 
 @pytest.mark.slow

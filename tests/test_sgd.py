@@ -72,12 +72,15 @@ def make_batch(seed=0):
     obs = rng.normal(size=(size, 3)).astype(np.float32)
     target = (obs @ np.array([1.0, -2.0, 0.5]) + 0.1 * rng.normal(size=size)).astype(np.float32)
     advantage = rng.normal(5.0, 4.0, size=size).astype(np.float32)
-    return Batch(obs=obs, action=target, target=target, advantage=advantage, **columns)
+    columns |= {"action": target, "target": target, "advantage": advantage}
+    start = np.zeros(size, bool)
+    batch = Batch(obs=obs, episode_start=start, carry=(), **columns)
+    return jax.tree.map(lambda x: x[:, None], batch)
 
 
 def linear_loss(params, batch):
     """A squared error weighted by the advantage, so that its standardisation shows."""
-    error = (batch.obs * params[None]).sum(axis=1) - batch.target
+    error = (batch.obs * params[None, None]).sum(axis=2) - batch.target
     weighted = jnp.square(error) * (2.0 + jnp.tanh(batch.advantage))
     return weighted.mean(), {"loss": weighted.mean(), "approx_kl": jnp.abs(error).mean()}
 
@@ -85,7 +88,7 @@ def linear_loss(params, batch):
 def fit(num_devices, *, learning_rate=0.1, batch=None, **overrides):
     settings = {"num_epochs": 1, "num_minibatches": 1, "standardize_advantages": True}
     settings |= {"target_kl": None, **overrides}
-    schedule = Schedule(num_steps=NUM_STEPS, num_accumulation_steps=1, **settings)
+    schedule = Schedule(rows_per_env=NUM_STEPS, num_accumulation_steps=1, **settings)
     layout = make_layout(NUM_SHARDS, False, make_mesh(num_devices))
     optimizer = optax.with_extra_args_support(optax.sgd(learning_rate))
     params = jnp.array([0.1, 0.2, -0.3])
@@ -105,11 +108,11 @@ def fit(num_devices, *, learning_rate=0.1, batch=None, **overrides):
 
 def numpy_gradient(params, batch):
     """Gradient of `linear_loss` in float64, advantages standardised over the whole batch."""
-    advantage = batch.advantage.astype(np.float64)
+    advantage = batch.advantage.reshape(-1).astype(np.float64)
     advantage = (advantage - advantage.mean()) / advantage.std()
     weight = 2.0 + np.tanh(advantage)
-    obs = batch.obs.astype(np.float64)
-    error = obs @ params - batch.target
+    obs = batch.obs.reshape(-1, 3).astype(np.float64)
+    error = obs @ params - batch.target.reshape(-1)
     return 2.0 * (weight * error) @ obs / len(error)
 
 

@@ -1,8 +1,8 @@
 """The stages of one update of jaxdrl, each by itself.
 
-All that the benchmark takes from the inside of jaxdrl is here: `_decide`, `_make_batch` and
-`_loss` of PPO, `minibatch_rows` and `take` of sgd, `value_and_gradient` of sharding,
-sharding, and the parts that an agent is made of.
+All that the benchmark takes from the inside of jaxdrl is here: `decide` of acting, `_make_batch`
+and `_loss` of PPO, `minibatch_rows` and `take` of sgd, `value_and_gradient` of sharding, and the
+parts that an agent is made of.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ import optax
 import jaxdrl
 from benchmarks.cases import Case
 from jaxdrl import sgd, sharding
-from jaxdrl.algorithms import ppo
+from jaxdrl.algorithms import acting, ppo
 from jaxdrl.envs import vector
 from jaxdrl.parts import num_parts
 from jaxdrl.promotion import default_promotion
@@ -122,7 +122,7 @@ def decide(parts: Any, carry: tuple, obs: Any) -> tuple[tuple, Any]:
     learner, keys = carry
     keys = jax.vmap(lambda key: jax.random.split(key, 2))(keys)
     start = jnp.zeros(keys.shape[:1], jnp.bool)
-    decision = ppo._decide(parts, learner, (), obs, start, keys[:, 0])
+    decision = acting.decide(parts, learner, (), obs, start, keys[:, 0])
     return (learner, keys[:, 1]), (decision.action, decision.log_prob, decision.value)
 
 

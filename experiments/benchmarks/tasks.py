@@ -12,7 +12,7 @@ from benchmarks import cases
 from benchmarks.cases import Case
 from benchmarks.costly import costly
 from benchmarks.textbook import Task
-from jaxdrl import networks
+from jaxdrl import networks, observations
 
 
 def make_env(case: Case) -> jaxdrl.Environment:
@@ -44,7 +44,7 @@ def ppo_config(case: Case) -> jaxdrl.PPOConfig:
 
 def layers(case: Case, env: jaxdrl.Environment) -> list[tuple[int, int]]:
     """`(inputs, outputs)` of every dense layer of actor and critic, first layers first."""
-    obs_size = math.prod(networks.prepared_shape(env.observation_space))
+    obs_size = math.prod(observations.prepared_shape(env.observation_space))
     sizes = (obs_size, *case.hidden_sizes)
     hidden = [pair for pair in itertools.pairwise(sizes) for _ in ("actor", "critic")]
     return [*hidden, (sizes[-1], networks.num_policy_outputs(env.action_space)), (sizes[-1], 1)]

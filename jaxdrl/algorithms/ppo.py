@@ -5,10 +5,9 @@ environment -> rollout -> advantages -> loss -> all-reduced gradient -> params
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,33 +16,20 @@ from flax import linen as nn
 from jax.sharding import Mesh
 
 from jaxdrl import losses, normalization, rollout, sgd, sharding
+from jaxdrl.algorithms import acting, summaries
+from jaxdrl.algorithms.acting import Parts
+from jaxdrl.architectures import check_network, make_network
 from jaxdrl.config import ConfigError, PPOConfig
-from jaxdrl.distributions import ActionHead, action_head
-from jaxdrl.envs.protocol import Environment, check_types
-from jaxdrl.networks import (
-    check_network,
-    from_module,
-    make_network,
-    prepare_observation,
-    prepared_shape,
-)
-from jaxdrl.normalization import init_statistics, update_statistics
+from jaxdrl.distributions import action_head
+from jaxdrl.envs.protocol import Environment, check_mask, check_types
+from jaxdrl.networks import from_module
+from jaxdrl.normalization import init_statistics
+from jaxdrl.observations import prepared_shape
 from jaxdrl.promotion import default_promotion
 from jaxdrl.returns import gae
 from jaxdrl.sgd import Batch
-from jaxdrl.sharding import ALONG_ENVS, ALONG_ENVS_IN_TIME, REPLICATED, Layout
+from jaxdrl.sharding import ALONG_ENVS, ALONG_ENVS_IN_TIME, REPLICATED
 from jaxdrl.types import Algorithm, LearnerState, Network, Policy, TrainState, Transition
-
-
-class Parts(NamedTuple):
-    """What the functions of one PPO are made of."""
-
-    env: Environment
-    config: PPOConfig
-    network: Network
-    optimizer: optax.GradientTransformationExtraArgs
-    head: ActionHead
-    layout: Layout
 
 
 def ppo(
@@ -61,7 +47,8 @@ def ppo(
       config: settings; counts in it are global.
       network: a flax module `obs [N, ...] float32 -> (policy_outputs, value [N])`, with logits as
         outputs for discrete actions and `(mean, log_std)`, each `[N, *shape]`, for continuous ones;
-        or a `jaxdrl.types.Network`. None takes the one that the config describes.
+        or a `jaxdrl.types.Network`, which may have memory (`jaxdrl.recurrent.from_recurrent`).
+        None takes the one that the config describes.
       optimizer: an optax optimiser, used as it is: `learning_rate`, `anneal_env_steps`,
         `max_grad_norm` and `adam_epsilon` of the config then play no part. None takes Adam with
         them.
@@ -72,6 +59,7 @@ def ppo(
       `entropy`, `approx_kl`, `clip_fraction`, `grad_norm`, `explained_variance`), `learning_rate`,
       `episode_return_sum`, `episode_length_sum`, `num_episodes` of the episodes that ended,
       `skipped_steps` (gradient steps left out because the gradient was not finite), and
+      `states_without_action` where the environment has an `action_mask`, and
       `nonfinite_values`, the sum of `nonfinite_observations` and `nonfinite_rewards`: numbers
       that running statistics and returns leave out.
 
@@ -81,6 +69,7 @@ def ppo(
     """
     layout = sharding.make_layout(config.num_shards, config.reproducible, mesh)
     check_types(env)
+    check_mask(env)
     if network is None:
         network = make_network(prepared_shape(env.observation_space), env.action_space, config)
     elif not isinstance(network, Network):
@@ -91,7 +80,9 @@ def ppo(
         raise ConfigError(f"{env.name}: {error}") from error
     check_network(env, network, head)
     optimizer = optax.with_extra_args_support(optimizer or adam(config))
-    parts = Parts(env, config, network, optimizer, head, layout)
+    sequence_length = config.sequence_length or config.num_steps if network.has_memory else 1
+    config.check_minibatches(sequence_length)
+    parts = Parts(env, config, network, optimizer, head, layout, sequence_length)
     state_specs = TrainState(learner=REPLICATED, actor=ALONG_ENVS)  # type: ignore[arg-type]
     init = sharding.shard(layout, partial(_init, parts), REPLICATED, state_specs, check_vma=False)
     collect = sharding.shard(
@@ -109,7 +100,7 @@ def ppo(
         rollout=collect,
         learn=learn,
         train_step=lambda state: learn(*collect(state)),
-        policy=Policy(initial_carry=network.initial_carry, act=partial(_act, parts)),
+        policy=Policy(initial_carry=network.initial_carry, act=partial(acting.act, parts)),
     )
 
 
@@ -137,60 +128,6 @@ def learning_rate(config: PPOConfig, num_updates: jax.Array) -> Any:
     updates = config.anneal_env_steps / config.env_steps_per_update
     progress = jnp.minimum(num_updates.astype(jnp.float32) / updates, 1.0)
     return config.learning_rate + (config.final_learning_rate - config.learning_rate) * progress
-
-
-# The learner sees observations, the policy acts.
-
-
-def _evaluate_network(
-    parts: Parts, params: Any, statistics: Any, carry: Any, obs: Any, episode_start: Any
-) -> tuple[Any, jax.Array, Any]:
-    """`(policy_outputs, value [N], carry)` for observations as the environment gives them."""
-    x = prepare_observation(parts.env.observation_space, obs)
-    if statistics is not None:
-        x = normalization.normalize(x, statistics, parts.config.observation_clip)
-    precision = parts.config.matmul_precision
-    with nullcontext() if precision == "default" else jax.default_matmul_precision(precision):
-        return parts.network.apply(params, carry, x, episode_start)
-
-
-def _decide(
-    parts: Parts, learner: LearnerState, carry: Any, obs: Any, episode_start: Any, keys: jax.Array
-) -> rollout.Decision:
-    outputs, value, carry = _evaluate_network(
-        parts, learner.params, learner.obs_statistics, carry, obs, episode_start
-    )
-    distribution = parts.head.distribution(outputs)
-    action = jax.vmap(lambda row, key: row.sample(key))(distribution, keys)
-    log_prob = distribution.log_prob(action)
-    return rollout.Decision(action, parts.head.to_env(action), log_prob, value, carry)
-
-
-def _act(
-    parts: Parts,
-    learner: LearnerState,
-    carry: Any,
-    obs: Any,
-    episode_start: Any,
-    key: jax.Array,
-    *,
-    deterministic: bool = False,
-) -> tuple[Any, Any]:
-    if not deterministic:
-        keys = jax.random.split(key, episode_start.shape[0])
-        decision = _decide(parts, learner, carry, obs, episode_start, keys)
-        return decision.env_action, decision.carry
-    outputs, _, carry = _evaluate_network(
-        parts, learner.params, learner.obs_statistics, carry, obs, episode_start
-    )
-    return parts.head.to_env(parts.head.distribution(outputs).mode()), carry
-
-
-def _value_of(
-    parts: Parts, learner: LearnerState, carry: Any, obs: Any, episode_start: Any
-) -> jax.Array:
-    statistics = learner.obs_statistics
-    return _evaluate_network(parts, learner.params, statistics, carry, obs, episode_start)[1]
 
 
 # The algorithm: each function runs on every device, over its own environments.
@@ -229,10 +166,11 @@ def _rollout(parts: Parts, state: TrainState) -> tuple[TrainState, Transition]:
     collect = partial(
         rollout.collect,
         parts.env,
-        partial(_decide, parts, state.learner),
-        partial(_value_of, parts, state.learner),
+        partial(acting.decide, parts, state.learner),
+        partial(acting.value_of, parts, state.learner),
         num_steps=parts.config.num_steps,
         gamma=parts.config.gamma,
+        sequence_length=parts.sequence_length if parts.network.has_memory else None,
     )
     actor, trajectory = sharding.map_groups(
         layout, collect, sharding.split_groups(layout, state.actor)
@@ -246,20 +184,22 @@ def _learn(
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     config, layout, learner = parts.config, parts.layout, state.learner
     trajectory = sharding.split_groups(layout, trajectory, axis=1)
-    sums = sharding.sum_groups(layout, sharding.map_groups(layout, _sums, trajectory))
-    return_statistics = _update_return_statistics(parts, learner, trajectory)
+    sums = sharding.sum_groups(
+        layout, sharding.map_groups(layout, partial(summaries.sums, parts.env), trajectory)
+    )
+    return_statistics = summaries.update_return_statistics(parts, learner, trajectory)
     batch = sharding.map_groups(layout, partial(_make_batch, parts, return_statistics), trajectory)
     epoch_key, next_key = jax.random.split(learner.key)
     rate = learning_rate(config, learner.num_updates)
     schedule = sgd.Schedule(
-        num_steps=config.num_steps,
+        rows_per_env=config.num_steps // parts.sequence_length,
         num_epochs=config.num_epochs,
         num_minibatches=config.num_minibatches,
         num_accumulation_steps=config.num_accumulation_steps,
         standardize_advantages=config.standardize_advantages,
         target_kl=config.target_kl,
     )
-    explained_variance = _explained_variance(layout, batch)
+    explained_variance = summaries.explained_variance(layout, batch)
     params, opt_state, metrics = sgd.fit(
         layout,
         partial(_loss, parts, sharding.varying(layout, learner.obs_statistics)),
@@ -277,7 +217,7 @@ def _learn(
     learner = LearnerState(
         params=params,
         opt_state=opt_state,
-        obs_statistics=_update_obs_statistics(parts, learner, trajectory),
+        obs_statistics=summaries.update_obs_statistics(parts, learner, trajectory),
         return_statistics=return_statistics,
         key=next_key,
         num_updates=learner.num_updates + 1,
@@ -286,7 +226,7 @@ def _learn(
 
 
 def _make_batch(parts: Parts, return_statistics: Any, trajectory: Transition) -> Batch:
-    """Advantages and value targets of one group; `[T, N, ...]` becomes `[T * N, ...]`."""
+    """Advantages and value targets of one group, in rows of `L` steps: `[T / L * N, L, ...]`."""
     config, reward = parts.config, trajectory.reward
     if return_statistics is not None:
         reward = normalization.scale(reward, return_statistics, config.reward_clip)
@@ -306,8 +246,16 @@ def _make_batch(parts: Parts, return_statistics: Any, trajectory: Transition) ->
         value=trajectory.value,
         target=advantage + trajectory.value,
         advantage=advantage,
+        episode_start=trajectory.episode_start,
+        carry=(),
     )
-    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
+
+    def in_rows(x: jax.Array) -> jax.Array:
+        x = x.reshape(-1, parts.sequence_length, *x.shape[1:])
+        return jnp.moveaxis(x, 1, 2).reshape(-1, parts.sequence_length, *x.shape[3:])
+
+    carry = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), trajectory.carry)
+    return replace(jax.tree.map(in_rows, batch), carry=carry)
 
 
 def _loss(
@@ -315,11 +263,13 @@ def _loss(
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Clipped surrogate + value_coef * value loss - entropy_coef * entropy, and their parts."""
     config = parts.config
-    evaluate: Any = partial(_evaluate_network, parts)
+    evaluate: Any = partial(acting.evaluate_sequences, parts)
     if config.remat:
         evaluate = jax.checkpoint(evaluate)
-    outputs, value, _ = evaluate(params, statistics, (), batch.obs, None)
-    distribution = parts.head.distribution(outputs)
+    carry = batch.carry
+    batch = jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), replace(batch, carry=()))
+    distribution, value = evaluate(params, statistics, carry, batch.obs, batch.episode_start)
+    batch = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
     log_prob = distribution.log_prob(batch.action)
     epsilon = config.clip_epsilon
     policy_loss = losses.clipped_surrogate(
@@ -342,62 +292,3 @@ def _loss(
             log_prob, batch.log_prob, clip_epsilon=epsilon
         ).mean(),
     }
-
-
-# Statistics over all devices.
-
-
-def _update_obs_statistics(parts: Parts, learner: LearnerState, trajectory: Transition) -> Any:
-    if learner.obs_statistics is None:
-        return None
-    space, mean = parts.env.observation_space, learner.obs_statistics.mean
-
-    def flat(obs: jax.Array) -> jax.Array:
-        x = prepare_observation(space, obs.reshape(-1, *obs.shape[2:]))
-        return jnp.where(jnp.isfinite(x), x, normalization.expand(mean, x))
-
-    obs = sharding.map_groups(parts.layout, flat, trajectory.obs)
-    mean, variance = sharding.moments(parts.layout, obs, axis=0)
-    count = parts.config.env_steps_per_update
-    return update_statistics(learner.obs_statistics, count, mean, variance)
-
-
-def _update_return_statistics(parts: Parts, learner: LearnerState, trajectory: Transition) -> Any:
-    if learner.return_statistics is None:
-        return None
-    # In two steps, as for observations: where XLA sums over time and environments at once, the
-    # order depends on how the shards lie on the devices.
-    returns = sharding.map_groups(
-        parts.layout, lambda x: x.reshape(-1), trajectory.discounted_return
-    )
-    mean, variance = sharding.moments(parts.layout, returns, axis=0)
-    count = parts.config.env_steps_per_update
-    return update_statistics(learner.return_statistics, count, mean, variance)
-
-
-def _sums(trajectory: Transition) -> dict[str, jax.Array]:
-    """Sums over the episodes that ended, and counts of the numbers that are not finite."""
-    ended = (trajectory.terminated | trajectory.truncated).astype(jnp.float32)
-    bad_obs, bad_rewards = _count_nonfinite(trajectory.obs), _count_nonfinite(trajectory.reward)
-    return {
-        "episode_return_sum": (trajectory.episode_return * ended).sum(),
-        "episode_length_sum": (trajectory.episode_length.astype(jnp.float32) * ended).sum(),
-        "num_episodes": ended.sum(),
-        "nonfinite_observations": bad_obs,
-        "nonfinite_rewards": bad_rewards,
-        "nonfinite_values": bad_obs + bad_rewards,
-    }
-
-
-def _count_nonfinite(x: jax.Array) -> jax.Array:
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        return jnp.zeros((), jnp.float32)
-    return (~jnp.isfinite(x)).sum(dtype=jnp.float32)
-
-
-def _explained_variance(layout: Layout, batch: Batch) -> jax.Array:
-    """1 - Var(target - value) / Var(target); 0 where that is undefined or not finite."""
-    _, (target, error) = sharding.moments(layout, (batch.target, batch.target - batch.value))
-    varies = (target > 0) & jnp.isfinite(target) & jnp.isfinite(error)
-    share = jnp.where(varies, error, 1.0) / jnp.where(varies, target, 1.0)
-    return jnp.where(varies, 1.0 - share, 0.0)

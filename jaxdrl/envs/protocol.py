@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from jaxdrl.config import ConfigError, require_count
-from jaxdrl.spaces import Space
+from jaxdrl.spaces import Box, Discrete, Space
 
 
 class Environment(NamedTuple):
@@ -27,6 +27,9 @@ class Environment(NamedTuple):
       action_space: space of `action`.
       default_params: pytree of the parameters that `reset` and `step` take.
       max_episode_steps: the longest possible episode, None where there is no limit.
+      action_mask: `(obs) -> bool` of the actions that are allowed where `obs` was seen, `[n]` for
+        Discrete and `[sum(nvec)]` for MultiDiscrete actions; None: all are, always. The policy
+        never takes another. What it depends on has to be part of `obs`.
       costly_reset: whether a reset takes as long as tens of steps or more. Ended environments are
         then reset fewer at a time: nearly none in vain, but in more turns. The results are equal.
     """
@@ -38,6 +41,7 @@ class Environment(NamedTuple):
     action_space: Space
     default_params: Any = ()
     max_episode_steps: int | None = None
+    action_mask: Callable[[Any], jax.Array] | None = None
     costly_reset: bool = False
 
 
@@ -122,6 +126,31 @@ def check_types(env: Environment) -> None:
         raise ConfigError(
             f"{env.name}: the observation has shape {obs.shape}, but observation_space says "
             f"{expected.shape}; correct the space"
+        )
+
+
+def check_mask(env: Environment) -> None:
+    """Refuses an `action_mask` that is not one bool for each logit of the policy; only traces it.
+
+    Raises:
+      ConfigError: naming what it gives and what it must.
+    """
+    if env.action_mask is None:
+        return
+    if isinstance(env.action_space, Box):
+        raise ConfigError(
+            f"{env.name}: action_mask is given, but actions are {env.action_space}; only Discrete "
+            "and MultiDiscrete ones can be masked"
+        )
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    obs, _ = jax.eval_shape(env.reset, key, env.default_params)
+    mask = jax.eval_shape(env.action_mask, obs)
+    discrete = isinstance(env.action_space, Discrete)
+    size = env.action_space.n if discrete else sum(env.action_space.nvec)  # type: ignore[union-attr]
+    if (mask.shape, str(mask.dtype)) != ((size,), "bool"):
+        raise ConfigError(
+            f"{env.name}: action_mask gives {_describe(mask)}; must be bool[{size}] for "
+            f"{env.action_space}"
         )
 
 

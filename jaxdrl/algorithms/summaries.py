@@ -1,0 +1,81 @@
+"""Statistics and metrics of an update, over all devices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxdrl import normalization, sharding
+from jaxdrl.algorithms.acting import Parts
+from jaxdrl.distributions import has_action
+from jaxdrl.envs.protocol import Environment
+from jaxdrl.normalization import update_statistics
+from jaxdrl.observations import prepare_observation
+from jaxdrl.sgd import Batch
+from jaxdrl.sharding import Layout
+from jaxdrl.types import LearnerState, Transition
+
+
+def update_obs_statistics(parts: Parts, learner: LearnerState, trajectory: Transition) -> Any:
+    """Running moments with those of the observations of `trajectory`, grouped `[G, T, n, ...]`."""
+    if learner.obs_statistics is None:
+        return None
+    space, mean = parts.env.observation_space, learner.obs_statistics.mean
+
+    def flat(obs: jax.Array) -> jax.Array:
+        x = prepare_observation(space, obs.reshape(-1, *obs.shape[2:]))
+        return jnp.where(jnp.isfinite(x), x, normalization.expand(mean, x))
+
+    obs = sharding.map_groups(parts.layout, flat, trajectory.obs)
+    mean, variance = sharding.moments(parts.layout, obs, axis=0)
+    count = parts.config.env_steps_per_update
+    return update_statistics(learner.obs_statistics, count, mean, variance)
+
+
+def update_return_statistics(parts: Parts, learner: LearnerState, trajectory: Transition) -> Any:
+    """The same of the discounted returns."""
+    if learner.return_statistics is None:
+        return None
+    # In two steps, as for observations: where XLA sums over time and environments at once, the
+    # order depends on how the shards lie on the devices.
+    returns = sharding.map_groups(
+        parts.layout, lambda x: x.reshape(-1), trajectory.discounted_return
+    )
+    mean, variance = sharding.moments(parts.layout, returns, axis=0)
+    count = parts.config.env_steps_per_update
+    return update_statistics(learner.return_statistics, count, mean, variance)
+
+
+def sums(env: Environment, trajectory: Transition) -> dict[str, jax.Array]:
+    """Sums over the episodes that ended, and counts of what should not be there."""
+    ended = (trajectory.terminated | trajectory.truncated).astype(jnp.float32)
+    bad_obs, bad_rewards = _count_nonfinite(trajectory.obs), _count_nonfinite(trajectory.reward)
+    found = {
+        "episode_return_sum": (trajectory.episode_return * ended).sum(),
+        "episode_length_sum": (trajectory.episode_length.astype(jnp.float32) * ended).sum(),
+        "num_episodes": ended.sum(),
+        "nonfinite_observations": bad_obs,
+        "nonfinite_rewards": bad_rewards,
+        "nonfinite_values": bad_obs + bad_rewards,
+    }
+    if env.action_mask is not None:
+        allowed = jax.vmap(jax.vmap(env.action_mask))(trajectory.obs)
+        stuck = ~has_action(allowed, env.action_space)
+        found["states_without_action"] = stuck.reshape(-1).sum(dtype=jnp.float32)
+    return found
+
+
+def _count_nonfinite(x: jax.Array) -> jax.Array:
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        return jnp.zeros((), jnp.float32)
+    return (~jnp.isfinite(x)).sum(dtype=jnp.float32)
+
+
+def explained_variance(layout: Layout, batch: Batch) -> jax.Array:
+    """1 - Var(target - value) / Var(target); 0 where that is undefined or not finite."""
+    _, (target, error) = sharding.moments(layout, (batch.target, batch.target - batch.value))
+    varies = (target > 0) & jnp.isfinite(target) & jnp.isfinite(error)
+    share = jnp.where(varies, error, 1.0) / jnp.where(varies, target, 1.0)
+    return jnp.where(varies, 1.0 - share, 0.0)

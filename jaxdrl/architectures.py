@@ -1,0 +1,103 @@
+"""The network that a config describes, and whether a network fits an environment."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxdrl import spaces
+from jaxdrl.config import ConfigError, PPOConfig, require
+from jaxdrl.distributions import ActionHead
+from jaxdrl.envs.protocol import Environment
+from jaxdrl.networks import ActorCritic, Torso, from_module, num_policy_outputs
+from jaxdrl.observations import prepared_shape
+from jaxdrl.recurrent import CELLS, RecurrentActorCritic, from_recurrent
+from jaxdrl.types import Network
+
+
+def make_network(
+    obs_shape: tuple[int, ...], action_space: spaces.Space, config: PPOConfig
+) -> Network:
+    """The network that `config` describes, for prepared observations of `obs_shape`.
+
+    Raises:
+      ConfigError: if `config.torso` is `cnn` and the observations are not
+        `[height, width, channels]`, or too small for its convolutions.
+    """
+    is_image = len(obs_shape) == 3
+    use_cnn = is_image if config.torso == "auto" else config.torso == "cnn"
+    if use_cnn and not is_image:
+        raise ConfigError(
+            f"ppo.torso = 'cnn': observations of shape {obs_shape} are not [height, width, "
+            "channels]; take ppo.torso = 'mlp'"
+        )
+    channels = config.cnn_channels if use_cnn else ()
+    if use_cnn and min(obs_shape[:2]) <= 2 * len(channels):
+        raise ConfigError(
+            f"ppo.cnn_channels = {channels}: {len(channels)} convolutions of 3 x 3 need more than "
+            f"{2 * len(channels)} pixels each way, and observations are {obs_shape}; take fewer, "
+            "or ppo.torso = 'mlp'"
+        )
+    if config.memory == "none":
+        return from_module(
+            ActorCritic(
+                action_space=action_space,
+                hidden_sizes=config.hidden_sizes,
+                activation=config.activation,
+                cnn_channels=channels,
+                shared_torso=config.shared_torso,
+                initial_log_std=config.initial_log_std,
+                dtype=config.network_dtype,
+            )
+        )
+    settings = (config.hidden_sizes, config.activation, channels, config.network_dtype)
+    return from_recurrent(
+        RecurrentActorCritic(
+            action_space=action_space,
+            torso=partial(Torso, *settings),
+            cell=partial(CELLS[config.memory], config.memory_size),
+            shared_torso=config.shared_torso,
+            initial_log_std=config.initial_log_std,
+        )
+    )
+
+
+def check_network(env: Environment, network: Network, head: ActionHead) -> None:
+    """Refuses a network whose outputs do not fit the environment's spaces; only traces it.
+
+    Raises:
+      ConfigError: naming the shapes that came and those that were expected.
+    """
+    obs_shape = (2, *prepared_shape(env.observation_space))
+
+    def outputs(key: jax.Array) -> tuple[Any, Any, Any]:
+        obs, start = jnp.zeros(obs_shape, jnp.float32), jnp.zeros((2,), jnp.bool)
+        params = network.init(key, obs)
+        policy_outputs, value, _ = network.apply(params, network.initial_carry(2), obs, start)
+        return policy_outputs, head.distribution(policy_outputs).mode(), value
+
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    try:
+        policy_outputs, action, value = jax.eval_shape(outputs, key)
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"network: does not map observations {obs_shape} to (policy_outputs, value): {error}"
+        ) from error
+    if not isinstance(env.action_space, spaces.Box):
+        logits = (2, num_policy_outputs(env.action_space))
+        given = policy_outputs.shape
+        works = f"must be logits {logits} for {env.action_space}"
+        require(given == logits, "network policy_outputs", given, works)
+    expected = (2, *env.action_space.shape)
+    require(
+        action.shape == expected,
+        "network policy_outputs",
+        action.shape,
+        f"must give actions {expected} for {env.action_space}",
+    )
+    require(value.shape == (2,), "network value", value.shape, "must be (2,) for 2 observations")
