@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from jaxdrl.runner import Run, resume, run
     from jaxdrl.setup import Restored, restore
     from jaxdrl.sharding import make_mesh
+    from jaxdrl.tasks import make_config, make_experiment
     from jaxdrl.training import compile, train
     from jaxdrl.types import Algorithm, Network, Policy, TrainState, Transition
 
@@ -44,6 +45,8 @@ __all__ = [
     "from_gymnax",
     "losses",
     "make",
+    "make_config",
+    "make_experiment",
     "make_mesh",
     "networks",
     "ppo",
@@ -66,6 +69,7 @@ _HOMES = {
     "jaxdrl.runner": ("Run", "resume", "run"),
     "jaxdrl.setup": ("Restored", "restore"),
     "jaxdrl.sharding": ("make_mesh",),
+    "jaxdrl.tasks": ("make_config", "make_experiment"),
     "jaxdrl.training": ("compile", "train"),
     "jaxdrl.types": ("Algorithm", "Network", "Policy", "TrainState", "Transition"),
 }

@@ -2,32 +2,84 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_origin, get_type_hints
 
 import tyro
 
 from jaxdrl.config import ConfigError
 from jaxdrl.experiment import Experiment
 from jaxdrl.stops import BadNumbersError, OutOfMemoryError, RunInterruptedError
+from jaxdrl.tasks import make_experiment
 
 Flags = Annotated[Experiment, tyro.conf.arg(name="")]
 
 
 def main(args: Sequence[str] | None = None) -> None:
     """Distributed reinforcement learning in JAX: train on every device of this host."""
+    _answer(lambda: _cli(list(sys.argv[1:] if args is None else args)))
+
+
+def _cli(args: list[str]) -> None:
     app = tyro.extras.SubcommandApp()
-    app.command(train)
+    position = _position_of_env(args)
+    if position is None:
+        app.command(train)
+    else:
+        known = make_experiment(args.pop(position))
+
+        def train_known(experiment: Flags = known) -> None:
+            train(experiment)
+
+        app.command(name="train", help=inspect.getdoc(train))(train_known)
     app.command(resume)
     app.command(doctor)
     config = (tyro.conf.PositionalRequiredArgs,)
-    _answer(lambda: app.cli(prog="jaxdrl", description=main.__doc__, args=args, config=config))
+    app.cli(prog="jaxdrl", description=main.__doc__, args=args, config=config)
+
+
+def _position_of_env(args: list[str]) -> int | None:
+    """Where `train` is told its environment, whose settings are what the flags are laid over.
+
+    It is the first argument that is neither a flag nor the value of one.
+    """
+    if args[:1] != ["train"]:
+        return None
+    kinds = _kinds_of_flags(Experiment)
+    i = 1
+    while i < len(args):
+        if not args[i].startswith("-"):
+            return i
+        flag, has_value, _ = args[i].partition("=")
+        kind = "flag" if has_value else kinds.get(flag.replace("_", "-"), "flag")
+        i += 2 if kind == "value" else 1
+        while kind == "values" and i < len(args) and not args[i].startswith("-"):
+            i += 1
+    return None
+
+
+def _kinds_of_flags(config: type, prefix: str = "--") -> dict[str, str]:
+    """For each flag of a config, whether it takes a "value", many "values" or is a "flag"."""
+    kinds: dict[str, str] = {}
+    for name, hint in get_type_hints(config).items():
+        flag = prefix + {"from_run": "from"}.get(name, name).replace("_", "-")
+        if dataclasses.is_dataclass(hint):
+            kinds |= _kinds_of_flags(hint, f"{flag}.")  # type: ignore[arg-type]
+        elif hint is not bool:
+            kinds[flag] = "values" if get_origin(hint) in (tuple, dict) else "value"
+    return kinds
 
 
 def train(experiment: Flags) -> None:
-    """Train on an environment, evaluate, and write a run directory."""
+    """Train on an environment, evaluate, and write a run directory.
+
+    The flags are laid over the settings that are known to work for it, which `--help` after its
+    name shows.
+    """
     from jaxdrl.runner import run
 
     run(experiment)

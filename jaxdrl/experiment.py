@@ -50,6 +50,8 @@ class Experiment:
     """Updates between evaluations; None evaluates at the end only."""
     num_eval_episodes: int = 256
     """Episodes of an evaluation."""
+    greedy_evaluation: bool = True
+    """Evaluate by the most probable action instead of a sample."""
     log_every: int = 1
     """Updates between the lines of metrics.jsonl."""
     checkpoint_every: int | None = None

@@ -150,6 +150,7 @@ class TrainingLoop:
             state.learner,
             jax.random.fold_in(key, self.done),
             num_episodes=experiment.num_eval_episodes,
+            deterministic=experiment.greedy_evaluation,
         )
 
     def _save(

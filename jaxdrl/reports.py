@@ -94,6 +94,7 @@ def summarise(
         "steps_per_second": env_steps / train_seconds,
         "params_sha256": sha256(state.learner.params),
         "state_sha256": sha256(state),
+        "greedy_evaluation": experiment.greedy_evaluation,
         "evaluation": figures(evaluation),
     }
 
@@ -101,10 +102,11 @@ def summarise(
 def print_result(console: Console, run_dir: Path, result: dict[str, Any]) -> None:
     """Prints what was reached and where it lies."""
     evaluated = result["evaluation"]
+    how = "greedy" if result["greedy_evaluation"] else "sampled"
     console.print(
         f"trained {result['env_steps']:,} steps in {result['train_seconds']:.1f} s "
         f"({result['steps_per_second']:,.0f} steps/s)\n"
-        f"{result['env']}: greedy mean return [bold]{evaluated['mean_return']:.1f}[/bold] "
+        f"{result['env']}: {how} mean return [bold]{evaluated['mean_return']:.1f}[/bold] "
         f"(95% interval {evaluated['ci95_low']:.1f} to {evaluated['ci95_high']:.1f}) "
         f"over {evaluated['num_episodes']} episodes\n"
         f"results: {run_dir}",

@@ -68,8 +68,8 @@ BAD = [
     ),
     (
         "--ppo.num-minibatches 3",
-        lambda: PPOConfig(num_minibatches=3),
-        "ppo.num_minibatches = 3: must divide num_steps * num_envs / num_shards = 4096; "
+        lambda: dataclasses.replace(jaxdrl.make_config("CartPole-v1"), num_minibatches=3),
+        "ppo.num_minibatches = 3: must divide num_steps * num_envs / num_shards = 1024; "
         "the nearest that work: 2 or 4",
     ),
     ("--ppo.num-envs 0", lambda: PPOConfig(num_envs=0), f"ppo.num_envs = 0: {COUNT}"),
@@ -394,7 +394,8 @@ def test_every_flag_reaches_the_experiment(monkeypatch, tmp_path):
         evaluate_every=5,
         num_eval_episodes=6,
         log_every=4,
-        ppo=PPOConfig(
+        ppo=dataclasses.replace(
+            jaxdrl.make_config("CartPole-v1"),
             num_envs=16,
             learning_rate=0.5,
             max_grad_norm=None,
@@ -405,11 +406,40 @@ def test_every_flag_reaches_the_experiment(monkeypatch, tmp_path):
     )
 
 
-def test_without_flags_the_defaults_are_those_of_the_classes(monkeypatch):
+@pytest.mark.parametrize("name", ["CartPole-v1", "MemoryChain-bsuite"])
+def test_without_flags_the_settings_are_those_of_the_task(name, monkeypatch):
     received = []
     monkeypatch.setattr(runner, "run", received.append)
-    cli.main(["train", "CartPole-v1"])
-    assert received == [Experiment("CartPole-v1")]
+    cli.main(["train", name])
+    assert received == [jaxdrl.make_experiment(name)]
+    assert received != [Experiment(name)]
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "Pendulum-v1 --seed 3 --ppo.hidden-sizes 5 6 --ppo.reproducible",
+        "--seed 3 --ppo.hidden-sizes 5 6 --ppo.reproducible Pendulum-v1",
+        "--ppo.hidden_sizes 5 6 --seed=3 Pendulum-v1 --ppo.reproducible",
+    ],
+)
+def test_the_name_of_the_task_may_stand_anywhere(flags, monkeypatch):
+    received = []
+    monkeypatch.setattr(runner, "run", received.append)
+    cli.main(["train", *flags.split()])
+    (given,) = received
+    ppo = dataclasses.replace(
+        jaxdrl.make_config("Pendulum-v1"), hidden_sizes=(5, 6), reproducible=True
+    )
+    assert given == dataclasses.replace(jaxdrl.make_experiment("Pendulum-v1"), seed=3, ppo=ppo)
+
+
+def test_help_after_a_name_shows_the_settings_of_the_task(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["train", "Pendulum-v1", "--help"])
+    printed = capsys.readouterr().out
+    assert "(default: Pendulum-v1)" in printed
+    assert "(default: 0.95)" in printed  # gamma
 
 
 def test_whole_numbers_of_an_environment_arrive_as_such():

@@ -1,0 +1,1 @@
+"""Parts of `experiments/learning_table.py`."""

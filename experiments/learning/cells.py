@@ -1,0 +1,89 @@
+"""One cell of the learning table: a task trained with one seed, kept as a small JSON file."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+import jaxdrl
+from jaxdrl import Experiment
+from jaxdrl.machine import versions
+from jaxdrl.run_dir import CHECKPOINTS, METRICS_FILE
+
+CURVE_POINTS = 50
+"""Points of a learning curve that are kept, each the mean of a part of the run."""
+
+MACHINE = ("run_dir", "devices", "checkpoint_minutes", "checkpoint_every", "keep_checkpoints")
+"""Fields of an experiment that do not decide its result."""
+
+
+def settings_of(experiment: Experiment) -> dict[str, Any]:
+    """Everything that decides the result, as JSON has it."""
+    fields = asdict(experiment)
+    decisive = {name: value for name, value in fields.items() if name not in MACHINE}
+    return json.loads(json.dumps(decisive))
+
+
+def digest(experiment: Experiment) -> str:
+    """Eight letters that tell settings apart."""
+    text = json.dumps(settings_of(experiment), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def load(path: Path, experiment: Experiment) -> dict[str, Any] | None:
+    """The cell in `path`, None where there is none or it was made with other settings."""
+    if not path.exists():
+        return None
+    cell = json.loads(path.read_text())
+    return cell if cell["settings"] == settings_of(experiment) else None
+
+
+def measure(
+    experiment: Experiment, path: Path, run_dir: Path, report: Callable[[str], Any]
+) -> dict[str, Any]:
+    """Trains, or goes on where an earlier call was stopped, and writes the cell.
+
+    Raises:
+      RunInterruptedError: after SIGTERM or Ctrl-C; the next call goes on from there.
+    """
+    experiment = replace(experiment, run_dir=run_dir)
+    if (run_dir / CHECKPOINTS).exists():
+        report("going on")
+        run = jaxdrl.resume(run_dir)
+    else:
+        run = jaxdrl.run(experiment)
+    cell = {
+        "settings": settings_of(experiment),
+        "versions": versions(),
+        "evaluation": run.result["evaluation"],
+        "env_steps": run.result["env_steps"],
+        "train_seconds": round(run.result["train_seconds"], 2),
+        "compile_seconds": round(run.result["compile_seconds"], 2),
+        "curve": curve(run_dir / METRICS_FILE),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(cell, indent=1) + "\n")
+    temporary.replace(path)
+    jax.clear_caches()  # or hundreds of programs would stay in memory
+    return cell
+
+
+def curve(metrics_file: Path) -> dict[str, list[float]]:
+    """Mean return of the training episodes over `CURVE_POINTS` equal parts of the run."""
+    lines = [json.loads(line) for line in metrics_file.read_text().splitlines()]
+    found: dict[str, list[float]] = {"env_steps": [], "episode_return": []}
+    for part in np.array_split(np.arange(len(lines)), min(CURVE_POINTS, len(lines))):
+        ended = [lines[i] for i in part if lines[i]["num_episodes"]]
+        if not ended:
+            continue
+        weights = [line["num_episodes"] for line in ended]
+        returns = [line["episode_return"] for line in ended]
+        found["env_steps"].append(lines[part[-1]]["env_steps"])
+        found["episode_return"].append(float(f"{np.average(returns, weights=weights):.6g}"))
+    return found

@@ -1,0 +1,157 @@
+"""The settings that each known task is trained with, and defaults for all others.
+
+Chosen by measurement: `experiments/learning_table.py` trains every task with them, and
+`experiments/results/learning_table.md` has what they reach.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from jaxdrl.config import PPOConfig
+from jaxdrl.experiment import Experiment
+
+if TYPE_CHECKING:
+    from jaxdrl.envs.protocol import Environment
+
+CONTROL = PPOConfig(
+    num_envs=64,
+    num_steps=64,
+    num_epochs=10,
+    num_minibatches=8,
+    normalize_observations=True,
+    normalize_rewards=True,
+)
+"""Continuous actions, and rewards of any size."""
+
+PIXELS = PPOConfig(
+    num_envs=128,
+    num_steps=64,
+    num_epochs=2,
+    num_minibatches=16,
+    entropy_coef=0.01,
+    hidden_sizes=(256, 256),
+    activation="relu",
+    shared_torso=True,
+    torso="mlp",
+)
+"""The 10 x 10 boards of MinAtar, for which an MLP learnt more in the same time than a CNN."""
+
+MEMORY = PPOConfig(
+    num_envs=64,
+    num_steps=128,
+    num_minibatches=4,
+    entropy_coef=0.01,
+    gamma=0.99,
+    shared_torso=True,
+    memory="gru",
+)
+"""Tasks in which something has to be remembered, or found out anew in each episode."""
+
+SMALL = PPOConfig(num_envs=64, num_steps=32, num_minibatches=4, entropy_coef=0.01)
+"""Small discrete tasks with short episodes."""
+
+
+def _task(env: str, total_env_steps: int, ppo: PPOConfig, *, episodes: int = 256) -> Experiment:
+    return Experiment(
+        env=env,
+        total_env_steps=total_env_steps,
+        anneal_learning_rate=True,
+        num_eval_episodes=episodes,
+        ppo=ppo,
+    )
+
+
+_CARTPOLE = PPOConfig(num_envs=256, num_steps=32, num_minibatches=16, learning_rate=2.5e-3)
+_ACROBOT = replace(_CARTPOLE, entropy_coef=0.01, normalize_observations=True)
+_MOUNTAIN_CAR = replace(
+    _ACROBOT, num_steps=128, entropy_coef=0.03, normalize_rewards=True, gamma=0.995
+)
+
+TASKS = {
+    task.env: task
+    for task in (
+        # Classic control.
+        _task("CartPole-v1", 500_000, _CARTPOLE),
+        _task("Acrobot-v1", 1_000_000, _ACROBOT),
+        _task("MountainCar-v0", 2_000_000, _MOUNTAIN_CAR),
+        _task(
+            "MountainCarContinuous-v0",
+            2_000_000,
+            replace(CONTROL, num_envs=256, num_steps=128, initial_log_std=0.5, gamma=0.999),
+        ),
+        _task("Pendulum-v1", 1_000_000, replace(CONTROL, gamma=0.95)),
+        # MinAtar.
+        _task("Asterix-MinAtar", 10_000_000, PIXELS),
+        _task("Breakout-MinAtar", 10_000_000, PIXELS),
+        _task("Freeway-MinAtar", 5_000_000, PIXELS),
+        _task("Seaquest-MinAtar", 5_000_000, PIXELS),
+        _task("SpaceInvaders-MinAtar", 5_000_000, PIXELS),
+        # bsuite.
+        _task("Catch-bsuite", 300_000, replace(SMALL, torso="mlp")),
+        _task("DeepSea-bsuite", 500_000, replace(SMALL, entropy_coef=0.05)),
+        _task("DiscountingChain-bsuite", 500_000, replace(SMALL, num_steps=128, gamma=1.0)),
+        _task("MemoryChain-bsuite", 500_000, replace(MEMORY, num_steps=32)),
+        _task("UmbrellaChain-bsuite", 500_000, replace(SMALL, gamma=1.0), episodes=8192),
+        _task("SimpleBandit-bsuite", 200_000, SMALL),
+        # Others.
+        _task("FourRooms-misc", 1_000_000, replace(SMALL, num_steps=128)),
+        _task("MetaMaze-misc", 5_000_000, replace(MEMORY, num_envs=256, num_steps=100)),
+        _task(
+            "PointRobot-misc",
+            4_000_000,
+            replace(MEMORY, num_envs=128, num_steps=100, learning_rate=1e-3, gamma=0.99),
+        ),
+        _task("BernoulliBandit-misc", 3_000_000, replace(MEMORY, num_steps=100), episodes=4096),
+        _task("GaussianBandit-misc", 3_000_000, replace(MEMORY, num_steps=100), episodes=4096),
+        _task("Reacher-misc", 2_000_000, CONTROL),
+        _task("Swimmer-misc", 2_000_000, CONTROL),
+        _task("Pong-misc", 2_000_000, replace(PIXELS, hidden_sizes=(128, 128))),
+        _task("FrozenLake-misc", 500_000, replace(SMALL, num_steps=128)),
+    )
+}
+"""The experiment of each known task, by the name of its environment."""
+
+
+def make_experiment(env: str) -> Experiment:
+    """The experiment that trains `env` with what is known to work.
+
+    >>> make_experiment("Pendulum-v1").ppo.normalize_observations
+    True
+
+    Raises:
+      ConfigError: if there is no such environment.
+    """
+    if env in TASKS:
+        return TASKS[env]
+    return Experiment(env=env, anneal_learning_rate=True, ppo=make_config(env))
+
+
+def make_config(env: str | Environment) -> PPOConfig:
+    """The settings for `env`: those of a known task, else defaults that suit its spaces.
+
+    Args:
+      env: a name, or an environment, which is known by its name as well.
+
+    Raises:
+      ConfigError: if there is no environment of that name.
+    """
+    name = env if isinstance(env, str) else env.name
+    if name in TASKS:
+        return TASKS[name].ppo
+    from jaxdrl.envs import make  # gymnax takes seconds
+
+    env = make(env) if isinstance(env, str) else env
+    return defaults_for(env)
+
+
+def defaults_for(env: Environment) -> PPOConfig:
+    """Settings by the spaces alone."""
+    from jaxdrl.spaces import Box
+
+    if isinstance(env.action_space, Box):
+        return CONTROL
+    if len(env.observation_space.shape) == 3:
+        return replace(PIXELS, torso="auto", hidden_sizes=(256,))
+    return PPOConfig(entropy_coef=0.01)
