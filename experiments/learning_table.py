@@ -81,6 +81,8 @@ def write(config: LearningTable) -> None:
         for task in config.tasks
     }
     rows = tables.summarise({task: there for task, there in found.items() if there})
+    if not rows:
+        return
     tables.write_json(config.results / "learning_table.json", rows)
     tables.write_markdown(config.results / "learning_table.md", rows)
     pictures.draw(config.results / "learning_curves.png", found, rows)

@@ -13,34 +13,21 @@ from jaxdrl.config import ConfigError, PPOConfig, require
 from jaxdrl.distributions import ActionHead
 from jaxdrl.envs.protocol import Environment
 from jaxdrl.networks import ActorCritic, Torso, from_module, num_policy_outputs
-from jaxdrl.observations import prepared_shape
+from jaxdrl.observations import prepared, zeros
 from jaxdrl.recurrent import CELLS, RecurrentActorCritic, from_recurrent
 from jaxdrl.types import Network
 
 
 def make_network(
-    obs_shape: tuple[int, ...], action_space: spaces.Space, config: PPOConfig
+    observation_space: spaces.ObservationSpace, action_space: spaces.Space, config: PPOConfig
 ) -> Network:
-    """The network that `config` describes, for prepared observations of `obs_shape`.
+    """The network that `config` describes.
 
     Raises:
-      ConfigError: if `config.torso` is `cnn` and the observations are not
-        `[height, width, channels]`, or too small for its convolutions.
+      ConfigError: if `config.torso` is `cnn` and no observation is `[height, width, channels]`, or
+        one is too small for its convolutions.
     """
-    is_image = len(obs_shape) == 3
-    use_cnn = is_image if config.torso == "auto" else config.torso == "cnn"
-    if use_cnn and not is_image:
-        raise ConfigError(
-            f"ppo.torso = 'cnn': observations of shape {obs_shape} are not [height, width, "
-            "channels]; take ppo.torso = 'mlp'"
-        )
-    channels = config.cnn_channels if use_cnn else ()
-    if use_cnn and min(obs_shape[:2]) <= 2 * len(channels):
-        raise ConfigError(
-            f"ppo.cnn_channels = {channels}: {len(channels)} convolutions of 3 x 3 need more than "
-            f"{2 * len(channels)} pixels each way, and observations are {obs_shape}; take fewer, "
-            "or ppo.torso = 'mlp'"
-        )
+    channels = _cnn_channels(observation_space, config)
     if config.memory == "none":
         return from_module(
             ActorCritic(
@@ -65,16 +52,39 @@ def make_network(
     )
 
 
+def _cnn_channels(space: spaces.ObservationSpace, config: PPOConfig) -> tuple[int, ...]:
+    """Channels of the convolutions that images go through; none where there is no image."""
+    shapes = [x.shape[1:] for x in jax.tree.leaves(prepared(space, 1))]
+    images = [shape for shape in shapes if len(shape) == 3]
+    if config.torso == "mlp" or (config.torso == "auto" and not images):
+        return ()
+    if not images:
+        words = f"of shape {shapes[0]}" if len(shapes) == 1 else f"of shapes {shapes}"
+        raise ConfigError(
+            f"ppo.torso = 'cnn': observations {words} are not [height, width, channels]; "
+            "take ppo.torso = 'mlp'"
+        )
+    channels = config.cnn_channels
+    smallest = min(images, key=lambda shape: min(shape[:2]))
+    if min(smallest[:2]) <= 2 * len(channels):
+        raise ConfigError(
+            f"ppo.cnn_channels = {channels}: {len(channels)} convolutions of 3 x 3 need more than "
+            f"{2 * len(channels)} pixels each way, and observations are {smallest}; take fewer, "
+            "or ppo.torso = 'mlp'"
+        )
+    return channels
+
+
 def check_network(env: Environment, network: Network, head: ActionHead) -> None:
     """Refuses a network whose outputs do not fit the environment's spaces; only traces it.
 
     Raises:
       ConfigError: naming the shapes that came and those that were expected.
     """
-    obs_shape = (2, *prepared_shape(env.observation_space))
+    shapes = prepared(env.observation_space, 2)
 
     def outputs(key: jax.Array) -> tuple[Any, Any, Any]:
-        obs, start = jnp.zeros(obs_shape, jnp.float32), jnp.zeros((2,), jnp.bool)
+        obs, start = zeros(shapes), jnp.zeros((2,), jnp.bool)
         params = network.init(key, obs)
         policy_outputs, value, _ = network.apply(params, network.initial_carry(2), obs, start)
         return policy_outputs, head.distribution(policy_outputs).mode(), value
@@ -85,8 +95,9 @@ def check_network(env: Environment, network: Network, head: ActionHead) -> None:
     except ConfigError:
         raise
     except Exception as error:
+        words = jax.tree.map(lambda x: x.shape, shapes)
         raise ConfigError(
-            f"network: does not map observations {obs_shape} to (policy_outputs, value): {error}"
+            f"network: does not map observations {words} to (policy_outputs, value): {error}"
         ) from error
     if not isinstance(env.action_space, spaces.Box):
         logits = (2, num_policy_outputs(env.action_space))

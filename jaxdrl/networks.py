@@ -57,7 +57,9 @@ def orthogonal(gain: float) -> Callable[..., jax.Array]:
 class Torso(nn.Module):
     """3 x 3 convolutions (none for an MLP), then dense layers: `[N, ...]` to `[N, features]`.
 
-    Orthogonal initialisation with gain sqrt(2). Computes in `dtype`; features are float32.
+    Of a dictionary, images go through convolutions of their own, and everything is put side by side
+    before the dense layers. Orthogonal initialisation with gain sqrt(2). Computes in `dtype`;
+    features are float32.
     """
 
     hidden_sizes: tuple[int, ...]
@@ -66,14 +68,17 @@ class Torso(nn.Module):
     dtype: str = "float32"
 
     @nn.compact
-    def __call__(self, obs: jax.Array) -> jax.Array:
-        """Features `[N, hidden_sizes[-1]]` of `obs [N, ...]`."""
+    def __call__(self, obs: Any) -> jax.Array:
+        """Features `[N, hidden_sizes[-1]]` of `obs [N, ...]`, an array or a tree of several."""
         activate = ACTIVATIONS[self.activation]
         dense = partial(nn.Dense, kernel_init=orthogonal(math.sqrt(2.0)), dtype=self.dtype)
-        x = obs.astype(self.dtype)
-        for channels in self.cnn_channels:
-            x = activate(dense(channels)(patches(x)))
-        x = x.reshape(x.shape[0], -1)
+        parts = []
+        for x in jax.tree.leaves(obs):
+            x = x.astype(self.dtype)
+            for channels in self.cnn_channels if x.ndim == 4 else ():
+                x = activate(dense(channels)(patches(x)))
+            parts.append(x.reshape(x.shape[0], -1))
+        x = jnp.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
         for size in self.hidden_sizes:
             x = activate(dense(size)(x))
         return x.astype(jnp.float32)
@@ -107,8 +112,8 @@ class ActorCritic(nn.Module):
     dtype: str = "float32"
 
     @nn.compact
-    def __call__(self, obs: jax.Array) -> tuple[Any, jax.Array]:
-        """`(policy_outputs, value [N])` of `obs [N, ...]` float32."""
+    def __call__(self, obs: Any) -> tuple[Any, jax.Array]:
+        """`(policy_outputs, value [N])` of `obs [N, ...]` float32, an array or a dictionary."""
         settings = (self.hidden_sizes, self.activation, self.cnn_channels, self.dtype)
         actor = Torso(*settings, name="actor")
         actor_features = critic_features = actor(obs)
@@ -156,12 +161,12 @@ def from_module(module: nn.Module) -> Network:
         in `ActorCritic`. It may have parameters only, no other collection.
     """
 
-    def init(key: jax.Array, obs: jax.Array) -> Any:
+    def init(key: jax.Array, obs: Any) -> Any:
         with default_promotion():
             variables = module.init(key, obs)
         return check_variables(module, variables)
 
-    def apply(params: Any, carry: Any, obs: jax.Array, episode_start: Any) -> Any:
+    def apply(params: Any, carry: Any, obs: Any, episode_start: Any) -> Any:
         del episode_start
         with default_promotion():
             outputs, value = module.apply({"params": params}, obs)

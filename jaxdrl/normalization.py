@@ -11,7 +11,7 @@ from flax import struct
 
 @struct.dataclass
 class RunningStatistics:
-    """Moments of everything seen so far.
+    """Moments of everything seen so far: of one kind of number, or of a tree of several.
 
     Attributes:
       count: samples seen, float32 (it only weighs new against old, where 24 bits are plenty).
@@ -20,21 +20,25 @@ class RunningStatistics:
     """
 
     count: jax.Array
-    mean: jax.Array
-    variance: jax.Array
+    mean: Any
+    variance: Any
 
 
-def init_statistics(shape: tuple[int, ...]) -> RunningStatistics:
-    """Statistics before the first sample: they normalise to the same value, but for the clip."""
+def init_statistics(samples: Any) -> RunningStatistics:
+    """Statistics before the first sample: they normalise to the same value, but for the clip.
+
+    Args:
+      samples: arrays, or their `jax.ShapeDtypeStruct`, in the shape of one sample.
+    """
     return RunningStatistics(
         count=jnp.zeros((), jnp.float32),
-        mean=jnp.zeros(shape, jnp.float32),
-        variance=jnp.ones(shape, jnp.float32),
+        mean=jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), samples),
+        variance=jax.tree.map(lambda x: jnp.ones(x.shape, jnp.float32), samples),
     )
 
 
 def update_statistics(
-    statistics: RunningStatistics, count: int, mean: jax.Array, variance: jax.Array
+    statistics: RunningStatistics, count: int, mean: Any, variance: Any
 ) -> RunningStatistics:
     """Merges the moments of a batch of `count` samples into the running ones.
 
@@ -46,22 +50,28 @@ def update_statistics(
     """
     total = statistics.count + count
     weight = count / total
-    delta = mean - statistics.mean
+    delta = jax.tree.map(jnp.subtract, mean, statistics.mean)
+
+    def merge(old: jax.Array, new: jax.Array, delta: jax.Array) -> jax.Array:
+        return old + weight * (new - old) + weight * (1.0 - weight) * jnp.square(delta)
+
     return RunningStatistics(
         count=total,
-        mean=statistics.mean + weight * delta,
-        variance=statistics.variance
-        + weight * (variance - statistics.variance)
-        + weight * (1.0 - weight) * jnp.square(delta),
+        mean=jax.tree.map(lambda old, d: old + weight * d, statistics.mean, delta),
+        variance=jax.tree.map(merge, statistics.variance, variance, delta),
     )
 
 
 def normalize(
-    x: jax.Array, statistics: RunningStatistics, clip: Any = None, *, epsilon: float = 1e-8
-) -> jax.Array:
+    x: Any, statistics: RunningStatistics, clip: Any = None, *, epsilon: float = 1e-8
+) -> Any:
     """(x - mean) / sqrt(variance + epsilon), clipped to +-`clip` unless it is None."""
-    deviation = jnp.sqrt(statistics.variance + epsilon)
-    return _clip((x - expand(statistics.mean, x)) / expand(deviation, x), clip)
+
+    def one(x: jax.Array, mean: jax.Array, variance: jax.Array) -> jax.Array:
+        deviation = jnp.sqrt(variance + epsilon)
+        return _clip((x - expand(mean, x)) / expand(deviation, x), clip)
+
+    return jax.tree.map(one, x, statistics.mean, statistics.variance)
 
 
 def scale(

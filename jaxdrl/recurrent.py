@@ -148,28 +148,27 @@ class RecurrentActorCritic(nn.Module):
 
     @nn.compact
     def __call__(
-        self, carry: dict[str, Any], obs: jax.Array, episode_start: jax.Array
+        self, carry: dict[str, Any], obs: Any, episode_start: jax.Array
     ) -> tuple[Any, jax.Array, dict[str, Any]]:
         """`(policy_outputs [T, N, ...], value [T, N], carry)` of T steps.
 
         Args:
           carry: before the first step.
-          obs: float32 `[T, N, ...]`.
+          obs: float32 `[T, N, ...]`, an array or a dictionary.
           episode_start: bool `[T, N]`; there, the carry is taken for the initial one.
         """
-        flat = obs.reshape(-1, *obs.shape[2:])
+        steps = episode_start.shape
+        flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), obs)
         features, after = {}, {}
         for name in self.towers:
-            x = self.torso(name=name)(flat).reshape(*obs.shape[:2], -1)
+            x = self.torso(name=name)(flat).reshape(*steps, -1)
             cell = self.cell(name=f"{name}_memory")
             after[name], x = remember(cell, carry[name], x, episode_start)
             features[name] = x.reshape(-1, *x.shape[2:])
         actor = features["actor"]
         critic = features.get("critic", actor)
         outputs, value = heads(self, self.action_space, self.initial_log_std, actor, critic)
-        outputs, value = jax.tree.map(
-            lambda x: x.reshape(*obs.shape[:2], *x.shape[1:]), (outputs, value)
-        )
+        outputs, value = jax.tree.map(lambda x: x.reshape(*steps, *x.shape[1:]), (outputs, value))
         return outputs, value, after
 
 
@@ -199,21 +198,21 @@ def from_recurrent(module: Any) -> Network:
         `initial_carry(num_envs)`, as `RecurrentActorCritic` does; parameters only.
     """
 
-    def init(key: jax.Array, obs: jax.Array) -> Any:
-        start = jnp.ones((1, obs.shape[0]), jnp.bool)
+    def init(key: jax.Array, obs: Any) -> Any:
+        num_envs = jax.tree.leaves(obs)[0].shape[0]
+        start, obs = jax.tree.map(lambda x: x[None], (jnp.ones(num_envs, jnp.bool), obs))
         with default_promotion():
-            variables = module.init(key, module.initial_carry(obs.shape[0]), obs[None], start)
+            variables = module.init(key, module.initial_carry(num_envs), obs, start)
         return check_variables(module, variables)
 
-    def apply(params: Any, carry: Any, obs: jax.Array, episode_start: jax.Array) -> Any:
+    def apply(params: Any, carry: Any, obs: Any, episode_start: jax.Array) -> Any:
+        obs, start = jax.tree.map(lambda x: x[None], (obs, episode_start))
         with default_promotion():
-            outputs, value, carry = module.apply(
-                {"params": params}, carry, obs[None], episode_start[None]
-            )
+            outputs, value, carry = module.apply({"params": params}, carry, obs, start)
         outputs, value = jax.tree.map(lambda x: x[0], (outputs, value))
         return outputs, value, carry
 
-    def unroll(params: Any, carry: Any, obs: jax.Array, episode_start: jax.Array) -> Any:
+    def unroll(params: Any, carry: Any, obs: Any, episode_start: jax.Array) -> Any:
         with default_promotion():
             return module.apply({"params": params}, carry, obs, episode_start)[:2]
 

@@ -106,9 +106,14 @@ def print_result(console: Console, run_dir: Path, result: dict[str, Any]) -> Non
     console.print(
         f"trained {result['env_steps']:,} steps in {result['train_seconds']:.1f} s "
         f"({result['steps_per_second']:,.0f} steps/s)\n"
-        f"{result['env']}: {how} mean return [bold]{evaluated['mean_return']:.1f}[/bold] "
-        f"(95% interval {evaluated['ci95_low']:.1f} to {evaluated['ci95_high']:.1f}) "
+        f"{result['env']}: {how} mean return [bold]{_figure(evaluated['mean_return'])}[/bold] "
+        f"(95% interval {_figure(evaluated['ci95_low'])} to {_figure(evaluated['ci95_high'])}) "
         f"over {evaluated['num_episodes']} episodes\n"
         f"results: {run_dir}",
         soft_wrap=True,
     )
+
+
+def _figure(value: float) -> str:
+    """One digit after the point, and three where the number is small."""
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}"

@@ -1,4 +1,4 @@
-"""Descriptions of observations and actions: Discrete, MultiDiscrete, Box.
+"""Descriptions of observations and actions: Discrete, MultiDiscrete, Box, Dict.
 
 Frozen, hashable and comparable by value, so that they can be static arguments of compiled
 functions. JAX is imported when a sample is drawn, not before.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import operator
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -215,6 +216,54 @@ class Box:
 
 
 Space: TypeAlias = Discrete | MultiDiscrete | Box
+
+
+@dataclasses.dataclass(frozen=True, init=False, repr=False)
+class Dict:
+    """Dictionaries with the given names, each of a space of its own; for observations only.
+
+    Kept in the order of the names. Raises ValueError unless there is a name, and TypeError for
+    what is no space.
+
+    >>> Dict({"speed": Box(0.0, 1.0, ()), "gear": Discrete(5)}).contains({"speed": 0.5, "gear": 4})
+    True
+    """
+
+    items: tuple[tuple[str, Any], ...]
+
+    def __init__(self, spaces: Mapping[str, Any]) -> None:
+        if not spaces:
+            raise ValueError("spaces must have a name at least, got none")
+        for name, space in spaces.items():
+            if not isinstance(space, (Discrete, MultiDiscrete, Box, Dict)):
+                raise TypeError(
+                    f"spaces[{name!r}] must be one of jaxdrl's spaces, got {type(space).__name__}"
+                )
+        object.__setattr__(self, "items", tuple(sorted(spaces.items())))
+
+    def __repr__(self) -> str:
+        return f"Dict({dict(self.items)!r})"
+
+    def __getitem__(self, name: str) -> Any:
+        """The space of one name."""
+        return dict(self.items)[name]
+
+    def sample(self, key: jax.Array) -> dict[str, Any]:
+        """A sample of each; the key is consumed."""
+        import jax
+
+        keys = jax.random.split(key, len(self.items))
+        return {name: space.sample(keys[i]) for i, (name, space) in enumerate(self.items)}
+
+    def contains(self, x: Any) -> bool:
+        """Whether concrete `x` has the same names, and each an element of its space."""
+        spaces = dict(self.items)
+        same = isinstance(x, Mapping) and x.keys() == spaces.keys()
+        return same and all(space.contains(x[name]) for name, space in self.items)
+
+
+ObservationSpace: TypeAlias = Space | Dict
+"""What an observation is described by: actions are never dictionaries."""
 
 
 def _dtype(field: str, value: npt.DTypeLike, kinds: str) -> np.dtype[Any]:

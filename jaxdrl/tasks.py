@@ -28,8 +28,8 @@ CONTROL = PPOConfig(
 PIXELS = PPOConfig(
     num_envs=128,
     num_steps=64,
-    num_epochs=2,
-    num_minibatches=16,
+    num_epochs=3,
+    num_minibatches=8,
     entropy_coef=0.01,
     hidden_sizes=(256, 256),
     activation="relu",
@@ -40,11 +40,10 @@ PIXELS = PPOConfig(
 
 MEMORY = PPOConfig(
     num_envs=64,
-    num_steps=128,
-    num_minibatches=4,
+    num_steps=100,
+    num_minibatches=8,
+    learning_rate=3e-3,
     entropy_coef=0.01,
-    gamma=0.99,
-    shared_torso=True,
     memory="gru",
 )
 """Tasks in which something has to be remembered, or found out anew in each episode."""
@@ -69,6 +68,8 @@ _MOUNTAIN_CAR = replace(
     _ACROBOT, num_steps=128, entropy_coef=0.03, normalize_rewards=True, gamma=0.995
 )
 
+_GAUSSIAN_BANDIT = replace(MEMORY, num_envs=256, learning_rate=1e-3, entropy_coef=0.05)
+
 TASKS = {
     task.env: task
     for task in (
@@ -83,31 +84,32 @@ TASKS = {
         ),
         _task("Pendulum-v1", 1_000_000, replace(CONTROL, gamma=0.95)),
         # MinAtar.
-        _task("Asterix-MinAtar", 10_000_000, PIXELS),
-        _task("Breakout-MinAtar", 10_000_000, PIXELS),
+        _task("Asterix-MinAtar", 5_000_000, PIXELS),
+        # With less entropy it plays one and the same short game.
+        _task("Breakout-MinAtar", 10_000_000, replace(PIXELS, entropy_coef=0.05)),
         _task("Freeway-MinAtar", 5_000_000, PIXELS),
-        _task("Seaquest-MinAtar", 5_000_000, PIXELS),
+        _task("Seaquest-MinAtar", 2_000_000, PIXELS),
         _task("SpaceInvaders-MinAtar", 5_000_000, PIXELS),
         # bsuite.
         _task("Catch-bsuite", 300_000, replace(SMALL, torso="mlp")),
         _task("DeepSea-bsuite", 500_000, replace(SMALL, entropy_coef=0.05)),
-        _task("DiscountingChain-bsuite", 500_000, replace(SMALL, num_steps=128, gamma=1.0)),
+        _task("DiscountingChain-bsuite", 500_000, replace(SMALL, num_steps=128, gamma=0.9)),
         _task("MemoryChain-bsuite", 500_000, replace(MEMORY, num_steps=32)),
         _task("UmbrellaChain-bsuite", 500_000, replace(SMALL, gamma=1.0), episodes=8192),
         _task("SimpleBandit-bsuite", 200_000, SMALL),
         # Others.
         _task("FourRooms-misc", 1_000_000, replace(SMALL, num_steps=128)),
-        _task("MetaMaze-misc", 5_000_000, replace(MEMORY, num_envs=256, num_steps=100)),
+        _task("MetaMaze-misc", 3_000_000, replace(MEMORY, num_envs=128)),
         _task(
             "PointRobot-misc",
             4_000_000,
-            replace(MEMORY, num_envs=128, num_steps=100, learning_rate=1e-3, gamma=0.99),
+            replace(MEMORY, num_envs=128, normalize_observations=True),
         ),
-        _task("BernoulliBandit-misc", 3_000_000, replace(MEMORY, num_steps=100), episodes=4096),
-        _task("GaussianBandit-misc", 3_000_000, replace(MEMORY, num_steps=100), episodes=4096),
+        _task("BernoulliBandit-misc", 1_000_000, replace(MEMORY, gamma=0.9), episodes=4096),
+        _task("GaussianBandit-misc", 3_000_000, _GAUSSIAN_BANDIT, episodes=4096),
         _task("Reacher-misc", 2_000_000, CONTROL),
         _task("Swimmer-misc", 2_000_000, CONTROL),
-        _task("Pong-misc", 2_000_000, replace(PIXELS, hidden_sizes=(128, 128))),
+        _task("Pong-misc", 500_000, replace(PIXELS, hidden_sizes=(64, 64))),
         _task("FrozenLake-misc", 500_000, replace(SMALL, num_steps=128)),
     )
 }
@@ -148,10 +150,14 @@ def make_config(env: str | Environment) -> PPOConfig:
 
 def defaults_for(env: Environment) -> PPOConfig:
     """Settings by the spaces alone."""
+    import jax
+
+    from jaxdrl.observations import prepared
     from jaxdrl.spaces import Box
 
     if isinstance(env.action_space, Box):
         return CONTROL
-    if len(env.observation_space.shape) == 3:
+    seen = jax.tree.leaves(prepared(env.observation_space, 1))
+    if any(len(x.shape) == 4 for x in seen):
         return replace(PIXELS, torso="auto", hidden_sizes=(256,))
     return PPOConfig(entropy_coef=0.01)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from jaxdrl.envs.protocol import Environment
-from jaxdrl.spaces import Box, Discrete, MultiDiscrete
+from jaxdrl.spaces import Box, Dict, Discrete, MultiDiscrete
 
 BINARY = Discrete(2)
 
@@ -217,6 +217,39 @@ def image():
 
     space = Box(0, 255, (5, 5, 2), "uint8")
     return _one_step("image", observe, space, BINARY, reward)
+
+
+def dictionary():
+    """One step; obs is a dictionary of an image, a number and a choice, all of which matter: V = 1.
+
+    The right action, of `MultiDiscrete((2, 2))`, is the channel of the lit pixel, and 1 where the
+    choice is 2 of 0..2 and the number positive. The reward is 1 for the right one, else 0.
+    """
+    space = Dict(
+        {
+            "image": Box(0, 255, (5, 5, 2), "uint8"),
+            "number": Box(-1.0, 1.0, ()),
+            "choice": Discrete(3),
+        }
+    )
+
+    def observe(key):
+        image_key, number_key, choice_key = jax.random.split(key, 3)
+        lit = jax.random.randint(image_key, (), 0, 50)
+        pixels = (jnp.arange(50, dtype=jnp.int32) == lit).reshape(5, 5, 2).astype(jnp.uint8)
+        return {
+            "image": pixels * 255,
+            "number": jax.random.uniform(number_key, (), minval=-1.0, maxval=1.0),
+            "choice": jax.random.randint(choice_key, (), 0, 3),
+        }
+
+    def reward(obs, action):
+        channel = jnp.argmax(obs["image"].max(axis=(0, 1))).astype(jnp.int32)
+        both = (obs["choice"] == 2) & (obs["number"] > 0)
+        wanted = jnp.stack([channel, both.astype(jnp.int32)])
+        return (action == wanted).all().astype(jnp.float32)
+
+    return _one_step("dictionary", observe, space, MultiDiscrete((2, 2)), reward)
 
 
 @struct.dataclass

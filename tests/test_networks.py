@@ -13,7 +13,7 @@ from flax import linen as nn
 from jaxdrl.architectures import make_network
 from jaxdrl.config import ConfigError, PPOConfig
 from jaxdrl.networks import ACTIVATIONS, from_module, num_policy_outputs
-from jaxdrl.observations import prepare_observation, prepared_shape
+from jaxdrl.observations import prepare_observation, prepared
 from jaxdrl.spaces import Box, Discrete, MultiDiscrete
 
 N = 5
@@ -27,17 +27,21 @@ NUM_OUTPUTS = {"discrete": 3, "multi_discrete": 6, "scalar_box": 1, "box": 2}
 OBS_SHAPES = {"mlp": (4,), "cnn": (7, 6, 2)}
 
 
+def obs_space(shape):
+    return Box(-np.inf, np.inf, shape)
+
+
 @functools.cache
 def init(obs_shape, action_space=ACTIONS["discrete"], seed=0, **settings):
     """`(network, params, obs [N, ...])`; not jitted, so that layers alike are compiled once."""
-    network = make_network(obs_shape, action_space, PPOConfig(**settings))
+    network = make_network(obs_space(obs_shape), action_space, PPOConfig(**settings))
     obs = jnp.asarray(np.random.default_rng(1).normal(size=(N, *obs_shape)), jnp.float32)
     return network, network.init(jax.random.key(seed), obs), obs
 
 
 def param_shapes(obs_shape, action_space=ACTIONS["discrete"], **settings):
     """Parameters as shapes alone, traced without compiling anything."""
-    network = make_network(obs_shape, action_space, PPOConfig(**settings))
+    network = make_network(obs_space(obs_shape), action_space, PPOConfig(**settings))
     key = jax.eval_shape(lambda: jax.random.key(0))
     return jax.eval_shape(network.init, key, jnp.zeros((1, *obs_shape)))
 
@@ -60,7 +64,7 @@ def kernels(params):
 def test_shapes_of_the_outputs(action, torso, shared_torso):
     space, obs_shape = ACTIONS[action], OBS_SHAPES[torso]
     settings = {"torso": torso, "shared_torso": shared_torso, "hidden_sizes": (8,)}
-    network = make_network(obs_shape, space, PPOConfig(**settings, cnn_channels=(3,)))
+    network = make_network(obs_space(obs_shape), space, PPOConfig(**settings, cnn_channels=(3,)))
 
     def outputs(key, obs):
         return apply(network, network.init(key, obs), obs)
@@ -187,7 +191,9 @@ def test_seeds_side_by_side_are_initialised_one_after_the_other():
 def test_mlp_against_numpy(activation):
     settings = {"hidden_sizes": (8, 8), "shared_torso": True}
     _, params, obs = init((4,), **settings)
-    network = make_network((4,), ACTIONS["discrete"], PPOConfig(activation=activation, **settings))
+    network = make_network(
+        obs_space((4,)), ACTIONS["discrete"], PPOConfig(activation=activation, **settings)
+    )
     params = jax.tree.map(lambda x: x + jnp.full_like(x, 0.1), params)  # biases matter too
     erf = np.vectorize(math.erf)
     activate = {
@@ -285,7 +291,7 @@ def test_auto_takes_a_cnn_for_images_only():
 )
 def test_a_cnn_that_does_not_fit_is_refused(obs_shape, settings, message):
     with pytest.raises(ConfigError) as caught:
-        make_network(obs_shape, ACTIONS["discrete"], PPOConfig(**settings))
+        make_network(obs_space(obs_shape), ACTIONS["discrete"], PPOConfig(**settings))
     assert str(caught.value) == message
 
 
@@ -316,10 +322,10 @@ PREPARED = {
 @pytest.mark.parametrize("case", PREPARED)
 def test_prepared_observations(case):
     space, obs, expected = PREPARED[case]
-    prepared = prepare_observation(space, jnp.asarray(obs))
-    assert prepared.dtype == jnp.float32
-    assert prepared.shape[1:] == prepared_shape(space)
-    np.testing.assert_allclose(prepared, np.array(expected), rtol=1e-6)
+    actual = prepare_observation(space, jnp.asarray(obs))
+    assert actual.dtype == jnp.float32
+    assert actual.shape == prepared(space, len(obs)).shape
+    np.testing.assert_allclose(actual, np.array(expected), rtol=1e-6)
 
 
 class OwnModule(nn.Module):

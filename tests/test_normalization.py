@@ -22,12 +22,16 @@ NORMALIZED = [[0.0, 0.0], [2.0, 2.0], [-5.0, 200.0]]  # (X - mean) / (2, 0.5)
 SCALED = [[0.5, -4.0], [2.5, -2.0], [-4.5, 196.0]]
 
 
+def sample(shape):
+    return jax.ShapeDtypeStruct(shape, jnp.float32)
+
+
 update_compiled = jax.jit(update_statistics, static_argnums=1)
 
 
 def merged(batches, shape):
     """Statistics after the exact moments of each batch, one after the other."""
-    statistics = init_statistics(shape)
+    statistics = init_statistics(sample(shape))
     for batch in batches:
         mean, variance = batch.mean(0), batch.var(0)
         statistics = update_compiled(
@@ -76,7 +80,7 @@ def test_the_order_of_batches_does_not_matter():
 
 def test_a_merge_worked_out_by_hand():
     # {1, 3} and then {5, 5, 5, 5, 5, 5}: mean 34 / 8, variance (1 + 9 + 6 * 25) / 8 - mean^2.
-    first = update_statistics(init_statistics(()), 2, jnp.float32(2), jnp.float32(1))
+    first = update_statistics(init_statistics(sample(())), 2, jnp.float32(2), jnp.float32(1))
     both = update_statistics(first, 6, jnp.float32(5), jnp.float32(0))
     assert (first.count, first.mean, first.variance) == (2, 2, 1)
     assert (both.count, both.mean, both.variance) == (8, 4.25, 1.9375)
@@ -84,7 +88,7 @@ def test_a_merge_worked_out_by_hand():
 
 @pytest.mark.parametrize("shape", [(), (3,), (4, 2)])
 def test_the_first_batch_replaces_the_initial_moments(shape):
-    start = init_statistics(shape)
+    start = init_statistics(sample(shape))
     assert start.count == 0
     np.testing.assert_array_equal(start.mean, np.zeros(shape))
     np.testing.assert_array_equal(start.variance, np.ones(shape))
@@ -96,7 +100,7 @@ def test_the_first_batch_replaces_the_initial_moments(shape):
 
 
 def test_types_are_kept():
-    start = init_statistics((2,))
+    start = init_statistics(sample((2,)))
     after = update_statistics(start, 8, jnp.zeros(2), jnp.ones(2))
     for leaf, before in zip(jax.tree.leaves(after), jax.tree.leaves(start), strict=True):
         assert (leaf.dtype, leaf.shape, leaf.weak_type) == (before.dtype, before.shape, False)
@@ -114,19 +118,19 @@ def test_values_and_their_clip(function, expected):
 
 
 def test_scale_does_not_move_the_mean():
-    assert scale(jnp.float32(0), init_statistics(())) == 0
+    assert scale(jnp.float32(0), init_statistics(sample(()))) == 0
     rewards = scale(jnp.ones((5, 2)), STATISTICS)
     np.testing.assert_allclose(rewards, [[0.5, 2.0]] * 5, rtol=1e-6)
 
 
 def test_initial_statistics_change_nothing_but_by_the_clip():
-    np.testing.assert_allclose(normalize(X, init_statistics((2,))), X, rtol=1e-6)
-    clipped = normalize(X, init_statistics((2,)), 10.0)
+    np.testing.assert_allclose(normalize(X, init_statistics(sample((2,)))), X, rtol=1e-6)
+    clipped = normalize(X, init_statistics(sample((2,))), 10.0)
     np.testing.assert_allclose(clipped, np.clip(X, -10, 10), rtol=1e-6)
 
 
 def test_a_constant_observation_gives_zero():
-    statistics = update_statistics(init_statistics(()), 4, jnp.float32(5), jnp.float32(0))
+    statistics = update_statistics(init_statistics(sample(())), 4, jnp.float32(5), jnp.float32(0))
     np.testing.assert_array_equal(normalize(jnp.full(3, 5.0), statistics), np.zeros(3))
     # epsilon stands below the root: 1e-4 / sqrt(0 + 1e-8) = 1
     near = normalize(jnp.full(3, 5.0) + jnp.full(3, 0.5), statistics, epsilon=0.25)
@@ -138,4 +142,4 @@ def test_moments_of_one_sample_spread_over_leading_axes():
     assert expand(jnp.ones((4, 2)), jnp.ones((5, 4, 2))).shape == (1, 4, 2)
     assert expand(jnp.ones(()), jnp.ones((5, 4))).shape == (1, 1)
     images = jnp.ones((7, 4, 4, 3))
-    assert normalize(images, init_statistics((4, 4, 3))).shape == images.shape
+    assert normalize(images, init_statistics(sample((4, 4, 3)))).shape == images.shape

@@ -23,10 +23,19 @@ MACHINE = ("run_dir", "devices", "checkpoint_minutes", "checkpoint_every", "keep
 
 
 def settings_of(experiment: Experiment) -> dict[str, Any]:
-    """Everything that decides the result, as JSON has it."""
-    fields = asdict(experiment)
-    decisive = {name: value for name, value in fields.items() if name not in MACHINE}
-    return json.loads(json.dumps(decisive))
+    """Everything that decides the result and differs from the defaults, as JSON has it.
+
+    A setting that is new, and left as it was before, so makes no cell another one.
+    """
+    plain = asdict(Experiment(env=experiment.env))
+    given = asdict(experiment)
+    changed = {
+        name: value
+        for name, value in given.items()
+        if name not in (*MACHINE, "ppo") and (name == "env" or value != plain[name])
+    }
+    ppo = {name: v for name, v in given["ppo"].items() if v != plain["ppo"][name]}
+    return json.loads(json.dumps({**changed, "ppo": ppo}))
 
 
 def digest(experiment: Experiment) -> str:

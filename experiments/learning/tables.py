@@ -32,12 +32,10 @@ def summarise(found: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, Any
 def _row(task: str, cells: list[dict[str, Any]]) -> dict[str, Any]:
     returns = [cell["evaluation"]["mean_return"] for cell in cells]
     low, high = bootstrap_interval(np.asarray(returns))
-    settings, note = cells[0]["settings"], NOTES[task]
-    ppo = settings["ppo"]
+    note = NOTES[task]
     return {
         "num_seeds": len(cells),
-        "num_episodes": settings["num_eval_episodes"],
-        "greedy": settings["greedy_evaluation"],
+        "num_episodes": cells[0]["evaluation"]["num_episodes"],
         "returns": returns,
         "mean": float(np.mean(returns)),
         "ci95_low": low,
@@ -48,7 +46,7 @@ def _row(task: str, cells: list[dict[str, Any]]) -> dict[str, Any]:
         "total_seconds": float(
             sum(cell["train_seconds"] + cell["compile_seconds"] for cell in cells)
         ),
-        "memory": ppo["memory"],
+        "memory": cells[0]["settings"]["ppo"].get("memory", "none"),
         "published": note.published,
         "best": note.best,
         "words": note.words,

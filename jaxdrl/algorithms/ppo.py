@@ -24,7 +24,7 @@ from jaxdrl.distributions import action_head
 from jaxdrl.envs.protocol import Environment, check_mask, check_types
 from jaxdrl.networks import from_module
 from jaxdrl.normalization import init_statistics
-from jaxdrl.observations import prepared_shape
+from jaxdrl.observations import prepared, zeros
 from jaxdrl.promotion import default_promotion
 from jaxdrl.returns import gae
 from jaxdrl.sgd import Batch
@@ -45,7 +45,8 @@ def ppo(
     Args:
       env: from `jaxdrl.make`, `jaxdrl.from_gymnax`, or an `Environment` of your own.
       config: settings; counts in it are global.
-      network: a flax module `obs [N, ...] float32 -> (policy_outputs, value [N])`, with logits as
+      network: a flax module `obs [N, ...] float32 -> (policy_outputs, value [N])`, where obs is
+        an array, or a dictionary of them where the observation space is one, with logits as
         outputs for discrete actions and `(mean, log_std)`, each `[N, *shape]`, for continuous ones;
         or a `jaxdrl.types.Network`, which may have memory (`jaxdrl.recurrent.from_recurrent`).
         None takes the one that the config describes.
@@ -71,7 +72,7 @@ def ppo(
     check_types(env)
     check_mask(env)
     if network is None:
-        network = make_network(prepared_shape(env.observation_space), env.action_space, config)
+        network = make_network(env.observation_space, env.action_space, config)
     elif not isinstance(network, Network):
         network = from_module(network)
     try:
@@ -136,15 +137,17 @@ def learning_rate(config: PPOConfig, num_updates: jax.Array) -> Any:
 def _init(parts: Parts, key: jax.Array) -> TrainState:
     config, layout = parts.config, parts.layout
     params_key, env_key, shuffle_key = jax.random.split(key, 3)
-    obs_shape = prepared_shape(parts.env.observation_space)
-    params = parts.network.init(params_key, jnp.zeros((1, *obs_shape), jnp.float32))
+    shapes = prepared(parts.env.observation_space, 1)
+    params = parts.network.init(params_key, zeros(shapes))
     with default_promotion():
         opt_state = parts.optimizer.init(params)
+    one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), shapes)
+    scalar = jax.ShapeDtypeStruct((), jnp.float32)
     learner = LearnerState(
         params=params,
         opt_state=opt_state,
-        obs_statistics=init_statistics(obs_shape) if config.normalize_observations else None,
-        return_statistics=init_statistics(()) if config.normalize_rewards else None,
+        obs_statistics=init_statistics(one) if config.normalize_observations else None,
+        return_statistics=init_statistics(scalar) if config.normalize_rewards else None,
         key=shuffle_key,
         num_updates=jnp.zeros((), jnp.int32),
     )

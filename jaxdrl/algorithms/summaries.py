@@ -22,11 +22,14 @@ def update_obs_statistics(parts: Parts, learner: LearnerState, trajectory: Trans
     """Running moments with those of the observations of `trajectory`, grouped `[G, T, n, ...]`."""
     if learner.obs_statistics is None:
         return None
-    space, mean = parts.env.observation_space, learner.obs_statistics.mean
+    old = learner.obs_statistics.mean
 
-    def flat(obs: jax.Array) -> jax.Array:
-        x = prepare_observation(space, obs.reshape(-1, *obs.shape[2:]))
+    def finite(x: jax.Array, mean: jax.Array) -> jax.Array:
         return jnp.where(jnp.isfinite(x), x, normalization.expand(mean, x))
+
+    def flat(obs: Any) -> Any:
+        obs = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), obs)
+        return jax.tree.map(finite, prepare_observation(parts.env.observation_space, obs), old)
 
     obs = sharding.map_groups(parts.layout, flat, trajectory.obs)
     mean, variance = sharding.moments(parts.layout, obs, axis=0)
@@ -51,7 +54,8 @@ def update_return_statistics(parts: Parts, learner: LearnerState, trajectory: Tr
 def sums(env: Environment, trajectory: Transition) -> dict[str, jax.Array]:
     """Sums over the episodes that ended, and counts of what should not be there."""
     ended = (trajectory.terminated | trajectory.truncated).astype(jnp.float32)
-    bad_obs, bad_rewards = _count_nonfinite(trajectory.obs), _count_nonfinite(trajectory.reward)
+    bad_obs = jnp.stack([_count_nonfinite(x) for x in jax.tree.leaves(trajectory.obs)]).sum()
+    bad_rewards = _count_nonfinite(trajectory.reward)
     found = {
         "episode_return_sum": (trajectory.episode_return * ended).sum(),
         "episode_length_sum": (trajectory.episode_length.astype(jnp.float32) * ended).sum(),

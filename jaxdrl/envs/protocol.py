@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from jaxdrl.config import ConfigError, require_count
-from jaxdrl.spaces import Box, Discrete, Space
+from jaxdrl.spaces import Box, Dict, Discrete, ObservationSpace, Space
 
 
 class Environment(NamedTuple):
@@ -23,7 +23,7 @@ class Environment(NamedTuple):
         info)`. `obs` is the true successor, also at the end of an episode; `reward` is a float32
         scalar; `terminated` means that no reward can follow, `truncated` that a limit cut the
         episode short; both are bool and never true together.
-      observation_space: space of `obs`.
+      observation_space: space of `obs`, an array or a dictionary of several.
       action_space: space of `action`.
       default_params: pytree of the parameters that `reset` and `step` take.
       max_episode_steps: the longest possible episode, None where there is no limit.
@@ -37,7 +37,7 @@ class Environment(NamedTuple):
     name: str
     reset: Callable[..., Any]
     step: Callable[..., Any]
-    observation_space: Space
+    observation_space: ObservationSpace
     action_space: Space
     default_params: Any = ()
     max_episode_steps: int | None = None
@@ -107,10 +107,7 @@ def check_types(env: Environment) -> None:
     next_obs, next_state, reward, terminated, truncated, _ = jax.eval_shape(
         env.step, key, env_state, action, env.default_params
     )
-    if not isinstance(obs, jax.ShapeDtypeStruct):
-        raise ConfigError(
-            f"{env.name}: the observation is a {type(obs).__name__}; must be a single array"
-        )
+    _require_in_space(env.name, "observation", obs, env.observation_space)
     _require_same(env.name, "observation", obs, next_obs)
     _require_same(env.name, "state", env_state, next_state)
     scalars = {"reward": (reward, "float32"), "terminated": (terminated, "bool")}
@@ -121,11 +118,30 @@ def check_types(env: Environment) -> None:
                 f"{env.name}: {name} has shape {leaf.shape} and dtype {leaf.dtype}; "
                 f"must be a scalar of {dtype}"
             )
-    expected = env.observation_space
-    if obs.shape != expected.shape:
+
+
+def _require_in_space(name: str, part: str, obs: Any, space: ObservationSpace) -> None:
+    """Refuses observations whose names and shapes are not those of their space."""
+    if isinstance(space, Dict):
+        names, given = [key for key, _ in space.items], type(obs).__name__
+        if not isinstance(obs, dict) or sorted(obs) != names:
+            given = f"a dictionary of {sorted(obs)}" if isinstance(obs, dict) else f"a {given}"
+            raise ConfigError(
+                f"{name}: the {part} is {given}, but observation_space is a Dict of {names}; "
+                "correct the space"
+            )
+        for key, inner in space.items:
+            _require_in_space(name, f"{part}[{key!r}]", obs[key], inner)
+        return
+    if not isinstance(obs, jax.ShapeDtypeStruct):
         raise ConfigError(
-            f"{env.name}: the observation has shape {obs.shape}, but observation_space says "
-            f"{expected.shape}; correct the space"
+            f"{name}: the {part} is a {type(obs).__name__}; must be a single array, or a "
+            "dictionary with spaces.Dict as observation_space"
+        )
+    if obs.shape != space.shape:
+        raise ConfigError(
+            f"{name}: the {part} has shape {obs.shape}, but observation_space says "
+            f"{space.shape}; correct the space"
         )
 
 
