@@ -1,4 +1,7 @@
-"""Breakout-MinAtar from its 10 x 10 images with a small CNN: some minutes on two CPU cores."""
+"""Breakout-MinAtar with settings of one's own, a small CNN: some minutes on two CPU cores.
+
+The shipped settings, `jaxdrl train Breakout-MinAtar`, go further in more steps.
+"""
 
 from jaxdrl import Experiment, PPOConfig
 from jaxdrl.cli import run_script

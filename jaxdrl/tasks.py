@@ -68,6 +68,7 @@ _MOUNTAIN_CAR = replace(
     _ACROBOT, num_steps=128, entropy_coef=0.03, normalize_rewards=True, gamma=0.995
 )
 
+_PENDULUM = replace(CONTROL, num_envs=128, num_minibatches=16, gamma=0.98)
 _GAUSSIAN_BANDIT = replace(MEMORY, num_envs=256, learning_rate=1e-3, entropy_coef=0.05)
 
 TASKS = {
@@ -79,38 +80,38 @@ TASKS = {
         _task("MountainCar-v0", 2_000_000, _MOUNTAIN_CAR),
         _task(
             "MountainCarContinuous-v0",
-            2_000_000,
+            1_000_000,
             replace(CONTROL, num_envs=256, num_steps=128, initial_log_std=0.5, gamma=0.999),
         ),
-        _task("Pendulum-v1", 1_000_000, replace(CONTROL, gamma=0.95)),
+        _task("Pendulum-v1", 3_000_000, _PENDULUM, episodes=2048),
         # MinAtar.
-        _task("Asterix-MinAtar", 5_000_000, PIXELS),
+        _task("Asterix-MinAtar", 8_000_000, PIXELS),
         # With less entropy it plays one and the same short game.
         _task("Breakout-MinAtar", 10_000_000, replace(PIXELS, entropy_coef=0.05)),
         _task("Freeway-MinAtar", 5_000_000, PIXELS),
         _task("Seaquest-MinAtar", 2_000_000, PIXELS),
         _task("SpaceInvaders-MinAtar", 5_000_000, PIXELS),
         # bsuite.
-        _task("Catch-bsuite", 300_000, replace(SMALL, torso="mlp")),
+        _task("Catch-bsuite", 200_000, replace(SMALL, torso="mlp")),
         _task("DeepSea-bsuite", 500_000, replace(SMALL, entropy_coef=0.05)),
         _task("DiscountingChain-bsuite", 500_000, replace(SMALL, num_steps=128, gamma=0.9)),
         _task("MemoryChain-bsuite", 500_000, replace(MEMORY, num_steps=32)),
         _task("UmbrellaChain-bsuite", 500_000, replace(SMALL, gamma=1.0), episodes=8192),
-        _task("SimpleBandit-bsuite", 200_000, SMALL),
+        _task("SimpleBandit-bsuite", 200_000, SMALL, episodes=4096),
         # Others.
         _task("FourRooms-misc", 1_000_000, replace(SMALL, num_steps=128)),
-        _task("MetaMaze-misc", 3_000_000, replace(MEMORY, num_envs=128)),
+        _task("MetaMaze-misc", 2_000_000, replace(MEMORY, num_envs=128)),
         _task(
             "PointRobot-misc",
-            4_000_000,
-            replace(MEMORY, num_envs=128, normalize_observations=True),
+            2_000_000,
+            replace(CONTROL, num_steps=100),
         ),
         _task("BernoulliBandit-misc", 1_000_000, replace(MEMORY, gamma=0.9), episodes=4096),
         _task("GaussianBandit-misc", 3_000_000, _GAUSSIAN_BANDIT, episodes=4096),
-        _task("Reacher-misc", 2_000_000, CONTROL),
+        _task("Reacher-misc", 1_000_000, CONTROL),
         _task("Swimmer-misc", 2_000_000, CONTROL),
-        _task("Pong-misc", 500_000, replace(PIXELS, hidden_sizes=(64, 64))),
-        _task("FrozenLake-misc", 500_000, replace(SMALL, num_steps=128)),
+        _task("Pong-misc", 300_000, replace(PIXELS, hidden_sizes=(64, 64))),
+        _task("FrozenLake-misc", 500_000, replace(SMALL, num_steps=128), episodes=4096),
     )
 }
 """The experiment of each known task, by the name of its environment."""

@@ -298,6 +298,15 @@ def test_a_missing_docstring_would_be_seen():
 # Figures
 
 
+def test_the_table_of_what_is_learnt_is_that_of_the_script(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "experiments"))
+    from learning import tables
+
+    results = json.loads((ROOT / "experiments/results/learning_table.json").read_text())
+    readme = (ROOT / "README.md").read_text()
+    assert "\n".join(tables.markdown_rows(results["tasks"])) in readme
+
+
 def test_the_table_of_speeds_is_that_of_the_benchmark():
     results = json.loads((ROOT / "experiments/results/throughput.json").read_text())["result"]
     readme = (ROOT / "README.md").read_text()

@@ -177,3 +177,22 @@ def test_the_frozen_lake_by_linear_equations():
     assert bounds.frozen_lake(5_000) == pytest.approx(14 / 17, abs=1e-6)
     assert 0.7 < bounds.frozen_lake(100) < 14 / 17
     assert bounds.frozen_lake(5) == 0.0  # six moves are the least
+
+
+def test_the_best_pendulum_on_a_grid_and_of_a_player_by_hand():
+    """Pumping energy and then balancing is no better than the bound, and not much worse."""
+    bound = bounds.pendulum()
+    assert bound == pytest.approx(-141.0, abs=0.1)
+    rng = np.random.default_rng(0)
+    angle, speed = rng.uniform(-np.pi, np.pi, 5_000), rng.uniform(-1.0, 1.0, 5_000)
+    total = np.zeros_like(angle)
+    for _ in range(200):
+        angle = (angle + np.pi) % (2 * np.pi) - np.pi
+        lacking = 15.0 - (0.5 * speed**2 + 15.0 * np.cos(angle))
+        balancing = -12.0 * angle - 3.0 * speed
+        pumping = np.where(lacking > 0, 2.0 * np.sign(speed), -2.0 * np.sign(speed))
+        torque = np.clip(np.where(np.abs(angle) < 0.6, balancing, pumping), -2.0, 2.0)
+        total -= angle**2 + 0.1 * speed**2 + 0.001 * torque**2
+        speed = np.clip(speed + (15.0 * np.sin(angle) + 3.0 * torque) * 0.05, -8.0, 8.0)
+        angle = angle + 0.05 * speed
+    assert -250 < total.mean() < bound

@@ -66,3 +66,36 @@ def frozen_lake(num_steps: int = 100) -> float:
                 )
         value = new
     return float(value[0, 0])
+
+
+def pendulum(num_angles: int = 91, num_speeds: int = 81, num_torques: int = 9) -> float:
+    """Best mean return of Pendulum's 200 steps, by value iteration on a grid of its state.
+
+    Values between the points are interpolated, which costs a little: -141.0 on this grid,
+    -139.0 on 181 x 161 x 17, -138.0 on 361 x 321 x 17.
+    """
+    angles = np.linspace(-math.pi, math.pi, num_angles, endpoint=False)
+    speeds = np.linspace(-8.0, 8.0, num_speeds)
+    angle, speed, torque = np.meshgrid(
+        angles, speeds, np.linspace(-2.0, 2.0, num_torques), indexing="ij"
+    )
+    cost = angle**2 + 0.1 * speed**2 + 0.001 * torque**2
+    # Gravity 10, mass and length 1, steps of 0.05.
+    next_speed = np.clip(speed + (15.0 * np.sin(angle) + 3.0 * torque) * 0.05, -8.0, 8.0)
+    next_angle = (angle + 0.05 * next_speed + math.pi) % (2.0 * math.pi) - math.pi
+    x = (next_angle + math.pi) / (2.0 * math.pi) * num_angles
+    y = (next_speed + 8.0) / 16.0 * (num_speeds - 1)
+    i, j = np.floor(x).astype(int), np.minimum(np.floor(y).astype(int), num_speeds - 2)
+    across, up = x - i, y - j
+    corners = [
+        ((1 - across) * (1 - up), i % num_angles * num_speeds + j),
+        (across * (1 - up), (i + 1) % num_angles * num_speeds + j),
+        ((1 - across) * up, i % num_angles * num_speeds + j + 1),
+        (across * up, (i + 1) % num_angles * num_speeds + j + 1),
+    ]
+    value = np.zeros(num_angles * num_speeds)
+    for _ in range(200):
+        future = sum(weight * value[at] for weight, at in corners)
+        value = (cost + future).min(axis=2).reshape(-1)
+    starts = value.reshape(num_angles, num_speeds)[:, np.abs(speeds) <= 1.0]
+    return -float(starts.mean())
