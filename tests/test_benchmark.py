@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxdrl
 from jaxdrl import ConfigError
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
@@ -175,11 +176,31 @@ def test_overheads_compare_updates_with_and_without(smoke):
     assert "metrics, progress and files" in printed
 
 
+def test_recurrent_compares_networks_of_as_many_multiplications(bench, smoke):
+    from benchmarks import recurrent
+    from benchmarks.cases import CASES
+
+    result, printed = smoke("recurrent")
+    assert list(result["ratios"]) == ["GRU, 8 steps", "GRU, 4 steps"]
+    assert all(is_spread(ratio) for ratio in result["ratios"].values())
+    assert "over that of the MLP" in printed
+
+    def num_products(config):
+        env = jaxdrl.make("CartPole-v1")
+        state = jax.eval_shape(jaxdrl.ppo(env, config).init, jax.random.key(0))
+        return sum(p.size for p in jax.tree.leaves(state.learner.params) if len(p.shape) == 2)
+
+    counts = {
+        name: num_products(config)
+        for name, config in recurrent.configs(recurrent.Recurrent(), CASES["cartpole-256"]).items()
+    }
+    assert len(counts) == 4
+    assert len(set(counts.values())) == 1
+
+
 def test_what_is_left_out_is_really_left_out(bench):
     """Else its cost would be measured as nothing."""
     from benchmarks import overheads
-
-    import jaxdrl
 
     env = jaxdrl.make("Pendulum-v1", max_steps_in_episode=3)
     agent = jaxdrl.ppo(env, jaxdrl.PPOConfig(num_envs=8, num_steps=4, hidden_sizes=(8,)))

@@ -108,6 +108,12 @@ def _overheads(figure: Any, result: dict[str, Any]) -> None:
         axes.set_title(name)
 
 
+def _recurrent(figure: Any, result: dict[str, Any]) -> None:
+    (axes,) = _row(figure, 1)
+    _bars(axes, result["ratios"], "time of an update over that of an MLP")
+    axes.axhline(1.0, linestyle=":", color="gray")
+
+
 def _row(figure: Any, number: int) -> list[Any]:
     return list(figure.subplots(1, number, squeeze=False)[0])
 
@@ -119,4 +125,5 @@ DRAWINGS: dict[str, Callable[[Any, dict[str, Any]], None]] = {
     "envs": _envs,
     "reset": _reset,
     "overheads": _overheads,
+    "recurrent": _recurrent,
 }
