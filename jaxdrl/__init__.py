@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from jaxdrl.envs import Environment, from_gymnax, make, time_limit
     from jaxdrl.evaluation import Evaluation, evaluate
     from jaxdrl.experiment import Experiment
+    from jaxdrl.run_evaluation import RunEvaluation, evaluate_run
     from jaxdrl.runner import Run, resume, run
     from jaxdrl.setup import Restored, restore
     from jaxdrl.sharding import make_mesh
@@ -36,12 +37,14 @@ __all__ = [
     "Policy",
     "Restored",
     "Run",
+    "RunEvaluation",
     "TrainState",
     "Transition",
     "compile",
     "diagnose",
     "distributions",
     "evaluate",
+    "evaluate_run",
     "from_gymnax",
     "losses",
     "make",
@@ -66,6 +69,7 @@ _HOMES = {
     "jaxdrl.envs": ("Environment", "from_gymnax", "make", "time_limit"),
     "jaxdrl.evaluation": ("Evaluation", "evaluate"),
     "jaxdrl.experiment": ("Experiment",),
+    "jaxdrl.run_evaluation": ("RunEvaluation", "evaluate_run"),
     "jaxdrl.runner": ("Run", "resume", "run"),
     "jaxdrl.setup": ("Restored", "restore"),
     "jaxdrl.sharding": ("make_mesh",),

@@ -37,6 +37,7 @@ def _cli(args: list[str]) -> None:
 
         app.command(name="train", help=inspect.getdoc(train))(train_known)
     app.command(resume)
+    app.command(evaluate)
     app.command(doctor)
     config = (tyro.conf.PositionalRequiredArgs,)
     app.cli(prog="jaxdrl", description=main.__doc__, args=args, config=config)
@@ -103,6 +104,37 @@ def resume(
     from jaxdrl import runner
 
     runner.resume(run_dir, devices=devices, total_env_steps=total_env_steps, checkpoint=checkpoint)
+
+
+def evaluate(
+    run_dir: tyro.conf.Positional[Path],
+    *,
+    num_episodes: int = 1000,
+    sampled: bool = False,
+    checkpoint: int | Literal["best"] | None = None,
+    seed: int = 0,
+    json: Path | None = None,
+) -> None:
+    """Play whole episodes with the policy of a run, and say how good it is.
+
+    Args:
+      run_dir: Directory of the run, which may still go on.
+      num_episodes: How many episodes.
+      sampled: Act by a sample instead of the most probable action.
+      checkpoint: Update of a checkpoint, or best; None: the last.
+      seed: Seed of the episodes.
+      json: File for the figures and all returns.
+    """
+    from jaxdrl.run_evaluation import main
+
+    main(
+        run_dir,
+        num_episodes=num_episodes,
+        sampled=sampled,
+        checkpoint=checkpoint,
+        seed=seed,
+        json=json,
+    )
 
 
 def doctor(env: tyro.conf.Positional[str] = "CartPole-v1", *, seconds: float = 1.0) -> None:

@@ -17,6 +17,7 @@ from jaxdrl.config import PPOConfig, require_number
 from jaxdrl.envs import Environment, make
 from jaxdrl.memory import is_out_of_memory
 from jaxdrl.sharding import make_mesh
+from jaxdrl.tasks import make_config
 from jaxdrl.training import compile
 
 NUM_SHARDS = PPOConfig().num_shards
@@ -73,7 +74,7 @@ def diagnose(env: str = "CartPole-v1", *, seconds: float = 1.0, say: Any = None)
     tell(words)
     made = make(env)
     facts = machine.describe()
-    config = PPOConfig(num_envs=512, num_steps=32)
+    config = replace(make_config(made), num_envs=512)
     by_devices = {}
     for num_devices in divisors(int(mesh.devices.size)):
         by_devices[num_devices] = measure(made, config, num_devices, seconds)

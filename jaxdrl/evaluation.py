@@ -43,6 +43,16 @@ class Evaluation:
     returns: np.ndarray = field(repr=False)
     lengths: np.ndarray = field(repr=False)
 
+    @property
+    def median_return(self) -> float:
+        """Median of the returns."""
+        return float(np.median(self.returns))
+
+    @property
+    def interquartile_mean(self) -> float:
+        """Mean of the middle half of the returns."""
+        return interquartile_mean(self.returns)
+
 
 def evaluate(
     env: Environment,
@@ -121,6 +131,18 @@ def bootstrap_interval(
     rows = rng.integers(len(samples), size=(num_resamples, len(samples)))
     low, high = np.quantile(samples[rows].mean(axis=1), [0.025, 0.975])
     return float(low), float(high)
+
+
+def interquartile_mean(samples: np.ndarray) -> float:
+    """Mean of the middle half of `samples [n]`, at whose ends a sample counts in part.
+
+    Source: Agarwal et al. 2021, arXiv:2108.13264.
+    """
+    ordered = np.sort(np.asarray(samples, np.float64))
+    n = len(ordered)
+    edges = np.arange(n + 1) / n
+    weights = np.clip(np.minimum(edges[1:], 0.75) - np.maximum(edges[:-1], 0.25), 0.0, None)
+    return float((weights * ordered).sum() / weights.sum())
 
 
 def run_episodes(

@@ -12,7 +12,12 @@ from flax import linen as nn
 import jaxdrl
 from jaxdrl import PPOConfig
 from jaxdrl.config import ConfigError
-from jaxdrl.evaluation import DEFAULT_MAX_STEPS, bootstrap_interval, evaluate
+from jaxdrl.evaluation import (
+    DEFAULT_MAX_STEPS,
+    bootstrap_interval,
+    evaluate,
+    interquartile_mean,
+)
 from jaxdrl.types import LearnerState, Policy
 from probe_environments import action_reward, constant_reward, counter, delayed_reward
 
@@ -238,3 +243,18 @@ def test_bootstrap_interval_is_repeatable_and_has_no_width_for_equal_samples():
     assert bootstrap_interval(samples) != bootstrap_interval(samples, seed=1)
     assert bootstrap_interval(np.full(7, 2.5, np.float32)) == (2.5, 2.5)
     assert bootstrap_interval(np.array([3.0])) == (3.0, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([5.0], 5.0),
+        ([1.0, 2.0, 3.0, 100.0], 2.5),
+        # Five values: three quarters of the second and the fourth, and all of the third.
+        ([1.0, 2.0, 3.0, 4.0, 1e9], (0.75 * 2 + 3 + 0.75 * 4) / 2.5),
+        (list(range(8)), 3.5),
+    ],
+)
+def test_the_interquartile_mean_counts_the_middle_half(values, expected):
+    assert interquartile_mean(np.array(values)) == pytest.approx(expected)
+    assert interquartile_mean(np.array(values[::-1])) == pytest.approx(expected)

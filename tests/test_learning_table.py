@@ -117,21 +117,6 @@ def test_every_task_has_a_note():
     assert set(notes.NOTES) == set(TASKS)
 
 
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [
-        ([5.0], 5.0),
-        ([1.0, 2.0, 3.0, 100.0], 2.5),
-        # Five values: three quarters of the second and the fourth, and all of the third.
-        ([1.0, 2.0, 3.0, 4.0, 1e9], (0.75 * 2 + 3 + 0.75 * 4) / 2.5),
-        (list(range(8)), 3.5),
-    ],
-)
-def test_the_interquartile_mean_counts_the_middle_half(values, expected):
-    assert tables.interquartile_mean(values) == pytest.approx(expected)
-    assert tables.interquartile_mean(values[::-1]) == pytest.approx(expected)
-
-
 def test_the_curve_is_the_mean_return_of_equal_parts(tmp_path):
     lines = [
         {"env_steps": 10 * i, "num_episodes": i % 3, "episode_return": float(i) if i % 3 else None}

@@ -1,27 +1,14 @@
 """Figures over the seeds, and the table in Markdown."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jaxdrl import machine, parts
-from jaxdrl.evaluation import bootstrap_interval
+from jaxdrl.evaluation import bootstrap_interval, interquartile_mean
 from learning.notes import NOTES
-
-
-def interquartile_mean(values: Sequence[float]) -> float:
-    """Mean of the middle half of `values`, of which the ends count in part.
-
-    Source: Agarwal et al. 2021, arXiv:2108.13264.
-    """
-    ordered = np.sort(np.asarray(values, np.float64))
-    n = len(ordered)
-    edges = np.arange(n + 1) / n
-    weights = np.clip(np.minimum(edges[1:], 0.75) - np.maximum(edges[:-1], 0.25), 0.0, None)
-    return float((weights * ordered).sum() / weights.sum())
 
 
 def summarise(found: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, Any]]:
@@ -40,7 +27,7 @@ def _row(task: str, cells: list[dict[str, Any]]) -> dict[str, Any]:
         "mean": float(np.mean(returns)),
         "ci95_low": low,
         "ci95_high": high,
-        "interquartile_mean": interquartile_mean(returns),
+        "interquartile_mean": interquartile_mean(np.asarray(returns)),
         "env_steps": cells[0]["env_steps"],
         "seconds": float(np.mean([cell["train_seconds"] for cell in cells])),
         "total_seconds": float(

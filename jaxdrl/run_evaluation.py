@@ -1,0 +1,185 @@
+"""`jaxdrl evaluate`: how good the policy of a run is, over whole episodes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from flax import linen as nn
+from rich.console import Console
+from rich.table import Table
+
+from jaxdrl import backend
+from jaxdrl.config import require, require_count
+from jaxdrl.envs import Environment
+from jaxdrl.evaluation import Evaluation, evaluate
+from jaxdrl.experiment import Experiment
+from jaxdrl.run_dir import read_run, write_json
+from jaxdrl.setup import restore
+from jaxdrl.types import Network
+
+STREAM = 2
+"""Folded into the key of the seed: other episodes than those of a run's own evaluations."""
+
+NUM_BINS = 10
+"""Bars of the histogram."""
+
+
+@dataclass(frozen=True)
+class RunEvaluation:
+    """What `jaxdrl.evaluate_run` found.
+
+    Attributes:
+      env: name of the environment.
+      update: that of the checkpoint.
+      env_steps: steps that it was trained for.
+      greedy: whether the most probable action was taken, or a sample.
+      evaluation: the returns, and their mean with its interval.
+    """
+
+    env: str
+    update: int
+    env_steps: int
+    greedy: bool
+    evaluation: Evaluation
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """Everything but the single returns, as JSON has it."""
+        found = self.evaluation
+        return {
+            "env": self.env,
+            "update": self.update,
+            "env_steps": self.env_steps,
+            "greedy": self.greedy,
+            "num_episodes": found.num_episodes,
+            "mean_return": found.mean_return,
+            "ci95_low": found.ci95_low,
+            "ci95_high": found.ci95_high,
+            "median_return": found.median_return,
+            "interquartile_mean": found.interquartile_mean,
+            "least_return": float(found.returns.min()),
+            "greatest_return": float(found.returns.max()),
+            "mean_length": found.mean_length,
+            "num_cut": found.num_cut,
+        }
+
+
+def evaluate_run(
+    run_dir: Path | str,
+    *,
+    checkpoint: int | str | None = None,
+    num_episodes: int = 1000,
+    greedy: bool = True,
+    seed: int = 0,
+    env: Environment | None = None,
+    network: nn.Module | Network | None = None,
+    optimizer: optax.GradientTransformation | None = None,
+) -> RunEvaluation:
+    """Plays whole episodes with the policy in a checkpoint of a run.
+
+    Args:
+      run_dir: directory of the run, which may still go on.
+      checkpoint: as in `jaxdrl.restore`.
+      num_episodes: how many.
+      greedy: take the most probable action instead of a sample.
+      seed: of the episodes.
+      env: as in `jaxdrl.restore`, for a run that was given one.
+      network: likewise.
+      optimizer: likewise.
+
+    Raises:
+      ConfigError: if the directory is no run, holds no sound checkpoint, or a number is bad.
+    """
+    require_count("num_episodes", num_episodes)
+    require(
+        isinstance(seed, int) and 0 <= seed < 2**32, "seed", seed, "must be from 0 to 2**32 - 1"
+    )
+    config = read_run(Path(run_dir), Experiment).experiment.ppo
+    restored = restore(
+        run_dir, checkpoint=checkpoint, env=env, network=network, optimizer=optimizer
+    )
+    learner = restored.state.learner
+    found = evaluate(
+        restored.env,
+        restored.algorithm.policy,
+        learner,
+        jax.random.fold_in(jax.random.key(seed), STREAM),
+        num_episodes=num_episodes,
+        deterministic=greedy,
+    )
+    update = int(learner.num_updates)
+    steps = update * config.env_steps_per_update
+    return RunEvaluation(restored.env.name, update, steps, greedy, found)
+
+
+def main(
+    run_dir: Path,
+    *,
+    checkpoint: int | str | None,
+    num_episodes: int,
+    sampled: bool,
+    seed: int,
+    json: Path | None,
+) -> None:
+    """Evaluates, prints, and writes the JSON file."""
+    read_run(run_dir, Experiment)  # before the backend starts
+    backend.start(1, 1)
+    found = evaluate_run(
+        run_dir, checkpoint=checkpoint, num_episodes=num_episodes, greedy=not sampled, seed=seed
+    )
+    show(Console(highlight=False), found)
+    if json is not None:
+        json.parent.mkdir(parents=True, exist_ok=True)
+        write_json(json, {**found.figures, "returns": found.evaluation.returns.tolist()})
+
+
+def show(console: Console, found: RunEvaluation) -> None:
+    """Prints the figures and a histogram of the returns."""
+    figures = found.figures
+    how = "greedy" if found.greedy else "sampled"
+    console.print(
+        f"{found.env}, after update {found.update} ({found.env_steps:,} steps): "
+        f"{found.evaluation.num_episodes:,} whole episodes, {how}"
+    )
+    table = Table(show_header=False, box=None, pad_edge=False)
+    low, high = short(figures["ci95_low"]), short(figures["ci95_high"])
+    rows = {
+        "mean return": f"{short(figures['mean_return'])} (95% interval {low} to {high})",
+        "median": short(figures["median_return"]),
+        "mean of the middle half": short(figures["interquartile_mean"]),
+        "least and greatest": f"{short(figures['least_return'])} and "
+        f"{short(figures['greatest_return'])}",
+        "mean length": short(figures["mean_length"]),
+    }
+    if found.evaluation.num_cut:
+        rows["cut before their end"] = f"{found.evaluation.num_cut:,} episodes"
+    for name, words in rows.items():
+        table.add_row(f"[bold]{name}[/bold]", words)
+    console.print(table)
+    for line in histogram(found.evaluation.returns):
+        console.print(line)
+
+
+def histogram(returns: np.ndarray, width: int = 40) -> list[str]:
+    """Bars of equal bins of the returns, a line each; one where all are equal."""
+    if returns.min() == returns.max():
+        return [f"every return is {short(float(returns[0]))}"]
+    counts, edges = np.histogram(returns, bins=NUM_BINS)
+    labels = [
+        f"{short(a)} to {short(b)}" for a, b in zip(edges[:-1].tolist(), edges[1:], strict=True)
+    ]
+    margin = max(map(len, labels))
+    return [
+        f"{label:>{margin}}  {'█' * round(width * count / counts.max())} {count}".rstrip()
+        for label, count in zip(labels, counts.tolist(), strict=True)
+    ]
+
+
+def short(value: float) -> str:
+    """Four digits that count."""
+    return f"{value:,.1f}" if abs(value) >= 1000 else f"{value:.4g}"
