@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from jaxdrl.envs import Environment, from_gymnax, make, time_limit
     from jaxdrl.evaluation import Evaluation, evaluate
     from jaxdrl.experiment import Experiment
+    from jaxdrl.plotting import plot_runs
     from jaxdrl.run_evaluation import RunEvaluation, evaluate_run
     from jaxdrl.runner import Run, resume, run
     from jaxdrl.setup import Restored, restore
@@ -52,6 +53,7 @@ __all__ = [
     "make_experiment",
     "make_mesh",
     "networks",
+    "plot_runs",
     "ppo",
     "restore",
     "resume",
@@ -69,6 +71,7 @@ _HOMES = {
     "jaxdrl.envs": ("Environment", "from_gymnax", "make", "time_limit"),
     "jaxdrl.evaluation": ("Evaluation", "evaluate"),
     "jaxdrl.experiment": ("Experiment",),
+    "jaxdrl.plotting": ("plot_runs",),
     "jaxdrl.run_evaluation": ("RunEvaluation", "evaluate_run"),
     "jaxdrl.runner": ("Run", "resume", "run"),
     "jaxdrl.setup": ("Restored", "restore"),

@@ -38,6 +38,7 @@ def _cli(args: list[str]) -> None:
         app.command(name="train", help=inspect.getdoc(train))(train_known)
     app.command(resume)
     app.command(evaluate)
+    app.command(plot)
     app.command(doctor)
     config = (tyro.conf.PositionalRequiredArgs,)
     app.cli(prog="jaxdrl", description=main.__doc__, args=args, config=config)
@@ -135,6 +136,26 @@ def evaluate(
         seed=seed,
         json=json,
     )
+
+
+def plot(
+    run_dirs: tyro.conf.Positional[tuple[Path, ...]],
+    *,
+    out: Path | None = None,
+    metric: str = "episode_return",
+    against: Literal["env_steps", "seconds"] = "env_steps",
+) -> None:
+    """Draw learning curves of runs; those of the same settings become one with a band.
+
+    Args:
+      run_dirs: Directories of runs, which may still go on.
+      out: PNG, SVG or PDF file; None: the terminal alone.
+      metric: Any number of metrics.jsonl.
+      against: What is below the curves.
+    """
+    from jaxdrl.plotting import main
+
+    main(run_dirs, out, metric, against)
 
 
 def doctor(env: tyro.conf.Positional[str] = "CartPole-v1", *, seconds: float = 1.0) -> None:

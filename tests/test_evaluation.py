@@ -258,3 +258,16 @@ def test_bootstrap_interval_is_repeatable_and_has_no_width_for_equal_samples():
 def test_the_interquartile_mean_counts_the_middle_half(values, expected):
     assert interquartile_mean(np.array(values)) == pytest.approx(expected)
     assert interquartile_mean(np.array(values[::-1])) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("draw", ["normal", "exponential"])
+def test_the_interval_holds_the_true_mean_as_often_as_it_says(draw):
+    """In 93 to 97% of 1,000 cases of 256 episodes, of which some 0.7% are chance."""
+    rng = np.random.default_rng(3)
+    sample = getattr(rng, draw)
+    mean = {"normal": 0.0, "exponential": 1.0}[draw]
+    held = 0
+    for _ in range(1_000):
+        low, high = bootstrap_interval(sample(size=256), num_resamples=500)
+        held += low <= mean <= high
+    assert 930 <= held <= 970

@@ -1,0 +1,133 @@
+"""`jaxdrl evaluate`: the figures of a run's policy, and what it says where there is none."""
+
+import contextlib
+import dataclasses
+import io
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+import jaxdrl
+from jaxdrl import cli, run_evaluation
+from jaxdrl.checkpoint import path_of
+from jaxdrl.config import ConfigError
+from small_runs import CARTPOLE
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory):
+    """A run of three updates, with a checkpoint of the first and the last."""
+    path = tmp_path_factory.mktemp("runs") / "run"
+    with contextlib.redirect_stdout(io.StringIO()):
+        jaxdrl.run(dataclasses.replace(CARTPOLE, run_dir=path, checkpoint_every=1))
+    return path
+
+
+def ended(args):
+    """`(exit code, output, errors)` of `jaxdrl ARGS`."""
+    output, errors, code = io.StringIO(), io.StringIO(), 0
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+        try:
+            cli.main([str(arg) for arg in args])
+        except SystemExit as error:
+            code = error.code
+    return code, output.getvalue(), errors.getvalue()
+
+
+def test_the_figures_are_those_of_the_returns(run_dir, tmp_path):
+    file = tmp_path / "deep" / "evaluation.json"
+    code, output, _ = ended(["evaluate", run_dir, "--num-episodes", "64", "--json", file])
+    assert code == 0
+    figures = json.loads(file.read_text())
+    returns = np.array(figures.pop("returns"))
+    assert returns.shape == (64,)
+    assert returns.max() <= 12  # the limit of its episodes, which the run directory knows
+    assert figures["mean_return"] == pytest.approx(returns.mean())
+    assert figures["median_return"] == np.median(returns)
+    assert figures["interquartile_mean"] == pytest.approx(np.sort(returns)[16:48].mean())
+    assert (figures["least_return"], figures["greatest_return"]) == (returns.min(), returns.max())
+    assert figures["ci95_low"] <= figures["mean_return"] <= figures["ci95_high"]
+    assert (figures["update"], figures["env_steps"]) == (3, 3 * 128)
+    assert "CartPole-v1, after update 3 (384 steps): 64 whole episodes, greedy" in output
+    assert f"mean return              {figures['mean_return']:.4g} (95% interval " in output
+    again = jaxdrl.evaluate_run(run_dir, num_episodes=64)
+    np.testing.assert_array_equal(again.evaluation.returns, returns)
+
+
+def test_seed_sampling_and_checkpoint_matter(run_dir):
+    def returns(**changes):
+        return jaxdrl.evaluate_run(run_dir, num_episodes=64, **changes).evaluation.returns.tolist()
+
+    plain = returns()
+    assert returns(seed=1) != plain
+    assert returns(greedy=False) != plain
+    assert jaxdrl.evaluate_run(run_dir, num_episodes=8, checkpoint=2).update == 2
+    sampled = jaxdrl.evaluate_run(run_dir, num_episodes=8, greedy=False)
+    assert sampled.figures["greedy"] is False
+
+
+def test_a_histogram_has_a_bar_a_bin():
+    lines = run_evaluation.histogram(np.array([0.0, 0.0, 0.0, 10.0]), width=6)
+    assert len(lines) == run_evaluation.NUM_BINS
+    assert lines[0].endswith("0 to 1  ██████ 3")
+    assert lines[-1].endswith("9 to 10  ██ 1")
+    assert lines[4].endswith(" 0")
+    assert run_evaluation.histogram(np.array([7.0, 7.0])) == ["every return is 7"]
+
+
+def damaged(run_dir, tmp_path):
+    copy = tmp_path / "damaged"
+    shutil.copytree(run_dir, copy)
+    for update in (1, 2, 3):
+        file = path_of(copy / "checkpoints", update) / "state.npz"
+        if file.exists():
+            data = bytearray(file.read_bytes())
+            data[len(data) // 2] ^= 1
+            file.write_bytes(bytes(data))
+    return copy
+
+
+def foreign(run_dir, tmp_path):
+    path = tmp_path / "foreign"
+    path.mkdir()
+    (path / "config.json").write_text('{"model": "another program"}')
+    return path
+
+
+def not_begun(run_dir, tmp_path):
+    copy = tmp_path / "not_begun"
+    shutil.copytree(run_dir, copy)
+    shutil.rmtree(copy / "checkpoints")
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda run_dir, tmp_path: tmp_path / "missing", "is no run, config.json cannot be read"),
+        (foreign, "format_version is missing"),
+        (not_begun, "holds no checkpoint"),
+        (damaged, "every checkpoint in it is damaged"),
+    ],
+)
+def test_a_directory_without_a_policy_gets_one_clear_sentence(run_dir, tmp_path, make, words):
+    code, _, errors = ended(["evaluate", make(run_dir, tmp_path), "--num-episodes", "4"])
+    assert code == 2
+    assert errors.startswith("error: ")
+    assert words in errors
+    assert errors.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_episodes": 0}, "num_episodes = 0: must be an integer of at least 1"),
+        ({"seed": -1}, "seed = -1: must be from 0 to 2\\*\\*32 - 1"),
+        ({"checkpoint": 17}, "checkpoint = 17: not in .*; it has those of updates 1, 2, 3"),
+    ],
+)
+def test_bad_numbers_are_refused(run_dir, changes, message):
+    with pytest.raises(ConfigError, match=message):
+        jaxdrl.evaluate_run(run_dir, **changes)
