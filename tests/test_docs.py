@@ -23,7 +23,7 @@ import pytest
 import tyro
 
 import jaxdrl
-from jaxdrl import cli, doctor, runner
+from jaxdrl import cli, doctor, plotting, run_evaluation, runner
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("", "docs/", "docs/**/", "experiments/")
@@ -76,7 +76,8 @@ def parse_flags(monkeypatch, program, flags):
     received = []
     monkeypatch.setattr(runner, "run", received.append)
     monkeypatch.setattr(runner, "resume", lambda *args, **kwargs: received.append((args, kwargs)))
-    monkeypatch.setattr(doctor, "main", lambda *args: received.append(args))
+    for module in (doctor, run_evaluation, plotting):
+        monkeypatch.setattr(module, "main", lambda *args, **kwargs: received.append((args, kwargs)))
     monkeypatch.setattr("sys.argv", [program, *flags])
     if program.endswith(".py"):
         runpy.run_path(str(ROOT / program), run_name="__main__")
@@ -93,10 +94,10 @@ def check_command(monkeypatch, words):
         assert set(extras.split(",")) <= set(project()["project"]["optional-dependencies"])
     if rest[:1] == ["experiments/faults.py"]:
         assert rest[1:] == []
-    elif rest[:1] == ["experiments/benchmark.py"]:
+    elif rest[:1] in (["experiments/benchmark.py"], ["experiments/learning_table.py"]):
         monkeypatch.syspath_prepend(str(ROOT / "experiments"))
-        mode = runpy.run_path(str(ROOT / rest[0]))["Mode"]
-        tyro.cli(mode, args=rest[1:])
+        names = runpy.run_path(str(ROOT / rest[0]))
+        tyro.cli(names["Mode"] if "Mode" in names else names["LearningTable"], args=rest[1:])
     elif program == "python" and rest and rest[0].endswith(".py"):
         parse_flags(monkeypatch, *rest[:1], rest[1:])
     elif program == "jaxdrl" and rest[1:] and "--help" not in rest:
@@ -167,7 +168,7 @@ def benchmark_flags():
 
 @pytest.mark.parametrize("path", FILES, ids=file_id)
 def test_flags_in_the_text_exist(path, capsys):
-    for verb in ("train", "resume", "doctor"):
+    for verb in ("train", "resume", "evaluate", "plot", "doctor"):
         with pytest.raises(SystemExit):
             cli.main([verb, "--help"])
     known = set(re.findall(r"--[\w.-]+", capsys.readouterr().out))
