@@ -12,11 +12,12 @@ if TYPE_CHECKING:
     from jaxdrl.algorithms.ppo import ppo
     from jaxdrl.config import ConfigError, PPOConfig
     from jaxdrl.doctor import Diagnosis, diagnose
-    from jaxdrl.envs import Environment, from_gymnax, make, time_limit
+    from jaxdrl.envs import Environment, from_gymnax, make, randomize, time_limit
     from jaxdrl.evaluation import Evaluation, evaluate
     from jaxdrl.experiment import Experiment
     from jaxdrl.plotting import plot_runs
-    from jaxdrl.run_evaluation import RunEvaluation, evaluate_run
+    from jaxdrl.robustness import RobustnessMap, Variation, vary
+    from jaxdrl.run_evaluation import RunEvaluation, evaluate_run, vary_run
     from jaxdrl.runner import Run, resume, run
     from jaxdrl.setup import Restored, restore
     from jaxdrl.sharding import make_mesh
@@ -37,10 +38,12 @@ __all__ = [
     "PPOConfig",
     "Policy",
     "Restored",
+    "RobustnessMap",
     "Run",
     "RunEvaluation",
     "TrainState",
     "Transition",
+    "Variation",
     "compile",
     "diagnose",
     "distributions",
@@ -55,6 +58,7 @@ __all__ = [
     "networks",
     "plot_runs",
     "ppo",
+    "randomize",
     "restore",
     "resume",
     "returns",
@@ -62,17 +66,20 @@ __all__ = [
     "spaces",
     "time_limit",
     "train",
+    "vary",
+    "vary_run",
 ]
 
 _HOMES = {
     "jaxdrl.algorithms.ppo": ("ppo",),
     "jaxdrl.config": ("ConfigError", "PPOConfig"),
     "jaxdrl.doctor": ("Diagnosis", "diagnose"),
-    "jaxdrl.envs": ("Environment", "from_gymnax", "make", "time_limit"),
+    "jaxdrl.envs": ("Environment", "from_gymnax", "make", "randomize", "time_limit"),
     "jaxdrl.evaluation": ("Evaluation", "evaluate"),
     "jaxdrl.experiment": ("Experiment",),
     "jaxdrl.plotting": ("plot_runs",),
-    "jaxdrl.run_evaluation": ("RunEvaluation", "evaluate_run"),
+    "jaxdrl.robustness": ("RobustnessMap", "Variation", "vary"),
+    "jaxdrl.run_evaluation": ("RunEvaluation", "evaluate_run", "vary_run"),
     "jaxdrl.runner": ("Run", "resume", "run"),
     "jaxdrl.setup": ("Restored", "restore"),
     "jaxdrl.sharding": ("make_mesh",),

@@ -110,31 +110,37 @@ def resume(
 def evaluate(
     run_dir: tyro.conf.Positional[Path],
     *,
-    num_episodes: int = 1000,
+    vary: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
+    num_episodes: int | None = None,
     sampled: bool = False,
     checkpoint: int | Literal["best"] | None = None,
     seed: int = 0,
     json: Path | None = None,
+    out: Path | None = None,
 ) -> None:
     """Play whole episodes with the policy of a run, and say how good it is.
 
     Args:
       run_dir: Directory of the run, which may still go on.
-      num_episodes: How many episodes.
+      vary: NAME=LOW:HIGH:NUM, a parameter of the environment in so many values; twice: a grid.
+      num_episodes: How many episodes; None: 1000, and 32 in each cell of a grid.
       sampled: Act by a sample instead of the most probable action.
       checkpoint: Update of a checkpoint, or best; None: the last.
       seed: Seed of the episodes.
-      json: File for the figures and all returns.
+      json: File for the figures and all returns, or those of the grid.
+      out: PNG, SVG or PDF file for a curve or map of the grid.
     """
     from jaxdrl.run_evaluation import main
 
     main(
         run_dir,
+        variations=vary,
         num_episodes=num_episodes,
         sampled=sampled,
         checkpoint=checkpoint,
         seed=seed,
         json=json,
+        out=out,
     )
 
 

@@ -36,6 +36,8 @@ class Experiment:
     """Name of the environment, such as CartPole-v1."""
     env_params: dict[str, float] = field(default_factory=dict)
     """Parameters of the environment other than its defaults: NAME VALUE [NAME VALUE ...]."""
+    randomize: tuple[str, ...] = ()
+    """Parameters of the environment drawn anew for each episode of training: NAME=LOW:HIGH ..."""
     seed: int = 0
     """Seed of everything random in the run."""
     total_env_steps: int = 500_000

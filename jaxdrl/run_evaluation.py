@@ -1,7 +1,8 @@
-"""`jaxdrl evaluate`: how good the policy of a run is, over whole episodes."""
+"""`jaxdrl evaluate`: how good the policy of a run is, in its environment and in others like it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,12 @@ from flax import linen as nn
 from rich.console import Console
 from rich.table import Table
 
-from jaxdrl import backend
+from jaxdrl import backend, robustness
 from jaxdrl.config import require, require_count
 from jaxdrl.envs import Environment
 from jaxdrl.evaluation import Evaluation, evaluate
 from jaxdrl.experiment import Experiment
+from jaxdrl.robustness import RobustnessMap, Variation, parse_variation, vary
 from jaxdrl.run_dir import read_run, write_json
 from jaxdrl.setup import restore
 from jaxdrl.types import Network
@@ -117,25 +119,84 @@ def evaluate_run(
     return RunEvaluation(restored.env.name, update, steps, greedy, found)
 
 
+def vary_run(
+    run_dir: Path | str,
+    variations: Sequence[str | Variation],
+    *,
+    checkpoint: int | str | None = None,
+    num_episodes: int = 32,
+    greedy: bool = True,
+    seed: int = 0,
+    env: Environment | None = None,
+    network: nn.Module | Network | None = None,
+    optimizer: optax.GradientTransformation | None = None,
+) -> RobustnessMap:
+    """The policy of a run over a grid of its environment's parameters.
+
+    Args:
+      run_dir: directory of the run, which may still go on.
+      variations: such as `"length=0.25:1.0:16"`, one or more; their product is the grid.
+      checkpoint: as in `jaxdrl.restore`.
+      num_episodes: whole episodes in each cell.
+      greedy: take the most probable action instead of a sample.
+      seed: of the episodes.
+      env: as in `jaxdrl.restore`, for a run that was given one.
+      network: likewise.
+      optimizer: likewise.
+
+    Raises:
+      ConfigError: if the directory is no run, or for a variation that the environment cannot have.
+    """
+    parsed = [parse_variation(v) if isinstance(v, str) else v for v in variations]
+    restored = restore(
+        run_dir, checkpoint=checkpoint, env=env, network=network, optimizer=optimizer
+    )
+    return vary(
+        restored.env,
+        restored.algorithm.policy,
+        restored.state.learner,
+        jax.random.fold_in(jax.random.key(seed), STREAM),
+        parsed,
+        num_episodes=num_episodes,
+        deterministic=greedy,
+    )
+
+
 def main(
     run_dir: Path,
     *,
+    variations: Sequence[str],
     checkpoint: int | str | None,
-    num_episodes: int,
+    num_episodes: int | None,
     sampled: bool,
     seed: int,
     json: Path | None,
+    out: Path | None,
 ) -> None:
-    """Evaluates, prints, and writes the JSON file."""
-    read_run(run_dir, Experiment)  # before the backend starts
-    backend.start(1, 1)
-    found = evaluate_run(
-        run_dir, checkpoint=checkpoint, num_episodes=num_episodes, greedy=not sampled, seed=seed
+    """Evaluates, prints, and writes the files that were asked for."""
+    name = read_run(run_dir, Experiment).experiment.env  # before the backend starts
+    require(
+        out is None or len(variations) > 0, "out", str(out), "is the picture of --vary; name both"
     )
-    show(Console(highlight=False), found)
+    backend.start(1, 1)
+    console = Console(highlight=False)
+    given: dict[str, Any] = {"checkpoint": checkpoint, "greedy": not sampled, "seed": seed}
+    if num_episodes is not None:
+        given["num_episodes"] = num_episodes
+    if variations:
+        grid = vary_run(run_dir, variations, **given)
+        robustness.show(console, grid)
+        content = {"env": name, "greedy": not sampled, **robustness.figures_of(grid)}
+        if out is not None:
+            robustness.draw(grid, out, name)
+            console.print(f"picture: {out}", soft_wrap=True)
+    else:
+        found = evaluate_run(run_dir, **given)
+        show(console, found)
+        content = {**found.figures, "returns": found.evaluation.returns.tolist()}
     if json is not None:
         json.parent.mkdir(parents=True, exist_ok=True)
-        write_json(json, {**found.figures, "returns": found.evaluation.returns.tolist()})
+        write_json(json, content)
 
 
 def show(console: Console, found: RunEvaluation) -> None:

@@ -17,6 +17,7 @@ from jaxdrl import checkpoint, saving
 from jaxdrl.algorithms.ppo import ppo
 from jaxdrl.config import ConfigError
 from jaxdrl.envs import Environment, make
+from jaxdrl.envs.randomized import parse_ranges, randomize
 from jaxdrl.experiment import Experiment
 from jaxdrl.run_dir import CHECKPOINTS, StoredRun, read_run
 from jaxdrl.sharding import place
@@ -42,7 +43,7 @@ class Given:
 
 @dataclass(frozen=True)
 class Setup:
-    """Everything that a run is made of but its state."""
+    """Everything that a run is made of but its state; `env` is what it is evaluated in."""
 
     experiment: Experiment
     env: Environment
@@ -53,7 +54,8 @@ class Setup:
     def on_one_device(self) -> Algorithm:
         """The same algorithm without a mesh."""
         given, ppo_config = self.given, self.experiment.ppo
-        return ppo(self.env, ppo_config, network=given.network, optimizer=given.optimizer)
+        env = _to_train_in(self.env, self.experiment)
+        return ppo(env, ppo_config, network=given.network, optimizer=given.optimizer)
 
 
 class Restored(NamedTuple):
@@ -130,9 +132,19 @@ def assemble(
         if stored is not None:
             env = env._replace(default_params=_with_params(env.default_params, stored.env_params))
     algorithm = ppo(
-        env, experiment.ppo, network=given.network, optimizer=given.optimizer, mesh=mesh
+        _to_train_in(env, experiment),
+        experiment.ppo,
+        network=given.network,
+        optimizer=given.optimizer,
+        mesh=mesh,
     )
     return Setup(experiment, env, algorithm, mesh, given)
+
+
+def _to_train_in(env: Environment, experiment: Experiment) -> Environment:
+    """`env`, with the parameters that are to be drawn for each episode."""
+    ranges = parse_ranges(experiment.randomize)
+    return randomize(env, ranges) if ranges else env
 
 
 def params_of(env: Environment) -> dict[str, Any]:

@@ -7,8 +7,9 @@ from typing import Any
 from jaxdrl.config import ConfigError, require
 from jaxdrl.envs.gymnax import from_gymnax, make_gymnax
 from jaxdrl.envs.protocol import Environment, time_limit
+from jaxdrl.envs.randomized import randomize
 
-__all__ = ["Environment", "from_gymnax", "make", "time_limit"]
+__all__ = ["Environment", "from_gymnax", "make", "randomize", "time_limit"]
 
 
 def make(name: str, **params: Any) -> Environment:

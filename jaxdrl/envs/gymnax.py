@@ -57,8 +57,29 @@ def make_gymnax(name: str, **params: Any) -> Environment:
         chosen = {param: params[param] for param in arguments & params.keys()}
         with default_promotion():
             env, env_params = gymnax.make(name, **chosen)
-    env_params = dataclasses.replace(env_params, **{k: params[k] for k in fields & params.keys()})
-    return from_gymnax(env, env_params)._replace(name=name)
+    derive = DERIVED.get(name)
+    if derive is not None:
+        # The parameters that follow are recomputed, unless they are what was asked for.
+        env_params = derive(dataclasses.replace(env_params, **_chosen(params, fields)))
+    env_params = dataclasses.replace(env_params, **_chosen(params, fields))
+    return from_gymnax(env, env_params)._replace(name=name, derive_params=derive)
+
+
+def _chosen(params: dict[str, Any], fields: set[str]) -> dict[str, Any]:
+    return {name: params[name] for name in fields & params.keys()}
+
+
+def _derive_cartpole(params: Any) -> Any:
+    """Mass of cart and pole together, and the product of the pole's mass and length."""
+    return dataclasses.replace(
+        params,
+        total_mass=params.masscart + params.masspole,
+        polemass_length=params.masspole * params.length,
+    )
+
+
+DERIVED = {"CartPole-v1": _derive_cartpole}
+"""Environments that store what follows from other parameters, and how it does."""
 
 
 def from_gymnax(env: Any, params: Any = None) -> Environment:

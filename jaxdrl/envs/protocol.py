@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+import difflib
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -30,6 +32,8 @@ class Environment(NamedTuple):
       action_mask: `(obs) -> bool` of the actions that are allowed where `obs` was seen, `[n]` for
         Discrete and `[sum(nvec)]` for MultiDiscrete actions; None: all are, always. The policy
         never takes another. What it depends on has to be part of `obs`.
+      derive_params: `(params) -> params` with those recomputed that follow from others; None: none
+        does.
       costly_reset: whether a reset takes as long as tens of steps or more. Ended environments are
         then reset fewer at a time: nearly none in vain, but in more turns. The results are equal.
     """
@@ -42,6 +46,7 @@ class Environment(NamedTuple):
     default_params: Any = ()
     max_episode_steps: int | None = None
     action_mask: Callable[[Any], jax.Array] | None = None
+    derive_params: Callable[[Any], Any] | None = None
     costly_reset: bool = False
 
 
@@ -78,6 +83,39 @@ def time_limit(env: Environment, max_episode_steps: int) -> Environment:
 
     limit = min(max_episode_steps, env.max_episode_steps or max_episode_steps)
     return env._replace(reset=reset, step=step, max_episode_steps=limit)
+
+
+def replace_params(env: Environment, changes: Mapping[str, Any]) -> Any:
+    """The parameters of `env` with some others, and what follows from these.
+
+    Raises:
+      ConfigError: for a name that is none of its parameters, with the nearest, for one that is not
+        a number, and for one that follows from others.
+    """
+    params = env.default_params
+    known = vars(params) if dataclasses.is_dataclass(params) else {}
+    for name, value in changes.items():
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+            have = f"the nearest: {', '.join(close)}" if close else f"it has {', '.join(known)}"
+            have = have if known else "it has none"
+            raise ConfigError(f"{name} = {value!r}: {env.name} has no such parameter; {have}")
+        default = known[name]
+        if isinstance(default, bool) or not isinstance(default, int | float):
+            raise ConfigError(f"{name} = {value!r}: {env.name} has {default!r} there, no number")
+        if isinstance(default, int) and float(value) != round(float(value)):
+            raise ConfigError(f"{name} = {value!r}: must be whole numbers, as {default} is")
+    typed = {n: int(v) if isinstance(known[n], int) else float(v) for n, v in changes.items()}
+    params = dataclasses.replace(params, **typed)
+    if env.derive_params is None:
+        return params
+    derived = env.derive_params(params)
+    for name, value in typed.items():
+        if getattr(derived, name) != value:
+            raise ConfigError(
+                f"{name} = {value!r}: follows from other parameters of {env.name}; change those"
+            )
+    return derived
 
 
 def strong_types(tree: Any) -> Any:

@@ -1,0 +1,95 @@
+"""An environment whose parameters are drawn anew for each episode."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from jaxdrl.config import ConfigError, require
+from jaxdrl.envs.protocol import Environment, replace_params
+
+
+@struct.dataclass
+class RandomizedState:
+    """State of an environment under `randomize`: the inner state, and what its episode drew."""
+
+    inner: Any
+    drawn: dict[str, jax.Array]
+
+
+def randomize(env: Environment, ranges: Mapping[str, tuple[float, float]]) -> Environment:
+    """`env` with parameters drawn uniformly at each reset, for each copy of its own.
+
+    What follows from them is recomputed. `default_params` stay what they are; the drawn ones are a
+    part of the state, so that a checkpoint has them.
+
+    Args:
+      env: the environment; its parameters are a dataclass.
+      ranges: `(low, high)` by the name of the parameter.
+
+    Raises:
+      ConfigError: for a name that is none of its float parameters, or a range that is none.
+    """
+    for name, (low, high) in ranges.items():
+        is_range = math.isfinite(low) and math.isfinite(high) and low < high
+        works = "must be LOW:HIGH with LOW below HIGH"
+        require(is_range, f"randomize.{name}", f"{low:g}:{high:g}", works)
+        default = getattr(env.default_params, name, None)
+        if isinstance(default, int) and not isinstance(default, bool):
+            raise ConfigError(
+                f"randomize.{name}: {env.name} has the whole number {default} there; only "
+                "parameters with a point can be drawn"
+            )
+        for value in (low, high):
+            replace_params(env, {name: value})
+
+    def with_drawn(params: Any, drawn: dict[str, jax.Array]) -> Any:
+        changed = dataclasses.replace(params, **drawn)
+        return changed if env.derive_params is None else env.derive_params(changed)
+
+    def reset(key: jax.Array, params: Any) -> tuple[Any, RandomizedState]:
+        reset_key, draw_key = jax.random.split(key)
+        keys = jax.random.split(draw_key, len(ranges))
+        drawn = {
+            name: jax.random.uniform(keys[i], (), jnp.float32, low, high)
+            for i, (name, (low, high)) in enumerate(ranges.items())
+        }
+        obs, inner = env.reset(reset_key, with_drawn(params, drawn))
+        return obs, RandomizedState(inner=inner, drawn=drawn)
+
+    def step(key: jax.Array, env_state: RandomizedState, action: Any, params: Any) -> tuple:
+        obs, inner, *rest = env.step(
+            key, env_state.inner, action, with_drawn(params, env_state.drawn)
+        )
+        return obs, RandomizedState(inner=inner, drawn=env_state.drawn), *rest
+
+    return env._replace(reset=reset, step=step)
+
+
+def parse_ranges(texts: tuple[str, ...]) -> dict[str, tuple[float, float]]:
+    """Ranges from `NAME=LOW:HIGH`, each of another name.
+
+    >>> parse_ranges(("length=0.25:1.0",))
+    {'length': (0.25, 1.0)}
+
+    Raises:
+      ConfigError: for a text of another form, and a name that comes twice.
+    """
+    ranges: dict[str, tuple[float, float]] = {}
+    for text in texts:
+        name, _, numbers = text.partition("=")
+        try:
+            low, high = map(float, numbers.split(":"))
+        except ValueError as error:
+            raise ConfigError(
+                f"randomize = {text!r}: must be NAME=LOW:HIGH, such as length=0.25:1.0"
+            ) from error
+        require(name not in ranges, "randomize", text, "comes a second time")
+        ranges[name] = (low, high)
+    return ranges

@@ -1,0 +1,239 @@
+"""A policy over a grid of its environment's own parameters: `jaxdrl evaluate RUN_DIR --vary`."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from rich.console import Console
+
+from jaxdrl.config import ConfigError, require, require_count
+from jaxdrl.envs.protocol import Environment, replace_params
+from jaxdrl.evaluation import DEFAULT_MAX_STEPS, bootstrap_interval, run_episodes
+from jaxdrl.types import LearnerState, Policy
+
+TIME_LIMIT = "max_steps_in_episode"
+"""The parameter of gymnax that says how long an episode may be."""
+
+
+@dataclass(frozen=True)
+class Variation:
+    """One parameter from `low` to `high` in `num` equal steps.
+
+    Raises:
+      ConfigError: unless `num` is at least 2 and `low` less than `high`, both finite.
+    """
+
+    name: str
+    low: float
+    high: float
+    num: int
+
+    def __post_init__(self) -> None:
+        require_count(f"vary.{self.name}", self.num)
+        require(self.num >= 2, f"vary.{self.name}", self.num, "must have two values at least")
+        given = f"{self.low:g}:{self.high:g}"
+        is_range = math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high
+        require(is_range, f"vary.{self.name}", given, "must be LOW:HIGH with LOW below HIGH")
+
+    @property
+    def values(self) -> np.ndarray:
+        """The values, float64 `[num]`."""
+        return np.linspace(self.low, self.high, self.num)
+
+
+def parse_variation(text: str) -> Variation:
+    """A variation from `NAME=LOW:HIGH:NUM`.
+
+    >>> parse_variation("length=0.25:1.0:4").values.tolist()
+    [0.25, 0.5, 0.75, 1.0]
+    """
+    name, _, numbers = text.partition("=")
+    try:
+        low, high, num = numbers.split(":")
+        return Variation(name, float(low), float(high), int(num))
+    except ValueError as error:
+        raise ConfigError(
+            f"vary = {text!r}: must be NAME=LOW:HIGH:NUM, such as length=0.25:1.0:16"
+        ) from error
+
+
+@dataclass(frozen=True)
+class RobustnessMap:
+    """Returns over a grid, whose axes are the variations in their order.
+
+    Attributes:
+      variations: what was varied.
+      num_episodes: of each cell.
+      mean_return: `[num of each variation]`.
+      ci95_low: lower ends of the 95% bootstrap intervals of the means.
+      ci95_high: their upper ends.
+    """
+
+    variations: tuple[Variation, ...]
+    num_episodes: int
+    mean_return: np.ndarray
+    ci95_low: np.ndarray
+    ci95_high: np.ndarray
+
+    def worst(self, num: int = 3) -> list[tuple[dict[str, float], float]]:
+        """The `num` worst cells: their parameters and mean returns."""
+        order = np.argsort(self.mean_return, axis=None, kind="stable")[:num]
+        cells = [np.unravel_index(i, self.mean_return.shape) for i in order]
+        return [
+            (
+                {v.name: float(v.values[i]) for v, i in zip(self.variations, cell, strict=True)},
+                float(self.mean_return[cell]),
+            )
+            for cell in cells
+        ]
+
+
+def vary(
+    env: Environment,
+    policy: Policy,
+    learner: LearnerState,
+    key: jax.Array,
+    variations: Sequence[Variation],
+    *,
+    num_episodes: int = 32,
+    deterministic: bool = True,
+) -> RobustnessMap:
+    """Evaluates a policy in every cell of a grid of parameters, all cells in one call.
+
+    A cell is what `jaxdrl.evaluate` gives in the environment of its parameters with the key
+    `fold_in(key, index of the cell)`. Parameters that follow from others are recomputed.
+
+    Args:
+      env: the environment.
+      policy: `algorithm.policy`.
+      learner: `state.learner`.
+      key: consumed.
+      variations: one or more, of different parameters; their product is the grid.
+      num_episodes: whole episodes in each cell.
+      deterministic: as in `jaxdrl.evaluate`.
+
+    Raises:
+      ConfigError: for a parameter that the environment does not have, or that is no number.
+    """
+    require_count("num_episodes", num_episodes)
+    grid = _grid(variations)
+    cells = [
+        replace_params(env, dict(zip((v.name for v in variations), cell, strict=True)))
+        for cell in grid
+    ]
+    params = jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(x) for x in leaves]), *cells)
+    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, np.arange(len(cells)))
+    limit = env.max_episode_steps or DEFAULT_MAX_STEPS
+    limits = [round(v.high) for v in variations if v.name == TIME_LIMIT]
+    returns, _, _ = jax.device_get(
+        _run_cells(
+            (env.reset, env.step),
+            policy,
+            params,
+            learner,
+            keys,
+            num_episodes=num_episodes,
+            max_episode_steps=max([limit, *limits]),
+            deterministic=deterministic,
+        )
+    )
+    shape = tuple(v.num for v in variations)
+    intervals = np.array([bootstrap_interval(cell) for cell in returns])
+    return RobustnessMap(
+        variations=tuple(variations),
+        num_episodes=num_episodes,
+        mean_return=returns.mean(axis=1, dtype=np.float64).reshape(shape),
+        ci95_low=intervals[:, 0].reshape(shape),
+        ci95_high=intervals[:, 1].reshape(shape),
+    )
+
+
+def _grid(variations: Sequence[Variation]) -> list[tuple[float, ...]]:
+    names = [v.name for v in variations]
+    require(len(names) > 0, "vary", names, "must name a parameter at least")
+    require(len(set(names)) == len(names), "vary", names, "must name different parameters")
+    return list(itertools.product(*(v.values.tolist() for v in variations)))
+
+
+@partial(
+    jax.jit,
+    static_argnums=(0, 1),
+    static_argnames=("num_episodes", "max_episode_steps", "deterministic"),
+)
+def _run_cells(
+    env: Any, policy: Policy, params: Any, learner: LearnerState, keys: jax.Array, **counts: Any
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """`run_episodes` of every cell: `params [cells, ...]` and `keys [cells]`."""
+
+    def one_cell(params: Any, key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        return run_episodes(env, policy, params, learner, key, **counts)
+
+    return jax.vmap(one_cell)(params, keys)
+
+
+def draw(found: RobustnessMap, out: Path, title: str) -> None:
+    """A curve over one parameter, a heat map over two, as PNG, SVG or PDF."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    require(
+        len(found.variations) <= 2,
+        "out",
+        str(out),
+        "can show one or two parameters; the figures of more are in the JSON file",
+    )
+    figure = Figure(figsize=(6.5, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    first = found.variations[0]
+    axes.set_title(f"{title}: mean return over {found.num_episodes} episodes", fontsize=10)
+    axes.set_xlabel(first.name)
+    if len(found.variations) == 1:
+        axes.plot(first.values, found.mean_return, marker="o", markersize=3)
+        axes.fill_between(first.values, found.ci95_low, found.ci95_high, alpha=0.3)
+        axes.set_ylabel("mean return, 95% interval")
+        axes.grid(alpha=0.3)
+    else:
+        second = found.variations[1]
+        mesh = axes.pcolormesh(
+            first.values, second.values, found.mean_return.T, shading="nearest", cmap="viridis"
+        )
+        axes.set_ylabel(second.name)
+        figure.colorbar(mesh, ax=axes, label="mean return")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out, dpi=150)
+
+
+def figures_of(found: RobustnessMap) -> dict[str, Any]:
+    """The map as JSON has it."""
+    return {
+        "vary": {v.name: v.values.tolist() for v in found.variations},
+        "num_episodes": found.num_episodes,
+        "mean_return": found.mean_return.tolist(),
+        "ci95_low": found.ci95_low.tolist(),
+        "ci95_high": found.ci95_high.tolist(),
+    }
+
+
+def show(console: Console, found: RobustnessMap) -> None:
+    """Prints what the grid comes to, and its worst cells."""
+    returns = found.mean_return
+    quarter = np.sort(returns, axis=None)[: max(1, returns.size // 4)]
+    console.print(
+        f"{returns.size:,} cells of {found.num_episodes} episodes: mean return {returns.mean():.4g}"
+        f", of the worst quarter {quarter.mean():.4g}, from {returns.min():.4g} to "
+        f"{returns.max():.4g}",
+        soft_wrap=True,
+    )
+    for params, mean in found.worst():
+        words = ", ".join(f"{name}={value:.4g}" for name, value in params.items())
+        console.print(f"  among the worst: {words}: {mean:.4g}", soft_wrap=True)
