@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from jaxdrl.envs import Environment, from_gymnax, make, randomize, time_limit
     from jaxdrl.evaluation import Evaluation, evaluate
     from jaxdrl.experiment import Experiment
+    from jaxdrl.exporting import Exported, export_policy, load_policy
     from jaxdrl.plotting import plot_runs
     from jaxdrl.robustness import RobustnessMap, Variation, vary
     from jaxdrl.run_evaluation import RunEvaluation, evaluate_run, vary_run
@@ -34,6 +35,7 @@ __all__ = [
     "Environment",
     "Evaluation",
     "Experiment",
+    "Exported",
     "Network",
     "PPOConfig",
     "Policy",
@@ -49,7 +51,9 @@ __all__ = [
     "distributions",
     "evaluate",
     "evaluate_run",
+    "export_policy",
     "from_gymnax",
+    "load_policy",
     "losses",
     "make",
     "make_config",
@@ -77,6 +81,7 @@ _HOMES = {
     "jaxdrl.envs": ("Environment", "from_gymnax", "make", "randomize", "time_limit"),
     "jaxdrl.evaluation": ("Evaluation", "evaluate"),
     "jaxdrl.experiment": ("Experiment",),
+    "jaxdrl.exporting": ("Exported", "export_policy", "load_policy"),
     "jaxdrl.plotting": ("plot_runs",),
     "jaxdrl.robustness": ("RobustnessMap", "Variation", "vary"),
     "jaxdrl.run_evaluation": ("RunEvaluation", "evaluate_run", "vary_run"),

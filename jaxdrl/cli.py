@@ -39,6 +39,7 @@ def _cli(args: list[str]) -> None:
     app.command(resume)
     app.command(evaluate)
     app.command(plot)
+    app.command(export)
     app.command(doctor)
     config = (tyro.conf.PositionalRequiredArgs,)
     app.cli(prog="jaxdrl", description=main.__doc__, args=args, config=config)
@@ -162,6 +163,24 @@ def plot(
     from jaxdrl.plotting import main
 
     main(run_dirs, out, metric, against)
+
+
+def export(
+    run_dir: tyro.conf.Positional[Path],
+    *,
+    out: Path | None = None,
+    checkpoint: int | Literal["best"] | None = None,
+) -> None:
+    """Write the policy of a run as one file, for programs that have JAX and nothing of ours.
+
+    Args:
+      run_dir: Directory of the run, which may still go on.
+      out: The file; None: policy.zip in the directory of the run.
+      checkpoint: Update of a checkpoint, or best; None: the last.
+    """
+    from jaxdrl.exporting import main
+
+    main(run_dir, out, checkpoint)
 
 
 def doctor(env: tyro.conf.Positional[str] = "CartPole-v1", *, seconds: float = 1.0) -> None:

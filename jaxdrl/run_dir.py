@@ -203,9 +203,12 @@ def _convert_fields(value: dict[str, Any], hint: Any, name: str) -> Any:
             (close,) = difflib.get_close_matches(field, hints, n=1, cutoff=0)
             unknown = f"{name}{separator}{field} = {value[field]!r}"
             raise ConfigError(f"{unknown}: unknown field; the nearest: {close}")
-    for field in hints:
-        if field not in value:
-            raise ConfigError(f"{name}{separator}{field}: is missing; put back what was there")
+    # A field with a default may have come after the run, which then did without it.
+    for own in dataclasses.fields(hint):
+        missing = dataclasses.MISSING
+        has_default = own.default is not missing or own.default_factory is not missing
+        if own.name not in value and not has_default:
+            raise ConfigError(f"{name}{separator}{own.name}: is missing; put back what was there")
     fields = {f: _convert(v, hints[f], f"{name}{separator}{f}") for f, v in value.items()}
     try:
         return hint(**fields)

@@ -221,6 +221,7 @@ def experiment():
     return Experiment(
         env="Pendulum-v1",
         env_params={"g": 9.5, "max_steps_in_episode": 300},
+        randomize=("g=9.0:11.0",),
         seed=2**32 - 1,
         total_env_steps=12_345,
         devices=2,
@@ -228,6 +229,7 @@ def experiment():
         anneal_learning_rate=True,
         evaluate_every=7,
         num_eval_episodes=5,
+        greedy_evaluation=False,
         log_every=3,
         checkpoint_every=11,
         checkpoint_minutes=None,
@@ -262,6 +264,9 @@ def experiment():
             cnn_channels=(),
             activation="gelu",
             shared_torso=True,
+            memory="lstm",
+            memory_size=16,
+            sequence_length=2,
             action_distribution="tanh_normal",
             initial_log_std=-0.5,
             num_accumulation_steps=2,
@@ -323,6 +328,16 @@ def test_a_whole_number_is_taken_for_a_float(tmp_path):
     assert {type(stored.ppo.learning_rate), type(stored.checkpoint_minutes)} == {float}
 
 
+def test_a_run_from_before_a_field_has_its_default(tmp_path):
+    content = config_of(experiment())
+    del content["experiment"]["randomize"], content["experiment"]["ppo"]["memory"]
+    content["experiment"]["ppo"]["num_minibatches"] = 4
+    write_json(tmp_path / "config.json", content)
+    stored = read_run(tmp_path, Experiment).experiment
+    assert stored.randomize == ()
+    assert stored.ppo.memory == "none"
+
+
 MISSING = object()
 
 BAD_CONFIGS = [
@@ -336,9 +351,7 @@ BAD_CONFIGS = [
     ("spaces", 3, r"spaces is missing, or no str"),
     ("experiment.total_env_step", 5, r"total_env_step = 5: unknown field; .*: total_env_steps"),
     ("experiment.ppo.gama", 0.9, r"ppo\.gama = 0\.9: unknown field; the nearest: gamma"),
-    ("experiment.seed", MISSING, r"seed: is missing; put back what was there"),
-    ("experiment.ppo", MISSING, r"ppo: is missing; put back what was there"),
-    ("experiment.ppo.num_envs", MISSING, r"ppo\.num_envs: is missing; put back what was there"),
+    ("experiment.env", MISSING, r"env: is missing; put back what was there"),
     ("experiment.env", 3, r"env = 3: must be of type str"),
     ("experiment.env", None, r"env = None: must be of type str"),
     ("experiment.seed", 1.0, r"seed = 1\.0: must be of type int"),

@@ -1,0 +1,190 @@
+"""`jaxdrl export`: a policy as one file, for programs that have JAX and nothing of ours."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+from rich.console import Console
+
+from jaxdrl import backend
+from jaxdrl.config import ConfigError, require
+from jaxdrl.envs import Environment
+from jaxdrl.envs.protocol import strong_types
+from jaxdrl.experiment import Experiment
+from jaxdrl.machine import versions
+from jaxdrl.run_dir import read_run
+from jaxdrl.setup import Restored, restore, spaces_of
+from jaxdrl.types import Network
+
+FORMAT_VERSION = 1
+PLATFORMS = ("cpu", "cuda", "tpu")
+"""What the file runs on."""
+POLICY, ABOUT = "policy.stablehlo", "about.json"
+"""Names in the file, which is a zip archive."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What `jaxdrl.export_policy` wrote.
+
+    Attributes:
+      path: the file.
+      about: content of its `about.json`.
+      num_bytes: its size.
+    """
+
+    path: Path
+    about: dict[str, Any]
+    num_bytes: int
+
+
+def export_policy(
+    run_dir: Path | str,
+    out: Path | str,
+    *,
+    checkpoint: int | str | None = None,
+    env: Environment | None = None,
+    network: nn.Module | Network | None = None,
+    optimizer: optax.GradientTransformation | None = None,
+) -> Exported:
+    """Writes the deterministic policy of a run, with its observation statistics, as one file.
+
+    The file holds a function `(obs) -> action`, and for a network with memory
+    `(obs, carry, episode_start) -> (action, carry)`, for any number of rows, on CPU, CUDA and TPU,
+    as `jax.export` serialises it. What was written is read back, and must act as the run does.
+
+    Args:
+      run_dir: directory of the run, which may still go on.
+      out: the file.
+      checkpoint: as in `jaxdrl.restore`.
+      env: as in `jaxdrl.restore`, for a run that was given one.
+      network: likewise.
+      optimizer: likewise.
+
+    Raises:
+      ConfigError: if the directory is no run or holds no sound checkpoint, or if the file acts in
+        another way than the run.
+    """
+    restored = restore(
+        run_dir, checkpoint=checkpoint, env=env, network=network, optimizer=optimizer
+    )
+    act, examples = _policy(restored)
+    (batch,) = jax.export.symbolic_shape("batch")
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct((batch, *x.shape[1:]), x.dtype), examples)
+    program = jax.export.export(jax.jit(act), platforms=PLATFORMS)(*shapes)
+    about = _describe(restored, examples)
+    path = Path(out)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr(POLICY, bytes(program.serialize()))
+        file.writestr(ABOUT, json.dumps(about, indent=1) + "\n")
+    _check(path, act, restored)
+    return Exported(path, about, path.stat().st_size)
+
+
+def _policy(restored: Restored) -> tuple[Any, tuple[Any, ...]]:
+    """The function of the file, and an example of its arguments with one row."""
+    policy = restored.algorithm.policy
+    learner = jax.device_get(restored.state.learner)
+    carry = policy.initial_carry(1)
+    key = jax.random.key(0)  # of no use to a deterministic policy
+
+    def with_memory(obs: Any, carry: Any, episode_start: jax.Array) -> tuple[Any, Any]:
+        return policy.act(learner, carry, obs, episode_start, key, deterministic=True)
+
+    def without(obs: Any) -> Any:
+        start = jnp.zeros(jax.tree.leaves(obs)[0].shape[:1], jnp.bool)
+        return with_memory(obs, (), start)[0]
+
+    obs = _observations(restored.env, 1)
+    if not jax.tree.leaves(carry):
+        return without, (obs,)
+    return with_memory, (obs, carry, jnp.ones(1, jnp.bool))
+
+
+def _observations(env: Environment, num: int) -> Any:
+    """Observations of resets, `[num, ...]`."""
+    reset = partial(jax.vmap(env.reset, in_axes=(0, None)))
+    keys = jax.random.split(jax.random.key(0), num)
+    return strong_types(jax.jit(reset)(keys, env.default_params))[0]
+
+
+def _describe(restored: Restored, examples: tuple[Any, ...]) -> dict[str, Any]:
+    """Content of `about.json`; arrays are described by the names of their parts."""
+
+    def words(x: Any) -> dict[str, str]:
+        leaves, _ = jax.tree_util.tree_flatten_with_path(x)
+        return {
+            jax.tree_util.keystr(path, simple=True, separator=".") or "array": f"{leaf.dtype}"
+            f"[batch{''.join(f', {n}' for n in leaf.shape[1:])}]"
+            for path, leaf in leaves
+        }
+
+    about: dict[str, Any] = {
+        "format_version": FORMAT_VERSION,
+        "env": restored.env.name,
+        "spaces": spaces_of(restored.env),
+        "update": int(restored.state.learner.num_updates),
+        "versions": versions(),
+        "call": "(obs) -> action"
+        if len(examples) == 1
+        else "(obs, carry, episode_start) -> (action, carry)",
+        "obs": words(examples[0]),
+    }
+    if len(examples) > 1:
+        about["carry"] = words(examples[1])
+        about["episode_start"] = "bool[batch]: where it is true, the carry is begun anew"
+    return about
+
+
+def load_policy(path: Path | str) -> Any:
+    """The function in a file of `export_policy`; the README has it in a few lines without jaxdrl.
+
+    Raises:
+      ConfigError: if the file is none.
+    """
+    try:
+        with zipfile.ZipFile(path) as file:
+            data = file.read(POLICY)
+    except (OSError, KeyError, zipfile.BadZipFile) as error:
+        raise ConfigError(
+            f"{path}: is no exported policy ({error}); jaxdrl export writes one"
+        ) from error
+    return jax.export.deserialize(bytearray(data)).call
+
+
+def _check(path: Path, act: Any, restored: Restored) -> None:
+    """Refuses a file that acts in another way than the run, for several numbers of rows."""
+    call = jax.jit(load_policy(path))
+    for num in (1, 7):
+        obs = _observations(restored.env, num)
+        carry = restored.algorithm.policy.initial_carry(num)
+        args = (obs, carry, jnp.arange(num) % 2 == 0) if jax.tree.leaves(carry) else (obs,)
+        expected, actual = jax.device_get((jax.jit(act)(*args), call(*args)))
+        for a, b in zip(jax.tree.leaves(expected), jax.tree.leaves(actual), strict=True):
+            same = a.dtype == b.dtype and np.allclose(a, b, rtol=1e-5, atol=1e-6)
+            require(same, "export", str(path), "does not act as the run does; report it")
+
+
+def main(run_dir: Path, out: Path | None, checkpoint: int | str | None) -> None:
+    """Exports, and says what was written and how it is called."""
+    read_run(run_dir, Experiment)  # before the backend starts
+    backend.start(1, 1)
+    found = export_policy(run_dir, out or run_dir / "policy.zip", checkpoint=checkpoint)
+    console = Console(highlight=False)
+    console.print(
+        f"{found.about['env']}, after update {found.about['update']}: {found.about['call']}, "
+        f"{found.num_bytes / 1024:.0f} KiB, for {', '.join(PLATFORMS)}\n"
+        f"policy: {found.path}",
+        soft_wrap=True,
+    )
