@@ -40,6 +40,7 @@ def _cli(args: list[str]) -> None:
     app.command(evaluate)
     app.command(plot)
     app.command(export)
+    app.command(watch)
     app.command(doctor)
     config = (tyro.conf.PositionalRequiredArgs,)
     app.cli(prog="jaxdrl", description=main.__doc__, args=args, config=config)
@@ -181,6 +182,21 @@ def export(
     from jaxdrl.exporting import main
 
     main(run_dir, out, checkpoint)
+
+
+def watch(run_dir: tyro.conf.Positional[Path], *, once: bool = False, seconds: float = 1.0) -> None:
+    """Show a running or finished run in the terminal: curves, speed, and what looks ill.
+
+    Args:
+      run_dir: Directory of the run.
+      once: Show it as it stands and end, as where the output is no terminal.
+      seconds: Time between two looks.
+    """
+    from jaxdrl.config import require_number
+    from jaxdrl.watching import main
+
+    require_number("seconds", seconds, low=0, above=True)
+    main(run_dir, once=once, seconds=seconds)
 
 
 def doctor(env: tyro.conf.Positional[str] = "CartPole-v1", *, seconds: float = 1.0) -> None:

@@ -115,6 +115,19 @@ def claim(run_dir: Path) -> Iterator[None]:
         yield
 
 
+def writer_of(run_dir: Path) -> str | None:
+    """Which process writes to `run_dir`, as `claim` has it; None where none does."""
+    try:
+        with (run_dir / LOCK_FILE).open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return file.read().strip() or "another process"
+    except OSError:
+        pass  # no lock file: nobody ever wrote
+    return None
+
+
 @dataclass(frozen=True)
 class StoredRun:
     """What `config.json` says of a run.

@@ -1,0 +1,199 @@
+"""`jaxdrl watch`: a running or finished run in the terminal, read from its files."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from jaxdrl.config import ConfigError
+from jaxdrl.experiment import Experiment
+from jaxdrl.plotting import sparkline
+from jaxdrl.run_dir import METRICS_FILE, RESULT_FILE, read_run, writer_of
+
+SHOWN = (
+    *("episode_return", "episode_length", "steps_per_second", "policy_loss", "value_loss"),
+    *("entropy", "approx_kl", "clip_fraction", "explained_variance", "grad_norm", "learning_rate"),
+)
+"""Metrics that get a line, where a run has them."""
+
+WINDOW = 10
+"""Lines at the end of the metrics that warnings look at."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Beyond which a figure looks ill.
+
+    Attributes:
+      entropy: share of the first entropy below which a discrete policy has collapsed.
+      approx_kl: median KL (nats) of the last updates above which steps are too long.
+      explained_variance: median below which the values are worse than none.
+    """
+
+    entropy: float = 0.02
+    approx_kl: float = 0.1
+    explained_variance: float = -0.1
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """How a run stands.
+
+    Attributes:
+      env: name of the environment.
+      state: "running", "finished" or "stopped".
+      env_steps: done.
+      total_env_steps: of the whole run.
+      seconds_left: at the speed of the last lines, None unless it is running.
+      metrics: each metric over the lines, NaN where it has none.
+      evaluation: the last one, None where there is none.
+      warnings: what looks ill, in words.
+    """
+
+    env: str
+    state: str
+    env_steps: int
+    total_env_steps: int
+    seconds_left: float | None
+    metrics: dict[str, np.ndarray]
+    evaluation: dict[str, float] | None
+    warnings: list[str]
+
+
+def take(run_dir: Path) -> Snapshot:
+    """Reads how a run stands; a torn last line is left out.
+
+    Raises:
+      ConfigError: if the directory is no run, or its metrics are damaged.
+    """
+    experiment = read_run(run_dir, Experiment).experiment
+    path = run_dir / METRICS_FILE
+    text = path.read_bytes() if path.exists() else b""
+    lines = [line for line in text.splitlines(keepends=True) if line.endswith(b"\n")]
+    try:
+        records: list[dict[str, Any]] = [json.loads(line) for line in lines]
+    except ValueError as error:
+        raise ConfigError(f"{path}: is damaged ({error}); put back what was there") from error
+    metrics = {name: _column(records, name) for name in SHOWN if _has(records, name)}
+    total = experiment.num_updates * experiment.ppo.env_steps_per_update
+    done = records[-1]["env_steps"] if records else 0
+    state = "running" if writer_of(run_dir) else "stopped"
+    if state == "stopped" and (run_dir / RESULT_FILE).exists():
+        state = "finished"
+    left = None
+    if state == "running" and records:
+        left = (total - done) / float(np.median(metrics["steps_per_second"][-WINDOW:]))
+    evaluations = [record for record in records if "evaluation_mean_return" in record]
+    evaluation = None
+    if evaluations:
+        prefix = "evaluation_"
+        evaluation = {
+            name.removeprefix(prefix): value
+            for name, value in evaluations[-1].items()
+            if name.startswith(prefix)
+        }
+    warnings = find_warnings(records, metrics)
+    return Snapshot(experiment.env, state, done, total, left, metrics, evaluation, warnings)
+
+
+def _has(records: list[dict[str, Any]], name: str) -> bool:
+    return any(record.get(name) is not None for record in records)
+
+
+def _column(records: list[dict[str, Any]], name: str) -> np.ndarray:
+    values = [record.get(name) for record in records]
+    return np.array([np.nan if value is None else value for value in values], np.float64)
+
+
+def find_warnings(
+    records: list[dict[str, Any]], metrics: dict[str, np.ndarray], limits: Limits | None = None
+) -> list[str]:
+    """What looks ill in the last lines, each with what it may come from."""
+    limits = limits or Limits()
+    if len(records) < WINDOW:
+        return []
+    last = {
+        name: float(np.nanmedian(column[-WINDOW:])) for name, column in _finite(metrics).items()
+    }
+    found = []
+    entropy, kl = last.get("entropy"), last.get("approx_kl")
+    explained = last.get("explained_variance")
+    first = metrics["entropy"][0] if "entropy" in metrics else 0.0
+    if entropy is not None and first > 0 and 0 <= entropy < limits.entropy * first:
+        found.append(
+            f"entropy has collapsed ({entropy:.2g} of {first:.2g}): nothing new is tried; "
+            "a larger ppo.entropy_coef keeps it up"
+        )
+    if kl is not None and kl > limits.approx_kl:
+        found.append(
+            f"approx_kl is {kl:.2g}: the policy jumps; a smaller ppo.learning_rate, or a "
+            "ppo.target_kl, holds it"
+        )
+    if explained is not None and explained < limits.explained_variance:
+        found.append(
+            f"explained_variance is {explained:.2g}: the values are worse than a constant; "
+            "ppo.normalize_rewards may help"
+        )
+    for name, words in (("skipped_steps", "gradient steps"), ("nonfinite_values", "numbers")):
+        bad = sum(record.get(name) or 0 for record in records)
+        if bad:
+            found.append(f"{bad:,.0f} {words} were not finite; --debug-nans finds the operation")
+    return found
+
+
+def _finite(metrics: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: c for name, c in metrics.items() if np.isfinite(c[-WINDOW:]).any()}
+
+
+def render(snapshot: Snapshot) -> Group:
+    """The dashboard."""
+    share = snapshot.env_steps / snapshot.total_env_steps
+    head = Text.assemble(
+        (snapshot.env, "bold"),
+        f"  {snapshot.state}, {snapshot.env_steps:,} of {snapshot.total_env_steps:,} steps "
+        f"({share:.0%})",
+    )
+    if snapshot.seconds_left is not None:
+        head.append(f", {snapshot.seconds_left:,.0f} s left")
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for name, column in snapshot.metrics.items():
+        there = column[np.isfinite(column)]
+        line = sparkline(there, float(there.min()), float(there.max()), width=40)
+        table.add_row(name, line, f"{there[-1]:,.5g}", style=None)
+    parts: list[Any] = [head, table if snapshot.metrics else Text("no metrics yet")]
+    if snapshot.evaluation is not None:
+        found = snapshot.evaluation
+        parts.append(
+            Text(
+                f"last evaluation: {found['mean_return']:.4g} "
+                f"(95% interval {found['ci95_low']:.4g} to {found['ci95_high']:.4g})"
+            )
+        )
+    parts += [Text(f"look: {words}", style="yellow") for words in snapshot.warnings]
+    return Group(*parts)
+
+
+def main(run_dir: Path, *, once: bool, seconds: float) -> None:
+    """Shows a run until it ends or Ctrl-C; once where the output is no terminal."""
+    console = Console(highlight=False)
+    snapshot = take(run_dir)
+    if once or not console.is_terminal or snapshot.state != "running":
+        console.print(render(snapshot), soft_wrap=False)
+        return
+    try:
+        with Live(render(snapshot), console=console, auto_refresh=False) as live:
+            while snapshot.state == "running":
+                time.sleep(seconds)
+                snapshot = take(run_dir)
+                live.update(render(snapshot), refresh=True)
+    except KeyboardInterrupt:
+        pass  # the usual end; the run goes on

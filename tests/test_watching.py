@@ -1,0 +1,121 @@
+"""`jaxdrl watch`: how a run stands, from its files."""
+
+import contextlib
+import dataclasses
+import io
+import json
+
+import numpy as np
+import pytest
+
+import jaxdrl
+from jaxdrl import cli, watching
+from jaxdrl.run_dir import METRICS_FILE, claim, writer_of
+from small_runs import CARTPOLE
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "run"
+    with contextlib.redirect_stdout(io.StringIO()):
+        jaxdrl.run(dataclasses.replace(CARTPOLE, run_dir=path))
+    return path
+
+
+def test_a_finished_run(run_dir):
+    found = watching.take(run_dir)
+    assert (found.env, found.state) == ("CartPole-v1", "finished")
+    assert found.env_steps == found.total_env_steps == 384
+    assert found.seconds_left is None
+    assert list(found.metrics) == list(watching.SHOWN)
+    assert all(len(column) == 3 for column in found.metrics.values())
+    result = json.loads((run_dir / "result.json").read_text())
+    assert found.evaluation == result["evaluation"]
+    assert found.warnings == []
+
+
+def test_a_run_that_is_written_to_is_running_and_one_without_a_result_is_stopped(run_dir):
+    assert writer_of(run_dir) is None
+    result = run_dir / "result.json"
+    text = result.read_text()
+    result.unlink()
+    try:
+        assert watching.take(run_dir).state == "stopped"
+        with claim(run_dir):
+            assert writer_of(run_dir).startswith("process ")
+            found = watching.take(run_dir)
+            assert found.state == "running"
+            assert found.seconds_left == 0.0
+        assert watching.take(run_dir).state == "stopped"
+    finally:
+        result.write_text(text)
+
+
+def test_the_command_shows_it_once_where_there_is_no_terminal(run_dir, capsys):
+    cli.main(["watch", str(run_dir)])
+    printed = capsys.readouterr().out
+    assert "CartPole-v1  finished, 384 of 384 steps (100%)" in printed
+    assert "last evaluation: " in printed
+    for name in watching.SHOWN:
+        assert f"\n{name} " in printed
+
+
+def test_a_run_of_a_few_lines_and_one_without_any(run_dir, tmp_path, capsys):
+    (tmp_path / "config.json").write_text((run_dir / "config.json").read_text())
+    cli.main(["watch", str(tmp_path)])
+    assert "stopped, 0 of 384 steps (0%)\nno metrics yet\n" in capsys.readouterr().out
+    first = (run_dir / METRICS_FILE).read_text().splitlines()[0]
+    (tmp_path / METRICS_FILE).write_text(first + '\n{"update": 2, "env')
+    assert watching.take(tmp_path).env_steps == 128
+
+
+def lines(**columns):
+    num = watching.WINDOW + 2
+    healthy = {"entropy": 0.5, "approx_kl": 0.01, "explained_variance": 0.5}
+    healthy |= {"skipped_steps": 0.0, "nonfinite_values": 0.0}
+    return [
+        {name: (value[i] if isinstance(value, list) else value) for name, value in given.items()}
+        for i, given in enumerate([healthy | columns] * num)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({}, []),
+        ({"entropy": [0.7] + [0.01] * 11}, ["entropy has collapsed (0.01 of 0.7)"]),
+        ({"entropy": [-0.5] + [-3.0] * 11}, []),  # of a density
+        ({"approx_kl": 0.2}, ["approx_kl is 0.2: the policy jumps"]),
+        ({"approx_kl": [0.01] * 11 + [9.0]}, []),  # once is no illness
+        ({"explained_variance": -0.5}, ["explained_variance is -0.5: the values are worse"]),
+        ({"skipped_steps": [0.0] * 11 + [3.0]}, ["3 gradient steps were not finite"]),
+        ({"nonfinite_values": 2.0}, ["24 numbers were not finite; --debug-nans"]),
+    ],
+)
+def test_what_looks_ill_is_said(columns, words):
+    records = lines(**columns)
+    metrics = {
+        name: np.array([record[name] for record in records])
+        for name in ("entropy", "approx_kl", "explained_variance")
+    }
+    found = watching.find_warnings(records, metrics)
+    assert len(found) == len(words)
+    for warning, start in zip(found, words, strict=True):
+        assert warning.startswith(start)
+    assert watching.find_warnings(records[:5], metrics) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(None, "is no run, config.json cannot be read"), ("{{{\n", "metrics.jsonl: is damaged")],
+)
+def test_what_cannot_be_watched_gets_one_clear_sentence(run_dir, tmp_path, capsys, content, words):
+    if content is not None:
+        (tmp_path / "config.json").write_text((run_dir / "config.json").read_text())
+        (tmp_path / METRICS_FILE).write_text(content)
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["watch", str(tmp_path)])
+    assert caught.value.code == 2
+    errors = capsys.readouterr().err
+    assert words in errors
+    assert errors.count("\n") == 1
