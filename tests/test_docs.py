@@ -19,6 +19,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import jax
 import pytest
 import tyro
 
@@ -92,7 +93,7 @@ def check_command(monkeypatch, words):
     program, *rest = words
     for extras in re.findall(r"\[([\w,]+)\]", " ".join(words)):
         assert set(extras.split(",")) <= set(project()["project"]["optional-dependencies"])
-    if rest[:1] == ["experiments/faults.py"]:
+    if rest[:1] in (["experiments/faults.py"], ["docs/configuration.py"]):
         assert rest[1:] == []
     elif rest[:1] in (["experiments/benchmark.py"], ["experiments/learning_table.py"]):
         monkeypatch.syspath_prepend(str(ROOT / "experiments"))
@@ -294,6 +295,21 @@ def test_a_missing_docstring_would_be_seen():
     missing = [full for full, thing in public_members(module) if not has_docstring(thing)]
     names = ("bare", "Record", "Record.method", "Record.size")
     assert missing == [f"jaxdrl.nothing.{name}" for name in names]
+
+
+def test_the_page_of_settings_is_that_of_the_dataclasses():
+    written = runpy.run_path(str(ROOT / "docs/configuration.py"))["page"]()
+    assert (ROOT / "docs/configuration.md").read_text() == written, "python docs/configuration.py"
+
+
+def test_the_page_of_metrics_names_them_all(tmp_path):
+    config = jaxdrl.PPOConfig(num_envs=8, num_steps=4, num_minibatches=2, hidden_sizes=(4,))
+    agent = jaxdrl.ppo(jaxdrl.make("CartPole-v1"), config)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    _, metrics = jax.eval_shape(agent.train_step, jax.eval_shape(agent.init, key))
+    page = (ROOT / "docs/results.md").read_text()
+    sums = {"episode_return_sum", "episode_length_sum"}  # which become means
+    assert [name for name in metrics if name not in sums and f"`{name}`" not in page] == []
 
 
 # Figures

@@ -1,0 +1,82 @@
+"""Writes configuration.md, beside this file, from the dataclasses: python docs/configuration.py."""
+
+import ast
+import dataclasses
+import inspect
+import textwrap
+from pathlib import Path
+
+from jaxdrl.config import PPOConfig
+from jaxdrl.experiment import Experiment
+
+PAGE = Path(__file__).with_suffix(".md")
+
+HEAD = """\
+# Configuration
+
+Every setting of a run, its type, its default and what it means. In Python they are the fields of
+`jaxdrl.Experiment` and `jaxdrl.PPOConfig`, both frozen; on the command line they are flags of
+`jaxdrl train` and of the experiment scripts, in the spelling of the last column. A bad value is
+refused before anything is compiled, with the nearest that works.
+
+The defaults are those of the classes. `jaxdrl train ENV` starts from what is known to work for
+`ENV` instead: `jaxdrl train ENV --help` shows it, and so does `jaxdrl.make_experiment(ENV)`.
+
+This page is written by `python docs/configuration.py`.
+"""
+
+
+def explanations(config: type) -> dict[str, str]:
+    """The text below each field of a dataclass."""
+    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(config))).body
+    assert isinstance(definition, ast.ClassDef)
+    found = {}
+    for field, text in zip(definition.body, definition.body[1:], strict=False):
+        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
+            assert isinstance(field.target, ast.Name)
+            found[field.target.id] = " ".join(ast.literal_eval(text.value).split())
+    return found
+
+
+def annotations(config: type) -> dict[str, str]:
+    """The type of each field as the source has it, without what is for the command line alone."""
+    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(config))).body
+    assert isinstance(definition, ast.ClassDef)
+    found = {}
+    for field in definition.body:
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+            kind = field.annotation
+            if isinstance(kind, ast.Subscript) and ast.unparse(kind.value) == "Annotated":
+                assert isinstance(kind.slice, ast.Tuple)
+                kind = kind.slice.elts[0]
+            found[field.target.id] = ast.unparse(kind)
+    return found
+
+
+def table(config: type, prefix: str = "--") -> list[str]:
+    """Lines of a table of the fields of a config."""
+    words, kinds = explanations(config), annotations(config)
+    lines = ["| field | type | default | what | flag |", "| --- | --- | --- | --- | --- |"]
+    for field in dataclasses.fields(config):
+        if field.name == "ppo":
+            continue
+        required = field.default is dataclasses.MISSING
+        value = {} if field.default_factory is not dataclasses.MISSING else field.default
+        default = "required" if required and value != {} else f"`{value!r}`"
+        flag = prefix + {"from_run": "from"}.get(field.name, field.name).replace("_", "-")
+        kind = kinds[field.name].replace("|", "\\|")
+        text = words[field.name].replace("|", "\\|")
+        flag = "the first argument" if field.name == "env" else f"`{flag}`"
+        lines.append(f"| `{field.name}` | `{kind}` | {default} | {text} | {flag} |")
+    return lines
+
+
+def page() -> str:
+    """The whole page."""
+    parts = [HEAD, "## Experiment", "", *table(Experiment), "", "## PPOConfig", ""]
+    parts += ["The field `ppo` of an experiment.", "", *table(PPOConfig, "--ppo.")]
+    return "\n".join(parts) + "\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
