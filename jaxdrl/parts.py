@@ -18,11 +18,13 @@ class PartSizes:
       own_core: on a device with one core: their activations stay in its cache.
       many_cores: on a device with several: fewer would not keep them all busy.
       reproducible: in reproducible mode, where it cannot depend on the devices: a compromise.
+      fewest_rows: of sequences, whose steps wait for each other, so that each has enough to do.
     """
 
     own_core: int = 256
     many_cores: int = 8192
     reproducible: int = 1024
+    fewest_rows: int = 16
 
 
 def num_cores() -> int:
@@ -32,8 +34,11 @@ def num_cores() -> int:
     return os.cpu_count() or 1
 
 
-def num_parts(num_samples: int, device: jax.Device, *, reproducible: bool) -> int:
-    """A divisor of `num_samples`: parts of about the right size on a CPU, 1 on any other device."""
+def num_parts(num_rows: int, device: jax.Device, *, reproducible: bool, row_length: int = 1) -> int:
+    """A divisor of `num_rows`: parts of about the right size on a CPU, 1 on any other device.
+
+    A row is a sequence of `row_length` samples.
+    """
     if device.platform != "cpu":
         return 1
     sizes = PartSizes()
@@ -42,4 +47,5 @@ def num_parts(num_samples: int, device: jax.Device, *, reproducible: bool) -> in
     else:
         has_own_core = len(jax.devices("cpu")) >= num_cores()
         size = sizes.own_core if has_own_core else sizes.many_cores
-    return largest_divisor(num_samples, num_samples // size)
+    rows = max(size // row_length, 1 if row_length == 1 else sizes.fewest_rows)
+    return largest_divisor(num_rows, num_rows // rows)

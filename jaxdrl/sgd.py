@@ -145,7 +145,12 @@ def fit(
 
     def gradient_step(carry: tuple, minibatch: tuple) -> tuple[tuple, dict[str, jax.Array]]:
         gradient, metrics = sharding.value_and_gradient(
-            layout, loss_of_rows, carry[0], minibatch, schedule.num_accumulation_steps
+            layout,
+            loss_of_rows,
+            carry[0],
+            minibatch,
+            schedule.num_accumulation_steps,
+            row_length=batch.advantage.shape[1],
         )
         norm = optax.tree.norm(gradient)
         finite = jnp.isfinite(norm)

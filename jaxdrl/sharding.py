@@ -280,6 +280,7 @@ def value_and_gradient(
     params: Any,
     batch: Any,
     num_parts: int | None = 1,
+    row_length: int = 1,
 ) -> tuple[Any, Any]:
     """Gradient of the mean loss over all groups of all devices, and the mean of the auxiliaries.
 
@@ -291,6 +292,7 @@ def value_and_gradient(
         the mean over all.
       num_parts: equal parts of a group's batch whose gradients are computed one after another,
         so that the activations of one part at a time are in memory; None chooses by the machine.
+      row_length: samples in a row of the batch.
 
     Returns:
       `(gradient, auxiliaries)`, replicated, through one collective.
@@ -306,6 +308,7 @@ def value_and_gradient(
             jax.tree.leaves(batch)[0].shape[0],
             jax.devices()[0] if layout.mesh is None else layout.mesh.devices.flat[0],
             reproducible=layout.reproducible,
+            row_length=row_length,
         )
         if num == 1:
             return of_part(batch)

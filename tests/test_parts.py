@@ -30,6 +30,17 @@ def test_on_a_cpu_parts_fit_the_cache(monkeypatch, num_samples, cores, reproduci
     assert parts.num_parts(num_samples, CPU, reproducible=reproducible) == expected
 
 
+@pytest.mark.parametrize(
+    ("num_rows", "row_length", "expected"),
+    [(512, 8, 16), (128, 32, 8), (32, 128, 2), (8, 100, 1), (24, 100, 1)],
+)
+def test_parts_of_sequences_keep_enough_rows(monkeypatch, num_rows, row_length, expected):
+    monkeypatch.setattr(parts, "num_cores", lambda: 8)
+    num = parts.num_parts(num_rows, CPU, reproducible=False, row_length=row_length)
+    assert num == expected
+    assert num_rows // num >= min(num_rows, 16)
+
+
 @pytest.mark.parametrize("reproducible", [False, True])
 def test_elsewhere_there_is_one(reproducible):
     assert parts.num_parts(2**20, GPU, reproducible=reproducible) == 1
