@@ -14,7 +14,7 @@ from rich.table import Table
 
 from jaxdrl.config import ConfigError, require
 from jaxdrl.experiment import Experiment
-from jaxdrl.run_dir import METRICS_FILE, read_run
+from jaxdrl.run_dir import METRICS_FILE, read_metrics, read_run
 
 NUM_POINTS = 200
 """Points of a curve, each the mean over an equal part of the longest run."""
@@ -75,17 +75,11 @@ def read_curve(run_dir: Path, metric: str = "episode_return") -> Curve:
       ConfigError: if the directory is no run, has no line yet, or none has such a metric.
     """
     experiment = read_run(run_dir, Experiment).experiment
-    path = run_dir / METRICS_FILE
-    text = path.read_bytes() if path.exists() else b""
-    lines = [line for line in text.splitlines(keepends=True) if line.endswith(b"\n")]
-    if not lines:
+    records = read_metrics(run_dir)
+    if not records:
         raise ConfigError(f"run_dir = {str(run_dir)!r}: {METRICS_FILE} has no line yet; wait")
-    try:
-        records = [json.loads(line) for line in lines]
-    except ValueError as error:
-        raise ConfigError(f"{path}: is damaged ({error}); put back what was there") from error
     known = sorted({name for record in records for name in record})
-    require(metric in known, "metric", metric, f"{path} has {', '.join(known)}")
+    require(metric in known, "metric", metric, f"{METRICS_FILE} has {', '.join(known)}")
     steps = np.array([record["env_steps"] for record in records], np.float64)
     speeds = np.array([record["steps_per_second"] for record in records], np.float64)
     values = [record.get(metric) for record in records]

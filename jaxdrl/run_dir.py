@@ -176,6 +176,21 @@ def read_run(run_dir: Path, kind: type) -> StoredRun:
     )
 
 
+def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
+    """The lines of `metrics.jsonl`, none where there is no such file; a torn last one is left out.
+
+    Raises:
+      ConfigError: if another one is no JSON.
+    """
+    path = run_dir / METRICS_FILE
+    text = path.read_bytes() if path.exists() else b""
+    lines = [line for line in text.splitlines(keepends=True) if line.endswith(b"\n")]
+    try:
+        return [json.loads(line) for line in lines]
+    except ValueError as error:
+        raise ConfigError(f"{path}: is damaged ({error}); put back what was there") from error
+
+
 def _take(content: Any, path: Path, name: str, kind: type) -> Any:
     if not isinstance(content, dict) or not isinstance(content.get(name), kind):
         raise ConfigError(f"{path}: {name} is missing, or no {kind.__name__}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +13,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from jaxdrl.config import ConfigError
 from jaxdrl.experiment import Experiment
 from jaxdrl.plotting import sparkline
-from jaxdrl.run_dir import METRICS_FILE, RESULT_FILE, read_run, writer_of
+from jaxdrl.run_dir import RESULT_FILE, read_metrics, read_run, writer_of
 
 SHOWN = (
     *("episode_return", "episode_length", "steps_per_second", "policy_loss", "value_loss"),
@@ -76,13 +74,7 @@ def take(run_dir: Path) -> Snapshot:
       ConfigError: if the directory is no run, or its metrics are damaged.
     """
     experiment = read_run(run_dir, Experiment).experiment
-    path = run_dir / METRICS_FILE
-    text = path.read_bytes() if path.exists() else b""
-    lines = [line for line in text.splitlines(keepends=True) if line.endswith(b"\n")]
-    try:
-        records: list[dict[str, Any]] = [json.loads(line) for line in lines]
-    except ValueError as error:
-        raise ConfigError(f"{path}: is damaged ({error}); put back what was there") from error
+    records = read_metrics(run_dir)
     metrics = {name: _column(records, name) for name in SHOWN if _has(records, name)}
     total = experiment.num_updates * experiment.ppo.env_steps_per_update
     done = records[-1]["env_steps"] if records else 0
