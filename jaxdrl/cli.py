@@ -113,6 +113,7 @@ def evaluate(
     run_dir: tyro.conf.Positional[Path],
     *,
     vary: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
+    compare: Path | None = None,
     num_episodes: int | None = None,
     sampled: bool = False,
     checkpoint: int | Literal["best"] | None = None,
@@ -125,25 +126,18 @@ def evaluate(
     Args:
       run_dir: Directory of the run, which may still go on.
       vary: NAME=LOW:HIGH:NUM, a parameter of the environment in so many values; twice: a grid.
+      compare: Directory of another run, for the same and the difference.
       num_episodes: How many episodes; None: 1000, and 32 in each cell of a grid.
       sampled: Act by a sample instead of the most probable action.
       checkpoint: Update of a checkpoint, or best; None: the last.
-      seed: Seed of the episodes.
+      seed: Seed of the episodes, of both runs.
       json: File for the figures and all returns, or those of the grid.
       out: PNG, SVG or PDF file for a curve or map of the grid.
     """
-    from jaxdrl.run_evaluation import main
+    from jaxdrl.run_evaluation import Request, main
 
-    main(
-        run_dir,
-        variations=vary,
-        num_episodes=num_episodes,
-        sampled=sampled,
-        checkpoint=checkpoint,
-        seed=seed,
-        json=json,
-        out=out,
-    )
+    request = Request(vary, compare, num_episodes, sampled, checkpoint, seed, json, out)
+    main(run_dir, request)
 
 
 def plot(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -180,35 +180,39 @@ def _run_cells(
     return jax.vmap(one_cell)(params, keys)
 
 
-def draw(found: RobustnessMap, out: Path, title: str) -> None:
-    """A curve over one parameter, a heat map over two, as PNG, SVG or PDF."""
+def draw(maps: Mapping[str, RobustnessMap], out: Path) -> None:
+    """Curves over one parameter, or a heat map over two for each of `maps`, by its title."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    require(
-        len(found.variations) <= 2,
-        "out",
-        str(out),
-        "can show one or two parameters; the figures of more are in the JSON file",
-    )
-    figure = Figure(figsize=(6.5, 4.5), layout="constrained")
+    found = list(maps.values())
+    first, *others = found[0].variations
+    works = "can show one or two parameters; the figures of more are in the JSON file"
+    require(len(others) <= 1, "out", str(out), works)
+    num_panels = len(found) if others else 1
+    figure = Figure(figsize=(1.5 + 5.0 * num_panels, 4.5), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    first = found.variations[0]
-    axes.set_title(f"{title}: mean return over {found.num_episodes} episodes", fontsize=10)
-    axes.set_xlabel(first.name)
-    if len(found.variations) == 1:
-        axes.plot(first.values, found.mean_return, marker="o", markersize=3)
-        axes.fill_between(first.values, found.ci95_low, found.ci95_high, alpha=0.3)
-        axes.set_ylabel("mean return, 95% interval")
-        axes.grid(alpha=0.3)
+    panels = figure.subplots(1, num_panels, squeeze=False, sharey=True)[0]
+    for axes in panels:
+        axes.set_xlabel(first.name)
+    if others:
+        panels[0].set_ylabel(others[0].name)
+        low = min(one.mean_return.min() for one in found)
+        high = max(one.mean_return.max() for one in found)
+        for axes, (title, one) in zip(panels, maps.items(), strict=True):
+            axes.set_title(title, fontsize=10)
+            x, y = first.values, others[0].values
+            mesh = axes.pcolormesh(x, y, one.mean_return.T, shading="nearest", vmin=low, vmax=high)
+        words = f"mean return over {found[0].num_episodes} episodes"
+        figure.colorbar(mesh, ax=list(panels), label=words)
     else:
-        second = found.variations[1]
-        mesh = axes.pcolormesh(
-            first.values, second.values, found.mean_return.T, shading="nearest", cmap="viridis"
-        )
-        axes.set_ylabel(second.name)
-        figure.colorbar(mesh, ax=axes, label="mean return")
+        (axes,) = panels
+        for title, one in maps.items():
+            axes.plot(first.values, one.mean_return, marker="o", markersize=3, label=title)
+            axes.fill_between(first.values, one.ci95_low, one.ci95_high, alpha=0.3)
+        axes.set_ylabel(f"mean return over {found[0].num_episodes} episodes, 95% interval")
+        axes.grid(alpha=0.3)
+        axes.legend()
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=150)
 

@@ -162,41 +162,76 @@ def vary_run(
     )
 
 
-def main(
-    run_dir: Path,
-    *,
-    variations: Sequence[str],
-    checkpoint: int | str | None,
-    num_episodes: int | None,
-    sampled: bool,
-    seed: int,
-    json: Path | None,
-    out: Path | None,
-) -> None:
+def difference_interval(
+    ours: np.ndarray, theirs: np.ndarray, *, num_resamples: int = 2_000, seed: int = 0
+) -> tuple[float, float]:
+    """95% interval of the difference of two means, by the percentile bootstrap of both samples."""
+    rng = np.random.default_rng(seed)
+    means = [
+        samples[rng.integers(len(samples), size=(num_resamples, len(samples)))].mean(axis=1)
+        for samples in (np.asarray(ours, np.float64), np.asarray(theirs, np.float64))
+    ]
+    low, high = np.quantile(means[0] - means[1], [0.025, 0.975])
+    return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command is asked for: the flags of `jaxdrl evaluate`."""
+
+    vary: tuple[str, ...]
+    compare: Path | None
+    num_episodes: int | None
+    sampled: bool
+    checkpoint: int | str | None
+    seed: int
+    json: Path | None
+    out: Path | None
+
+
+def main(run_dir: Path, request: Request) -> None:
     """Evaluates, prints, and writes the files that were asked for."""
-    name = read_run(run_dir, Experiment).experiment.env  # before the backend starts
-    require(
-        out is None or len(variations) > 0, "out", str(out), "is the picture of --vary; name both"
-    )
+    run_dirs = [run_dir] if request.compare is None else [run_dir, request.compare]
+    envs = [read_run(path, Experiment).experiment.env for path in run_dirs]
+    out = request.out
+    works = "is the picture of --vary; name both"
+    require(out is None or len(request.vary) > 0, "out", str(out), works)
     backend.start(1, 1)
     console = Console(highlight=False)
-    given: dict[str, Any] = {"checkpoint": checkpoint, "greedy": not sampled, "seed": seed}
-    if num_episodes is not None:
-        given["num_episodes"] = num_episodes
-    if variations:
-        grid = vary_run(run_dir, variations, **given)
-        robustness.show(console, grid)
-        content = {"env": name, "greedy": not sampled, **robustness.figures_of(grid)}
+    given: dict[str, Any] = {"greedy": not request.sampled, "seed": request.seed}
+    if request.num_episodes is not None:
+        given["num_episodes"] = request.num_episodes
+    content: dict[str, Any] = {}
+    checkpoints = [request.checkpoint, None]  # that of the run to compare with is its last
+    if request.vary:
+        grids = {}
+        for path, env, checkpoint in zip(run_dirs, envs, checkpoints, strict=False):
+            title = env if len(run_dirs) == 1 else str(path)
+            grid = grids[title] = vary_run(path, request.vary, checkpoint=checkpoint, **given)
+            console.print(f"[bold]{title}[/bold]", soft_wrap=True)
+            robustness.show(console, grid)
+            content[str(path)] = {"env": env, **robustness.figures_of(grid)}
         if out is not None:
-            robustness.draw(grid, out, name)
+            robustness.draw(grids, out)
             console.print(f"picture: {out}", soft_wrap=True)
     else:
-        found = evaluate_run(run_dir, **given)
-        show(console, found)
-        content = {**found.figures, "returns": found.evaluation.returns.tolist()}
-    if json is not None:
-        json.parent.mkdir(parents=True, exist_ok=True)
-        write_json(json, content)
+        found = []
+        for path, checkpoint in zip(run_dirs, checkpoints, strict=False):
+            found.append(evaluate_run(path, checkpoint=checkpoint, **given))
+            returns = found[-1].evaluation.returns
+            show(console, found[-1])
+            content[str(path)] = {**found[-1].figures, "returns": returns.tolist()}
+        if len(found) == 2:
+            ours, theirs = (one.evaluation.returns for one in found)
+            low, high = difference_interval(ours, theirs)
+            gain = short(float(ours.mean() - theirs.mean()))
+            console.print(
+                f"[bold]the first over the second: {gain}[/bold] "
+                f"(95% interval {short(low)} to {short(high)})"
+            )
+    if request.json is not None:
+        request.json.parent.mkdir(parents=True, exist_ok=True)
+        write_json(request.json, content if len(run_dirs) == 2 else content[str(run_dir)])
 
 
 def show(console: Console, found: RunEvaluation) -> None:

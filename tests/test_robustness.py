@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import io
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -138,10 +139,26 @@ def test_the_command_writes_a_map_and_a_picture(run_dir, tmp_path, vary):
 def test_a_picture_of_more_than_two_parameters_or_of_none_is_refused(run_dir, tmp_path):
     found = robustness.RobustnessMap((*GRID, GRID[0]), 1, *[np.zeros((3, 2, 3))] * 3)
     with pytest.raises(ConfigError, match="can show one or two parameters"):
-        robustness.draw(found, tmp_path / "map.png", "")
+        robustness.draw({"": found}, tmp_path / "map.png")
     with contextlib.redirect_stderr(io.StringIO()) as errors, pytest.raises(SystemExit):
         cli.main(["evaluate", str(run_dir), "--out", "map.png"])
     assert "is the picture of --vary" in errors.getvalue()
+
+
+@pytest.mark.parametrize("vary", [("length=0.25:1:3",), ("length=0.25:1:3", "force_mag=5:15:4")])
+def test_two_runs_side_by_side(run_dir, tmp_path, vary):
+    other = tmp_path / "other"
+    shutil.copytree(run_dir, other)
+    flags = [word for text in vary for word in ("--vary", text)]
+    files = ["--json", str(tmp_path / "maps.json"), "--out", str(tmp_path / "maps.png")]
+    both = [str(run_dir), "--compare", str(other)]
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+        cli.main(["evaluate", *both, *flags, *files, "--num-episodes", "4"])
+    content = json.loads((tmp_path / "maps.json").read_text())
+    assert list(content) == [str(run_dir), str(other)]
+    assert content[str(run_dir)] == content[str(other)]
+    assert (tmp_path / "maps.png").read_bytes().startswith(b"\x89PNG")
+    assert output.getvalue().count("cells of 4 episodes") == 2
 
 
 # Training in environments that draw their parameters.

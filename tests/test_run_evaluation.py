@@ -77,6 +77,27 @@ def test_a_histogram_has_a_bar_a_bin():
     assert run_evaluation.histogram(np.array([7.0, 7.0])) == ["every return is 7"]
 
 
+def test_two_runs_are_compared_by_the_difference_of_their_means(run_dir, tmp_path):
+    with contextlib.redirect_stdout(io.StringIO()):
+        jaxdrl.run(dataclasses.replace(CARTPOLE, seed=1, run_dir=tmp_path / "other"))
+    file = tmp_path / "both.json"
+    flags = ["--num-episodes", "32", "--json", file, "--compare", tmp_path / "other"]
+    code, output, _ = ended(["evaluate", run_dir, *flags])
+    assert code == 0
+    ours, theirs = (np.array(one["returns"]) for one in json.loads(file.read_text()).values())
+    assert f"the first over the second: {ours.mean() - theirs.mean():.4g} (95% interval" in output
+
+
+def test_the_interval_of_a_difference_is_that_of_normal_theory_for_many_samples():
+    rng = np.random.default_rng(0)
+    ours, theirs = rng.normal(1.0, 2.0, size=2_000), rng.normal(0.0, 1.0, size=1_000)
+    low, high = run_evaluation.difference_interval(ours, theirs)
+    deviation = np.sqrt(ours.var() / 2_000 + theirs.var() / 1_000)
+    gain = ours.mean() - theirs.mean()
+    assert low == pytest.approx(gain - 1.96 * deviation, abs=0.01)
+    assert high == pytest.approx(gain + 1.96 * deviation, abs=0.01)
+
+
 def damaged(run_dir, tmp_path):
     copy = tmp_path / "damaged"
     shutil.copytree(run_dir, copy)
