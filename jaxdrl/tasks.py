@@ -68,7 +68,14 @@ _MOUNTAIN_CAR = replace(
     _ACROBOT, num_steps=128, entropy_coef=0.03, normalize_rewards=True, gamma=0.995
 )
 
-_PENDULUM = replace(CONTROL, num_envs=128, num_minibatches=16, gamma=0.98)
+_PENDULUM = replace(
+    CONTROL,
+    num_envs=128,
+    num_steps=200,
+    num_minibatches=32,
+    learning_rate=3e-4,
+    gae_lambda=0.98,
+)
 _POINT_ROBOT = replace(
     MEMORY,
     num_envs=512,
