@@ -51,7 +51,10 @@ def write_json(path: Path, rows: dict[str, dict[str, Any]]) -> None:
     path.write_text(json.dumps(document, indent=1) + "\n")
 
 
-COLUMNS = ("task", "mean return", "middle half", "published", "best possible", "steps", "time")
+COLUMNS = (
+    *("task", "mean return", "seeds", "middle half", "published", "best possible"),
+    *("steps", "time"),
+)
 
 
 def markdown_rows(rows: dict[str, dict[str, Any]]) -> list[str]:
@@ -62,6 +65,7 @@ def markdown_rows(rows: dict[str, dict[str, Any]]) -> list[str]:
         cells = (
             task + (" (GRU)" if row["memory"] != "none" else ""),
             f"{_number(row['mean'])} ({interval})",
+            str(row["num_seeds"]),
             _number(row["interquartile_mean"]),
             _number(row["published"]),
             _number(row["best"]),
