@@ -146,8 +146,8 @@ def test_envs_sets_the_peak_beside_a_formula_and_early_beside_late(smoke, tmp_pa
     assert is_spread(size["speed"])
     needed = size["needed_bytes"]
     assert needed["activations"] == 4 * 64 * (16 + 2 * 8 + 2 + 1)
-    # obs, action, seven numbers of four bytes, two flags
-    assert needed["rollout"] == 8 * 16 * (16 * 4 + 4 + 7 * 4 + 2)
+    # obs, action, seven numbers of four bytes, three flags
+    assert needed["rollout"] == 8 * 16 * (16 * 4 + 4 + 7 * 4 + 3)
     assert size["peak_over_needed"] == pytest.approx(size["peak_bytes"] / sum(needed.values()))
     early, late = result["long"]["early"], result["long"]["late"]
     assert early["live_bytes"] == late["live_bytes"] > 0

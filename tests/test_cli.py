@@ -439,7 +439,7 @@ def test_help_after_a_name_shows_the_settings_of_the_task(capsys):
         cli.main(["train", "Pendulum-v1", "--help"])
     printed = capsys.readouterr().out
     assert "(default: Pendulum-v1)" in printed
-    assert "(default: 0.95)" in printed  # gamma
+    assert "(default: 0.0003)" in printed  # the learning rate
 
 
 def test_whole_numbers_of_an_environment_arrive_as_such():

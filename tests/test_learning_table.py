@@ -105,7 +105,7 @@ def test_settings_are_what_differs_from_the_defaults():
     settings = cells.settings_of(experiment)
     assert settings["env"] == "Pendulum-v1"
     assert settings["seed"] == 3
-    assert settings["ppo"]["gamma"] == 0.95
+    assert settings["ppo"]["gae_lambda"] == 0.98
     assert "devices" not in settings
     assert "clip_epsilon" not in settings["ppo"]
     other = replace(experiment, ppo=replace(experiment.ppo, gamma=0.9))

@@ -36,8 +36,8 @@ def test_the_estimate_counts_the_shapes(setup):
     params = (4 * 8 + 8) * 2 + (8 * 2 + 2) + (8 * 1 + 1)
     learner = 3 * 4 * params + 4 + 8 + 4  # the shuffle's key and the count of updates
     assert needs.fixed == 2 * learner
-    # [8 steps, 8 environments of a device]: obs 16 bytes, 8 fields of 4, 2 of 1.
-    assert needs.rollout == 8 * 8 * (16 + 8 * 4 + 2)
+    # [8 steps, 8 environments of a device]: obs 16 bytes, 8 fields of 4, 3 of 1.
+    assert needs.rollout == 8 * 8 * (16 + 8 * 4 + 3)
     assert needs.total > needs.least > needs.fixed + needs.actor
     wider = assemble(replace(EXPERIMENT, ppo=replace(PPO, num_envs=64)), Given(), setup.mesh)
     assert memory.estimate(wider).rollout == 4 * needs.rollout

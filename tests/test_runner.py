@@ -183,6 +183,7 @@ def test_result_file(cartpole):
         "steps_per_second",
         "params_sha256",
         "state_sha256",
+        "greedy_evaluation",
         "evaluation",
     }
     expected = {"env": "CartPole-v1", "seed": 0, "devices": 2, "env_steps": 384, "updates": 3}
@@ -656,6 +657,6 @@ def test_the_commands_for_when_things_go_wrong_do_what_they_say(tmp_path, monkey
             cli.main(args)
         digests.append(read(tmp_path / "runs" / "first", "result.json")["state_sha256"])
     first = read(tmp_path / "runs" / "first", "result.json")
-    assert (first["updates"], first["devices"]) == (3, 8)
+    assert (first["updates"], first["devices"]) == (11, 8)
     assert read(tmp_path / "runs" / "second", "config.json")["env_params"]["length"] == 1.0
     assert digests[0] != digests[1]
