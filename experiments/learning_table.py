@@ -7,6 +7,7 @@ import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import tyro
 from learning import cells, pictures, tables
@@ -46,40 +47,40 @@ def experiment_of(config: LearningTable, task: str, seed: int) -> Experiment:
     return experiment
 
 
+def load_cell(config: LearningTable, task: str, seed: int) -> dict[str, Any] | None:
+    """A cell, None where it has to be done."""
+    return cells.load(path_of(config, task, seed), experiment_of(config, task, seed))
+
+
+def path_of(config: LearningTable, task: str, seed: int) -> Path:
+    """The file of a cell."""
+    return config.results / "learning" / task / f"seed{seed}.json"
+
+
 def learn(config: LearningTable, console: Console) -> None:
     """Fills the cells that are missing, seed by seed, and writes the table after each seed."""
     started = time.perf_counter()
     for seed in range(config.seeds):
         for task in config.tasks:
-            experiment = experiment_of(config, task, seed)
-            path = config.results / "learning" / task / f"seed{seed}.json"
-            if cells.load(path, experiment) is not None:
+            if load_cell(config, task, seed) is not None:
                 continue
             if config.minutes is not None and time.perf_counter() - started > config.minutes * 60:
                 console.print(f"{config.minutes:g} minutes are over; the same command goes on")
                 return write(config)
+            experiment = experiment_of(config, task, seed)
             run_dir = config.runs / task / f"seed{seed}-{cells.digest(experiment)}"
             console.rule(f"{task}, seed {seed}")
-            cells.measure(experiment, path, run_dir, console.print)
+            cells.measure(experiment, path_of(config, task, seed), run_dir, console.print)
         write(config)
     return None
 
 
 def write(config: LearningTable) -> None:
     """The table, the JSON file and the picture of all cells that there are."""
-    found = {
-        task: [
-            cell
-            for seed in range(config.seeds)
-            if (
-                cell := cells.load(
-                    config.results / "learning" / task / f"seed{seed}.json",
-                    experiment_of(config, task, seed),
-                )
-            )
-        ]
-        for task in config.tasks
-    }
+    found = {}
+    for task in config.tasks:
+        loaded = [load_cell(config, task, seed) for seed in range(config.seeds)]
+        found[task] = [cell for cell in loaded if cell is not None]
     rows = tables.summarise({task: there for task, there in found.items() if there})
     if not rows:
         return
@@ -93,7 +94,6 @@ def main() -> None:
     config = tyro.cli(LearningTable, description=__doc__)
     console = Console(highlight=False)
     try:
-        pictures.check()
         learn(config, console)
     except RunInterruptedError as error:
         sys.exit(f"learning_table.py: {error}; the same command goes on")

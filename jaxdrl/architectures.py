@@ -112,3 +112,26 @@ def check_network(env: Environment, network: Network, head: ActionHead) -> None:
         f"must give actions {expected} for {env.action_space}",
     )
     require(value.shape == (2,), "network value", value.shape, "must be (2,) for 2 observations")
+
+
+def check_mask(env: Environment) -> None:
+    """Refuses an `action_mask` that is not one bool for each logit of the policy; only traces it.
+
+    Raises:
+      ConfigError: naming what it gives and what it must.
+    """
+    if env.action_mask is None:
+        return
+    if isinstance(env.action_space, spaces.Box):
+        raise ConfigError(
+            f"{env.name}: action_mask is given, but actions are {env.action_space}; only Discrete "
+            "and MultiDiscrete ones can be masked"
+        )
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    obs, _ = jax.eval_shape(env.reset, key, env.default_params)
+    mask, size = jax.eval_shape(env.action_mask, obs), num_policy_outputs(env.action_space)
+    if (mask.shape, str(mask.dtype)) != ((size,), "bool"):
+        raise ConfigError(
+            f"{env.name}: action_mask gives {mask.dtype}{list(mask.shape)}; must be bool[{size}] "
+            f"for {env.action_space}"
+        )

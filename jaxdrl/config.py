@@ -64,6 +64,12 @@ def require_number(
     require(math.isfinite(number) and in_range, field, value, works)
 
 
+def require_range(field: str, low: float, high: float) -> None:
+    """Raises `ConfigError` unless `low` is less than `high`, both finite."""
+    is_range = math.isfinite(low) and math.isfinite(high) and low < high
+    require(is_range, field, f"{low:g}:{high:g}", "must be LOW:HIGH with LOW below HIGH")
+
+
 def require_divisor(field: str, num_devices: int, num_shards: int) -> None:
     """Raises `ConfigError` unless `num_devices` divides `num_shards`, naming those that do."""
     divisors = [d for d in range(1, num_shards + 1) if num_shards % d == 0]

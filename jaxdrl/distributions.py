@@ -221,24 +221,21 @@ def mask_logits(logits: jax.Array, allowed: jax.Array, space: Space) -> jax.Arra
     stay finite; `has_action` tells.
     """
     _check_shape("action_mask", allowed, logits.shape)
-    anything = _for_components(lambda x: jnp.any(x, -1, keepdims=True), allowed, space)
-    return jnp.where(allowed | ~anything, logits, -jnp.inf)
+    return jnp.where(allowed | ~_any_of_component(allowed, space), logits, -jnp.inf)
 
 
 def has_action(allowed: jax.Array, space: Space) -> jax.Array:
     """Whether a mask `[..., n]` or `[..., sum(nvec)]` leaves an action to take, bool `[...]`."""
-    anything = _for_components(lambda x: jnp.any(x, -1, keepdims=True), allowed, space)
-    return jnp.all(anything, axis=-1)
+    return jnp.all(_any_of_component(allowed, space), axis=-1)
 
 
-def _for_components(
-    function: Callable[[jax.Array], jax.Array], x: jax.Array, space: Space
-) -> jax.Array:
-    """`function` of each component's part of the last axis, broadcast over that part."""
-    sizes = space.nvec if isinstance(space, MultiDiscrete) else (x.shape[-1],)
-    ends = list(itertools.accumulate(sizes))
-    parts = [x[..., end - size : end] for size, end in zip(sizes, ends, strict=True)]
-    return jnp.concatenate([jnp.broadcast_to(function(x), x.shape) for x in parts], axis=-1)
+def _any_of_component(allowed: jax.Array, space: Space) -> jax.Array:
+    """For each choice, whether any of its component is allowed; in the shape of `allowed`."""
+    sizes = space.nvec if isinstance(space, MultiDiscrete) else (allowed.shape[-1],)
+    ends = itertools.accumulate(sizes)
+    parts = [allowed[..., end - size : end] for size, end in zip(sizes, ends, strict=True)]
+    anything = [jnp.broadcast_to(jnp.any(x, -1, keepdims=True), x.shape) for x in parts]
+    return jnp.concatenate(anything, axis=-1)
 
 
 def action_head(space: Space, kind: str = "normal") -> ActionHead:

@@ -126,11 +126,30 @@ def bootstrap_interval(
 
     Source: Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13.
     """
-    samples = np.asarray(samples, np.float64)
-    rng = np.random.default_rng(seed)
-    rows = rng.integers(len(samples), size=(num_resamples, len(samples)))
-    low, high = np.quantile(samples[rows].mean(axis=1), [0.025, 0.975])
+    means = _resampled_means(samples, num_resamples, np.random.default_rng(seed))
+    low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)
+
+
+def difference_interval(
+    ours: np.ndarray, theirs: np.ndarray, *, num_resamples: int = 2_000, seed: int = 0
+) -> tuple[float, float]:
+    """The same of the difference of the means of two independent samples, `[n]` and `[m]`."""
+    rng = np.random.default_rng(seed)
+    gains = _resampled_means(ours, num_resamples, rng) - _resampled_means(
+        theirs, num_resamples, rng
+    )
+    low, high = np.quantile(gains, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _resampled_means(
+    samples: np.ndarray, num_resamples: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Means `[num_resamples]` of as many samples, drawn with replacement, as there are."""
+    samples = np.asarray(samples, np.float64)
+    rows = rng.integers(len(samples), size=(num_resamples, len(samples)))
+    return samples[rows].mean(axis=1)
 
 
 def interquartile_mean(samples: np.ndarray) -> float:

@@ -18,8 +18,7 @@ from rich.console import Console
 
 from jaxdrl import backend
 from jaxdrl.config import ConfigError, require
-from jaxdrl.envs import Environment
-from jaxdrl.envs.protocol import strong_types
+from jaxdrl.envs import Environment, vector
 from jaxdrl.experiment import Experiment
 from jaxdrl.machine import versions
 from jaxdrl.run_dir import read_run
@@ -85,10 +84,15 @@ def export_policy(
     about = _describe(restored, examples)
     path = Path(out)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
-        file.writestr(POLICY, bytes(program.serialize()))
-        file.writestr(ABOUT, json.dumps(about, indent=1) + "\n")
-    _check(path, act, restored)
+    unchecked = path.with_name(f".{path.name}.writing")
+    try:
+        with zipfile.ZipFile(unchecked, "w", zipfile.ZIP_DEFLATED) as file:
+            file.writestr(POLICY, bytes(program.serialize()))
+            file.writestr(ABOUT, json.dumps(about, indent=1) + "\n")
+        _check(unchecked, act, restored)
+        unchecked.replace(path)
+    finally:
+        unchecked.unlink(missing_ok=True)
     return Exported(path, about, path.stat().st_size)
 
 
@@ -114,9 +118,7 @@ def _policy(restored: Restored) -> tuple[Any, tuple[Any, ...]]:
 
 def _observations(env: Environment, num: int) -> Any:
     """Observations of resets, `[num, ...]`."""
-    reset = partial(jax.vmap(env.reset, in_axes=(0, None)))
-    keys = jax.random.split(jax.random.key(0), num)
-    return strong_types(jax.jit(reset)(keys, env.default_params))[0]
+    return jax.jit(partial(vector.reset, env))(jax.random.split(jax.random.key(0), num))[0]
 
 
 def _describe(restored: Restored, examples: tuple[Any, ...]) -> dict[str, Any]:
@@ -173,7 +175,7 @@ def _check(path: Path, act: Any, restored: Restored) -> None:
         expected, actual = jax.device_get((jax.jit(act)(*args), call(*args)))
         for a, b in zip(jax.tree.leaves(expected), jax.tree.leaves(actual), strict=True):
             same = a.dtype == b.dtype and np.allclose(a, b, rtol=1e-5, atol=1e-6)
-            require(same, "export", str(path), "does not act as the run does; report it")
+            require(same, "export", path.name, "does not act as the run does; report it")
 
 
 def main(run_dir: Path, out: Path | None, checkpoint: int | str | None) -> None:

@@ -183,9 +183,7 @@ def plot_runs(
     require(len(run_dirs) > 0, "run_dirs", list(run_dirs), "must name a run at least")
     require(against in AGAINST, "against", against, f"must be one of {', '.join(AGAINST)}")
     if out is not None:
-        kinds = (".png", ".svg", ".pdf")
-        works = f"must end in one of {', '.join(kinds)}"
-        require(Path(out).suffix.lower() in kinds, "out", str(out), works)
+        require_picture(Path(out))
     curves = [read_curve(Path(run_dir), metric) for run_dir in run_dirs]
     groups = group_curves(curves, metric, against)
     if out is not None:
@@ -193,13 +191,33 @@ def plot_runs(
     return groups
 
 
-def _draw(groups: list[Group], out: Path, metric: str, against: str) -> None:
+def require_picture(out: Path) -> None:
+    """Raises `ConfigError` unless `out` ends as a picture that can be written does."""
+    kinds = (".png", ".svg", ".pdf")
+    works = f"must end in one of {', '.join(kinds)}"
+    require(out.suffix.lower() in kinds, "out", str(out), works)
+
+
+def make_figure(width: float, height: float) -> Any:
+    """An empty figure in inches, which needs no display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save_figure(figure: Any, out: Path) -> None:
+    """Writes a figure, and the directories that it is in."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out, dpi=150)
+
+
+def _draw(groups: list[Group], out: Path, metric: str, against: str) -> None:
     from matplotlib.ticker import EngFormatter
 
-    figure = Figure(figsize=(7.5, 4.5), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = make_figure(7.5, 4.5)
     axes = figure.subplots()
     for group in groups:
         there = np.isfinite(group.values).any(axis=0)
@@ -215,8 +233,7 @@ def _draw(groups: list[Group], out: Path, metric: str, against: str) -> None:
     longest = max(len(group.label) for group in groups)
     num_columns = min(len(groups), max(1, 110 // (longest + 8)))  # of letters of 8 points
     figure.legend(loc="outside lower center", fontsize=8, ncols=num_columns)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out, dpi=150)
+    save_figure(figure, out)
 
 
 def show(console: Console, groups: list[Group], metric: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,9 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
-from jaxdrl.config import ConfigError, require, require_count
+from jaxdrl.config import ConfigError, require, require_count, require_range
 from jaxdrl.envs.protocol import Environment, replace_params
 from jaxdrl.evaluation import DEFAULT_MAX_STEPS, bootstrap_interval, run_episodes
+from jaxdrl.plotting import make_figure, require_picture, save_figure
 from jaxdrl.types import LearnerState, Policy
 
 TIME_LIMIT = "max_steps_in_episode"
@@ -40,9 +40,7 @@ class Variation:
     def __post_init__(self) -> None:
         require_count(f"vary.{self.name}", self.num)
         require(self.num >= 2, f"vary.{self.name}", self.num, "must have two values at least")
-        given = f"{self.low:g}:{self.high:g}"
-        is_range = math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high
-        require(is_range, f"vary.{self.name}", given, "must be LOW:HIGH with LOW below HIGH")
+        require_range(f"vary.{self.name}", self.low, self.high)
 
     @property
     def values(self) -> np.ndarray:
@@ -180,18 +178,21 @@ def _run_cells(
     return jax.vmap(one_cell)(params, keys)
 
 
+def require_drawable(out: Path, num_variations: int) -> None:
+    """Raises `ConfigError` unless a grid of so many parameters can be drawn in `out`."""
+    require_picture(out)
+    require(num_variations > 0, "out", str(out), "is the picture of --vary; name both")
+    works = "can show one or two parameters; the figures of more are in the JSON file"
+    require(num_variations <= 2, "out", str(out), works)
+
+
 def draw(maps: Mapping[str, RobustnessMap], out: Path) -> None:
     """Curves over one parameter, or a heat map over two for each of `maps`, by its title."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     found = list(maps.values())
+    require_drawable(out, len(found[0].variations))
     first, *others = found[0].variations
-    works = "can show one or two parameters; the figures of more are in the JSON file"
-    require(len(others) <= 1, "out", str(out), works)
     num_panels = len(found) if others else 1
-    figure = Figure(figsize=(1.5 + 5.0 * num_panels, 4.5), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = make_figure(1.5 + 5.0 * num_panels, 4.5)
     panels = figure.subplots(1, num_panels, squeeze=False, sharey=True)[0]
     for axes in panels:
         axes.set_xlabel(first.name)
@@ -213,8 +214,7 @@ def draw(maps: Mapping[str, RobustnessMap], out: Path) -> None:
         axes.set_ylabel(f"mean return over {found[0].num_episodes} episodes, 95% interval")
         axes.grid(alpha=0.3)
         axes.legend()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out, dpi=150)
+    save_figure(figure, out)
 
 
 def figures_of(found: RobustnessMap) -> dict[str, Any]:

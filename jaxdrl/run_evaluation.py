@@ -17,7 +17,7 @@ from rich.table import Table
 from jaxdrl import backend, robustness
 from jaxdrl.config import require, require_count
 from jaxdrl.envs import Environment
-from jaxdrl.evaluation import Evaluation, evaluate
+from jaxdrl.evaluation import Evaluation, difference_interval, evaluate
 from jaxdrl.experiment import Experiment
 from jaxdrl.robustness import RobustnessMap, Variation, parse_variation, vary
 from jaxdrl.run_dir import read_run, write_json
@@ -162,19 +162,6 @@ def vary_run(
     )
 
 
-def difference_interval(
-    ours: np.ndarray, theirs: np.ndarray, *, num_resamples: int = 2_000, seed: int = 0
-) -> tuple[float, float]:
-    """95% interval of the difference of two means, by the percentile bootstrap of both samples."""
-    rng = np.random.default_rng(seed)
-    means = [
-        samples[rng.integers(len(samples), size=(num_resamples, len(samples)))].mean(axis=1)
-        for samples in (np.asarray(ours, np.float64), np.asarray(theirs, np.float64))
-    ]
-    low, high = np.quantile(means[0] - means[1], [0.025, 0.975])
-    return float(low), float(high)
-
-
 @dataclass(frozen=True)
 class Request:
     """What the command is asked for: the flags of `jaxdrl evaluate`."""
@@ -194,8 +181,8 @@ def main(run_dir: Path, request: Request) -> None:
     run_dirs = [run_dir] if request.compare is None else [run_dir, request.compare]
     envs = [read_run(path, Experiment).experiment.env for path in run_dirs]
     out = request.out
-    works = "is the picture of --vary; name both"
-    require(out is None or len(request.vary) > 0, "out", str(out), works)
+    if out is not None:
+        robustness.require_drawable(out, len(request.vary))
     backend.start(1, 1)
     console = Console(highlight=False)
     given: dict[str, Any] = {"greedy": not request.sampled, "seed": request.seed}

@@ -106,11 +106,9 @@ def _column(records: list[dict[str, Any]], name: str) -> np.ndarray:
     return np.array([np.nan if value is None else value for value in values], np.float64)
 
 
-def find_warnings(
-    records: list[dict[str, Any]], metrics: dict[str, np.ndarray], limits: Limits | None = None
-) -> list[str]:
+def find_warnings(records: list[dict[str, Any]], metrics: dict[str, np.ndarray]) -> list[str]:
     """What looks ill in the last lines, each with what it may come from."""
-    limits = limits or Limits()
+    limits = Limits()
     if len(records) < WINDOW:
         return []
     last = {

@@ -15,6 +15,7 @@ from jaxdrl.config import ConfigError
 from jaxdrl.evaluation import (
     DEFAULT_MAX_STEPS,
     bootstrap_interval,
+    difference_interval,
     evaluate,
     interquartile_mean,
 )
@@ -271,3 +272,13 @@ def test_the_interval_holds_the_true_mean_as_often_as_it_says(draw):
         low, high = bootstrap_interval(sample(size=256), num_resamples=500)
         held += low <= mean <= high
     assert 930 <= held <= 970
+
+
+def test_the_interval_of_a_difference_is_that_of_normal_theory_for_many_samples():
+    rng = np.random.default_rng(0)
+    ours, theirs = rng.normal(1.0, 2.0, size=2_000), rng.normal(0.0, 1.0, size=1_000)
+    low, high = difference_interval(ours, theirs)
+    deviation = np.sqrt(ours.var() / 2_000 + theirs.var() / 1_000)
+    gain = ours.mean() - theirs.mean()
+    assert low == pytest.approx(gain - 1.96 * deviation, abs=0.01)
+    assert high == pytest.approx(gain + 1.96 * deviation, abs=0.01)

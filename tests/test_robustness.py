@@ -145,6 +145,27 @@ def test_a_picture_of_more_than_two_parameters_or_of_none_is_refused(run_dir, tm
     assert "is the picture of --vary" in errors.getvalue()
 
 
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--vary", "length=0.25:1:3", "--out", "map.gif"], "must end in one of .png, .svg, .pdf"),
+        (
+            [f"--vary={name}=1:2:2" for name in ("length", "gravity", "tau")]
+            + ["--out", "map.png"],
+            "can show one or two parameters",
+        ),
+    ],
+)
+def test_a_picture_that_cannot_be_drawn_is_refused_before_anything_is_played(
+    run_dir, monkeypatch, capsys, flags, message
+):
+    monkeypatch.setattr(robustness, "run_episodes", lambda *_, **__: pytest.fail("played"))
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["evaluate", str(run_dir), *flags])
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("vary", [("length=0.25:1:3",), ("length=0.25:1:3", "force_mag=5:15:4")])
 def test_two_runs_side_by_side(run_dir, tmp_path, vary):
     other = tmp_path / "other"

@@ -5,35 +5,19 @@ from typing import Any
 
 import numpy as np
 
-from jaxdrl import ConfigError
-
-
-def check() -> None:
-    """Refuses where there is no matplotlib.
-
-    Raises:
-      ConfigError: with the command that installs it.
-    """
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise ConfigError("the curves need matplotlib: pip install matplotlib") from error
+from jaxdrl.plotting import make_figure
 
 
 def draw(
     path: Path, found: dict[str, list[dict[str, Any]]], rows: dict[str, dict[str, Any]]
 ) -> None:
     """A panel a task: mean over the seeds, the range of the seeds, and the published score."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     tasks = [task for task, cells in found.items() if cells]
     if not tasks:
         return
     num_columns = min(5, len(tasks))
     num_rows = -(-len(tasks) // num_columns)
-    figure = Figure(figsize=(3.1 * num_columns, 2.3 * num_rows + 0.5), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = make_figure(3.1 * num_columns, 2.3 * num_rows + 0.5)
     panels = np.atleast_1d(figure.subplots(num_rows, num_columns, squeeze=False)).reshape(-1)
     for axes, task in zip(panels, tasks, strict=False):
         _panel(axes, task, found[task], rows[task])

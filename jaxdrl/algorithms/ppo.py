@@ -18,10 +18,10 @@ from jax.sharding import Mesh
 from jaxdrl import losses, normalization, rollout, sgd, sharding
 from jaxdrl.algorithms import acting, summaries
 from jaxdrl.algorithms.acting import Parts
-from jaxdrl.architectures import check_network, make_network
+from jaxdrl.architectures import check_mask, check_network, make_network
 from jaxdrl.config import ConfigError, PPOConfig
 from jaxdrl.distributions import action_head
-from jaxdrl.envs.protocol import Environment, check_mask, check_types
+from jaxdrl.envs.protocol import Environment, check_types
 from jaxdrl.networks import from_module
 from jaxdrl.normalization import init_statistics
 from jaxdrl.observations import prepared, zeros

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from jaxdrl.config import ConfigError, require_count
-from jaxdrl.spaces import Box, Dict, Discrete, ObservationSpace, Space
+from jaxdrl.spaces import Dict, ObservationSpace, Space
 
 
 class Environment(NamedTuple):
@@ -180,31 +180,6 @@ def _require_in_space(name: str, part: str, obs: Any, space: ObservationSpace) -
         raise ConfigError(
             f"{name}: the {part} has shape {obs.shape}, but observation_space says "
             f"{space.shape}; correct the space"
-        )
-
-
-def check_mask(env: Environment) -> None:
-    """Refuses an `action_mask` that is not one bool for each logit of the policy; only traces it.
-
-    Raises:
-      ConfigError: naming what it gives and what it must.
-    """
-    if env.action_mask is None:
-        return
-    if isinstance(env.action_space, Box):
-        raise ConfigError(
-            f"{env.name}: action_mask is given, but actions are {env.action_space}; only Discrete "
-            "and MultiDiscrete ones can be masked"
-        )
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    obs, _ = jax.eval_shape(env.reset, key, env.default_params)
-    mask = jax.eval_shape(env.action_mask, obs)
-    discrete = isinstance(env.action_space, Discrete)
-    size = env.action_space.n if discrete else sum(env.action_space.nvec)  # type: ignore[union-attr]
-    if (mask.shape, str(mask.dtype)) != ((size,), "bool"):
-        raise ConfigError(
-            f"{env.name}: action_mask gives {_describe(mask)}; must be bool[{size}] for "
-            f"{env.action_space}"
         )
 
 

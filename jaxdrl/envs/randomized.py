@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from jaxdrl.config import ConfigError, require
+from jaxdrl.config import ConfigError, require, require_range
 from jaxdrl.envs.protocol import Environment, replace_params
 
 
@@ -37,9 +36,7 @@ def randomize(env: Environment, ranges: Mapping[str, tuple[float, float]]) -> En
       ConfigError: for a name that is none of its float parameters, or a range that is none.
     """
     for name, (low, high) in ranges.items():
-        is_range = math.isfinite(low) and math.isfinite(high) and low < high
-        works = "must be LOW:HIGH with LOW below HIGH"
-        require(is_range, f"randomize.{name}", f"{low:g}:{high:g}", works)
+        require_range(f"randomize.{name}", low, high)
         default = getattr(env.default_params, name, None)
         if isinstance(default, int) and not isinstance(default, bool):
             raise ConfigError(
