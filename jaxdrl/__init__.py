@@ -14,14 +14,17 @@ if TYPE_CHECKING:
     from jaxdrl.doctor import Diagnosis, diagnose
     from jaxdrl.envs import Environment, from_gymnax, make, randomize, time_limit
     from jaxdrl.evaluation import Evaluation, evaluate
+    from jaxdrl.exchange import Exchange
     from jaxdrl.experiment import Experiment
     from jaxdrl.exporting import Exported, export_policy, load_policy
+    from jaxdrl.hyperparams import Range
+    from jaxdrl.mesh import make_mesh
     from jaxdrl.plotting import plot_runs
+    from jaxdrl.populations import PopulationState, member, population
     from jaxdrl.robustness import RobustnessMap, Variation, vary
     from jaxdrl.run_evaluation import RunEvaluation, evaluate_run, vary_run
     from jaxdrl.runner import Run, resume, run
     from jaxdrl.setup import Restored, restore
-    from jaxdrl.sharding import make_mesh
     from jaxdrl.tasks import make_config, make_experiment
     from jaxdrl.training import compile, train
     from jaxdrl.types import Algorithm, Network, Policy, TrainState, Transition
@@ -34,11 +37,14 @@ __all__ = [
     "Diagnosis",
     "Environment",
     "Evaluation",
+    "Exchange",
     "Experiment",
     "Exported",
     "Network",
     "PPOConfig",
     "Policy",
+    "PopulationState",
+    "Range",
     "Restored",
     "RobustnessMap",
     "Run",
@@ -59,8 +65,10 @@ __all__ = [
     "make_config",
     "make_experiment",
     "make_mesh",
+    "member",
     "networks",
     "plot_runs",
+    "population",
     "ppo",
     "randomize",
     "restore",
@@ -80,14 +88,17 @@ _HOMES = {
     "jaxdrl.doctor": ("Diagnosis", "diagnose"),
     "jaxdrl.envs": ("Environment", "from_gymnax", "make", "randomize", "time_limit"),
     "jaxdrl.evaluation": ("Evaluation", "evaluate"),
+    "jaxdrl.exchange": ("Exchange",),
     "jaxdrl.experiment": ("Experiment",),
     "jaxdrl.exporting": ("Exported", "export_policy", "load_policy"),
+    "jaxdrl.hyperparams": ("Range",),
+    "jaxdrl.mesh": ("make_mesh",),
     "jaxdrl.plotting": ("plot_runs",),
+    "jaxdrl.populations": ("PopulationState", "member", "population"),
     "jaxdrl.robustness": ("RobustnessMap", "Variation", "vary"),
     "jaxdrl.run_evaluation": ("RunEvaluation", "evaluate_run", "vary_run"),
     "jaxdrl.runner": ("Run", "resume", "run"),
     "jaxdrl.setup": ("Restored", "restore"),
-    "jaxdrl.sharding": ("make_mesh",),
     "jaxdrl.tasks": ("make_config", "make_experiment"),
     "jaxdrl.training": ("compile", "train"),
     "jaxdrl.types": ("Algorithm", "Network", "Policy", "TrainState", "Transition"),

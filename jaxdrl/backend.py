@@ -16,8 +16,8 @@ import jax
 from jax.sharding import Mesh
 
 from jaxdrl.config import ConfigError, largest_divisor
+from jaxdrl.mesh import make_mesh
 from jaxdrl.parts import num_cores
-from jaxdrl.sharding import make_mesh
 
 
 def start(num_devices: int | None, num_shards: int) -> tuple[Mesh, str]:

@@ -16,7 +16,7 @@ from jaxdrl.algorithms.ppo import ppo
 from jaxdrl.config import PPOConfig, require_number
 from jaxdrl.envs import Environment, make
 from jaxdrl.memory import is_out_of_memory
-from jaxdrl.sharding import make_mesh
+from jaxdrl.mesh import make_mesh
 from jaxdrl.tasks import make_config
 from jaxdrl.training import compile
 

@@ -20,46 +20,18 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxdrl import parts
-from jaxdrl.config import require, require_count, require_divisor
+from jaxdrl.config import require, require_divisor
+from jaxdrl.mesh import DATA_AXIS
 
 if TYPE_CHECKING:
     from jaxdrl.types import TrainState
 
-DATA_AXIS = "data"
-"""Name of the mesh axis along which environments are sharded."""
-
 REPLICATED = PartitionSpec()
 ALONG_ENVS = PartitionSpec(DATA_AXIS)
 ALONG_ENVS_IN_TIME = PartitionSpec(None, DATA_AXIS)
-
-
-def make_mesh(num_devices: int | None = None) -> Mesh:
-    """A mesh of devices of this host for `jaxdrl.ppo(..., mesh=...)`, with `AxisType.Auto`.
-
-    Args:
-      num_devices: how many devices; None takes all.
-
-    Raises:
-      ConfigError: if there are fewer devices than asked for.
-    """
-    devices = jax.devices()
-    if num_devices is None:
-        num_devices = len(devices)
-    require_count("num_devices", num_devices)
-    kind = devices[0].platform
-    advice = f"this process has {len(devices)} {kind} device(s); ask for at most that many"
-    if kind == "cpu":
-        advice += (
-            f", or simulate more before JAX is first used: "
-            f'jax.config.update("jax_num_cpu_devices", {num_devices})'
-        )
-    require(num_devices <= len(devices), "num_devices", num_devices, advice)
-    return jax.make_mesh(
-        (num_devices,), (DATA_AXIS,), axis_types=(AxisType.Auto,), devices=devices[:num_devices]
-    )
 
 
 @dataclass(frozen=True)
@@ -112,15 +84,22 @@ def shard(
 ) -> Callable:
     """`function` run by every device on its part of the arrays; itself where there is no mesh.
 
+    It is itself, too, inside a function that every device runs already, as that of a population is.
     `check_vma` proves at trace time that what is replicated is so. Only a function without
     collectives and gradients may do without, such as a rollout, whose environments are not ours
     and may start a loop from a constant.
     """
     if layout.mesh is None:
         return function
-    return jax.shard_map(
+    mapped = jax.shard_map(
         function, mesh=layout.mesh, in_specs=in_specs, out_specs=out_specs, check_vma=check_vma
     )
+
+    def on_devices(*args: Any) -> Any:
+        inside = DATA_AXIS in jax.sharding.get_abstract_mesh().manual_axes
+        return function(*args) if inside else mapped(*args)
+
+    return on_devices
 
 
 def place(state: TrainState, mesh: Mesh | None) -> TrainState:
@@ -180,19 +159,32 @@ def merge_groups(layout: Layout, tree: Any, axis: int = 0) -> Any:
 
 
 def map_groups(layout: Layout, function: Callable, *trees: Any) -> Any:
-    """`function` of each group: arrays `[num_groups, ...]` in and out.
+    """`function` of each group, arrays `[num_groups, ...]`; in reproducible mode in turn."""
+    if layout.reproducible:
+        always = shard_ids(layout)[:, 0] >= 0  # which the compiler cannot tell
+        return in_turn(function, always, *trees, mark=functools.partial(varying, layout))
+    result = function(*jax.tree.map(lambda x: x[0], trees))
+    return jax.tree.map(lambda x: x[None], result)
 
-    In reproducible mode the groups go one after another through a program of their own, a branch
-    that is always taken: XLA would otherwise inline a loop over a single group, fuse it with its
-    surroundings, and round other than in a loop over several.
+
+def in_turn(
+    function: Callable, always: jax.Array, *trees: Any, mark: Callable = lambda tree: tree
+) -> Any:
+    """`function` of each row of arrays `[n, ...]`, one after another, with the same bits for any n.
+
+    The rows go through a program of their own, a branch that is always taken: XLA would otherwise
+    inline a loop over a single row, fuse it with its surroundings, and round other than in a loop
+    over several.
+
+    Args:
+      function: of one row of each of `trees`.
+      always: bool `[n]`, all true, but not so that the compiler knows.
+      *trees: arrays `[n, ...]`.
+      mark: gives constants the type that results have on several devices.
     """
-    if not layout.reproducible:
-        result = function(*jax.tree.map(lambda x: x[0], trees))
-        return jax.tree.map(lambda x: x[None], result)
 
     def isolated(args: tuple) -> Any:
-        shard_id, trees = args
-        always = shard_id >= 0  # which the compiler cannot tell
+        always, trees = args
 
         def own(trees: tuple) -> Any:
             # By `where` a constant becomes each device's own, as both branches have to agree.
@@ -204,12 +196,11 @@ def map_groups(layout: Layout, function: Callable, *trees: Any) -> Any:
 
         def other(trees: tuple) -> Any:
             shapes = jax.eval_shape(function, *trees)
-            blank = jax.tree.map(lambda x: jax.lax.full(x.shape, 0, x.dtype), shapes)
-            return varying(layout, blank)
+            return mark(jax.tree.map(lambda x: jax.lax.full(x.shape, 0, x.dtype), shapes))
 
         return jax.lax.cond(always, own, other, trees)
 
-    return jax.lax.map(isolated, (shard_ids(layout)[:, 0], trees))
+    return jax.lax.map(isolated, (always, trees))
 
 
 def sum_groups(layout: Layout, tree: Any) -> Any:

@@ -131,7 +131,7 @@ class Algorithm(NamedTuple):
       policy: how the learner acts.
     """
 
-    init: Callable[..., TrainState]
+    init: Callable[..., Any]
     rollout: Callable[..., Any]
     learn: Callable[..., Any]
     train_step: Callable[..., Any]

@@ -25,8 +25,9 @@ from flax import struct
 from jaxdrl import checkpoint
 from jaxdrl.checkpoint import DamagedCheckpointError
 from jaxdrl.config import ConfigError
+from jaxdrl.mesh import make_mesh
 from jaxdrl.normalization import RunningStatistics
-from jaxdrl.sharding import make_mesh, place
+from jaxdrl.sharding import place
 from jaxdrl.types import ActorState, LearnerState, TrainState
 
 NUM_ENVS = 16

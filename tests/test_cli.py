@@ -20,7 +20,7 @@ import jaxdrl
 from jaxdrl import cli, runner
 from jaxdrl.config import ConfigError, PPOConfig
 from jaxdrl.experiment import Experiment
-from jaxdrl.sharding import make_mesh
+from jaxdrl.mesh import make_mesh
 
 ROOT = Path(__file__).parent.parent
 COMMAND = ("-c", "from jaxdrl.cli import main; main()")

@@ -13,8 +13,9 @@ import pytest
 from jaxdrl import checkpoint, saving
 from jaxdrl.checkpoint import DamagedCheckpointError
 from jaxdrl.config import ConfigError
+from jaxdrl.mesh import make_mesh
 from jaxdrl.saving import Saver, best_of, choose, expendable, read_scores
-from jaxdrl.sharding import make_mesh, place
+from jaxdrl.sharding import place
 from jaxdrl.types import ActorState, LearnerState, TrainState
 
 NUM_ENVS = 8

@@ -7,8 +7,9 @@ import optax
 import pytest
 
 from jaxdrl import sgd, sharding
+from jaxdrl.mesh import make_mesh
 from jaxdrl.sgd import Batch, Schedule
-from jaxdrl.sharding import ALONG_ENVS, REPLICATED, make_layout, make_mesh
+from jaxdrl.sharding import ALONG_ENVS, REPLICATED, make_layout
 
 NUM_STEPS, NUM_ENVS, NUM_SHARDS = 6, 32, 8
 SHARD_ENVS = NUM_ENVS // NUM_SHARDS

@@ -8,7 +8,8 @@ from jax.sharding import AxisType, Mesh
 
 from jaxdrl import sharding
 from jaxdrl.config import ConfigError
-from jaxdrl.sharding import ALONG_ENVS, REPLICATED, make_layout, make_mesh
+from jaxdrl.mesh import make_mesh
+from jaxdrl.sharding import ALONG_ENVS, REPLICATED, make_layout
 
 DEVICES = (None, 1, 2, 4, 8)
 

@@ -12,7 +12,7 @@ from jaxdrl import training
 from jaxdrl.algorithms.ppo import ppo
 from jaxdrl.config import ConfigError, PPOConfig
 from jaxdrl.envs import Environment
-from jaxdrl.sharding import make_mesh
+from jaxdrl.mesh import make_mesh
 from jaxdrl.spaces import Box, Discrete
 from jaxdrl.training import run_updates, train
 from jaxdrl.types import Algorithm, Policy

@@ -1,0 +1,81 @@
+"""Ranges of float hyperparameters, and draws from them."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from jaxdrl.config import ConfigError, PPOConfig, require
+
+
+@dataclass(frozen=True)
+class Range:
+    """Values from `low` to `high`, spread evenly, or evenly in their logarithm.
+
+    Raises:
+      ConfigError: if it is empty or not finite, or begins at or below 0 where it is logarithmic.
+    """
+
+    low: float
+    high: float
+    log: bool = False
+
+    def __post_init__(self) -> None:
+        works = "must be LOW:HIGH or log:LOW:HIGH with LOW below HIGH, both finite"
+        is_range = math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high
+        require(is_range, "range", str(self), works)
+        works = "must begin above 0, where its logarithm exists; LOW:HIGH is the even one"
+        require(not self.log or self.low > 0, "range", str(self), works)
+
+    def __str__(self) -> str:
+        return f"{'log:' if self.log else ''}{self.low:g}:{self.high:g}"
+
+    def at(self, share: Any) -> Any:
+        """The value at `share` of the way, 0 to 1; arrays of any kind."""
+        if self.log:
+            return self.low * (self.high / self.low) ** share
+        return self.low + (self.high - self.low) * share
+
+
+def parse_range(field: str, text: str) -> Range:
+    """`LOW:HIGH` or `log:LOW:HIGH`, as the command line has it.
+
+    Raises:
+      ConfigError: naming `field`.
+    """
+    kind, _, rest = text.partition(":") if text.startswith("log:") else ("", "", text)
+    try:
+        low, high = (float(part) for part in rest.split(":"))
+        return Range(low, high, log=kind == "log")
+    except ValueError as error:
+        works = "must be LOW:HIGH or log:LOW:HIGH, such as log:1e-4:1e-2"
+        raise ConfigError(f"{field} = {text!r}: {works}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{field}: {error}") from error
+
+
+def float_fields() -> list[str]:
+    """Settings of `PPOConfig` that may vary within one program."""
+    return [f.name for f in dataclasses.fields(PPOConfig) if str(f.type).startswith("float")]
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Refuses hyperparameters that are no float setting of `PPOConfig`.
+
+    Raises:
+      ConfigError: naming the nearest, or why one that exists does not do.
+    """
+    known = {field.name for field in dataclasses.fields(PPOConfig)}
+    for name in names:
+        if name in float_fields():
+            continue
+        if name in known:
+            works = "shapes the program, which all members share; floats vary within one program"
+        else:
+            (close,) = difflib.get_close_matches(name, float_fields(), n=1, cutoff=0)
+            works = f"is no setting of the algorithm; did you mean {close}?"
+        raise ConfigError(f"hyperparams.{name}: {works}")

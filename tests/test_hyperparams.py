@@ -1,0 +1,57 @@
+"""Ranges of hyperparameters."""
+
+import numpy as np
+import pytest
+
+from jaxdrl.config import ConfigError
+from jaxdrl.hyperparams import Range, check_names, float_fields, parse_range
+
+
+def test_an_even_range_is_a_line():
+    np.testing.assert_allclose(Range(0.0, 0.02).at(np.array([0.0, 0.25, 1.0])), [0.0, 0.005, 0.02])
+
+
+def test_a_logarithmic_range_multiplies():
+    values = Range(1e-4, 1e-2, log=True).at(np.array([0.0, 0.5, 1.0]))
+    np.testing.assert_allclose(values, [1e-4, 1e-3, 1e-2])
+
+
+def test_ranges_are_written_as_they_are_read():
+    for text in ("log:0.0001:0.01", "0:0.02", "-1:1"):
+        assert str(parse_range("x", text)) == text
+    assert parse_range("x", "log:1e-4:1e-2") == Range(1e-4, 1e-2, log=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("1", "must be LOW:HIGH or log:LOW:HIGH"),
+        ("1:2:3", "must be LOW:HIGH or log:LOW:HIGH"),
+        ("a:b", "must be LOW:HIGH or log:LOW:HIGH"),
+        ("1:1", "LOW below HIGH"),
+        ("2:1", "LOW below HIGH"),
+        ("0:inf", "both finite"),
+        ("log:0:1", "must begin above 0"),
+        ("log:-1:1", "must begin above 0"),
+    ],
+)
+def test_ranges_that_are_none_are_refused(text, says):
+    with pytest.raises(ConfigError, match=says) as error:
+        parse_range("learning_rate", text)
+    assert str(error.value).startswith("learning_rate")
+
+
+def test_float_settings_of_the_algorithm_may_vary():
+    names = float_fields()
+    assert {"learning_rate", "gamma", "entropy_coef", "clip_epsilon", "target_kl"} <= set(names)
+    assert not {"num_envs", "hidden_sizes", "reproducible", "torso"} & set(names)
+    check_names(names)
+
+
+def test_other_names_are_refused_with_the_reason_or_the_nearest():
+    with pytest.raises(ConfigError, match=r"hyperparams.num_envs: shapes the program"):
+        check_names(["learning_rate", "num_envs"])
+    with pytest.raises(
+        ConfigError, match=r"hyperparams.learning_rat: .* did you mean learning_rate"
+    ):
+        check_names(["learning_rat"])

@@ -1,0 +1,231 @@
+"""Members of a population against runs of their own."""
+
+import dataclasses
+import re
+from functools import lru_cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxdrl
+from jaxdrl import PPOConfig
+from jaxdrl.config import ConfigError
+from jaxdrl.exchange import Exchange
+from jaxdrl.hyperparams import Range
+from jaxdrl.mesh import make_mesh
+from jaxdrl.populations import member, population
+
+FULLY_OPTIMIZED = True
+
+NUM_MEMBERS = 16
+CONFIG = PPOConfig(
+    num_envs=16,
+    num_steps=8,
+    num_minibatches=2,
+    num_epochs=2,
+    hidden_sizes=(8,),
+    normalize_observations=True,
+    normalize_rewards=True,
+)
+MESHES = {"none": {}, "4x2": {"population": 4, "data": 2}, "8x1": {"data": 1}, "1x8": {"data": 8}}
+RANGES = {"learning_rate": Range(1e-4, 1e-2, log=True), "entropy_coef": Range(0.0, 0.02)}
+EXCHANGE = Exchange(RANGES, every=2, fraction=0.25)
+ENV = jaxdrl.make("CartPole-v1")
+
+
+def hyperparams(num_members=NUM_MEMBERS):
+    rng = np.random.default_rng(0)
+    values = {
+        "learning_rate": 10 ** rng.uniform(-4, -2, num_members),
+        "entropy_coef": rng.uniform(0, 0.02, num_members),
+        "gamma": rng.uniform(0.9, 0.999, num_members),
+    }
+    return {name: jnp.asarray(value, jnp.float32) for name, value in values.items()}
+
+
+def maker(reproducible=False, mesh=None):
+    config = dataclasses.replace(CONFIG, reproducible=reproducible)
+    return lambda h: jaxdrl.ppo(ENV, dataclasses.replace(config, **h), mesh=mesh)
+
+
+def start(algorithm, values):
+    return jax.jit(algorithm.init)(jax.random.key(0), values)
+
+
+@lru_cache
+def alone(reproducible):
+    """Every member after one update of its own."""
+    make = maker(reproducible)
+    init = jax.jit(lambda h, key: make(h).init(key))
+    step = jax.jit(lambda h, state: make(h).train_step(state))
+    states, keys = [], jax.random.split(jax.random.key(0), NUM_MEMBERS)
+    for i in range(NUM_MEMBERS):
+        own = {name: value[i] for name, value in hyperparams().items()}
+        states.append(jax.device_get(step(own, init(own, keys[i]))[0]))
+    return states
+
+
+@lru_cache
+def together(name, reproducible):
+    """`(state after one update, state after four with exchanges, parents, compiled step)`."""
+    mesh = make_mesh(**MESHES[name]) if MESHES[name] else None
+    agent = population(
+        maker(reproducible, mesh), mesh=mesh, one_by_one=reproducible or None, exchange=EXCHANGE
+    )
+    state, states, parents = start(agent, hyperparams()), [], []
+    step = jax.jit(agent.train_step).lower(state).compile()
+    for _ in range(4):
+        state, metrics = jax.block_until_ready(step(state))
+        states.append(jax.device_get(state))
+        parents.append(metrics["parent"].tolist())
+    return states[0], states[-1], parents, step
+
+
+def leaves(state):
+    def plain(x):
+        is_key = jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+        return np.asarray(jax.random.key_data(x) if is_key else x)
+
+    return {jax.tree_util.keystr(p): plain(x) for p, x in jax.tree.leaves_with_path(state)}
+
+
+def assert_same_bits(state, other):
+    ours, theirs = leaves(state), leaves(other)
+    assert ours.keys() == theirs.keys()
+    assert [name for name in ours if ours[name].tobytes() != theirs[name].tobytes()] == []
+
+
+SLOW_ONES = [pytest.param(name, marks=pytest.mark.slow) for name in ("8x1", "1x8")]
+
+
+@pytest.mark.parametrize("name", ["none", "4x2", *SLOW_ONES])
+def test_a_member_has_the_bits_of_its_run_alone_in_reproducible_mode(name):
+    state = together(name, True)[0]
+    for i in range(NUM_MEMBERS):
+        assert_same_bits(member(state, i), alone(True)[i])
+
+
+@pytest.mark.parametrize("name", ["none", "4x2", *SLOW_ONES])
+def test_a_member_is_its_run_alone_to_rounding_in_fast_mode(name):
+    state = together(name, False)[0]
+    for i in range(NUM_MEMBERS):
+        ours, theirs = (leaves(s.learner.params) for s in (member(state, i), alone(False)[i]))
+        for path in ours:
+            scale = np.abs(theirs[path]).max()
+            np.testing.assert_allclose(ours[path], theirs[path], rtol=0, atol=1e-5 * scale)
+
+
+@pytest.mark.parametrize("name", ["4x2", *SLOW_ONES])
+def test_exchanges_have_the_same_bits_on_any_mesh(name):
+    state, parents = together("none", True)[1:3]
+    own = list(range(NUM_MEMBERS))
+    assert [p == own for p in parents] == [True, False, True, False]
+    assert together(name, True)[2] == parents
+    assert_same_bits(together(name, True)[1], state)
+
+
+def test_a_member_goes_on_from_its_parent():
+    state, parents = together("none", False)[1:3]
+    (i, parent), *_ = [(i, p) for i, p in enumerate(parents[-1]) if i != p]
+    ours, theirs = member(state, i), member(state, parent)
+    for name in ("params", "opt_state", "obs_statistics", "return_statistics"):
+        assert_same_bits(getattr(ours.learner, name), getattr(theirs.learner, name))
+    keys = [jax.random.key_data(s.learner.key).tolist() for s in (ours, theirs)]
+    assert keys[0] != keys[1]  # its shuffles stay its own
+    assert state.hyperparams["gamma"][i] == state.hyperparams["gamma"][parent]
+    assert state.hyperparams["learning_rate"][i] != state.hyperparams["learning_rate"][parent]
+
+
+def groups_of(program):
+    """`(line, devices that one collective joins)` of every collective of a compiled program."""
+    found = []
+    for line in program.splitlines():
+        if not re.search(
+            r" (all-reduce|all-gather|all-to-all|collective-permute)(-start)?\(", line
+        ):
+            continue
+        iota = re.search(r"replica_groups=\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", line)
+        listed = re.search(r"replica_groups=\{\{([\d,]+)\}", line)
+        if iota:
+            rows, columns, shape, order = iota.groups()
+            ids = np.arange(int(rows) * int(columns)).reshape([int(n) for n in shape.split(",")])
+            ids = ids.transpose([int(n) for n in order.split(",")]) if order else ids
+            found.append((line, ids.reshape(int(rows), int(columns))[0].tolist()))
+        else:
+            found.append((line, [int(n) for n in listed.group(1).split(",")]))
+    return found
+
+
+@pytest.mark.parametrize("reproducible", [False, True])
+def test_nothing_crosses_the_population_axis_but_an_exchange(reproducible):
+    found = groups_of(together("4x2", reproducible)[3].as_text())
+    along_data = [line for line, devices in found if devices == [0, 1]]
+    across = [line for line, devices in found if devices != [0, 1]]
+    assert along_data and across
+    assert [line for line in across if "exchange" not in line] == []
+    assert [line for line in along_data if "exchange" in line] == []
+
+
+def test_a_diverged_member_is_never_copied_and_touches_nobody():
+    first, _, _, step = together("none", False)
+    values = hyperparams()
+    values["learning_rate"] = values["learning_rate"].at[1].set(1e36)
+    agent = population(maker(), exchange=EXCHANGE)
+    state, metrics = step(start(agent, values))
+    assert metrics["skipped_steps"].tolist() == [3.0 * (i == 1) for i in range(NUM_MEMBERS)]
+    for i in range(NUM_MEMBERS):
+        if i != 1:
+            assert_same_bits(member(jax.device_get(state), i), member(first, i))
+    state, metrics = step(state)
+    assert state.exchange.diverged.tolist() == [i == 1 for i in range(NUM_MEMBERS)]
+    parents = metrics["parent"].tolist()
+    assert 1 not in parents
+    assert state.hyperparams["learning_rate"][1] <= 1e-2
+    for x in jax.tree.leaves(member(jax.device_get(state), 1).learner.params):
+        assert np.isfinite(x).all()
+
+
+def test_a_policy_is_that_of_a_member():
+    learner, key = member(together("none", False)[0], 1).learner, jax.random.key(3)
+    own = maker()({name: value[1] for name, value in hyperparams().items()})
+    found, wanted = (
+        jaxdrl.evaluate(ENV, agent.policy, learner, key, num_episodes=8).returns
+        for agent in (population(maker()), own)
+    )
+    np.testing.assert_array_equal(found, wanted)
+
+
+def test_hyperparameters_may_be_asked_for_by_name():
+    agent = population(lambda h: maker()({"gamma": h["gamma"]}))
+    state = jax.eval_shape(agent.init, jax.random.key(0), hyperparams(2))
+    assert state.learner.num_updates.shape == (2,)
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({}, "must have at least one array"),
+        ({"gamma": jnp.array([1, 2])}, r"hyperparams.gamma = .*must be floats \[P\]"),
+        ({"gamma": 0.9}, r"hyperparams.gamma = .*must be floats \[P\]"),
+        ({"gamma": jnp.zeros(2), "learning_rate": jnp.ones(3)}, "must have 2 values"),
+        ({"gama": jnp.zeros(2)}, "hyperparams.*gama"),
+        ({"num_envs": jnp.ones(2)}, "num_envs"),
+    ],
+)
+def test_bad_hyperparameters_are_refused(values, says):
+    with pytest.raises(ConfigError, match=says):
+        population(maker()).init(jax.random.key(0), values)
+
+
+def test_a_mesh_that_does_not_divide_the_members_is_refused():
+    mesh = make_mesh(population=4, data=2)
+    with pytest.raises(ConfigError, match=r"mesh.shape\['population'\] = 4: must divide the 6 mem"):
+        population(maker(mesh=mesh), mesh=mesh).init(jax.random.key(0), hyperparams(6))
+
+
+def test_a_member_that_is_none_is_refused():
+    state = jax.eval_shape(population(maker()).init, jax.random.key(0), hyperparams(2))
+    with pytest.raises(ConfigError, match="member = 2: must be from 0 to 1: there are 2 members"):
+        member(state, 2)
