@@ -21,7 +21,7 @@ from jaxdrl.config import ConfigError, require
 from jaxdrl.envs import Environment, vector
 from jaxdrl.experiment import Experiment
 from jaxdrl.machine import versions
-from jaxdrl.run_dir import read_run
+from jaxdrl.run_dir import read_run, require_writable
 from jaxdrl.setup import Restored, restore, spaces_of
 from jaxdrl.types import Network
 
@@ -71,9 +71,10 @@ def export_policy(
       optimizer: likewise.
 
     Raises:
-      ConfigError: if the directory is no run or holds no sound checkpoint, or if the file acts in
-        another way than the run.
+      ConfigError: if the directory is no run or holds no sound checkpoint, if the file cannot be
+        written, or if it acts in another way than the run.
     """
+    require_writable("out", Path(out))
     restored = restore(
         run_dir, checkpoint=checkpoint, env=env, network=network, optimizer=optimizer
     )

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from jaxdrl.config import ConfigError, require
 from jaxdrl.experiment import Experiment
-from jaxdrl.run_dir import METRICS_FILE, read_metrics, read_run
+from jaxdrl.run_dir import METRICS_FILE, read_metrics, read_run, require_writable
 
 NUM_POINTS = 200
 """Points of a curve, each the mean over an equal part of the longest run."""
@@ -77,7 +77,10 @@ def read_curve(run_dir: Path, metric: str = "episode_return") -> Curve:
     experiment = read_run(run_dir, Experiment).experiment
     records = read_metrics(run_dir)
     if not records:
-        raise ConfigError(f"run_dir = {str(run_dir)!r}: {METRICS_FILE} has no line yet; wait")
+        raise ConfigError(
+            f"run_dir = {str(run_dir)!r}: {METRICS_FILE} has no line yet; wait for its first "
+            "updates, or leave the run out"
+        )
     known = sorted({name for record in records for name in record})
     require(metric in known, "metric", metric, f"{METRICS_FILE} has {', '.join(known)}")
     steps = np.array([record["env_steps"] for record in records], np.float64)
@@ -192,10 +195,11 @@ def plot_runs(
 
 
 def require_picture(out: Path) -> None:
-    """Raises `ConfigError` unless `out` ends as a picture that can be written does."""
+    """Raises `ConfigError` unless `out` can be written and ends as a picture does."""
     kinds = (".png", ".svg", ".pdf")
     works = f"must end in one of {', '.join(kinds)}"
     require(out.suffix.lower() in kinds, "out", str(out), works)
+    require_writable("out", out)
 
 
 def make_figure(width: float, height: float) -> Any:

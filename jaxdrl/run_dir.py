@@ -31,6 +31,12 @@ RESULT_FILE = "result.json"
 CHECKPOINTS = "checkpoints"
 LOCK_FILE = ".lock"
 
+IN_EVERY_LINE = ("update", "env_steps", "num_episodes", "steps_per_second")
+"""Numbers that no line of the metrics is without."""
+
+PUT_BACK = 'put back what was there, which is also "config" in manifest.json of each checkpoint'
+"""What to do about a damaged `config.json`."""
+
 
 def require_free(run_dir: Path) -> None:
     """Raises `ConfigError` if `run_dir` holds a run already."""
@@ -61,6 +67,20 @@ def make_run_dir(run_dir: Path) -> None:
             f"run_dir = {str(run_dir)!r}: cannot be written ({error.strerror}); "
             "name a directory that can"
         ) from error
+
+
+def require_writable(field: str, path: Path) -> None:
+    """Raises `ConfigError` unless a file can be written at `path`; makes nothing."""
+    above = next(parent for parent in path.absolute().parents if parent.exists())
+    why = None
+    if path.is_dir():
+        why = "is a directory"
+    elif not above.is_dir():
+        why = f"{above} is no directory"
+    elif not os.access(above, os.W_OK):
+        why = f"{above} cannot be written"
+    if why is not None:
+        raise ConfigError(f"{field} = {str(path)!r}: {why}; name a file that can be written")
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -149,19 +169,21 @@ def read_run(run_dir: Path, kind: type) -> StoredRun:
     """Reads `config.json`, whose `experiment` is of the dataclass `kind`.
 
     Raises:
-      ConfigError: if there is none, if it was written in a newer format, or naming the field that
-        is unknown, missing or of another type.
+      ConfigError: if there is none, naming the nearest run; if it was written in a newer format;
+        or naming the field that is unknown, missing or of another type.
     """
     path = run_dir / CONFIG_FILE
     try:
         content = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        why = f"it has no {CONFIG_FILE}" if run_dir.exists() else "there is no such directory"
+        raise _no_run(run_dir, why) from error
     except OSError as error:
-        raise ConfigError(
-            f"run_dir = {str(run_dir)!r}: is no run, {CONFIG_FILE} cannot be read "
-            f"({error.strerror}); name the directory that a run printed last"
-        ) from error
+        raise _no_run(run_dir, f"{CONFIG_FILE} cannot be read: {error.strerror}") from error
     except ValueError as error:
-        raise ConfigError(f"{path}: is no JSON ({error}); put back what was there") from error
+        raise ConfigError(f"{path}: is no JSON ({error}); {PUT_BACK}") from error
+    if not isinstance(content, dict) or "format_version" not in content:
+        raise _no_run(run_dir, f"its {CONFIG_FILE} is of another program")
     version = _take(content, path, "format_version", int)
     if version > FORMAT_VERSION:
         raise ConfigError(
@@ -176,24 +198,49 @@ def read_run(run_dir: Path, kind: type) -> StoredRun:
     )
 
 
+def _no_run(run_dir: Path, why: str) -> ConfigError:
+    """The error for a directory that is no run, with the runs in it or the nearest beside it."""
+    inside = sorted(path.parent for path in run_dir.glob(f"*/{CONFIG_FILE}"))
+    beside = {path.parent.name: path.parent for path in run_dir.parent.glob(f"*/{CONFIG_FILE}")}
+    beside.pop(run_dir.name, None)
+    close = difflib.get_close_matches(run_dir.name, beside, n=1)
+    works = "name the directory of a run, as `jaxdrl train` makes them under runs/"
+    if inside:
+        works = f"it holds runs: name one, such as {inside[-1]}"
+    elif close:
+        works = f"the nearest: {beside[close[0]]}"
+    return ConfigError(f"run_dir = {str(run_dir)!r}: is no run ({why}); {works}")
+
+
 def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
     """The lines of `metrics.jsonl`, none where there is no such file; a torn last one is left out.
 
     Raises:
-      ConfigError: if another one is no JSON.
+      ConfigError: naming another one that is damaged.
     """
     path = run_dir / METRICS_FILE
     text = path.read_bytes() if path.exists() else b""
     lines = [line for line in text.splitlines(keepends=True) if line.endswith(b"\n")]
+    return [_read_line(line, f"{path}: line {i}") for i, line in enumerate(lines, start=1)]
+
+
+def _read_line(line: bytes, name: str) -> dict[str, Any]:
+    works = "put back what was there, or remove this line: the others stay good"
     try:
-        return [json.loads(line) for line in lines]
+        record = json.loads(line)
     except ValueError as error:
-        raise ConfigError(f"{path}: is damaged ({error}); put back what was there") from error
+        raise ConfigError(f"{name} is no JSON; {works}") from error
+    if not isinstance(record, dict):
+        raise ConfigError(f"{name} is no object; {works}")
+    for field in IN_EVERY_LINE:
+        if not isinstance(record.get(field), int | float):
+            raise ConfigError(f"{name} has no number {field}; {works}")
+    return record
 
 
-def _take(content: Any, path: Path, name: str, kind: type) -> Any:
-    if not isinstance(content, dict) or not isinstance(content.get(name), kind):
-        raise ConfigError(f"{path}: {name} is missing, or no {kind.__name__}")
+def _take(content: dict[str, Any], path: Path, name: str, kind: type) -> Any:
+    if not isinstance(content.get(name), kind):
+        raise ConfigError(f"{path}: {name} is missing, or no {kind.__name__}; {PUT_BACK}")
     return content[name]
 
 
@@ -236,7 +283,7 @@ def _convert_fields(value: dict[str, Any], hint: Any, name: str) -> Any:
         missing = dataclasses.MISSING
         has_default = own.default is not missing or own.default_factory is not missing
         if own.name not in value and not has_default:
-            raise ConfigError(f"{name}{separator}{own.name}: is missing; put back what was there")
+            raise ConfigError(f"{name}{separator}{own.name}: is missing; {PUT_BACK}")
     fields = {f: _convert(v, hints[f], f"{name}{separator}{f}") for f, v in value.items()}
     try:
         return hint(**fields)

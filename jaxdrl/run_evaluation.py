@@ -20,7 +20,8 @@ from jaxdrl.envs import Environment
 from jaxdrl.evaluation import Evaluation, difference_interval, evaluate
 from jaxdrl.experiment import Experiment
 from jaxdrl.robustness import RobustnessMap, Variation, parse_variation, vary
-from jaxdrl.run_dir import read_run, write_json
+from jaxdrl.run_dir import CHECKPOINTS, read_run, require_writable, write_json
+from jaxdrl.saving import choose
 from jaxdrl.setup import restore
 from jaxdrl.types import Network
 
@@ -183,13 +184,17 @@ def main(run_dir: Path, request: Request) -> None:
     out = request.out
     if out is not None:
         robustness.require_drawable(out, len(request.vary))
+    if request.json is not None:
+        require_writable("json", request.json)
+    checkpoints = [request.checkpoint, None]  # that of the run to compare with is its last
+    for path, checkpoint in zip(run_dirs, checkpoints, strict=False):
+        choose(path / CHECKPOINTS, checkpoint, lambda warning: None)  # before the first is played
     backend.start(1, 1)
     console = Console(highlight=False)
     given: dict[str, Any] = {"greedy": not request.sampled, "seed": request.seed}
     if request.num_episodes is not None:
         given["num_episodes"] = request.num_episodes
     content: dict[str, Any] = {}
-    checkpoints = [request.checkpoint, None]  # that of the run to compare with is its last
     if request.vary:
         grids = {}
         for path, env, checkpoint in zip(run_dirs, envs, checkpoints, strict=False):

@@ -158,8 +158,10 @@ def _choose(
 ) -> tuple[Path | None, dict[str, Any] | None]:
     """The checkpoint to go on with; nothing where the run was killed before its first one."""
     directory = run_dir / files.CHECKPOINTS
-    if wanted is None and not checkpoints.updates_in(directory):
+    is_finished = (run_dir / files.RESULT_FILE).exists()
+    if wanted is None and not checkpoints.updates_in(directory) and not is_finished:
         return None, None
+    files.read_metrics(run_dir)  # refused, where they are damaged, before anything is changed
     return choose(directory, wanted, lambda message: _warn(console, message))
 
 

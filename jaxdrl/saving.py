@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from jaxdrl import checkpoint
 from jaxdrl.config import ConfigError
+from jaxdrl.run_dir import RESULT_FILE, writer_of
 from jaxdrl.types import TrainState
 
 
@@ -173,7 +174,7 @@ def choose(
       DamagedCheckpointError: if the one that was asked for is damaged, or all are.
     """
     updates = checkpoint.updates_in(directory)
-    there = f"it has those of updates {', '.join(map(str, updates))}" if updates else "it has none"
+    there = f"it has {_list(updates)}"
     if wanted == "best":
         wanted = best_of(read_scores(directory))
         if wanted is None:
@@ -182,7 +183,13 @@ def choose(
         if wanted not in updates:
             raise ConfigError(f"checkpoint = {wanted!r}: not in {directory}; {there}")
         path = checkpoint.path_of(directory, int(wanted))
-        return path, checkpoint.read_manifest(path)
+        try:
+            return path, checkpoint.read_manifest(path)
+        except checkpoint.DamagedCheckpointError as error:
+            others = _list([update for update in updates if update != wanted])
+            raise checkpoint.DamagedCheckpointError(
+                f"{error}; beside it there are {others}"
+            ) from error
     for update in reversed(updates):
         path = checkpoint.path_of(directory, update)
         try:
@@ -190,8 +197,25 @@ def choose(
         except checkpoint.DamagedCheckpointError as error:
             warn(str(error))
     if updates:
-        raise checkpoint.DamagedCheckpointError(f"{directory}: every checkpoint in it is damaged")
-    raise ConfigError(
-        f"{directory}: holds no checkpoint, so that nothing of this run was lost but its time; "
-        "remove the directory and start again"
+        raise checkpoint.DamagedCheckpointError(
+            f"{directory}: every checkpoint in it is damaged; put back a copy of one, or start the "
+            "run again in another directory"
+        )
+    raise ConfigError(f"{directory}: holds no checkpoint{_why_none(directory.parent)}")
+
+
+def _list(updates: list[int]) -> str:
+    return f"those of updates {', '.join(map(str, updates))}" if updates else "none"
+
+
+def _why_none(run_dir: Path) -> str:
+    """Why a run has no checkpoint, and what to do."""
+    if (run_dir / RESULT_FILE).exists():
+        return " any more, and the run is finished; put one back, or run it again elsewhere"
+    writer = writer_of(run_dir)
+    if writer is None:
+        return f", the run ended before its first; `jaxdrl resume {run_dir}` begins it again"
+    return (
+        f" yet, and {writer} is still at the run; wait for the first, which comes after "
+        "--checkpoint-minutes or --checkpoint-every updates"
     )

@@ -312,6 +312,16 @@ def test_the_page_of_metrics_names_them_all(tmp_path):
     assert [name for name in metrics if name not in sums and f"`{name}`" not in page] == []
 
 
+def test_the_messages_of_the_page_of_troubles_are_those_of_the_library():
+    sources = "".join(path.read_text() for path in sorted((ROOT / "jaxdrl").rglob("*.py")))
+    sources = re.sub(r'"\s*\n\s*f?"', "", sources)  # a literal in several pieces
+    page = (ROOT / "docs/troubleshooting.md").read_text()
+    messages = re.findall(r"^\| `([^`]+)`[^|]*\|", page, re.MULTILINE)
+    assert len(messages) > 20
+    for message in messages:
+        assert all(piece in sources for piece in message.split("...")), message
+
+
 # Figures
 
 

@@ -135,10 +135,3 @@ def test_what_is_no_policy_is_refused(tmp_path, content):
         (tmp_path / "policy.zip").write_bytes(content)
     with pytest.raises(ConfigError, match="is no exported policy"):
         jaxdrl.load_policy(tmp_path / "policy.zip")
-
-
-def test_a_directory_that_is_no_run_is_refused(tmp_path, capsys):
-    with pytest.raises(SystemExit) as caught:
-        cli.main(["export", str(tmp_path)])
-    assert caught.value.code == 2
-    assert "is no run, config.json cannot be read" in capsys.readouterr().err

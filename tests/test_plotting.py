@@ -137,18 +137,10 @@ def without_lines(tmp_path):
     return run
 
 
-def with_rubbish(tmp_path):
-    run = write_run(tmp_path / "rubbish", [1.0])
-    (run / METRICS_FILE).write_text("{{{\n")
-    return run
-
-
 @pytest.mark.parametrize(
     ("make", "flags", "words"),
     [
-        (lambda path: path / "missing", [], "is no run, config.json cannot be read"),
         (without_lines, [], "metrics.jsonl has no line yet"),
-        (with_rubbish, [], "metrics.jsonl: is damaged"),
         (lambda path: write_run(path / "a", [1.0]), ["--metric", "loss"], "has entropy, env_steps"),
         (lambda path: write_run(path / "a", [1.0]), ["--out", "a.gif"], "must end in one of .png"),
     ],

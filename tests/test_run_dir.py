@@ -19,7 +19,15 @@ import pytest
 import jaxdrl
 from jaxdrl.config import ConfigError, PPOConfig
 from jaxdrl.experiment import Experiment
-from jaxdrl.run_dir import claim, make_run_dir, read_run, require_free, write_json, write_text
+from jaxdrl.run_dir import (
+    PUT_BACK,
+    claim,
+    make_run_dir,
+    read_run,
+    require_free,
+    write_json,
+    write_text,
+)
 
 
 def test_json_is_written_with_null_for_what_is_not_finite(tmp_path):
@@ -342,16 +350,15 @@ MISSING = object()
 
 BAD_CONFIGS = [
     ("format_version", 2, r"format_version = 2, .* reads up to 1; install a newer jaxdrl"),
-    ("format_version", "1", r"format_version is missing, or no int"),
-    ("format_version", MISSING, r"format_version is missing, or no int"),
-    ("experiment", MISSING, r"experiment is missing, or no dict"),
-    ("experiment", [], r"experiment is missing, or no dict"),
-    ("env_params", None, r"env_params is missing, or no dict"),
-    ("given", MISSING, r"given is missing, or no list"),
-    ("spaces", 3, r"spaces is missing, or no str"),
+    ("format_version", "1", r"format_version is missing, or no int; put back .*"),
+    ("experiment", MISSING, r"experiment is missing, or no dict; put back .*"),
+    ("experiment", [], r"experiment is missing, or no dict; put back .*"),
+    ("env_params", None, r"env_params is missing, or no dict; put back .*"),
+    ("given", MISSING, r"given is missing, or no list; put back .*"),
+    ("spaces", 3, r"spaces is missing, or no str; put back .*"),
     ("experiment.total_env_step", 5, r"total_env_step = 5: unknown field; .*: total_env_steps"),
     ("experiment.ppo.gama", 0.9, r"ppo\.gama = 0\.9: unknown field; the nearest: gamma"),
-    ("experiment.env", MISSING, r"env: is missing; put back what was there"),
+    ("experiment.env", MISSING, r"env: is missing; put back what was there, .*"),
     ("experiment.env", 3, r"env = 3: must be of type str"),
     ("experiment.env", None, r"env = None: must be of type str"),
     ("experiment.seed", 1.0, r"seed = 1\.0: must be of type int"),
@@ -425,21 +432,21 @@ def test_a_value_that_the_config_refuses_is_refused(tmp_path, name, value, words
 @pytest.mark.parametrize(
     "name, why",
     [
-        ("missing", "No such file or directory"),
-        ("empty", "No such file or directory"),
-        ("file", "Not a directory"),
-        ("folder", "Is a directory"),
+        ("missing", "there is no such directory"),
+        ("empty", "it has no config.json"),
+        ("file", "config.json cannot be read: Not a directory"),
+        ("other", "config.json cannot be read: Is a directory"),
     ],
 )
 def test_what_is_no_run_is_refused(tmp_path, name, why):
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("mine")
-    (tmp_path / "folder" / "config.json").mkdir(parents=True)
+    (tmp_path / "other" / "config.json").mkdir(parents=True)
     with pytest.raises(ConfigError) as caught:
         read_run(tmp_path / name, Experiment)
     assert str(caught.value) == (
-        f"run_dir = {str(tmp_path / name)!r}: is no run, config.json cannot be read ({why}); "
-        "name the directory that a run printed last"
+        f"run_dir = {str(tmp_path / name)!r}: is no run ({why}); "
+        "name the directory of a run, as `jaxdrl train` makes them under runs/"
     )
 
 
@@ -450,7 +457,7 @@ def test_a_config_that_is_no_json_is_refused(tmp_path, content):
     with pytest.raises(ConfigError) as caught:
         read_run(tmp_path, Experiment)
     assert str(caught.value).startswith(f"{path}: is no JSON (")
-    assert str(caught.value).endswith("); put back what was there")
+    assert str(caught.value).endswith(f"); {PUT_BACK}")
 
 
 @pytest.mark.parametrize("content", ["3", "null", "[]", '"text"'])
@@ -459,4 +466,4 @@ def test_json_that_is_no_config_is_refused(tmp_path, content):
     path.write_text(content)
     with pytest.raises(ConfigError) as caught:
         read_run(tmp_path, Experiment)
-    assert str(caught.value) == f"{path}: format_version is missing, or no int"
+    assert "is no run (its config.json is of another program)" in str(caught.value)

@@ -1,17 +1,15 @@
-"""`jaxdrl evaluate`: the figures of a run's policy, and what it says where there is none."""
+"""`jaxdrl evaluate`: the figures of a run's policy."""
 
 import contextlib
 import dataclasses
 import io
 import json
-import shutil
 
 import numpy as np
 import pytest
 
 import jaxdrl
 from jaxdrl import cli, run_evaluation
-from jaxdrl.checkpoint import path_of
 from jaxdrl.config import ConfigError
 from small_runs import CARTPOLE
 
@@ -86,49 +84,6 @@ def test_two_runs_are_compared_by_the_difference_of_their_means(run_dir, tmp_pat
     assert code == 0
     ours, theirs = (np.array(one["returns"]) for one in json.loads(file.read_text()).values())
     assert f"the first over the second: {ours.mean() - theirs.mean():.4g} (95% interval" in output
-
-
-def damaged(run_dir, tmp_path):
-    copy = tmp_path / "damaged"
-    shutil.copytree(run_dir, copy)
-    for update in (1, 2, 3):
-        file = path_of(copy / "checkpoints", update) / "state.npz"
-        if file.exists():
-            data = bytearray(file.read_bytes())
-            data[len(data) // 2] ^= 1
-            file.write_bytes(bytes(data))
-    return copy
-
-
-def foreign(run_dir, tmp_path):
-    path = tmp_path / "foreign"
-    path.mkdir()
-    (path / "config.json").write_text('{"model": "another program"}')
-    return path
-
-
-def not_begun(run_dir, tmp_path):
-    copy = tmp_path / "not_begun"
-    shutil.copytree(run_dir, copy)
-    shutil.rmtree(copy / "checkpoints")
-    return copy
-
-
-@pytest.mark.parametrize(
-    ("make", "words"),
-    [
-        (lambda run_dir, tmp_path: tmp_path / "missing", "is no run, config.json cannot be read"),
-        (foreign, "format_version is missing"),
-        (not_begun, "holds no checkpoint"),
-        (damaged, "every checkpoint in it is damaged"),
-    ],
-)
-def test_a_directory_without_a_policy_gets_one_clear_sentence(run_dir, tmp_path, make, words):
-    code, _, errors = ended(["evaluate", make(run_dir, tmp_path), "--num-episodes", "4"])
-    assert code == 2
-    assert errors.startswith("error: ")
-    assert words in errors
-    assert errors.count("\n") == 1
 
 
 @pytest.mark.parametrize(

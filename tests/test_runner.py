@@ -436,6 +436,7 @@ def test_every_checkpoint_leads_to_the_same_end(cartpole, tmp_path):
         assert without_speed(tmp_path) == lines
         assert updates_in(tmp_path / "checkpoints") == [1, 2, 3]
     shutil.rmtree(tmp_path / "checkpoints")  # as if killed before the first one
+    (tmp_path / "result.json").unlink()
     assert resumed(tmp_path)[0].result["state_sha256"] == cartpole.run.result["state_sha256"]
     assert without_speed(tmp_path) == lines
 
@@ -579,7 +580,7 @@ def test_what_cannot_be_resumed_is_refused_and_untouched(cartpole, arguments, me
 
 
 def test_a_directory_that_is_no_run_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match=r"is no run, config\.json cannot be read"):
+    with pytest.raises(ConfigError, match=r"is no run \("):
         resumed(tmp_path / "nothing")
 
 

@@ -466,6 +466,7 @@ def test_a_damaged_one_that_was_asked_for_is_refused(directory, warnings):
     with pytest.raises(DamagedCheckpointError) as caught:
         choose(directory, 6, warnings.append)
     assert str(file) in str(caught.value)
+    assert str(caught.value).endswith("; beside it there are those of updates 2, 4, 10")
     assert warnings == []
 
 
@@ -473,7 +474,7 @@ def test_where_all_are_damaged_each_is_reported(directory, warnings):
     files = [damage(directory, update) for update in (10, 6, 4, 2)]
     with pytest.raises(DamagedCheckpointError) as caught:
         choose(directory, None, warnings.append)
-    assert str(caught.value) == f"{directory}: every checkpoint in it is damaged"
+    assert str(caught.value).startswith(f"{directory}: every checkpoint in it is damaged; ")
     assert len(warnings) == 4
     assert all(str(file) in warning for file, warning in zip(files, warnings, strict=True))
 
@@ -492,7 +493,7 @@ def test_a_directory_without_checkpoints_is_refused(tmp_path, warnings, exists):
     directory = tmp_path / "checkpoints"
     if exists:
         (directory / ".writing-00000003").mkdir(parents=True)
-    with pytest.raises(ConfigError, match=r": holds no checkpoint, .* start again$") as caught:
+    with pytest.raises(ConfigError, match=r": holds no checkpoint, .* begins it again$") as caught:
         choose(directory, None, warnings.append)
     assert str(caught.value).startswith(str(directory))
     for wanted in (3, "best"):

@@ -103,19 +103,3 @@ def test_what_looks_ill_is_said(columns, words):
     for warning, start in zip(found, words, strict=True):
         assert warning.startswith(start)
     assert watching.find_warnings(records[:5], metrics) == []
-
-
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [(None, "is no run, config.json cannot be read"), ("{{{\n", "metrics.jsonl: is damaged")],
-)
-def test_what_cannot_be_watched_gets_one_clear_sentence(run_dir, tmp_path, capsys, content, words):
-    if content is not None:
-        (tmp_path / "config.json").write_text((run_dir / "config.json").read_text())
-        (tmp_path / METRICS_FILE).write_text(content)
-    with pytest.raises(SystemExit) as caught:
-        cli.main(["watch", str(tmp_path)])
-    assert caught.value.code == 2
-    errors = capsys.readouterr().err
-    assert words in errors
-    assert errors.count("\n") == 1
