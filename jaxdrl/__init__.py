@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from jaxdrl.experiment import Experiment
     from jaxdrl.exporting import Exported, export_policy, load_policy
     from jaxdrl.plotting import plot_runs
+    from jaxdrl.rendering import render_run
     from jaxdrl.robustness import RobustnessMap, Variation, vary
     from jaxdrl.run_evaluation import RunEvaluation, evaluate_run, vary_run
     from jaxdrl.runner import Run, resume, run
@@ -63,6 +64,7 @@ __all__ = [
     "plot_runs",
     "ppo",
     "randomize",
+    "render_run",
     "restore",
     "resume",
     "returns",
@@ -83,6 +85,7 @@ _HOMES = {
     "jaxdrl.experiment": ("Experiment",),
     "jaxdrl.exporting": ("Exported", "export_policy", "load_policy"),
     "jaxdrl.plotting": ("plot_runs",),
+    "jaxdrl.rendering": ("render_run",),
     "jaxdrl.robustness": ("RobustnessMap", "Variation", "vary"),
     "jaxdrl.run_evaluation": ("RunEvaluation", "evaluate_run", "vary_run"),
     "jaxdrl.runner": ("Run", "resume", "run"),
