@@ -192,9 +192,10 @@ def _write_mp4(path: Path, num_frames: int, make_frame: Any, fps: int) -> None:
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
     num_last = max(1, round(fps * LAST_SECONDS))
     pipe: Any = process.stdin
-    with process, contextlib.suppress(BrokenPipeError):  # then it says why
-        for i in range(num_frames):
-            pipe.write(make_frame(i).tobytes() * (1 if i < num_frames - 1 else num_last))
+    with process:
+        with contextlib.suppress(BrokenPipeError):  # then it says why
+            for i in range(num_frames):
+                pipe.write(make_frame(i).tobytes() * (1 if i < num_frames - 1 else num_last))
         _, complaint = process.communicate()
     require(process.returncode == 0, "out", path.name, f"ffmpeg failed: {complaint.decode()}")
 

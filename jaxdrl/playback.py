@@ -107,27 +107,43 @@ def _play_chunk(
     """`CHUNK` steps: `(the last, all [CHUNK, ...])`; the state of an ended episode stays."""
 
     def body(episodes: Episodes, _: None) -> tuple[Episodes, Episodes]:
+        before = _key_data(episodes.env_state)
         after = step_episodes(
             env_step, policy, params, learner, episodes, deterministic=deterministic
         )
-        held = jax.vmap(partial(jax.tree.map, jax.lax.select), in_axes=(0, 0, 0))
-        states = episodes.env_state, after.env_state
-        ended = jax.tree.map(lambda x: jnp.broadcast_to(episodes.ended, x.shape[:1]), states[0])
-        after = after.replace(env_state=held(ended, *states))  # type: ignore[attr-defined]
-        seen = after.replace(obs=(), carry=(), key=())  # of no use to a picture
-        return after, seen
+        held = _hold(episodes.ended, before, after.env_state)
+        after = after.replace(env_state=held)  # type: ignore[attr-defined]
+        # What is of no use to a picture.
+        return after, after.replace(obs=(), carry=(), key=())
 
     return jax.lax.scan(body, episodes, length=CHUNK)
 
 
+def _key_data(tree: Any) -> Any:
+    """The same with the data of its keys in their place: to the key-reuse checker they are used."""
+    return jax.tree.map(lambda x: jax.random.key_data(x) if _is_key(x) else x, tree)
+
+
+def _hold(ended: jax.Array, before: Any, after: Any) -> Any:
+    """States `after [N, ...]`, and where `ended [N]` those `before`, whose keys are data."""
+
+    def hold(old: jax.Array, new: jax.Array) -> jax.Array:
+        data = jax.random.key_data(new) if _is_key(new) else new
+        kept = jnp.where(ended.reshape(-1, *[1] * (data.ndim - 1)), old, data)
+        return (
+            jax.random.wrap_key_data(kept, impl=jax.random.key_impl(new)) if _is_key(new) else kept
+        )
+
+    return jax.tree.map(hold, before, after)
+
+
+def _is_key(x: jax.Array) -> bool:
+    return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+
+
 def _on_host(episodes: Episodes) -> Episodes:
     """Its arrays as those of NumPy, but for keys, of which it has none."""
-
-    def fetch(x: jax.Array) -> Any:
-        is_key = jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
-        return x if is_key else np.asarray(x)
-
-    return jax.tree.map(fetch, episodes)
+    return jax.tree.map(lambda x: x if _is_key(x) else np.asarray(x), episodes)
 
 
 def _moment(played: Episodes, i: int) -> Moment:

@@ -66,10 +66,9 @@ class Canvas:
             r = FINE * width / 2 - 0.5
             self.pen.ellipse((x - r, y - r, x + r, y + r), colour)
 
-    def polygon(self, points: Sequence[Point], colour: str, outline: str | None = None) -> None:
+    def polygon(self, points: Sequence[Point], colour: str) -> None:
         """A filled polygon."""
-        pixels = [self.pixel(point) for point in points]
-        self.pen.polygon(pixels, colour, outline, FINE)
+        self.pen.polygon([self.pixel(point) for point in points], colour)
 
     def rectangle(self, corner: Point, opposite: Point, colour: str) -> None:
         """A filled rectangle."""
@@ -80,7 +79,7 @@ class Canvas:
     def disc(self, centre: Point, radius: float, colour: str, outline: str | None = None) -> None:
         """A filled disc."""
         (x, y), r = self.pixel(centre), FINE * self.scale * radius
-        self.pen.ellipse((x - r, y - r, x + r, y + r), colour, outline, FINE)
+        self.pen.ellipse((x - r, y - r, x + r, y + r), colour, outline, 2 * FINE)
 
     def legend(self, entries: Sequence[tuple[str, str, Shape]], left: float, top: float) -> None:
         """Names with colours and shapes, one below the other, from a pixel on."""

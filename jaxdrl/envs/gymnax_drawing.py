@@ -42,7 +42,7 @@ def cart_pole(env: Any) -> Draw:
         half_width, height = 0.2 * size, 0.24 * size
         # The cart is outside at the end of an episode.
         across, up = (-1.15 * end, 1.15 * end), (-0.3, height + 1.1 * pole + 0.1)
-        canvas = make_canvas(across, up, size=(WIDTH, 180))
+        canvas = make_canvas(across, up, size=(WIDTH, 220))
         canvas.line([(-2 * end, 0), (2 * end, 0)], GREY)
         for mark in (-end, end):
             canvas.line([(mark, -0.15), (mark, 0.15)], VERMILLION, 3)
