@@ -13,8 +13,6 @@ from jaxdrl.config import ConfigError
 from jaxdrl.envs.drawing import BLUE, LIGHT, VERMILLION
 from small_runs import CARTPOLE, PPO
 
-RECURRENT = {"memory": "lstm", "memory_size": 8, "normalize_observations": True}
-
 
 def shade(env_state, params):
     """A picture of nothing but how much time is over."""
@@ -22,22 +20,30 @@ def shade(env_state, params):
 
 
 @pytest.fixture(scope="module")
-def run_dirs(tmp_path_factory):
-    """A short run whose environment has a drawing, and one with memory whose has none."""
-    directory, found = tmp_path_factory.mktemp("runs"), {}
-    for name, changes in {"CartPole-v1": {}, "MemoryChain-bsuite": RECURRENT}.items():
-        experiment = dataclasses.replace(
-            CARTPOLE,
-            env=name,
-            env_params={"max_steps_in_episode": 12} if name == "CartPole-v1" else {},
-            total_env_steps=256,
-            evaluate_every=None,
-            run_dir=directory / name,
-            ppo=dataclasses.replace(PPO, **changes),
-        )
-        jaxdrl.run(experiment)
-        found[name] = experiment.run_dir
-    return found
+def run_dir(tmp_path_factory):
+    """A short run with memory and statistics of observations."""
+    experiment = dataclasses.replace(
+        CARTPOLE,
+        total_env_steps=128,
+        evaluate_every=None,
+        devices=1,
+        run_dir=tmp_path_factory.mktemp("runs") / "run",
+        ppo=dataclasses.replace(PPO, memory="gru", memory_size=8, normalize_observations=True),
+    )
+    jaxdrl.run(experiment)
+    return experiment.run_dir
+
+
+def copy_of(run_dir, tmp_path, **changes):
+    """The same run with another config."""
+    config = json.loads((run_dir / "config.json").read_text())
+    for name, value in changes.items():
+        config[name] = config[name] | value if isinstance(value, dict) else value
+    copy = tmp_path / "run"
+    copy.mkdir()
+    (copy / "config.json").write_text(json.dumps(config))
+    (copy / "checkpoints").symlink_to(run_dir / "checkpoints")
+    return copy
 
 
 @pytest.fixture
@@ -70,8 +76,7 @@ def strips(frame, num):
     return ["#" + bytes(frame[y, x]).hex() for y, x in corners]
 
 
-def test_a_film_shows_the_episodes_that_evaluate_counts(run_dirs, composed):
-    run_dir = run_dirs["CartPole-v1"]
+def test_a_film_shows_the_episodes_that_evaluate_counts(run_dir, composed):
     path = jaxdrl.render_run(run_dir, num_envs=4, seed=5)
     assert path == run_dir / "film.gif"
     expected = jaxdrl.evaluate_run(run_dir, num_episodes=4, seed=5).evaluation
@@ -79,7 +84,7 @@ def test_a_film_shows_the_episodes_that_evaluate_counts(run_dirs, composed):
     assert len(set(lengths)) > 1
     frames = read(path)
     assert len(frames) == max(lengths) + 1
-    assert {title for title, _ in composed} == {"CartPole-v1, after update 2"}
+    assert {title for title, _ in composed} == {"CartPole-v1, after update 1"}
     in_order = [tiles for _, tiles in composed[-len(frames) :]]
     for step, tiles in enumerate(in_order):
         for tile, length in zip(tiles, lengths, strict=True):
@@ -91,43 +96,32 @@ def test_a_film_shows_the_episodes_that_evaluate_counts(run_dirs, composed):
     for step in (0, min(lengths), max(lengths)):
         colours = [LIGHT if step < n else BLUE if n == 12 else VERMILLION for n in lengths]
         assert strips(frames[step], 4) == colours
-
-
-def test_what_is_over_keeps_its_last_picture(run_dirs, composed):
-    jaxdrl.render_run(run_dirs["CartPole-v1"], num_envs=4, seed=5)
-    expected = jaxdrl.evaluate_run(run_dirs["CartPole-v1"], num_episodes=4, seed=5).evaluation
-    first = int(np.argmin(expected.lengths))
-    end = int(expected.lengths[first])
-    pictures = [tiles[first].picture for _, tiles in composed[-max(expected.lengths) - 1 :]]
+    first = int(np.argmin(lengths))
+    pictures = [tiles[first].picture for tiles in in_order]
+    end = lengths[first]
     assert all((picture == pictures[end]).all() for picture in pictures[end:])
     assert (pictures[end - 1] != pictures[end]).any()
 
 
-def test_films_of_one_seed_are_the_same_bytes(run_dirs, tmp_path):
-    def film(name, **how):
-        path = jaxdrl.render_run(run_dirs["CartPole-v1"], tmp_path / name, num_envs=2, **how)
-        return path.read_bytes()
+def test_films_of_one_seed_are_the_same_bytes(run_dir, tmp_path):
+    def film(name):
+        return jaxdrl.render_run(run_dir, tmp_path / name, num_steps=5).read_bytes()
 
     assert film("a.gif") == film("b.gif")
-    assert film("a.gif") != film("c.gif", seed=1)
 
 
-def test_policies_with_memory_and_a_drawing_of_ones_own(run_dirs, tmp_path, composed):
-    run_dir = run_dirs["MemoryChain-bsuite"]
+def test_samples_and_a_drawing_of_ones_own(run_dir, tmp_path, composed):
     env = jaxdrl.restore(run_dir).env._replace(draw=shade)
-    for greedy in (True, False):
-        composed.clear()
-        path = jaxdrl.render_run(run_dir, tmp_path / "a.gif", num_envs=6, env=env, greedy=greedy)
-        evaluation = jaxdrl.evaluate_run(run_dir, num_episodes=6, greedy=greedy).evaluation
-        title, tiles = composed[-1]
-        assert title == "MemoryChain-bsuite, after update 2" + ("" if greedy else ", sampled")
-        assert [tile.left for tile in tiles] == [f"return {r:.0f}" for r in evaluation.returns]
-        assert [tile.picture[0, 0, 0] for tile in tiles] == (10 * evaluation.lengths).tolist()
-    assert len(read(path)) == evaluation.lengths.max() + 1
+    path = jaxdrl.render_run(run_dir, tmp_path / "a.gif", num_envs=4, env=env, greedy=False)
+    expected = jaxdrl.evaluate_run(run_dir, num_episodes=4, greedy=False).evaluation
+    title, tiles = composed[-1]
+    assert title == "CartPole-v1, after update 1, sampled"
+    assert [tile.left for tile in tiles] == [f"return {r:.0f}" for r in expected.returns]
+    assert [tile.picture[0, 0, 0] for tile in tiles] == (10 * expected.lengths).tolist()
+    assert len(read(path)) == expected.lengths.max() + 1
 
 
-def test_long_films_are_thinned_and_cut(run_dirs, tmp_path, composed):
-    run_dir = run_dirs["CartPole-v1"]
+def test_long_films_are_thinned_and_cut(run_dir, tmp_path, composed):
     path = jaxdrl.render_run(run_dir, tmp_path / "thin.gif", max_frames=4, num_envs=4, fps=50)
     with Image.open(path) as film:
         assert 3 <= film.n_frames <= 4
@@ -138,17 +132,11 @@ def test_long_films_are_thinned_and_cut(run_dirs, tmp_path, composed):
     assert composed[-1][1][0][1:3] == ("return 3", "step 3")
 
 
-def test_parameters_of_the_run_are_drawn(run_dirs, composed, tmp_path):
+def test_parameters_of_the_run_are_drawn(run_dir, composed, tmp_path):
     """Those in its config, also where gymnax has other defaults by now."""
-    run_dir = run_dirs["CartPole-v1"]
     jaxdrl.render_run(run_dir, tmp_path / "a.gif", num_steps=1)
     usual = composed[-1][1][0].picture
-    copy = tmp_path / "run"
-    copy.mkdir()
-    config = json.loads((run_dir / "config.json").read_text())
-    config["env_params"]["length"] = 1.0
-    (copy / "config.json").write_text(json.dumps(config))
-    (copy / "checkpoints").symlink_to(run_dir / "checkpoints")
+    copy = copy_of(run_dir, tmp_path, env_params={"length": 1.0})
     jaxdrl.render_run(copy, tmp_path / "b.gif", num_steps=1)
     orange = [
         np.nonzero((picture == [230, 159, 0]).all(-1))[0]
@@ -158,12 +146,12 @@ def test_parameters_of_the_run_are_drawn(run_dirs, composed, tmp_path):
     assert heights[1] == pytest.approx(2 * heights[0], rel=0.1)
 
 
-def test_the_command_says_what_is_in_the_film(run_dirs, tmp_path, capsys):
-    run_dir, out = run_dirs["CartPole-v1"], tmp_path / "deep" / "film.gif"
+def test_the_command_says_what_is_in_the_film(run_dir, tmp_path, capsys):
+    run_dir, out = run_dir, tmp_path / "deep" / "film.gif"
     cli.main(["render", str(run_dir), "--out", str(out), "--num-envs", "2", "--max-frames", "4"])
     printed = capsys.readouterr().out.splitlines()
     returns = jaxdrl.evaluate_run(run_dir, num_episodes=2).evaluation.returns
-    assert printed[0].startswith("CartPole-v1, after update 2: ")
+    assert printed[0].startswith("CartPole-v1, after update 1: ")
     assert printed[0].endswith(f"returns {returns[0]:.0f}, {returns[1]:.0f}")
     num = len(read(out))
     assert printed[1].startswith(f"{num} frames, every ")
@@ -178,24 +166,26 @@ def untouched(monkeypatch):
     monkeypatch.setattr(rendering, "restore", lambda *_, **__: pytest.fail("restored"))
 
 
-def test_an_environment_that_nothing_draws_is_refused_at_once(run_dirs, monkeypatch, capsys):
+def test_an_environment_that_nothing_draws_is_refused_at_once(
+    run_dir, monkeypatch, tmp_path, capsys
+):
     untouched(monkeypatch)
+    chain = {"env": "MemoryChain-bsuite", "env_params": {}}
     with pytest.raises(SystemExit) as caught:
-        cli.main(["render", str(run_dirs["MemoryChain-bsuite"])])
+        cli.main(["render", str(copy_of(run_dir, tmp_path, experiment=chain))])
     assert caught.value.code == 2
     message = capsys.readouterr().err
     assert "env = 'MemoryChain-bsuite': nothing draws it; give it a function" in message
     assert "env=env._replace(draw=my_draw)" in message
 
 
-def test_what_the_message_says_works(run_dirs):
+def test_what_the_message_says_works(run_dir, monkeypatch):
     """The line of Python in it."""
-    run_dir = run_dirs["MemoryChain-bsuite"]
+    env = jaxdrl.restore(run_dir).env._replace(draw=None)
     with pytest.raises(ConfigError) as caught:
-        jaxdrl.render_run(run_dir)
-    names = {"jaxdrl": jaxdrl, "my_draw": shade}
-    exec(str(caught.value).split("in Python: ")[1], names)
-    assert len(read(run_dir / "film.gif")) > 1
+        jaxdrl.render_run(run_dir, env=env)
+    exec(str(caught.value).split("in Python: ")[1], {"jaxdrl": jaxdrl, "my_draw": shade})
+    assert (10, 10, 10) in {tuple(frame[100, 100]) for frame in read(run_dir / "film.gif")}
 
 
 def test_a_directory_that_is_no_run_is_refused(tmp_path, capsys):
@@ -205,10 +195,10 @@ def test_a_directory_that_is_no_run_is_refused(tmp_path, capsys):
     assert "is no run, config.json cannot be read" in capsys.readouterr().err
 
 
-def test_another_kind_of_file_is_refused_at_once(run_dirs, monkeypatch, tmp_path):
+def test_another_kind_of_file_is_refused_at_once(run_dir, monkeypatch, tmp_path):
     untouched(monkeypatch)
     with pytest.raises(ConfigError, match=r"must end in one of \.gif, \.mp4"):
-        jaxdrl.render_run(run_dirs["CartPole-v1"], tmp_path / "film.avi")
+        jaxdrl.render_run(run_dir, tmp_path / "film.avi")
 
 
 @pytest.mark.parametrize(
@@ -223,18 +213,15 @@ def test_another_kind_of_file_is_refused_at_once(run_dirs, monkeypatch, tmp_path
         ({"seed": -1}, "seed = -1: must be from 0"),
     ],
 )
-def test_bad_numbers_are_refused_at_once(run_dirs, monkeypatch, changes, complaint):
+def test_bad_numbers_are_refused_at_once(run_dir, monkeypatch, changes, complaint):
     untouched(monkeypatch)
     with pytest.raises(ConfigError, match=complaint):
-        jaxdrl.render_run(run_dirs["CartPole-v1"], **changes)
+        jaxdrl.render_run(run_dir, **changes)
 
 
-def test_a_run_with_an_environment_of_ones_own_wants_it_again(run_dirs, tmp_path):
-    config = json.loads((run_dirs["CartPole-v1"] / "config.json").read_text())
-    config["given"] = ["env"]
-    (tmp_path / "config.json").write_text(json.dumps(config))
+def test_a_run_with_an_environment_of_ones_own_wants_it_again(run_dir, tmp_path):
     with pytest.raises(ConfigError, match=r"jaxdrl\.render_run\(.*, env=my_env\)"):
-        jaxdrl.render_run(tmp_path)
+        jaxdrl.render_run(copy_of(run_dir, tmp_path, given=["env"]))
 
 
 @pytest.mark.parametrize(
