@@ -7,6 +7,8 @@ import pytest
 
 import jaxdrl
 from jaxdrl import playback
+from jaxdrl.envs import Environment
+from jaxdrl.spaces import Box, Discrete
 from jaxdrl.types import LearnerState, Policy
 from probe_environments import counter
 
@@ -122,3 +124,37 @@ def test_more_steps_than_one_call_makes(moments, monkeypatch):
     for ours, theirs in zip(chunked, moments, strict=True):
         np.testing.assert_allclose(ours.returns, theirs.returns, rtol=1e-6)
         np.testing.assert_array_equal(ours.env_state.time, theirs.env_state.time)
+
+
+def test_what_would_come_after_the_end_changes_nothing():
+    """A step after the limit of this environment would terminate."""
+
+    def reset(key, params):
+        limit = jax.random.randint(key, (), 2, 9)
+        return jnp.zeros((1,)), {"time": jnp.zeros((), jnp.int32), "limit": limit}
+
+    def step(key, env_state, action, params):
+        time, limit = env_state["time"] + 1, env_state["limit"]
+        return (
+            jnp.zeros((1,)),
+            {"time": time, "limit": limit},
+            jnp.float32(1.0),
+            time > limit,
+            time == limit,
+            {},
+        )
+
+    env = Environment("cut", reset, step, Box(-1.0, 1.0, (1,)), Discrete(2))
+    last = playback.play(
+        env,
+        POLICY,
+        LEARNER,
+        jax.random.key(0),
+        num_envs=NUM,
+        num_steps=20,
+        max_frames=20,
+        deterministic=True,
+    )[-1]
+    assert len(set(last.lengths.tolist())) > 1
+    assert last.truncated.all() and not last.terminated.any()
+    np.testing.assert_array_equal(last.returns, last.env_state["limit"])
