@@ -106,6 +106,17 @@ def test_a_gif_holds_the_frames_as_they_are_and_stays_at_the_last(tmp_path):
     assert list(out.parent.iterdir()) == [out]
 
 
+def test_the_palette_of_a_drawing_has_its_frequent_colours():
+    pixels = np.full((100, 100, 3), 255, np.uint8)
+    pixels[40:60] = RED
+    pixels[0, :, 0] = np.arange(100)  # as many shades as at the edges of a drawing
+    palette = films.choose_palette(pixels).tolist()
+    assert len(palette) == films.NUM_COLOURS
+    assert palette[:2] == [[255, 255, 255], list(RED)]
+    pixels[:30, :, 1] = np.arange(3000).reshape(30, 100) % 251  # a photograph in a third of it
+    assert len(films.choose_palette(pixels)) > films.NUM_COLOURS
+
+
 def test_a_gif_of_photographs_comes_near(tmp_path):
     y, x = np.mgrid[0:120, 0:160]
     picture = np.stack([x * 255 / 160, y * 255 / 120, (x + y) % 256], -1).astype(np.uint8)
