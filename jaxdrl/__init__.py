@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from jaxdrl.mesh import make_mesh
     from jaxdrl.plotting import plot_runs
     from jaxdrl.populations import PopulationState, member, population
+    from jaxdrl.rendering import render_run
     from jaxdrl.robustness import RobustnessMap, Variation, vary
     from jaxdrl.run_evaluation import RunEvaluation, evaluate_run, vary_run
     from jaxdrl.runner import Run, resume, run
@@ -71,6 +72,7 @@ __all__ = [
     "population",
     "ppo",
     "randomize",
+    "render_run",
     "restore",
     "resume",
     "returns",
@@ -95,6 +97,7 @@ _HOMES = {
     "jaxdrl.mesh": ("make_mesh",),
     "jaxdrl.plotting": ("plot_runs",),
     "jaxdrl.populations": ("PopulationState", "member", "population"),
+    "jaxdrl.rendering": ("render_run",),
     "jaxdrl.robustness": ("RobustnessMap", "Variation", "vary"),
     "jaxdrl.run_evaluation": ("RunEvaluation", "evaluate_run", "vary_run"),
     "jaxdrl.runner": ("Run", "resume", "run"),

@@ -39,6 +39,7 @@ def _cli(args: list[str]) -> None:
     app.command(resume)
     app.command(evaluate)
     app.command(plot)
+    app.command(render)
     app.command(export)
     app.command(watch)
     app.command(doctor)
@@ -158,6 +159,37 @@ def plot(
     from jaxdrl.plotting import main
 
     main(run_dirs, out, metric, against)
+
+
+def render(
+    run_dir: tyro.conf.Positional[Path],
+    *,
+    out: Path | None = None,
+    num_envs: int = 1,
+    num_steps: int | None = None,
+    max_frames: int = 300,
+    fps: int | None = None,
+    sampled: bool = False,
+    checkpoint: int | Literal["best"] | None = None,
+    seed: int = 0,
+) -> None:
+    """Make a film of whole episodes, played by the policy of a run.
+
+    Args:
+      run_dir: Directory of the run, which may still go on.
+      out: GIF or MP4 file; None: film.gif in the directory of the run.
+      num_envs: Environments side by side.
+      num_steps: Steps after which an episode is cut; None: the environment's own limit.
+      max_frames: Frames at most; of longer episodes every 2nd step is shown, every 4th, and so on.
+      fps: Frames a second; None: by their number, 5 to 30.
+      sampled: Act by a sample instead of the most probable action.
+      checkpoint: Update of a checkpoint, or best; None: the last.
+      seed: Seed of the episodes.
+    """
+    from jaxdrl.rendering import Request, main
+
+    greedy = not sampled
+    main(run_dir, out, Request(num_envs, num_steps, max_frames, fps, greedy, checkpoint, seed))
 
 
 def export(

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import struct
 
 from jaxdrl.config import require_count
 from jaxdrl.envs.protocol import Environment, strong_types
@@ -87,7 +88,7 @@ def evaluate(
     if max_episode_steps is None:
         max_episode_steps = env.max_episode_steps or DEFAULT_MAX_STEPS
     require_count("max_episode_steps", max_episode_steps)
-    device = _first_device(learner)
+    device = first_device(learner)
     returns, lengths, ended = jax.device_get(
         _run_episodes_jit(
             (env.reset, env.step),
@@ -112,7 +113,7 @@ def evaluate(
     )
 
 
-def _first_device(learner: LearnerState) -> jax.Device:
+def first_device(learner: LearnerState) -> jax.Device:
     """The first of the devices that hold the learner; it may be on the host, too."""
     arrays = [leaf for leaf in jax.tree.leaves(learner.params) if isinstance(leaf, jax.Array)]
     devices = arrays[0].devices() if arrays else jax.devices()
@@ -164,6 +165,92 @@ def interquartile_mean(samples: np.ndarray) -> float:
     return float((weights * ordered).sum() / weights.sum())
 
 
+@struct.dataclass
+class Episodes:
+    """One episode in each of N environments, as far as they have been played.
+
+    Attributes:
+      num_steps: so far, int32.
+      key: of the steps to come.
+      env_state: `[N, ...]`.
+      obs: `[N, ...]`.
+      carry: of the policy, `[N, ...]`.
+      returns: float32 `[N]`.
+      lengths: int32 `[N]`.
+      terminated: bool `[N]`, and true from its end on.
+      truncated: likewise.
+    """
+
+    num_steps: jax.Array
+    key: jax.Array
+    env_state: Any
+    obs: Any
+    carry: Any
+    returns: jax.Array
+    lengths: jax.Array
+    terminated: jax.Array
+    truncated: jax.Array
+
+    @property
+    def ended(self) -> jax.Array:
+        """Bool `[N]`; what is played after it counts no more."""
+        return self.terminated | self.truncated
+
+
+def begin_episodes(
+    reset: Callable[..., Any], policy: Policy, params: Any, key: jax.Array, num_episodes: int
+) -> Episodes:
+    """Resets `num_episodes` environments; arguments as in `run_episodes`."""
+    reset_key, play_key = jax.random.split(key)
+    reset_keys = jax.random.split(reset_key, num_episodes)
+    obs, env_state = strong_types(jax.vmap(reset, in_axes=(0, None))(reset_keys, params))
+    return Episodes(
+        num_steps=jnp.zeros((), jnp.int32),
+        key=play_key,
+        env_state=env_state,
+        obs=obs,
+        carry=policy.initial_carry(num_episodes),
+        returns=jnp.zeros((num_episodes,), jnp.float32),
+        lengths=jnp.zeros((num_episodes,), jnp.int32),
+        terminated=jnp.zeros((num_episodes,), jnp.bool),
+        truncated=jnp.zeros((num_episodes,), jnp.bool),
+    )
+
+
+def step_episodes(
+    env_step: Callable[..., Any],
+    policy: Policy,
+    params: Any,
+    learner: LearnerState,
+    episodes: Episodes,
+    *,
+    deterministic: bool,
+) -> Episodes:
+    """One step of each environment; arguments as in `run_episodes`."""
+    num_episodes, ended = len(episodes.returns), episodes.ended
+    key, act_key, step_key = jax.random.split(episodes.key, 3)
+    start = jnp.broadcast_to(episodes.num_steps == 0, ended.shape)
+    action, carry = policy.act(
+        learner, episodes.carry, episodes.obs, start, act_key, deterministic=deterministic
+    )
+    obs, env_state, reward, terminated, truncated, _ = strong_types(
+        jax.vmap(env_step, in_axes=(0, 0, 0, None))(
+            jax.random.split(step_key, num_episodes), episodes.env_state, action, params
+        )
+    )
+    return Episodes(
+        num_steps=episodes.num_steps + 1,
+        key=key,
+        env_state=env_state,
+        obs=obs,
+        carry=carry,
+        returns=episodes.returns + jnp.where(ended, 0.0, reward),
+        lengths=episodes.lengths + (~ended).astype(jnp.int32),
+        terminated=episodes.terminated | (~ended & terminated),
+        truncated=episodes.truncated | (~ended & truncated),
+    )
+
+
 def run_episodes(
     env: tuple[Callable[..., Any], Callable[..., Any]],
     policy: Policy,
@@ -191,40 +278,18 @@ def run_episodes(
       `(returns float32 [N], lengths int32 [N], ended bool [N])`, `ended` false where cut.
     """
     reset, env_step = env
-    reset_key, play_key = jax.random.split(key)
-    reset_keys = jax.random.split(reset_key, num_episodes)
-    obs, env_state = strong_types(jax.vmap(reset, in_axes=(0, None))(reset_keys, params))
 
-    def body(loop: tuple) -> tuple:
-        steps, key, env_state, obs, carry, ended, returns, lengths = loop
-        key, act_key, step_key = jax.random.split(key, 3)
-        start = jnp.broadcast_to(steps == 0, ended.shape)
-        action, carry = policy.act(learner, carry, obs, start, act_key, deterministic=deterministic)
-        obs, env_state, reward, terminated, truncated, _ = strong_types(
-            jax.vmap(env_step, in_axes=(0, 0, 0, None))(
-                jax.random.split(step_key, num_episodes), env_state, action, params
-            )
+    def body(episodes: Episodes) -> Episodes:
+        return step_episodes(
+            env_step, policy, params, learner, episodes, deterministic=deterministic
         )
-        returns = returns + jnp.where(ended, 0.0, reward)
-        lengths = lengths + (~ended).astype(jnp.int32)
-        ended = ended | terminated | truncated
-        return steps + 1, key, env_state, obs, carry, ended, returns, lengths
 
-    def running(loop: tuple) -> jax.Array:
-        return (loop[0] < max_episode_steps) & ~loop[5].all()
+    def running(episodes: Episodes) -> jax.Array:
+        return (episodes.num_steps < max_episode_steps) & ~episodes.ended.all()
 
-    start = (
-        jnp.zeros((), jnp.int32),
-        play_key,
-        env_state,
-        obs,
-        policy.initial_carry(num_episodes),
-        jnp.zeros((num_episodes,), jnp.bool),
-        jnp.zeros((num_episodes,), jnp.float32),
-        jnp.zeros((num_episodes,), jnp.int32),
-    )
-    *_, ended, returns, lengths = jax.lax.while_loop(running, body, start)
-    return returns, lengths, ended
+    start = begin_episodes(reset, policy, params, key, num_episodes)
+    found = jax.lax.while_loop(running, body, start)
+    return found.returns, found.lengths, found.ended
 
 
 _run_episodes_jit = partial(

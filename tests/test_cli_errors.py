@@ -45,6 +45,7 @@ VERBS = {
     ),
     "plot": Verb("plot {sound} {run} --out {out}/p.png", ("metrics",)),
     "export": Verb("export {run} --out {out}/policy.zip", ("state",)),
+    "render": Verb("render {run} --out {out}/film.gif", ("state",)),
     "watch": Verb("watch {run} --once", ("metrics",)),
     "from": Verb(f"train CartPole-v1 --from {{run}} --run-dir {{out}}/second {SMALL}", ("state",)),
     "restore": Verb(PYTHON, ("state",)),

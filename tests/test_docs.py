@@ -24,7 +24,7 @@ import pytest
 import tyro
 
 import jaxdrl
-from jaxdrl import cli, doctor, exporting, plotting, run_evaluation, runner, watching
+from jaxdrl import cli, doctor, exporting, plotting, rendering, run_evaluation, runner, watching
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("", "docs/", "docs/**/", "experiments/")
@@ -77,7 +77,7 @@ def parse_flags(monkeypatch, program, flags):
     received = []
     monkeypatch.setattr(runner, "run", received.append)
     monkeypatch.setattr(runner, "resume", lambda *args, **kwargs: received.append((args, kwargs)))
-    for module in (doctor, run_evaluation, plotting, exporting, watching):
+    for module in (doctor, run_evaluation, plotting, rendering, exporting, watching):
         monkeypatch.setattr(module, "main", lambda *args, **kwargs: received.append((args, kwargs)))
     monkeypatch.setattr("sys.argv", [program, *flags])
     if program.endswith(".py"):
@@ -169,7 +169,7 @@ def benchmark_flags():
 
 @pytest.mark.parametrize("path", FILES, ids=file_id)
 def test_flags_in_the_text_exist(path, capsys):
-    for verb in ("train", "resume", "evaluate", "plot", "export", "watch", "doctor"):
+    for verb in ("train", "resume", "evaluate", "plot", "render", "export", "watch", "doctor"):
         with pytest.raises(SystemExit):
             cli.main([verb, "--help"])
     known = set(re.findall(r"--[\w.-]+", capsys.readouterr().out))

@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxdrl import spaces
 from jaxdrl.config import ConfigError, require_count
+from jaxdrl.envs.gymnax_drawing import drawing_of
 from jaxdrl.envs.protocol import Environment
 from jaxdrl.promotion import default_promotion
 
@@ -124,6 +125,7 @@ def from_gymnax(env: Any, params: Any = None) -> Environment:
         action_space=action_space,
         default_params=params,
         max_episode_steps=None if limit is None else int(limit),
+        draw=drawing_of(env),
     )
 
 

@@ -36,6 +36,9 @@ class Environment(NamedTuple):
         does.
       costly_reset: whether a reset takes as long as tens of steps or more. Ended environments are
         then reset fewer at a time: nearly none in vain, but in more turns. The results are equal.
+      draw: `(env_state, params) -> uint8 [height, width, 3]`, a picture of one state, always of the
+        same size, for `jaxdrl.render_run`. Runs on the host, one state at a time, its arrays those
+        of NumPy; None: there is none.
     """
 
     name: str
@@ -48,6 +51,7 @@ class Environment(NamedTuple):
     action_mask: Callable[[Any], jax.Array] | None = None
     derive_params: Callable[[Any], Any] | None = None
     costly_reset: bool = False
+    draw: Callable[[Any, Any], Any] | None = None
 
 
 @struct.dataclass
@@ -81,8 +85,11 @@ def time_limit(env: Environment, max_episode_steps: int) -> Environment:
         env_state = TimeLimitState(inner=inner, num_steps=num_steps)
         return obs, env_state, reward, terminated, truncated, info
 
+    def draw(env_state: TimeLimitState, params: Any) -> Any:
+        return env.draw(env_state.inner, params)  # type: ignore[misc]
+
     limit = min(max_episode_steps, env.max_episode_steps or max_episode_steps)
-    return env._replace(reset=reset, step=step, max_episode_steps=limit)
+    return env._replace(reset=reset, step=step, max_episode_steps=limit, draw=env.draw and draw)
 
 
 def replace_params(env: Environment, changes: Mapping[str, Any]) -> Any:

@@ -66,7 +66,10 @@ def randomize(env: Environment, ranges: Mapping[str, tuple[float, float]]) -> En
         )
         return obs, RandomizedState(inner=inner, drawn=env_state.drawn), *rest
 
-    return env._replace(reset=reset, step=step)
+    def draw(env_state: RandomizedState, params: Any) -> Any:
+        return env.draw(env_state.inner, with_drawn(params, env_state.drawn))  # type: ignore[misc]
+
+    return env._replace(reset=reset, step=step, draw=env.draw and draw)
 
 
 def parse_ranges(texts: tuple[str, ...]) -> dict[str, tuple[float, float]]:

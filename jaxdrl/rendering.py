@@ -1,0 +1,234 @@
+"""`jaxdrl render`: a film of whole episodes, played by the policy of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from flax import linen as nn
+from PIL import Image
+from rich.console import Console
+
+from jaxdrl import backend, films
+from jaxdrl.config import ConfigError, require, require_count
+from jaxdrl.envs import Environment, make
+from jaxdrl.envs.drawing import BLUE, LIGHT, VERMILLION
+from jaxdrl.evaluation import DEFAULT_MAX_STEPS
+from jaxdrl.experiment import Experiment
+from jaxdrl.playback import Moment, play
+from jaxdrl.run_dir import read_run
+from jaxdrl.run_evaluation import STREAM, short
+from jaxdrl.setup import Given, read_stored, restore
+from jaxdrl.types import Network
+
+MAX_ENVS = 36
+"""Beyond it nothing can be recognised."""
+
+
+@dataclass(frozen=True)
+class Film:
+    """What `jaxdrl render` made: the file, and what is in it."""
+
+    path: Path
+    title: str
+    moments: list[Moment]
+    fps: int
+
+
+def render_run(
+    run_dir: Path | str,
+    out: Path | str | None = None,
+    *,
+    num_envs: int = 1,
+    num_steps: int | None = None,
+    max_frames: int = 300,
+    fps: int | None = None,
+    greedy: bool = True,
+    checkpoint: int | str | None = None,
+    seed: int = 0,
+    env: Environment | None = None,
+    network: nn.Module | Network | None = None,
+    optimizer: optax.GradientTransformation | None = None,
+) -> Path:
+    """Makes a film of whole episodes, played by the policy in a checkpoint of a run.
+
+    They are the episodes that `jaxdrl.evaluate_run` counts with the same seed and as many of them.
+    A frame shows every environment with its return and step; one whose episode is over stays as it
+    was at its end. Where there would be more than `max_frames`, every 2nd step is shown, or every
+    4th and so on, and the last in any case.
+
+    Args:
+      run_dir: directory of the run, which may still go on.
+      out: a GIF file, or an MP4 with the extra `video`; None: `film.gif` in the run directory.
+      num_envs: environments side by side.
+      num_steps: cuts episodes after so many steps; None takes the environment's own limit, and
+        10,000 where it has none.
+      max_frames: of the film.
+      fps: frames a second; None: by their number, for 10 seconds if that takes 5 to 30.
+      greedy: take the most probable action instead of a sample.
+      checkpoint: as in `jaxdrl.restore`.
+      seed: of the episodes.
+      env: as in `jaxdrl.restore`, for a run that was given one, or to give it a `draw`.
+      network: likewise.
+      optimizer: likewise.
+
+    Returns:
+      The file.
+
+    Raises:
+      ConfigError: if the directory is no run or holds no sound checkpoint, if nothing draws its
+        environment, if the file would be of another kind, or for a bad number.
+    """
+    given = Given(env, network, optimizer)
+    request = Request(num_envs, num_steps, max_frames, fps, greedy, checkpoint, seed)
+    return make_film(Path(run_dir), None if out is None else Path(out), request, given).path
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a film is to be like: arguments of `jaxdrl.render_run`."""
+
+    num_envs: int = 1
+    num_steps: int | None = None
+    max_frames: int = 300
+    fps: int | None = None
+    greedy: bool = True
+    checkpoint: int | str | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_count("num_envs", self.num_envs)
+        require(self.num_envs <= MAX_ENVS, "num_envs", self.num_envs, f"can be {MAX_ENVS} at most")
+        if self.num_steps is not None:
+            require_count("num_steps", self.num_steps)
+        require_count("max_frames", self.max_frames)
+        require(self.max_frames >= 2, "max_frames", self.max_frames, "must be at least 2")
+        if self.fps is not None:
+            require_count("fps", self.fps)
+            require(self.fps <= 50, "fps", self.fps, "can be 50 at most, as browsers show no more")
+        is_integer = isinstance(self.seed, int) and not isinstance(self.seed, bool)
+        in_range = is_integer and 0 <= self.seed < 2**32
+        require(in_range, "seed", self.seed, "must be from 0 to 2**32 - 1")
+
+
+def make_film(run_dir: Path, out: Path | None, request: Request, given: Given) -> Film:
+    """As `render_run`, and says what is in the film."""
+    out = run_dir / "film.gif" if out is None else out
+    films.require_film(out)
+    require_drawing(run_dir, given)
+    env, algorithm, state = restore(run_dir, checkpoint=request.checkpoint, **vars(given))
+    moments = play(
+        env,
+        algorithm.policy,
+        state.learner,
+        jax.random.fold_in(jax.random.key(request.seed), STREAM),
+        num_envs=request.num_envs,
+        num_steps=request.num_steps or env.max_episode_steps or DEFAULT_MAX_STEPS,
+        max_frames=request.max_frames,
+        deterministic=request.greedy,
+    )
+    how = "" if request.greedy else ", sampled"
+    title = f"{env.name}, after update {int(state.learner.num_updates)}{how}"
+    fps = request.fps or min(max(round(len(moments) / 10), 5), 30)
+    films.write_film(out, len(moments), frame_maker(env, title, moments), fps)
+    return Film(out, title, moments, fps)
+
+
+def require_drawing(run_dir: Path, given: Given) -> None:
+    """Refuses a run whose environment nothing draws, before anything is read or compiled."""
+    stored = read_stored(run_dir, given, "render_run")
+    experiment = stored.experiment
+    env = given.env or make(experiment.env, **experiment.env_params)
+    if env.draw is None:
+        raise ConfigError(
+            f"env = {env.name!r}: nothing draws it; give it a function "
+            "(env_state, params) -> uint8 [height, width, 3], in Python: "
+            f"env = jaxdrl.restore({str(run_dir)!r}).env; "
+            f"jaxdrl.render_run({str(run_dir)!r}, env=env._replace(draw=my_draw))"
+        )
+
+
+def frame_maker(
+    env: Environment, title: str, moments: list[Moment]
+) -> Callable[[int], Image.Image]:
+    """What makes the frame of a moment; the end of an episode is drawn once."""
+    params = jax.device_get(env.default_params)
+    pictures_of_ends: dict[int, np.ndarray] = {}
+    size = draw_state(env, params, moments[0], 0).shape
+
+    def make_frame(index: int) -> Image.Image:
+        moment, tiles = moments[index], []
+        for i, ended in enumerate(moment.ended):
+            picture = pictures_of_ends.get(i) if ended else None
+            if picture is None:
+                picture = draw_state(env, params, moment, i)
+                works = "all must be of one size"
+                require(picture.shape == size, f"{env.name}: draw gave", picture.shape, works)
+            if ended:
+                pictures_of_ends[i] = picture
+            tiles.append(films.Tile(picture, *captions(moment, i)))
+        return films.compose(title, tiles)
+
+    return make_frame
+
+
+def draw_state(env: Environment, params: Any, moment: Moment, i: int) -> np.ndarray:
+    """The picture of one environment, as it was drawn.
+
+    Raises:
+      ConfigError: if it is none.
+    """
+    env_state = jax.tree.map(lambda x: x[i], moment.env_state)
+    picture = np.asarray(env.draw(env_state, params))  # type: ignore[misc]
+    shape = picture.shape
+    if picture.dtype != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape:
+        raise ConfigError(
+            f"{env.name}: draw gave {picture.dtype}{list(shape)}; must be uint8 [height, width, 3]"
+        )
+    return picture
+
+
+def captions(moment: Moment, i: int) -> tuple[str, str, str]:
+    """What is written above an environment to the left and to the right, and the colour behind."""
+    words = f"return {short(float(moment.returns[i]))}", f"step {int(moment.lengths[i]):,}"
+    if moment.terminated[i]:
+        return words[0], f"terminated, {words[1]}", VERMILLION
+    if moment.truncated[i]:
+        return words[0], f"truncated, {words[1]}", BLUE
+    return *words, LIGHT
+
+
+def main(run_dir: Path, out: Path | None, request: Request) -> None:
+    """Makes the film, and says what is in it."""
+    films.require_film(out or Path("film.gif"))
+    read_run(run_dir, Experiment)  # before the backend starts
+    backend.start(1, 1)
+    film = make_film(run_dir, out, request, Given())
+    moments, last = film.moments, film.moments[-1]
+    every = moments[1].num_steps
+    thinned = f", every {ordinal(every)} step and the last" if every > 1 else ""
+    cut = int((~last.ended).sum())
+    ends = {"terminated": int(last.terminated.sum()), "truncated": int(last.truncated.sum())}
+    counts = [f"{num} {name}" for name, num in {**ends, "not over": cut}.items() if num]
+    returns = ", ".join(short(value) for value in last.returns.tolist())
+    console = Console(highlight=False)
+    console.print(
+        f"{film.title}: {', '.join(counts)}, {'returns' if len(last.returns) > 1 else 'return'} "
+        f"{returns}\n{len(moments)} frames{thinned}, {film.fps} a second, "
+        f"{film.path.stat().st_size / 2**20:.1f} MiB\nfilm: {film.path}",
+        soft_wrap=True,
+    )
+
+
+def ordinal(num: int) -> str:
+    """A power of two with its ending.
+
+    >>> ordinal(2), ordinal(32), ordinal(64)
+    ('2nd', '32nd', '64th')
+    """
+    return f"{num}{'nd' if num % 10 == 2 and num % 100 != 12 else 'th'}"
