@@ -15,7 +15,8 @@ help:  ## list the targets (the default)
 	@echo
 	@echo "  PYTHON=python3.12   the Python that makes the virtual environment (default: python3)"
 	@echo "  VENV=.venv-3.12     where that environment is (default: .venv)"
-	@echo "  EXTRAS=cuda12       extras to install as well: cuda12, tpu, notebooks, video; several with commas"
+	@echo "  EXTRAS=cuda12       extras to install as well: cuda12, tpu, notebooks, video, tensorboard,"
+	@echo "                      wandb, mlflow; several with commas"
 	@echo "  ARGS='...'          passed on to the training script, or to pytest"
 	@echo "  WORKERS=4           processes of the test suite (default: 2)"
 
@@ -25,9 +26,10 @@ help:  ## list the targets (the default)
 
 comma := ,
 extras := $(sort $(subst $(comma), ,$(EXTRAS)))
-unknown := $(filter-out cuda12 tpu notebooks video,$(extras))
+known := cuda12 tpu notebooks video tensorboard wandb mlflow
+unknown := $(filter-out $(known),$(extras))
 ifneq ($(unknown),)
-$(error EXTRAS=$(EXTRAS): there is no extra named $(unknown); there are cuda12, tpu, notebooks and video)
+$(error EXTRAS=$(EXTRAS): there is no extra named $(unknown); there are $(known))
 endif
 empty :=
 joined = $(subst $(empty) $(empty),$(1),$(strip $(2)))

@@ -22,6 +22,7 @@ from jaxdrl.config import (
     require_divisor,
     require_number,
 )
+from jaxdrl.tracking import require_known
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,8 @@ class Experiment:
     """Evaluate by the most probable action instead of a sample."""
     log_every: int = 1
     """Updates between the lines of metrics.jsonl."""
+    track: tuple[str, ...] = ()
+    """Where the lines go as well, as they come: tensorboard, wandb, mlflow."""
     checkpoint_every: int | None = None
     """Updates between checkpoints; None: by time alone."""
     checkpoint_minutes: float | None = 5.0
@@ -85,6 +88,7 @@ class Experiment:
         is_integer = isinstance(self.seed, int) and not isinstance(self.seed, bool)
         works = "must be an integer from 0 to 2**32 - 1"
         require(is_integer and 0 <= self.seed < 2**32, "seed", self.seed, works)
+        require_known(self.track)
         if self.devices is not None:
             require_divisor("devices", self.devices, self.ppo.num_shards)
 

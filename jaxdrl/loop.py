@@ -74,7 +74,7 @@ class TrainingLoop:
             state, evaluation = self._advance(state, step), None
         if self.saved != self.done and self.watch.num_bad == 0:
             self._save(self.done, copy(state), evaluation)
-        self.log.flush()
+        self.log.flush(is_final=self.signals.name is None)
         self.saver.wait()
         if self.done == num_updates and isinstance(evaluation, dict):  # of an earlier process
             evaluation = self._evaluate(state)
@@ -132,11 +132,11 @@ class TrainingLoop:
     def _evaluate_and_save(self, state: TrainState) -> Evaluation:
         evaluation = self._evaluate(state)
         self.log.annotate({f"evaluation_{k}": v for k, v in figures(evaluation).items()})
+        self.log.flush()  # before the checkpoint, or a resumed run would log the line again
         at_end = self.done == self.setup.experiment.num_updates
         best = self.saver.is_best(evaluation.mean_return)
         if self.watch.num_bad == 0 and (at_end or best or self.saver.is_due(self.done)):
             self._save(self.done, copy(state), evaluation)
-        self.log.flush()
         if self.done % self.setup.experiment.log_every and self.log.latest:
             self.progress.show(self.log.latest)
         return evaluation

@@ -25,6 +25,13 @@ class MetricsLog:
     A line is written when the next one begins, so that an evaluation can still join it. Episode
     figures are means over all episodes that ended since the line before, null where none did.
     Lines that cannot be written, on a full disk, are kept and tried again with the next one.
+
+    Args:
+      path: of the file.
+      env_steps_per_update: of the run.
+      log_every: updates between lines.
+      warn: takes what is to be said.
+      on_line: takes each line once nothing can join it any more.
     """
 
     def __init__(
@@ -34,8 +41,9 @@ class MetricsLog:
         env_steps_per_update: int,
         log_every: int,
         warn: Callable[[str], None] = print,
+        on_line: Callable[[dict[str, Any]], Any] = lambda record: None,
     ) -> None:
-        self.path, self.warn = path, warn
+        self.path, self.warn, self.on_line = path, warn, on_line
         self.unwritten = b""
         self.env_steps_per_update = env_steps_per_update
         self.log_every = log_every
@@ -83,10 +91,13 @@ class MetricsLog:
         self.sums = dict.fromkeys(EPISODE_SUMS, 0.0)
         self.clock, self.updates_timed = self.last_add, 0
 
-    def flush(self) -> None:
-        """Writes the line that is waiting."""
+    def flush(self, *, is_final: bool = True) -> None:
+        """Writes the line that is waiting; it `is_final` unless a resumed run may add to it."""
         if self.record is not None:
-            self.unwritten += (json.dumps(finite(self.record)) + "\n").encode()
+            record = finite(self.record)
+            self.unwritten += (json.dumps(record) + "\n").encode()
+            if is_final:
+                self.on_line(record)
         self.record = None
         if not self.unwritten:
             return

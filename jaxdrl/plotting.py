@@ -21,7 +21,7 @@ NUM_POINTS = 200
 
 NOT_SETTINGS = (
     *("seed", "run_dir", "devices", "debug_nans", "max_bad_updates"),
-    *("checkpoint_every", "checkpoint_minutes", "keep_checkpoints", "log_every"),
+    *("checkpoint_every", "checkpoint_minutes", "keep_checkpoints", "log_every", "track"),
     *("evaluate_every", "num_eval_episodes", "greedy_evaluation"),
 )
 """Fields of an experiment in which runs of one group may differ."""

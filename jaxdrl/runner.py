@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,11 +13,11 @@ import jax
 import optax
 from flax import linen as nn
 from rich.console import Console
+from rich.markup import escape
 
 from jaxdrl import backend, memory, reports
 from jaxdrl import checkpoint as checkpoints
 from jaxdrl import run_dir as files
-from jaxdrl.config import ConfigError, require_count, require_divisor
 from jaxdrl.debugging import find_operation, watched
 from jaxdrl.envs import Environment
 from jaxdrl.evaluation import Evaluation
@@ -25,18 +25,20 @@ from jaxdrl.experiment import Experiment, default_run_dir, resolve
 from jaxdrl.loop import TrainingLoop
 from jaxdrl.metrics import MetricsLog
 from jaxdrl.progress import ProgressReport
-from jaxdrl.saving import Saver, choose, copy
+from jaxdrl.saving import Saver, choose, copy, drop_what_came_after
 from jaxdrl.setup import (
     Given,
     Setup,
     assemble,
     init_state,
+    lengthen,
     load_learnt,
     load_state,
     read_stored,
 )
 from jaxdrl.sharding import place
 from jaxdrl.stops import BadNumbersError, OutOfMemoryError, RunInterruptedError, Signals
+from jaxdrl.tracking import Tracker, Tracking, require_installed
 from jaxdrl.training import compile
 from jaxdrl.types import Algorithm, Network, TrainState
 
@@ -68,6 +70,7 @@ def run(
     env: Environment | None = None,
     network: nn.Module | Network | None = None,
     optimizer: optax.GradientTransformation | None = None,
+    trackers: Sequence[Tracker] = (),
 ) -> Run:
     """Trains, evaluates, and writes a run directory with checkpoints on the way.
 
@@ -76,6 +79,8 @@ def run(
       env: an environment of your own in place of the one that `experiment.env` names.
       network: as in `jaxdrl.ppo`.
       optimizer: as in `jaxdrl.ppo`.
+      trackers: what takes the lines of `metrics.jsonl` beside the trackers that `experiment.track`
+        names, see `jaxdrl.tracking.Tracker`; none can stop the run.
 
     Raises:
       ConfigError: for input that cannot work, before anything is compiled or written.
@@ -87,13 +92,13 @@ def run(
     run_dir = Path(experiment.run_dir or default_run_dir(experiment))
     experiment = replace(resolve(experiment), run_dir=run_dir)
     files.require_free(run_dir)
+    require_installed(experiment.track)
     setup = _assemble(experiment, Given(env, network, optimizer), console)
     learnt = _load_learnt(setup)
     room = _plan_memory(setup, console)
     with files.claim(run_dir):
         files.require_free(run_dir)
-        files.write_json(run_dir / files.CONFIG_FILE, reports.describe(setup))
-        return _train(setup, None, room, console, lambda: init_state(setup, learnt))
+        return _train(setup, None, room, console, trackers, lambda: init_state(setup, learnt))
 
 
 def resume(
@@ -105,6 +110,7 @@ def resume(
     env: Environment | None = None,
     network: nn.Module | Network | None = None,
     optimizer: optax.GradientTransformation | None = None,
+    trackers: Sequence[Tracker] = (),
 ) -> Run:
     """Goes on with a run as if nothing had happened, from its last sound checkpoint.
 
@@ -116,6 +122,7 @@ def resume(
       env: as in `jaxdrl.run`, for a run that was given one.
       network: likewise.
       optimizer: likewise.
+      trackers: as in `jaxdrl.run`; those that the config names go on by themselves.
 
     Raises:
       ConfigError: if there is nothing to go on with or it does not fit, naming what and what to do.
@@ -126,23 +133,23 @@ def resume(
     console = Console(highlight=False)
     run_dir, given = Path(run_dir), Given(env, network, optimizer)
     stored = read_stored(run_dir, given, "resume")
+    require_installed(stored.experiment.track)
     with files.claim(run_dir):
         path, manifest = _choose(run_dir, checkpoint, console)
         done = 0 if manifest is None else manifest["update"]
         experiment = replace(stored.experiment, run_dir=run_dir)
-        experiment = _lengthen(experiment, devices, total_env_steps, done)
+        experiment = lengthen(experiment, devices, total_env_steps, done)
         setup = _assemble(experiment, given, console, stored)
         room = _plan_memory(setup, console)
         loaded = load_state(setup, path, stored) if path else None
         learnt = None if path else _load_learnt(setup)
         console.print(f"going on from update {done}", f"({path})" if path else "", soft_wrap=True)
-        _drop_what_came_after(run_dir, done)
-        files.write_json(run_dir / files.CONFIG_FILE, reports.describe(setup))
+        drop_what_came_after(run_dir, done)
 
         def make_state() -> TrainState:
             return init_state(setup, learnt) if loaded is None else place(loaded, setup.mesh)
 
-        return _train(setup, manifest, room, console, make_state)
+        return _train(setup, manifest, room, console, trackers, make_state)
 
 
 def compile_step(setup: Setup, state: TrainState) -> Any:
@@ -182,37 +189,6 @@ def _assemble(
     return assemble(experiment, given, mesh, stored)
 
 
-def _lengthen(
-    experiment: Experiment, devices: int | None, total_env_steps: int | None, done: int
-) -> Experiment:
-    """The experiment with what `resume` changes, unless it is at its end already."""
-    if devices is not None:
-        require_count("devices", devices)
-        require_divisor("devices", devices, experiment.ppo.num_shards)
-        experiment = replace(experiment, devices=devices)
-    if total_env_steps is not None:
-        experiment = replace(experiment, total_env_steps=total_env_steps)
-    is_finished = (experiment.run_dir / files.RESULT_FILE).exists()  # type: ignore[operator]
-    steps = done * experiment.ppo.env_steps_per_update
-    if done > experiment.num_updates or (done == experiment.num_updates and is_finished):
-        field = f"total_env_steps = {experiment.total_env_steps}"
-        works = f"--total-env-steps M with M above {steps} goes further"
-        raise ConfigError(f"run_dir = {str(experiment.run_dir)!r}: {field} is done; {works}")
-    return experiment
-
-
-def _drop_what_came_after(run_dir: Path, update: int) -> None:
-    """Removes the result and later checkpoints: they will come again, or are damaged."""
-    directory = run_dir / files.CHECKPOINTS
-    checkpoints.remove_unfinished(directory)
-    for later in checkpoints.updates_in(directory):
-        if later > update:
-            checkpoints.remove(directory, later)
-    (run_dir / files.RESULT_FILE).unlink(missing_ok=True)
-    if update == 0:
-        (run_dir / files.METRICS_FILE).unlink(missing_ok=True)
-
-
 Room = tuple[memory.Needs, int | None]
 """What a run needs on each device, and what is free there."""
 
@@ -246,22 +222,43 @@ def _train(
     manifest: dict[str, Any] | None,
     room: Room,
     console: Console,
+    trackers: Sequence[Tracker],
     make_state: Callable[[], TrainState],
 ) -> Run:
     """Trains to the end and writes `result.json`; `manifest` is that of the state's checkpoint."""
-    experiment = setup.experiment
+    run_dir = setup.experiment.run_dir
+    assert run_dir is not None
+    files.write_json(run_dir / files.CONFIG_FILE, reports.describe(setup))
+    warn = partial(_warn, console)
+    # The trackers open while the step is compiled.
+    with Tracking(setup.experiment.track, trackers, run_dir, warn) as tracking:
+        state, step, room, compile_seconds = _compile(setup, room, console, make_state)
+        compiled = state, step, room
+        state, evaluation, seconds = _go_on(setup, manifest, compiled, console, tracking.log)
+        result = reports.summarise(setup, state, evaluation, compile_seconds, seconds)
+        files.write_json(run_dir / files.RESULT_FILE, result)
+    reports.print_result(console, run_dir, result)
+    return Run(run_dir, setup.env, setup.algorithm, state, evaluation, result)
+
+
+def _go_on(
+    setup: Setup,
+    manifest: dict[str, Any] | None,
+    compiled: tuple[TrainState, Any, Room],
+    console: Console,
+    on_line: Callable[[dict[str, Any]], Any],
+) -> tuple[TrainState, Evaluation, float]:
+    """`(last state, last evaluation, seconds of training)` of a run that is compiled."""
+    experiment, (state, step, room) = setup.experiment, compiled
     run_dir = experiment.run_dir
     assert run_dir is not None
-    state, step, room, compile_seconds = _compile(setup, room, console, make_state)
-
-    def warn(message: str) -> None:
-        _warn(console, message)
-
+    warn = partial(_warn, console)
     log = MetricsLog(
         run_dir / files.METRICS_FILE,
         env_steps_per_update=experiment.ppo.env_steps_per_update,
         log_every=experiment.log_every,
         warn=warn,
+        on_line=on_line,
     )
     total_env_steps = experiment.num_updates * experiment.ppo.env_steps_per_update
     saver = Saver(
@@ -289,11 +286,8 @@ def _train(
             f"{signals.name}: stopped after update {loop.done} of {experiment.num_updates}. "
             f"{reports.how_to_go_on(saver, setup)}"
         )
-    result = reports.summarise(setup, state, evaluation, compile_seconds, loop.seconds)
-    files.write_json(run_dir / files.RESULT_FILE, result)
-    reports.print_result(console, run_dir, result)
-    return Run(run_dir, setup.env, setup.algorithm, state, evaluation, result)
+    return state, evaluation, loop.seconds
 
 
 def _warn(console: Console, message: str) -> None:
-    console.print(f"[yellow]warning:[/yellow] {message}", soft_wrap=True)
+    console.print(f"[yellow]warning:[/yellow] {escape(message)}", soft_wrap=True)

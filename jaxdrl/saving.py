@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdrl import checkpoint
+from jaxdrl import run_dir as files
 from jaxdrl.config import ConfigError
 from jaxdrl.run_dir import RESULT_FILE, writer_of
 from jaxdrl.types import TrainState
@@ -219,3 +220,15 @@ def _why_none(run_dir: Path) -> str:
         f" yet, and {writer} is still at the run; wait for the first, which comes after "
         "--checkpoint-minutes or --checkpoint-every updates"
     )
+
+
+def drop_what_came_after(run_dir: Path, update: int) -> None:
+    """Removes the result and later checkpoints: they will come again, or are damaged."""
+    directory = run_dir / files.CHECKPOINTS
+    checkpoint.remove_unfinished(directory)
+    for later in checkpoint.updates_in(directory):
+        if later > update:
+            checkpoint.remove(directory, later)
+    (run_dir / files.RESULT_FILE).unlink(missing_ok=True)
+    if update == 0:
+        (run_dir / files.METRICS_FILE).unlink(missing_ok=True)

@@ -15,11 +15,11 @@ from jax.sharding import Mesh
 
 from jaxdrl import checkpoint, saving
 from jaxdrl.algorithms.ppo import ppo
-from jaxdrl.config import ConfigError
+from jaxdrl.config import ConfigError, require_count, require_divisor
 from jaxdrl.envs import Environment, make
 from jaxdrl.envs.randomized import parse_ranges, randomize
 from jaxdrl.experiment import Experiment
-from jaxdrl.run_dir import CHECKPOINTS, StoredRun, read_run
+from jaxdrl.run_dir import CHECKPOINTS, RESULT_FILE, StoredRun, read_run
 from jaxdrl.sharding import place
 from jaxdrl.types import Algorithm, Network, TrainState
 
@@ -205,6 +205,29 @@ def load_learnt(setup: Setup, run_dir: Path) -> dict[str, Any]:
     abstract = {"learner": {name: getattr(learner, name) for name in names}}
     what = f"{setup.env.name} with this config; --from wants the same spaces and network"
     return checkpoint.load(path, abstract, what)["learner"]
+
+
+def lengthen(
+    experiment: Experiment, devices: int | None, total_env_steps: int | None, done: int
+) -> Experiment:
+    """The experiment with what `resume` changes after `done` updates.
+
+    Raises:
+      ConfigError: if the run is at its end already, or for a value that does not fit.
+    """
+    if devices is not None:
+        require_count("devices", devices)
+        require_divisor("devices", devices, experiment.ppo.num_shards)
+        experiment = replace(experiment, devices=devices)
+    if total_env_steps is not None:
+        experiment = replace(experiment, total_env_steps=total_env_steps)
+    is_finished = (experiment.run_dir / RESULT_FILE).exists()  # type: ignore[operator]
+    steps = done * experiment.ppo.env_steps_per_update
+    if done > experiment.num_updates or (done == experiment.num_updates and is_finished):
+        field = f"total_env_steps = {experiment.total_env_steps}"
+        works = f"--total-env-steps M with M above {steps} goes further"
+        raise ConfigError(f"run_dir = {str(experiment.run_dir)!r}: {field} is done; {works}")
+    return experiment
 
 
 def _print_warning(message: str) -> None:

@@ -239,6 +239,7 @@ def experiment():
         num_eval_episodes=5,
         greedy_evaluation=False,
         log_every=3,
+        track=("wandb", "mlflow"),
         checkpoint_every=11,
         checkpoint_minutes=None,
         keep_checkpoints=1,
