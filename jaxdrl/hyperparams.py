@@ -5,11 +5,16 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
+
+import numpy as np
 
 from jaxdrl.config import ConfigError, PPOConfig, require
+
+Draw = Literal["random", "sobol", "grid"]
+"""How members are spread over their ranges."""
 
 
 @dataclass(frozen=True)
@@ -79,3 +84,39 @@ def check_names(names: Iterable[str]) -> None:
             (close,) = difflib.get_close_matches(name, float_fields(), n=1, cutoff=0)
             works = f"is no setting of the algorithm; did you mean {close}?"
         raise ConfigError(f"hyperparams.{name}: {works}")
+
+
+def draw(ranges: Mapping[str, Range], num: int, how: Draw, seed: int) -> dict[str, np.ndarray]:
+    """Values of each hyperparameter for `num` members, float64 `[num]`.
+
+    Args:
+      ranges: by name.
+      num: how many members.
+      how: "random", independent and even; "sobol", a scrambled Sobol sequence, which fills the
+        ranges more evenly (Sobol' 1967; Owen 1998, via `scipy.stats.qmc`); "grid", as many values
+        of each, from end to end, in all combinations.
+      seed: of the draws; a grid needs none.
+
+    Raises:
+      ConfigError: if a grid cannot have so many points, naming the nearest that it can have.
+    """
+    names = sorted(ranges)
+    if how == "grid":
+        shares = _grid(num, len(names))
+    elif how == "sobol":
+        from scipy.stats import qmc
+
+        log2 = max(0, math.ceil(math.log2(num)))  # it is balanced at powers of two alone
+        shares = qmc.Sobol(len(names), rng=np.random.default_rng(seed)).random_base2(log2)[:num]
+    else:
+        shares = np.random.default_rng(seed).random((num, len(names)))
+    return {name: ranges[name].at(shares[:, i]) for i, name in enumerate(names)}
+
+
+def _grid(num: int, num_axes: int) -> np.ndarray:
+    side = round(num ** (1 / num_axes))
+    near = [n**num_axes for n in (side - 1, side, side + 1) if n >= 2]
+    works = f"a grid over {num_axes} range(s) has {', '.join(map(str, near))} ... members"
+    require(side >= 2 and side**num_axes == num, "members", num, works)
+    axes = np.meshgrid(*[np.linspace(0.0, 1.0, side)] * num_axes, indexing="ij")
+    return np.stack([axis.ravel() for axis in axes], axis=1)

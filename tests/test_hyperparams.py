@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxdrl.config import ConfigError
-from jaxdrl.hyperparams import Range, check_names, float_fields, parse_range
+from jaxdrl.hyperparams import Range, check_names, draw, float_fields, parse_range
 
 
 def test_an_even_range_is_a_line():
@@ -55,3 +55,32 @@ def test_other_names_are_refused_with_the_reason_or_the_nearest():
         ConfigError, match=r"hyperparams.learning_rat: .* did you mean learning_rate"
     ):
         check_names(["learning_rat"])
+
+
+RANGES = {"learning_rate": Range(1e-4, 1e-2, log=True), "entropy_coef": Range(0.0, 0.02)}
+
+
+@pytest.mark.parametrize("how", ["random", "sobol"])
+def test_draws_fill_their_ranges_and_follow_from_the_seed(how):
+    values = draw(RANGES, 256, how, seed=3)
+    shares = [np.log10(values["learning_rate"] / 1e-4) / 2, values["entropy_coef"] / 0.02]
+    counts, *_ = np.histogram2d(*shares, bins=4, range=[[0, 1], [0, 1]])
+    assert counts.sum() == 256
+    assert counts.min() >= (16 if how == "sobol" else 5)
+    again, other = draw(RANGES, 256, how, seed=3), draw(RANGES, 256, how, seed=4)
+    np.testing.assert_array_equal(values["entropy_coef"], again["entropy_coef"])
+    assert (values["entropy_coef"] != other["entropy_coef"]).any()
+
+
+def test_a_grid_has_every_combination():
+    values = draw(RANGES, 9, "grid", seed=0)
+    pairs = {
+        (round(a, 3), round(b, 6)) for a, b in zip(*map(values.get, sorted(values)), strict=True)
+    }
+    assert pairs == {(a, b) for a in (0.0, 0.01, 0.02) for b in (1e-4, 1e-3, 1e-2)}
+
+
+@pytest.mark.parametrize("num", [1, 5, 8])
+def test_a_grid_of_another_number_is_refused_with_those_that_work(num):
+    with pytest.raises(ConfigError, match=rf"members = {num}: a grid over 2 range\(s\) has 4"):
+        draw(RANGES, num, "grid", seed=0)
