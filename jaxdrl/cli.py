@@ -13,7 +13,9 @@ import tyro
 
 from jaxdrl.config import ConfigError
 from jaxdrl.experiment import Experiment
+from jaxdrl.run_dir import read_experiment
 from jaxdrl.stops import BadNumbersError, OutOfMemoryError, RunInterruptedError
+from jaxdrl.sweep_flags import Ranges, SweepFlags
 from jaxdrl.tasks import make_experiment
 
 Flags = Annotated[Experiment, tyro.conf.arg(name="")]
@@ -26,16 +28,8 @@ def main(args: Sequence[str] | None = None) -> None:
 
 def _cli(args: list[str]) -> None:
     app = tyro.extras.SubcommandApp()
-    position = _position_of_env(args)
-    if position is None:
-        app.command(train)
-    else:
-        known = make_experiment(args.pop(position))
-
-        def train_known(experiment: Flags = known) -> None:
-            train(experiment)
-
-        app.command(name="train", help=inspect.getdoc(train))(train_known)
+    for function in (train, sweep):
+        app.command(name=function.__name__, help=_summary(function))(_of_known(function, args))
     app.command(resume)
     app.command(evaluate)
     app.command(plot)
@@ -47,14 +41,49 @@ def _cli(args: list[str]) -> None:
     app.cli(prog="jaxdrl", description=main.__doc__, args=args, config=config)
 
 
+def _summary(function: Callable) -> str:
+    return (inspect.getdoc(function) or "").partition("\nArgs:")[0]
+
+
+def _of_known(function: Callable, args: list[str]) -> Callable:
+    """`function` over the settings that an environment or a file in `args`, which lose it, has."""
+    if args[:1] != [function.__name__]:
+        return function
+    known = _take_config(args)
+    if known is None:
+        position = _position_of_env(args)
+        if position is None:
+            return function
+        known = make_experiment(args.pop(position))
+    parameter = inspect.signature(function).parameters["experiment"].replace(default=known)
+    others = [p for n, p in inspect.signature(function).parameters.items() if n != "experiment"]
+
+    def with_known(**given: Any) -> None:
+        function(**given)
+
+    hints = get_type_hints(function, include_extras=True)
+    with_known.__signature__ = inspect.Signature([*others, parameter])  # type: ignore[attr-defined]
+    with_known.__annotations__ = hints
+    return with_known
+
+
+def _take_config(args: list[str]) -> Experiment | None:
+    """The experiment in the file that `--config` names, which `args` lose."""
+    for i, arg in enumerate(args):
+        flag, has_value, value = arg.partition("=")
+        if flag == "--config" and (has_value or i + 1 < len(args)):
+            path = Path(value if has_value else args[i + 1])
+            del args[i : i + (1 if has_value else 2)]
+            return read_experiment(path, Experiment)
+    return None
+
+
 def _position_of_env(args: list[str]) -> int | None:
-    """Where `train` is told its environment, whose settings are what the flags are laid over.
+    """Where the environment is named, whose settings are what the flags are laid over.
 
     It is the first argument that is neither a flag nor the value of one.
     """
-    if args[:1] != ["train"]:
-        return None
-    kinds = _kinds_of_flags(Experiment)
+    kinds = _kinds_of_flags(Experiment) | _kinds_of_flags(SweepFlags) | _kinds_of_flags(Ranges)
     i = 1
     while i < len(args):
         if not args[i].startswith("-"):
@@ -83,11 +112,23 @@ def train(experiment: Flags) -> None:
     """Train on an environment, evaluate, and write a run directory.
 
     The flags are laid over the settings that are known to work for it, which `--help` after its
-    name shows.
+    name shows; with `--config FILE` over those of a file, such as the config.json of a run or the
+    best.json of a sweep.
     """
     from jaxdrl.runner import run
 
     run(experiment)
+
+
+def sweep(settings: Annotated[SweepFlags, tyro.conf.arg(name="")], experiment: Flags) -> None:
+    """Train many agents at once that differ in settings and seeds, and rank the settings.
+
+    One program trains them all, on every device. Results: a table, the best settings as a file for
+    `train --config`, and pictures of what each setting does. All verbs take the run directory.
+    """
+    from jaxdrl.runner import run
+
+    run(dataclasses.replace(experiment, sweep=settings.to_sweep()))
 
 
 def resume(
@@ -117,6 +158,7 @@ def evaluate(
     compare: Path | None = None,
     num_episodes: int | None = None,
     sampled: bool = False,
+    member: int | None = None,
     checkpoint: int | Literal["best"] | None = None,
     seed: int = 0,
     json: Path | None = None,
@@ -130,6 +172,7 @@ def evaluate(
       compare: Directory of another run, for the same and the difference.
       num_episodes: How many episodes; None: 1000, and 32 in each cell of a grid.
       sampled: Act by a sample instead of the most probable action.
+      member: Of a sweep, the one that is meant; None: the best.
       checkpoint: Update of a checkpoint, or best; None: the last.
       seed: Seed of the episodes, of both runs.
       json: File for the figures and all returns, or those of the grid.
@@ -137,7 +180,7 @@ def evaluate(
     """
     from jaxdrl.run_evaluation import Request, main
 
-    request = Request(vary, compare, num_episodes, sampled, checkpoint, seed, json, out)
+    request = Request(vary, compare, num_episodes, sampled, checkpoint, seed, json, out, member)
     main(run_dir, request)
 
 
@@ -170,6 +213,7 @@ def render(
     max_frames: int = 300,
     fps: int | None = None,
     sampled: bool = False,
+    member: int | None = None,
     checkpoint: int | Literal["best"] | None = None,
     seed: int = 0,
 ) -> None:
@@ -183,19 +227,21 @@ def render(
       max_frames: Frames at most; of longer episodes every 2nd step is shown, every 4th, and so on.
       fps: Frames a second; None: by their number, 5 to 30.
       sampled: Act by a sample instead of the most probable action.
+      member: Of a sweep, the one that is meant; None: the best.
       checkpoint: Update of a checkpoint, or best; None: the last.
       seed: Seed of the episodes.
     """
     from jaxdrl.rendering import Request, main
 
-    greedy = not sampled
-    main(run_dir, out, Request(num_envs, num_steps, max_frames, fps, greedy, checkpoint, seed))
+    how = num_envs, num_steps, max_frames, fps, not sampled
+    main(run_dir, out, Request(*how, checkpoint, seed, member))
 
 
 def export(
     run_dir: tyro.conf.Positional[Path],
     *,
     out: Path | None = None,
+    member: int | None = None,
     checkpoint: int | Literal["best"] | None = None,
 ) -> None:
     """Write the policy of a run as one file, for programs that have JAX and nothing of ours.
@@ -203,11 +249,12 @@ def export(
     Args:
       run_dir: Directory of the run, which may still go on.
       out: The file; None: policy.zip in the directory of the run.
+      member: Of a sweep, the one that is meant; None: the best.
       checkpoint: Update of a checkpoint, or best; None: the last.
     """
     from jaxdrl.exporting import main
 
-    main(run_dir, out, checkpoint)
+    main(run_dir, out, checkpoint, member)
 
 
 def watch(run_dir: tyro.conf.Positional[Path], *, once: bool = False, seconds: float = 1.0) -> None:

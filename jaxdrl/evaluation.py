@@ -33,6 +33,7 @@ class Evaluation:
       num_cut: episodes still running when the step limit of the evaluation cut them.
       returns: float32 `[num_episodes]`.
       lengths: int32 `[num_episodes]`.
+      members: of a population, those of all its members; this one is then that of the best.
     """
 
     num_episodes: int
@@ -43,6 +44,7 @@ class Evaluation:
     num_cut: int
     returns: np.ndarray = field(repr=False)
     lengths: np.ndarray = field(repr=False)
+    members: tuple[Evaluation, ...] = field(default=(), repr=False)
 
     @property
     def median_return(self) -> float:
@@ -100,9 +102,14 @@ def evaluate(
             deterministic=deterministic,
         )
     )
+    return summarise(returns, lengths, ended)
+
+
+def summarise(returns: np.ndarray, lengths: np.ndarray, ended: np.ndarray) -> Evaluation:
+    """The evaluation of episodes `[n]`, those that have not `ended` cut."""
     low, high = bootstrap_interval(returns)
     return Evaluation(
-        num_episodes=num_episodes,
+        num_episodes=len(returns),
         mean_return=float(returns.mean(dtype=np.float64)),
         ci95_low=low,
         ci95_high=high,

@@ -22,6 +22,7 @@ from jaxdrl.config import (
     require_divisor,
     require_number,
 )
+from jaxdrl.hyperparams import Sweep
 from jaxdrl.tracking import require_known
 
 
@@ -73,6 +74,8 @@ class Experiment:
     """Stop at the first bad number and find the operation that made it; slower."""
     ppo: PPOConfig = field(default_factory=PPOConfig)
     """Settings of the algorithm."""
+    sweep: tyro.conf.Suppress[Sweep | None] = None
+    """Members that differ in hyperparameters and seeds; None: one agent."""
 
     def __post_init__(self) -> None:
         counts = ("total_env_steps", "num_eval_episodes", "log_every", "keep_checkpoints")

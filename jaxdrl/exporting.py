@@ -52,6 +52,7 @@ def export_policy(
     out: Path | str,
     *,
     checkpoint: int | str | None = None,
+    member: int | None = None,
     env: Environment | None = None,
     network: nn.Module | Network | None = None,
     optimizer: optax.GradientTransformation | None = None,
@@ -66,6 +67,7 @@ def export_policy(
       run_dir: directory of the run, which may still go on.
       out: the file.
       checkpoint: as in `jaxdrl.restore`.
+      member: as in `jaxdrl.restore`, of a sweep.
       env: as in `jaxdrl.restore`, for a run that was given one.
       network: likewise.
       optimizer: likewise.
@@ -75,9 +77,8 @@ def export_policy(
         written, or if it acts in another way than the run.
     """
     require_writable("out", Path(out))
-    restored = restore(
-        run_dir, checkpoint=checkpoint, env=env, network=network, optimizer=optimizer
-    )
+    given: dict[str, Any] = {"env": env, "network": network, "optimizer": optimizer}
+    restored = restore(run_dir, checkpoint=checkpoint, member=member, **given)
     act, examples = _policy(restored)
     (batch,) = jax.export.symbolic_shape("batch")
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct((batch, *x.shape[1:]), x.dtype), examples)
@@ -179,11 +180,14 @@ def _check(path: Path, act: Any, restored: Restored) -> None:
             require(same, "export", path.name, "does not act as the run does; report it")
 
 
-def main(run_dir: Path, out: Path | None, checkpoint: int | str | None) -> None:
+def main(
+    run_dir: Path, out: Path | None, checkpoint: int | str | None, member: int | None = None
+) -> None:
     """Exports, and says what was written and how it is called."""
     read_run(run_dir, Experiment)  # before the backend starts
     backend.start(1, 1)
-    found = export_policy(run_dir, out or run_dir / "policy.zip", checkpoint=checkpoint)
+    out = out or run_dir / "policy.zip"
+    found = export_policy(run_dir, out, checkpoint=checkpoint, member=member)
     console = Console(highlight=False)
     console.print(
         f"{found.about['env']}, after update {found.about['update']}: {found.about['call']}, "

@@ -1,4 +1,7 @@
-"""Ranges of float hyperparameters, and draws from them."""
+"""Ranges of float hyperparameters, draws from them, and the sweep that a config describes.
+
+Importing this module imports neither jax nor gymnax.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,12 @@ import difflib
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
+from jaxdrl.config import ConfigError, PPOConfig, require, require_count, require_number
 
-from jaxdrl.config import ConfigError, PPOConfig, require
+if TYPE_CHECKING:
+    import numpy as np
 
 Draw = Literal["random", "sobol", "grid"]
 """How members are spread over their ranges."""
@@ -44,6 +48,66 @@ class Range:
         if self.log:
             return self.low * (self.high / self.low) ** share
         return self.low + (self.high - self.low) * share
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Members of one run that differ in hyperparameters and seeds, trained in one program.
+
+    Raises:
+      ConfigError: in the constructor, naming the field, its value and what works.
+    """
+
+    ranges: dict[str, str]
+    """LOW:HIGH or log:LOW:HIGH of each hyperparameter."""
+    members: int = 16
+    """Settings that are drawn."""
+    seeds: int = 1
+    """Members of each setting."""
+    draw: Draw = "random"
+    """How settings are spread over the ranges."""
+    pbt: bool = False
+    """Population-based training: members take over from the best and vary what they took."""
+    pbt_every: int = 20
+    """Updates between exchanges."""
+    pbt_fraction: float = 0.2
+    """Share of the members that is replaced at an exchange."""
+    pbt_factor: float = 1.2
+    """How far a hyperparameter moves at an exchange."""
+    pbt_resample: float = 0.25
+    """Probability of a new draw from the range at an exchange, instead of a move."""
+
+    def __post_init__(self) -> None:
+        for name in ("members", "seeds", "pbt_every"):
+            require_count(f"sweep.{name}", getattr(self, name))
+        require(len(self.ranges) > 0, "sweep.ranges", self.ranges, "must have at least one")
+        check_names(self.ranges)
+        self.parsed()
+        kinds = ("random", "sobol", "grid")
+        require(self.draw in kinds, "sweep.draw", self.draw, f"must be one of {', '.join(kinds)}")
+        require_number("sweep.pbt_fraction", self.pbt_fraction, low=0, high=0.5, above=True)
+        require_number("sweep.pbt_factor", self.pbt_factor, low=1, above=True)
+        require_number("sweep.pbt_resample", self.pbt_resample, low=0, high=1)
+        if self.pbt:
+            require(self.members >= 2, "sweep.members", self.members, "pbt needs at least 2")
+            works = "must be 1 with pbt, whose members do not keep their settings"
+            require(self.seeds == 1, "sweep.seeds", self.seeds, works)
+
+    @property
+    def num_members(self) -> int:
+        """All members, `members * seeds`; those of setting `i` are `i * seeds` and on."""
+        return self.members * self.seeds
+
+    def parsed(self) -> dict[str, Range]:
+        """The ranges by name."""
+        return {name: parse_range(name, text) for name, text in self.ranges.items()}
+
+    def values(self, seed: int) -> dict[str, np.ndarray]:
+        """Hyperparameters of every member, float32 `[num_members]`."""
+        import numpy as np
+
+        drawn = draw(self.parsed(), self.members, self.draw, seed)
+        return {name: np.repeat(v, self.seeds).astype(np.float32) for name, v in drawn.items()}
 
 
 def parse_range(field: str, text: str) -> Range:
@@ -100,6 +164,8 @@ def draw(ranges: Mapping[str, Range], num: int, how: Draw, seed: int) -> dict[st
     Raises:
       ConfigError: if a grid cannot have so many points, naming the nearest that it can have.
     """
+    import numpy as np
+
     names = sorted(ranges)
     if how == "grid":
         shares = _grid(num, len(names))
@@ -114,6 +180,8 @@ def draw(ranges: Mapping[str, Range], num: int, how: Draw, seed: int) -> dict[st
 
 
 def _grid(num: int, num_axes: int) -> np.ndarray:
+    import numpy as np
+
     side = round(num ** (1 / num_axes))
     near = [n**num_axes for n in (side - 1, side, side + 1) if n >= 2]
     works = f"a grid over {num_axes} range(s) has {', '.join(map(str, near))} ... members"

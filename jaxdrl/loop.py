@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
-from jaxdrl.evaluation import Evaluation, evaluate
+from jaxdrl.evaluation import Evaluation
 from jaxdrl.metrics import MetricsLog
 from jaxdrl.progress import ProgressReport
 from jaxdrl.saving import Saver, copy
 from jaxdrl.setup import Setup
 from jaxdrl.stops import BadNumberWatch, Signals
-from jaxdrl.training import run_updates
+from jaxdrl.training import Hook, run_updates
 from jaxdrl.types import TrainState
 
 EVALUATION_STREAM = 1
@@ -23,7 +25,11 @@ EVALUATION_STREAM = 1
 def figures(evaluation: Evaluation) -> dict[str, Any]:
     """The figures of an evaluation as the files have them."""
     names = ("num_episodes", "mean_return", "ci95_low", "ci95_high", "mean_length", "num_cut")
-    return {name: getattr(evaluation, name) for name in names}
+    found = {name: getattr(evaluation, name) for name in names}
+    if evaluation.members:
+        returns = [member.mean_return for member in evaluation.members]
+        found |= {"best_member": int(np.argmax(returns)), "member_returns": returns}
+    return found
 
 
 class TrainingLoop:
@@ -41,9 +47,10 @@ class TrainingLoop:
         saver: Saver,
         signals: Signals,
         progress: ProgressReport,
+        hooks: Sequence[Hook] = (),
     ) -> None:
         self.setup, self.log, self.saver = setup, log, saver
-        self.signals, self.progress = signals, progress
+        self.signals, self.progress, self.hooks = signals, progress, hooks
         self.watch = BadNumberWatch(setup.experiment.max_bad_updates)
         self.done = 0
         self.saved = 0  # the last update that was handed over; the first state needs no saving
@@ -103,11 +110,11 @@ class TrainingLoop:
             step,
             state,
             num_updates=self._next_evaluation(self.done) - self.done,
-            on_update=[self.log.add, self.watch, self._hand_over, self._show],
+            on_update=[*self.hooks, self.log.add, self.watch, self._hand_over, self._show],
             on_state=self._look,
         )
         self.seconds += time.perf_counter() - self.resumed_at
-        self.done = int(jax.device_get(state.learner.num_updates))
+        self.done = int(jax.device_get(state.learner.num_updates).max())
         return state
 
     def _look(self, update: int, state: TrainState) -> bool:
@@ -142,16 +149,8 @@ class TrainingLoop:
         return evaluation
 
     def _evaluate(self, state: TrainState) -> Evaluation:
-        experiment = self.setup.experiment
-        key = jax.random.fold_in(jax.random.key(experiment.seed), EVALUATION_STREAM)
-        return evaluate(
-            self.setup.env,
-            self.setup.algorithm.policy,
-            state.learner,
-            jax.random.fold_in(key, self.done),
-            num_episodes=experiment.num_eval_episodes,
-            deterministic=experiment.greedy_evaluation,
-        )
+        key = jax.random.fold_in(jax.random.key(self.setup.experiment.seed), EVALUATION_STREAM)
+        return self.setup.evaluate(state, jax.random.fold_in(key, self.done))
 
     def _save(
         self, update: int, snapshot: TrainState, evaluation: Any, running_seconds: float = 0.0

@@ -30,6 +30,7 @@ class MetricsLog:
       path: of the file.
       env_steps_per_update: of the run.
       log_every: updates between lines.
+      num_members: agents that take so many steps each, all of which count for the speed.
       warn: takes what is to be said.
       on_line: takes each line once nothing can join it any more.
     """
@@ -40,13 +41,14 @@ class MetricsLog:
         *,
         env_steps_per_update: int,
         log_every: int,
+        num_members: int = 1,
         warn: Callable[[str], None] = print,
         on_line: Callable[[dict[str, Any]], Any] = lambda record: None,
     ) -> None:
         self.path, self.warn, self.on_line = path, warn, on_line
         self.unwritten = b""
         self.env_steps_per_update = env_steps_per_update
-        self.log_every = log_every
+        self.log_every, self.num_members = log_every, num_members
         self.record: dict[str, Any] | None = None
         self.latest: dict[str, Any] | None = None
         self.sums = dict.fromkeys(EPISODE_SUMS, 0.0)
@@ -60,7 +62,7 @@ class MetricsLog:
     def add(self, update: int, metrics: dict[str, Any]) -> None:
         """Takes the metrics of an update; a hook of `jaxdrl.train`."""
         self.update = update
-        self.metrics = {name: value.item() for name, value in metrics.items()}
+        self.metrics = {name: value.tolist() for name, value in metrics.items()}
         for name in EPISODE_SUMS:
             self.sums[name] += self.metrics.pop(name)
         self.updates_timed += 1
@@ -77,7 +79,7 @@ class MetricsLog:
 
     def _begin_line(self) -> None:
         self.flush()
-        timed_steps = self.env_steps_per_update * self.updates_timed
+        timed_steps = self.num_members * self.env_steps_per_update * self.updates_timed
         count = self.sums["num_episodes"]
         self.record = self.latest = {
             "update": self.update,

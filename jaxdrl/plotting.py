@@ -81,7 +81,7 @@ def read_curve(run_dir: Path, metric: str = "episode_return") -> Curve:
             f"run_dir = {str(run_dir)!r}: {METRICS_FILE} has no line yet; wait for its first "
             "updates, or leave the run out"
         )
-    known = sorted({name for record in records for name in record})
+    known = sorted({k for record in records for k, v in record.items() if not _is_list(v)})
     require(metric in known, "metric", metric, f"{METRICS_FILE} has {', '.join(known)}")
     steps = np.array([record["env_steps"] for record in records], np.float64)
     speeds = np.array([record["steps_per_second"] for record in records], np.float64)
@@ -94,6 +94,10 @@ def read_curve(run_dir: Path, metric: str = "episode_return") -> Curve:
         values=np.array([np.nan if v is None else v for v in values], np.float64),
         weights=np.array([record["num_episodes"] for record in records], np.float64),
     )
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list)  # of members
 
 
 def settings_of(experiment: Experiment) -> dict[str, Any]:

@@ -123,6 +123,24 @@ def member(state: PopulationState, index: int) -> TrainState:
     return jax.tree.map(lambda x: x[index], _train_state(state))
 
 
+def place(state: PopulationState, mesh: Mesh | None) -> PopulationState:
+    """A copy of `state` on the devices of `mesh`, as `jaxdrl.population` has it there."""
+    if mesh is None:
+        return jax.device_put(state, jax.devices()[0], may_alias=False)
+    along = _along_members(mesh, MEMBERS)
+    specs = PopulationState(
+        learner=along,
+        actor=_along_members(mesh, TRAIN_STATE).actor,
+        hyperparams=along,
+        exchange=None if state.exchange is None else _standing_specs(along),
+    )
+
+    def put(spec: PartitionSpec, tree: Any) -> Any:
+        return jax.device_put(tree, NamedSharding(mesh, spec), may_alias=False)
+
+    return jax.tree.map(put, specs, state, is_leaf=_is_spec)
+
+
 def _train_state(state: PopulationState) -> TrainState:
     return TrainState(learner=state.learner, actor=state.actor)
 

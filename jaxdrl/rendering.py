@@ -50,6 +50,7 @@ def render_run(
     fps: int | None = None,
     greedy: bool = True,
     checkpoint: int | str | None = None,
+    member: int | None = None,
     seed: int = 0,
     env: Environment | None = None,
     network: nn.Module | Network | None = None,
@@ -72,6 +73,7 @@ def render_run(
       fps: frames a second; None: by their number, for 10 seconds if that takes 5 to 30.
       greedy: take the most probable action instead of a sample.
       checkpoint: as in `jaxdrl.restore`.
+      member: as in `jaxdrl.restore`, of a sweep.
       seed: of the episodes.
       env: as in `jaxdrl.restore`, for a run that was given one, or to give it a `draw`.
       network: likewise.
@@ -85,7 +87,7 @@ def render_run(
         environment, if the file would be of another kind, or for a bad number.
     """
     given = Given(env, network, optimizer)
-    request = Request(num_envs, num_steps, max_frames, fps, greedy, checkpoint, seed)
+    request = Request(num_envs, num_steps, max_frames, fps, greedy, checkpoint, seed, member)
     return make_film(Path(run_dir), None if out is None else Path(out), request, given).path
 
 
@@ -100,6 +102,7 @@ class Request:
     greedy: bool = True
     checkpoint: int | str | None = None
     seed: int = 0
+    member: int | None = None
 
     def __post_init__(self) -> None:
         require_count("num_envs", self.num_envs)
@@ -121,7 +124,8 @@ def make_film(run_dir: Path, out: Path | None, request: Request, given: Given) -
     out = run_dir / "film.gif" if out is None else out
     films.require_film(out)
     require_drawing(run_dir, given)
-    env, algorithm, state = restore(run_dir, checkpoint=request.checkpoint, **vars(given))
+    which: dict[str, Any] = {"checkpoint": request.checkpoint, "member": request.member}
+    env, algorithm, state = restore(run_dir, **which, **vars(given))
     moments = play(
         env,
         algorithm.policy,

@@ -6,10 +6,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 
 from jaxdrl import checkpoint as checkpoints
-from jaxdrl import memory
+from jaxdrl import memory, sweep_results
 from jaxdrl import run_dir as files
 from jaxdrl.evaluation import Evaluation
 from jaxdrl.loop import figures
@@ -82,6 +83,7 @@ def summarise(
 ) -> dict[str, Any]:
     """Content of `result.json`."""
     experiment, mesh = setup.experiment, setup.mesh
+    num_members = len(evaluation.members) or 1
     env_steps = experiment.num_updates * experiment.ppo.env_steps_per_update
     return {
         "env": setup.env.name,
@@ -91,7 +93,7 @@ def summarise(
         "updates": experiment.num_updates,
         "compile_seconds": compile_seconds,
         "train_seconds": train_seconds,
-        "steps_per_second": env_steps / train_seconds,
+        "steps_per_second": num_members * env_steps / train_seconds,
         "params_sha256": sha256(state.learner.params),
         "state_sha256": sha256(state),
         "greedy_evaluation": experiment.greedy_evaluation,
@@ -99,14 +101,30 @@ def summarise(
     }
 
 
+def write_sweep(
+    console: Console, run_dir: Path, setup: Setup, state: Any, evaluation: Evaluation
+) -> dict[str, Any]:
+    """Writes and prints what a sweep found; what `result.json` has of it."""
+    experiment = setup.experiment
+    hyperparams = {name: np.asarray(x) for name, x in state.hyperparams.items()}
+    rows = sweep_results.rank(experiment, hyperparams, evaluation.members)
+    paths = sweep_results.write(run_dir, experiment, rows)
+    sweep_results.print_table(console, rows)
+    console.print("\n".join(map(str, paths)), soft_wrap=True)
+    return {"settings": rows}
+
+
 def print_result(console: Console, run_dir: Path, result: dict[str, Any]) -> None:
     """Prints what was reached and where it lies."""
     evaluated = result["evaluation"]
+    num = len(evaluated.get("member_returns", ()))
+    of_members = f" of each of {num} members" if num else ""
     how = "greedy" if result["greedy_evaluation"] else "sampled"
     console.print(
-        f"trained {result['env_steps']:,} steps in {result['train_seconds']:.1f} s "
+        f"trained {result['env_steps']:,} steps{of_members} in {result['train_seconds']:.1f} s "
         f"({result['steps_per_second']:,.0f} steps/s)\n"
-        f"{result['env']}: {how} mean return [bold]{_figure(evaluated['mean_return'])}[/bold] "
+        f"{result['env']}: {'best ' if num else ''}{how} mean return "
+        f"[bold]{_figure(evaluated['mean_return'])}[/bold] "
         f"(95% interval {_figure(evaluated['ci95_low'])} to {_figure(evaluated['ci95_high'])}) "
         f"over {evaluated['num_episodes']} episodes\n"
         f"results: {run_dir}",

@@ -198,6 +198,25 @@ def read_run(run_dir: Path, kind: type) -> StoredRun:
     )
 
 
+def read_experiment(path: Path, kind: type) -> Any:
+    """The experiment in a `config.json` or `best.json`, free of the directory that it was run in.
+
+    Raises:
+      ConfigError: if the file has none, naming the field that is unknown or of another type.
+    """
+    try:
+        content = json.loads(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"config = {str(path)!r}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise ConfigError(f"config = {str(path)!r}: is no JSON ({error})") from error
+    if not isinstance(content, dict) or not isinstance(content.get("experiment"), dict):
+        works = 'must have an "experiment", as config.json of a run and best.json of a sweep do'
+        raise ConfigError(f"config = {str(path)!r}: {works}")
+    free = {"run_dir": None, "devices": None}
+    return _convert(content["experiment"] | free, kind, f"{path}: ")
+
+
 def _no_run(run_dir: Path, why: str) -> ConfigError:
     """The error for a directory that is no run, with the runs in it or the nearest beside it."""
     inside = sorted(path.parent for path in run_dir.glob(f"*/{CONFIG_FILE}"))

@@ -76,6 +76,7 @@ def evaluate_run(
     run_dir: Path | str,
     *,
     checkpoint: int | str | None = None,
+    member: int | None = None,
     num_episodes: int = 1000,
     greedy: bool = True,
     seed: int = 0,
@@ -88,6 +89,7 @@ def evaluate_run(
     Args:
       run_dir: directory of the run, which may still go on.
       checkpoint: as in `jaxdrl.restore`.
+      member: as in `jaxdrl.restore`, of a sweep.
       num_episodes: how many.
       greedy: take the most probable action instead of a sample.
       seed: of the episodes.
@@ -103,9 +105,8 @@ def evaluate_run(
         isinstance(seed, int) and 0 <= seed < 2**32, "seed", seed, "must be from 0 to 2**32 - 1"
     )
     config = read_run(Path(run_dir), Experiment).experiment.ppo
-    restored = restore(
-        run_dir, checkpoint=checkpoint, env=env, network=network, optimizer=optimizer
-    )
+    given: dict[str, Any] = {"env": env, "network": network, "optimizer": optimizer}
+    restored = restore(run_dir, checkpoint=checkpoint, member=member, **given)
     learner = restored.state.learner
     found = evaluate(
         restored.env,
@@ -125,6 +126,7 @@ def vary_run(
     variations: Sequence[str | Variation],
     *,
     checkpoint: int | str | None = None,
+    member: int | None = None,
     num_episodes: int = 32,
     greedy: bool = True,
     seed: int = 0,
@@ -138,6 +140,7 @@ def vary_run(
       run_dir: directory of the run, which may still go on.
       variations: such as `"length=0.25:1.0:16"`, one or more; their product is the grid.
       checkpoint: as in `jaxdrl.restore`.
+      member: as in `jaxdrl.restore`, of a sweep.
       num_episodes: whole episodes in each cell.
       greedy: take the most probable action instead of a sample.
       seed: of the episodes.
@@ -149,9 +152,8 @@ def vary_run(
       ConfigError: if the directory is no run, or for a variation that the environment cannot have.
     """
     parsed = [parse_variation(v) if isinstance(v, str) else v for v in variations]
-    restored = restore(
-        run_dir, checkpoint=checkpoint, env=env, network=network, optimizer=optimizer
-    )
+    given: dict[str, Any] = {"env": env, "network": network, "optimizer": optimizer}
+    restored = restore(run_dir, checkpoint=checkpoint, member=member, **given)
     return vary(
         restored.env,
         restored.algorithm.policy,
@@ -175,6 +177,7 @@ class Request:
     seed: int
     json: Path | None
     out: Path | None
+    member: int | None = None
 
 
 def main(run_dir: Path, request: Request) -> None:
@@ -186,9 +189,10 @@ def main(run_dir: Path, request: Request) -> None:
         robustness.require_drawable(out, len(request.vary))
     if request.json is not None:
         require_writable("json", request.json)
-    checkpoints = [request.checkpoint, None]  # that of the run to compare with is its last
-    for path, checkpoint in zip(run_dirs, checkpoints, strict=False):
-        choose(path / CHECKPOINTS, checkpoint, lambda warning: None)  # before the first is played
+    # The run to compare with is taken by its last checkpoint, and its best member.
+    which: list[dict[str, Any]] = [{"checkpoint": request.checkpoint, "member": request.member}, {}]
+    for path, chosen in zip(run_dirs, which, strict=False):  # before the first is played
+        choose(path / CHECKPOINTS, chosen.get("checkpoint"), lambda warning: None)
     backend.start(1, 1)
     console = Console(highlight=False)
     given: dict[str, Any] = {"greedy": not request.sampled, "seed": request.seed}
@@ -197,9 +201,9 @@ def main(run_dir: Path, request: Request) -> None:
     content: dict[str, Any] = {}
     if request.vary:
         grids = {}
-        for path, env, checkpoint in zip(run_dirs, envs, checkpoints, strict=False):
+        for path, env, chosen in zip(run_dirs, envs, which, strict=False):
             title = env if len(run_dirs) == 1 else str(path)
-            grid = grids[title] = vary_run(path, request.vary, checkpoint=checkpoint, **given)
+            grid = grids[title] = vary_run(path, request.vary, **chosen, **given)
             console.print(f"[bold]{title}[/bold]", soft_wrap=True)
             robustness.show(console, grid)
             content[str(path)] = {"env": env, **robustness.figures_of(grid)}
@@ -208,8 +212,8 @@ def main(run_dir: Path, request: Request) -> None:
             console.print(f"picture: {out}", soft_wrap=True)
     else:
         found = []
-        for path, checkpoint in zip(run_dirs, checkpoints, strict=False):
-            found.append(evaluate_run(path, checkpoint=checkpoint, **given))
+        for path, chosen in zip(run_dirs, which, strict=False):
+            found.append(evaluate_run(path, **chosen, **given))
             returns = found[-1].evaluation.returns
             show(console, found[-1])
             content[str(path)] = {**found[-1].figures, "returns": returns.tolist()}

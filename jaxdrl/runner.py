@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +23,9 @@ from jaxdrl.debugging import find_operation, watched
 from jaxdrl.envs import Environment
 from jaxdrl.evaluation import Evaluation
 from jaxdrl.experiment import Experiment, default_run_dir, resolve
+from jaxdrl.lineage import Lineage
 from jaxdrl.loop import TrainingLoop
+from jaxdrl.mesh import make_mesh
 from jaxdrl.metrics import MetricsLog
 from jaxdrl.progress import ProgressReport
 from jaxdrl.saving import Saver, choose, copy, drop_what_came_after
@@ -34,12 +37,12 @@ from jaxdrl.setup import (
     lengthen,
     load_learnt,
     load_state,
+    put,
     read_stored,
 )
-from jaxdrl.sharding import place
 from jaxdrl.stops import BadNumbersError, OutOfMemoryError, RunInterruptedError, Signals
 from jaxdrl.tracking import Tracker, Tracking, require_installed
-from jaxdrl.training import compile
+from jaxdrl.training import Hook, compile
 from jaxdrl.types import Algorithm, Network, TrainState
 
 
@@ -147,7 +150,7 @@ def resume(
         drop_what_came_after(run_dir, done)
 
         def make_state() -> TrainState:
-            return init_state(setup, learnt) if loaded is None else place(loaded, setup.mesh)
+            return init_state(setup, learnt) if loaded is None else put(loaded, setup.mesh)
 
         return _train(setup, manifest, room, console, trackers, make_state)
 
@@ -185,7 +188,11 @@ def _assemble(
     console.print(words, soft_wrap=True)
     if given.env is None:
         console.print(f"loading {experiment.env}")
-    experiment = replace(experiment, devices=int(mesh.devices.size))
+    num_devices = int(mesh.devices.size)
+    if experiment.sweep is not None:
+        along = math.gcd(num_devices, experiment.sweep.num_members)
+        mesh = make_mesh(num_devices, population=along)
+    experiment = replace(experiment, devices=num_devices)
     return assemble(experiment, given, mesh, stored)
 
 
@@ -236,6 +243,8 @@ def _train(
         compiled = state, step, room
         state, evaluation, seconds = _go_on(setup, manifest, compiled, console, tracking.log)
         result = reports.summarise(setup, state, evaluation, compile_seconds, seconds)
+        if evaluation.members:
+            result |= reports.write_sweep(console, run_dir, setup, state, evaluation)
         files.write_json(run_dir / files.RESULT_FILE, result)
     reports.print_result(console, run_dir, result)
     return Run(run_dir, setup.env, setup.algorithm, state, evaluation, result)
@@ -257,6 +266,7 @@ def _go_on(
         run_dir / files.METRICS_FILE,
         env_steps_per_update=experiment.ppo.env_steps_per_update,
         log_every=experiment.log_every,
+        num_members=1 if experiment.sweep is None else experiment.sweep.num_members,
         warn=warn,
         on_line=on_line,
     )
@@ -272,7 +282,7 @@ def _go_on(
     done = 0 if manifest is None else manifest["update"]
     progress = ProgressReport(console, total_env_steps, done * experiment.ppo.env_steps_per_update)
     with Signals() as signals, saver, progress:
-        loop = TrainingLoop(setup, log, saver, signals, progress)
+        loop = TrainingLoop(setup, log, saver, signals, progress, _hooks(setup, done))
         try:
             state, evaluation = loop.run(state, step, manifest)
         except BadNumbersError as error:
@@ -287,6 +297,15 @@ def _go_on(
             f"{reports.how_to_go_on(saver, setup)}"
         )
     return state, evaluation, loop.seconds
+
+
+def _hooks(setup: Setup, done: int) -> list[Hook]:
+    """What looks at every update of this kind of run."""
+    sweep, run_dir = setup.experiment.sweep, setup.experiment.run_dir
+    if sweep is None or not sweep.pbt:
+        return []
+    assert run_dir is not None
+    return [Lineage(run_dir, sweep.ranges, sweep.pbt_every, done)]
 
 
 def _warn(console: Console, message: str) -> None:

@@ -13,11 +13,12 @@ import optax
 from flax import linen as nn
 from jax.sharding import Mesh
 
-from jaxdrl import checkpoint, saving
+from jaxdrl import checkpoint, populations, saving, sweeping
 from jaxdrl.algorithms.ppo import ppo
-from jaxdrl.config import ConfigError, require_count, require_divisor
+from jaxdrl.config import ConfigError, require, require_count, require_divisor
 from jaxdrl.envs import Environment, make
 from jaxdrl.envs.randomized import parse_ranges, randomize
+from jaxdrl.evaluation import Evaluation, evaluate
 from jaxdrl.experiment import Experiment
 from jaxdrl.run_dir import CHECKPOINTS, RESULT_FILE, StoredRun, read_run
 from jaxdrl.sharding import place
@@ -53,9 +54,15 @@ class Setup:
 
     def on_one_device(self) -> Algorithm:
         """The same algorithm without a mesh."""
-        given, ppo_config = self.given, self.experiment.ppo
-        env = _to_train_in(self.env, self.experiment)
-        return ppo(env, ppo_config, network=given.network, optimizer=given.optimizer)
+        return _make_algorithm(self.env, self.experiment, self.given, None)
+
+    def evaluate(self, state: TrainState, key: jax.Array) -> Evaluation:
+        """Plays the episodes of an evaluation of a run."""
+        experiment, learner = self.experiment, state.learner
+        num_episodes, greedy = experiment.num_eval_episodes, experiment.greedy_evaluation
+        play = evaluate if experiment.sweep is None else sweeping.evaluate_members
+        arguments = self.env, self.algorithm.policy, learner, key
+        return play(*arguments, num_episodes=num_episodes, deterministic=greedy)
 
 
 class Restored(NamedTuple):
@@ -80,6 +87,7 @@ def restore(
     optimizer: optax.GradientTransformation | None = None,
     checkpoint: int | str | None = None,
     mesh: Mesh | None = None,
+    member: int | None = None,
 ) -> Restored:
     """Environment, algorithm and state of a run: `env, agent, state = jaxdrl.restore("runs/x")`.
 
@@ -91,6 +99,8 @@ def restore(
       checkpoint: the update of a checkpoint, "best" for the one with the best evaluation, None for
         the last one that is sound.
       mesh: devices, any number that divides the shards, as in `jaxdrl.ppo`.
+      member: of a sweep, the one that is given back, with its own hyperparameters; None: the best
+        by the evaluation in the checkpoint.
 
     Raises:
       ConfigError: if the directory is no run, or what it holds does not fit; naming the file or the
@@ -98,10 +108,32 @@ def restore(
     """
     run_dir, given = Path(run_dir), Given(env, network, optimizer)
     stored = read_stored(run_dir, given, "restore")
-    path, _ = saving.choose(run_dir / CHECKPOINTS, checkpoint, _print_warning)
-    setup = assemble(stored.experiment, given, mesh, stored)
-    state = place(load_state(setup, path, stored), mesh)
-    return Restored(setup.env, setup.algorithm, state)
+    sweep = stored.experiment.sweep
+    if sweep is None:
+        require(member is None, "member", member, f"{run_dir} has one agent, and no members")
+    path, manifest = saving.choose(run_dir / CHECKPOINTS, checkpoint, _print_warning)
+    setup = assemble(stored.experiment, given, mesh if sweep is None else None, stored)
+    state: Any = load_state(setup, path, stored)
+    if sweep is not None:
+        number = _best_member(path, manifest) if member is None else member
+        experiment = _experiment_of(stored.experiment, state, number)
+        setup = assemble(experiment, given, mesh, stored)
+        state = populations.member(state, number)
+    return Restored(setup.env, setup.algorithm, place(state, mesh))
+
+
+def _best_member(path: Path, manifest: dict[str, Any]) -> int:
+    evaluation = manifest["evaluation"]
+    if evaluation is None:
+        raise ConfigError(f"{path}: was not evaluated; name one of its members")
+    return evaluation["best_member"]
+
+
+def _experiment_of(experiment: Experiment, state: Any, number: int) -> Experiment:
+    """The experiment that one member of a sweep is."""
+    populations.member(state, number)  # refuses one that there is not
+    values: dict[str, Any] = {name: float(x[number]) for name, x in state.hyperparams.items()}
+    return replace(experiment, sweep=None, ppo=replace(experiment.ppo, **values))
 
 
 def read_stored(run_dir: Path, given: Given, verb: str) -> StoredRun:
@@ -131,14 +163,16 @@ def assemble(
         env = make(experiment.env, **experiment.env_params)
         if stored is not None:
             env = env._replace(default_params=_with_params(env.default_params, stored.env_params))
-    algorithm = ppo(
-        _to_train_in(env, experiment),
-        experiment.ppo,
-        network=given.network,
-        optimizer=given.optimizer,
-        mesh=mesh,
-    )
-    return Setup(experiment, env, algorithm, mesh, given)
+    return Setup(experiment, env, _make_algorithm(env, experiment, given, mesh), mesh, given)
+
+
+def _make_algorithm(
+    env: Environment, experiment: Experiment, given: Given, mesh: Mesh | None
+) -> Algorithm:
+    env, network, optimizer = _to_train_in(env, experiment), given.network, given.optimizer
+    if experiment.sweep is None:
+        return ppo(env, experiment.ppo, network=network, optimizer=optimizer, mesh=mesh)
+    return sweeping.make_algorithm(env, experiment, mesh, network=network, optimizer=optimizer)
 
 
 def _to_train_in(env: Environment, experiment: Experiment) -> Environment:
@@ -176,7 +210,13 @@ def init_state(setup: Setup, learnt: dict[str, Any] | None = None) -> TrainState
     state = jax.jit(setup.algorithm.init)(key)
     if learnt is None:
         return state
-    return place(replace(state, learner=replace(state.learner, **learnt)), setup.mesh)
+    return put(replace(state, learner=replace(state.learner, **learnt)), setup.mesh)
+
+
+def put(state: Any, mesh: Mesh | None) -> Any:
+    """A copy of a state on the devices of `mesh`."""
+    is_population = isinstance(state, populations.PopulationState)
+    return populations.place(state, mesh) if is_population else place(state, mesh)
 
 
 def load_state(setup: Setup, path: Path, stored: StoredRun) -> TrainState:

@@ -1,0 +1,147 @@
+"""A sweep as an `Algorithm` that a run can train: hyperparameters bound, metrics for the host."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from jaxdrl import populations
+from jaxdrl.algorithms.ppo import ppo
+from jaxdrl.envs import Environment
+from jaxdrl.evaluation import DEFAULT_MAX_STEPS, Evaluation, run_episodes, summarise
+from jaxdrl.exchange import Exchange
+from jaxdrl.experiment import Experiment
+from jaxdrl.populations import PopulationState
+from jaxdrl.types import Algorithm, LearnerState, Policy
+
+SUMMED = ("episode_return_sum", "episode_length_sum", "num_episodes", "states_without_action")
+"""Metrics that are added over members; the others are averaged."""
+
+OF_MEMBERS = ("entropy", "approx_kl", "explained_variance", "learning_rate", "skipped_steps")
+"""Metrics that are kept for each member, beside its mean return and its hyperparameters."""
+
+PREFIX = "members/"
+"""Before the names of metrics that are arrays `[P]`."""
+
+
+def make_algorithm(
+    env: Environment, experiment: Experiment, mesh: Mesh | None, **parts: Any
+) -> Algorithm:
+    """All members of `experiment.sweep` as one `Algorithm`, whose `init` takes a key alone.
+
+    Its metrics are scalars over all members, and arrays `[P]` of each, named `members/...`.
+
+    Args:
+      env: the environment.
+      experiment: with a sweep.
+      mesh: as in `jaxdrl.population`.
+      **parts: further arguments of `jaxdrl.ppo`.
+    """
+    sweep = experiment.sweep
+    assert sweep is not None
+
+    def of_member(hyperparams: Any) -> Algorithm:
+        return ppo(env, replace(experiment.ppo, **hyperparams), mesh=mesh, **parts)
+
+    exchange = None
+    if sweep.pbt:
+        exchange = Exchange(
+            sweep.parsed(),
+            every=sweep.pbt_every,
+            fraction=sweep.pbt_fraction,
+            factor=sweep.pbt_factor,
+            resample=sweep.pbt_resample,
+        )
+    in_turn = experiment.ppo.reproducible or None
+    agent = populations.population(of_member, mesh=mesh, one_by_one=in_turn, exchange=exchange)
+
+    def learn(state: PopulationState, trajectory: Any) -> tuple[PopulationState, Any]:
+        state, metrics = agent.learn(state, trajectory)
+        return state, for_host(state, metrics)
+
+    return agent._replace(
+        init=partial(agent.init, hyperparams=sweep.values(experiment.seed)),
+        learn=learn,
+        train_step=lambda state: learn(*agent.rollout(state)),
+    )
+
+
+def for_host(state: PopulationState, metrics: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """Scalars over all members, and arrays `[P]` of each."""
+    parent = metrics.pop("parent", None)
+    total = {name: x.sum() if name in SUMMED else x.mean() for name, x in metrics.items()}
+    count = metrics["num_episodes"]
+    mean = metrics["episode_return_sum"] / jnp.maximum(count, 1.0)
+    members = {name: metrics[name] for name in OF_MEMBERS}
+    members["episode_return"] = jnp.where(count > 0, mean, jnp.nan)
+    if parent is not None:
+        members |= {"parent": parent} | state.hyperparams
+    return total | {f"{PREFIX}{name}": x for name, x in members.items()}
+
+
+def evaluate_members(
+    env: Environment,
+    policy: Policy,
+    learner: LearnerState,
+    key: jax.Array,
+    *,
+    num_episodes: int,
+    deterministic: bool,
+) -> Evaluation:
+    """Plays the same episodes with every member: the evaluation of the best, with those of all.
+
+    Args:
+      env: the environment.
+      policy: that of a member.
+      learner: of all members, `[P, ...]`.
+      key: consumed.
+      num_episodes: of each member.
+      deterministic: as in `jaxdrl.evaluate`.
+    """
+    device = jax.devices()[0]
+    returns, lengths, ended = jax.device_get(
+        _run_members(
+            (env.reset, env.step),
+            policy,
+            env.default_params,
+            *jax.device_put((learner, key), device),
+            num_episodes=num_episodes,
+            max_episode_steps=env.max_episode_steps or DEFAULT_MAX_STEPS,
+            deterministic=deterministic,
+        )
+    )
+    members = tuple(map(summarise, returns, lengths, ended))
+    best = int(np.argmax([found.mean_return for found in members]))
+    return replace(members[best], members=members)
+
+
+@partial(
+    jax.jit,
+    static_argnums=(0, 1),
+    static_argnames=("num_episodes", "max_episode_steps", "deterministic"),
+)
+def _run_members(
+    env: tuple[Callable, Callable],
+    policy: Any,
+    params: Any,
+    learner: Any,
+    key: jax.Array,
+    **how: Any,
+) -> Any:
+    """`run_episodes` of each member, one after another: arrays `[P, num_episodes]`."""
+    # Raw, since one key in every turn of a loop looks like a reuse; all are to play the same.
+    data, impl = jax.random.key_data(key), jax.random.key_impl(key)
+
+    def of_member(learner: Any) -> Any:
+        return run_episodes(
+            env, policy, params, learner, jax.random.wrap_key_data(data, impl=impl), **how
+        )
+
+    return jax.lax.map(of_member, learner)
