@@ -116,9 +116,11 @@ def restore(
     state: Any = load_state(setup, path, stored)
     if sweep is not None:
         number = _best_member(path, manifest) if member is None else member
-        experiment = _experiment_of(stored.experiment, state, number)
+        hyperparams, state = state.hyperparams, populations.member(state, number)
+        values: dict[str, Any] = {name: float(x[number]) for name, x in hyperparams.items()}
+        ppo_config = replace(stored.experiment.ppo, **values)
+        experiment = replace(stored.experiment, sweep=None, ppo=ppo_config)
         setup = assemble(experiment, given, mesh, stored)
-        state = populations.member(state, number)
     return Restored(setup.env, setup.algorithm, place(state, mesh))
 
 
@@ -127,13 +129,6 @@ def _best_member(path: Path, manifest: dict[str, Any]) -> int:
     if evaluation is None:
         raise ConfigError(f"{path}: was not evaluated; name one of its members")
     return evaluation["best_member"]
-
-
-def _experiment_of(experiment: Experiment, state: Any, number: int) -> Experiment:
-    """The experiment that one member of a sweep is."""
-    populations.member(state, number)  # refuses one that there is not
-    values: dict[str, Any] = {name: float(x[number]) for name, x in state.hyperparams.items()}
-    return replace(experiment, sweep=None, ppo=replace(experiment.ppo, **values))
 
 
 def read_stored(run_dir: Path, given: Given, verb: str) -> StoredRun:

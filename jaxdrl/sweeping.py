@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 
 from jaxdrl import populations
 from jaxdrl.algorithms.ppo import ppo
+from jaxdrl.config import require
 from jaxdrl.envs import Environment
 from jaxdrl.evaluation import DEFAULT_MAX_STEPS, Evaluation, run_episodes, summarise
 from jaxdrl.exchange import Exchange
@@ -43,9 +44,13 @@ def make_algorithm(
       experiment: with a sweep.
       mesh: as in `jaxdrl.population`.
       **parts: further arguments of `jaxdrl.ppo`.
+
+    Raises:
+      ConfigError: if the experiment does not go with a sweep, or a range has values that do not.
     """
     sweep = experiment.sweep
     assert sweep is not None
+    check(experiment)
 
     def of_member(hyperparams: Any) -> Algorithm:
         return ppo(env, replace(experiment.ppo, **hyperparams), mesh=mesh, **parts)
@@ -71,6 +76,22 @@ def make_algorithm(
         learn=learn,
         train_step=lambda state: learn(*agent.rollout(state)),
     )
+
+
+def check(experiment: Experiment) -> None:
+    """Refuses what a sweep cannot do.
+
+    Raises:
+      ConfigError: naming the field.
+    """
+    assert experiment.sweep is not None
+    works = "is for a run of one agent, such as that of `jaxdrl train --config RUN_DIR/best.json`"
+    require(not experiment.debug_nans, "debug_nans", True, works)
+    require(experiment.from_run is None, "from", str(experiment.from_run), works)
+    for name, range_ in experiment.sweep.parsed().items():
+        for end in (range_.low, range_.high):
+            values: dict[str, Any] = {name: end}
+            replace(experiment.ppo, **values)
 
 
 def for_host(state: PopulationState, metrics: dict[str, jax.Array]) -> dict[str, jax.Array]:

@@ -19,6 +19,7 @@ import pytest
 import jaxdrl
 from jaxdrl.config import ConfigError, PPOConfig
 from jaxdrl.experiment import Experiment
+from jaxdrl.hyperparams import Sweep
 from jaxdrl.run_dir import (
     PUT_BACK,
     claim,
@@ -246,6 +247,16 @@ def experiment():
         from_run=Path("/runs/é"),
         max_bad_updates=9,
         debug_nans=True,
+        sweep=Sweep(
+            ranges={"gamma": "0.9:0.99", "learning_rate": "log:0.0001:0.01"},
+            members=6,
+            draw="sobol",
+            pbt=True,
+            pbt_every=3,
+            pbt_fraction=0.5,
+            pbt_factor=1.5,
+            pbt_resample=0.125,
+        ),
         ppo=PPOConfig(
             num_envs=48,
             num_steps=10,

@@ -1,0 +1,50 @@
+"""Lines of exchanges, and what they replay to."""
+
+import json
+
+import numpy as np
+import pytest
+
+from jaxdrl.lineage import LINEAGE_FILE, Lineage, read, replay
+
+
+def metrics(parent, rates):
+    return {"members/parent": np.array(parent), "members/rate": np.array(rates, np.float32)}
+
+
+def test_a_line_for_every_exchange_and_none_between(tmp_path):
+    hook = Lineage(tmp_path, ["rate"], every=2, done=0)
+    for update in range(1, 6):
+        hook(update, metrics([0, 0], [1.0, update]))
+    lines = read(tmp_path)
+    assert [line["update"] for line in lines] == [2, 4]
+    assert lines[1] == {"update": 4, "parent": [0, 0], "hyperparams": {"rate": [1.0, 4.0]}}
+
+
+def test_lines_that_will_come_again_are_dropped_with_a_torn_one(tmp_path):
+    hook = Lineage(tmp_path, ["rate"], every=1, done=0)
+    for update in range(1, 4):
+        hook(update, metrics([0, 1], [1.0, 2.0]))
+    path = tmp_path / LINEAGE_FILE
+    path.write_text(path.read_text() + '{"update": 4, "par')
+    Lineage(tmp_path, ["rate"], every=1, done=2)
+    assert [json.loads(line)["update"] for line in path.read_text().splitlines()] == [1, 2]
+
+
+def lines_of(*pairs):
+    return [
+        {"update": i, "parent": parent, "hyperparams": {"rate": rates}}
+        for i, (parent, rates) in enumerate(pairs, start=1)
+    ]
+
+
+def test_a_replay_follows_what_was_taken_over():
+    first = {"rate": np.array([1.0, 2.0]), "gamma": np.array([0.5, 0.75])}
+    history = replay(first, lines_of(([0, 0], [1.0, 1.5]), ([1, 1], [3.0, 1.5])))
+    assert history["rate"].tolist() == [[1.0, 2.0], [1.0, 1.5], [3.0, 1.5]]
+    assert history["gamma"].tolist() == [[0.5, 0.75], [0.5, 0.5], [0.5, 0.5]]
+
+
+def test_a_change_without_a_parent_is_found():
+    with pytest.raises(ValueError, match="update 1: rate changed where nothing was copied"):
+        replay({"rate": np.array([1.0, 2.0])}, lines_of(([0, 0], [1.5, 1.0])))

@@ -1,0 +1,60 @@
+"""The ranking of settings, and the config of the best."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from jaxdrl import sweep_results
+from jaxdrl.evaluation import bootstrap_interval, summarise
+from jaxdrl.experiment import Experiment
+from jaxdrl.hyperparams import Sweep
+from jaxdrl.run_dir import read_experiment
+from small_runs import CARTPOLE
+
+RANGES = {"learning_rate": "log:0.0001:0.01", "gamma": "0.9:0.99"}
+
+
+def played(mean, spread):
+    returns = np.array([mean - spread, mean + spread] * 4, np.float32)
+    return summarise(returns, np.ones(8, np.int32), np.ones(8, bool))
+
+
+def ranked(means, seeds, spread=1.0):
+    members = len(means) // seeds
+    experiment = dataclasses.replace(CARTPOLE, sweep=Sweep(RANGES, members=members, seeds=seeds))
+    values = experiment.sweep.values(experiment.seed)
+    rows = sweep_results.rank(experiment, values, tuple(played(mean, spread) for mean in means))
+    return experiment, values, rows
+
+
+def test_settings_are_ranked_by_the_lower_end_over_their_seeds():
+    _, values, rows = ranked([10.0, 90.0, 40.0, 44.0, 1.0, 2.0], seeds=2)
+    # The first has the best mean, 50, but one of its seeds failed.
+    assert [row["setting"] for row in rows] == [1, 0, 2]
+    assert rows[0]["members"] == [2, 3]
+    assert rows[0]["mean_return"] == 42.0
+    low, high = bootstrap_interval(np.array([40.0, 44.0]))
+    assert (rows[0]["ci95_low"], rows[0]["ci95_high"]) == (low, high)
+    assert rows[0]["hyperparams"]["gamma"] == values["gamma"][2] == values["gamma"][3]
+
+
+def test_with_one_seed_the_interval_is_over_episodes():
+    _, _, rows = ranked([5.0, 7.0], seeds=1, spread=3.0)
+    assert rows[0]["setting"] == 1
+    assert 4.0 <= rows[0]["ci95_low"] < 7.0 < rows[0]["ci95_high"] <= 10.0
+
+
+def test_the_best_settings_are_a_config_for_one_agent(tmp_path):
+    experiment, values, rows = ranked([1.0, 2.0, 30.0, 40.0], seeds=2)
+    paths = sweep_results.write(tmp_path, experiment, rows)
+    best = read_experiment(tmp_path / "best.json", Experiment)
+    assert best.sweep is None and best.run_dir is None
+    assert best.ppo.gamma == pytest.approx(values["gamma"][2])
+    assert best.ppo.learning_rate == pytest.approx(values["learning_rate"][2])
+    same = dataclasses.replace(best, ppo=experiment.ppo, sweep=experiment.sweep, devices=2)
+    assert same == experiment
+    assert [path.name for path in paths] == ["best.json", "response.png", "parallel.png"]
+    assert all(path.read_bytes()[:4] == b"\x89PNG" for path in paths[1:])
+    json.loads(paths[0].read_text())
