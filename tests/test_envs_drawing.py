@@ -283,7 +283,7 @@ def test_point_robot_and_how_large_its_goal_is():
     def picture(pos, **params):
         return draw("PointRobot-misc", {"pos": pos, "goal": [0.6, 0.8]}, **params)
 
-    unit = 400 / 2.8  # from -1.4 to 1.4
+    unit = 320 / 2.8  # from -1.4 to 1.4
     found = picture([-0.3, 0.2])
     away = (centre(found, ORANGE) - centre(found, SKY)) / unit
     assert away == pytest.approx([-0.9, -0.6], abs=0.02)

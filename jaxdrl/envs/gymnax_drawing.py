@@ -160,7 +160,8 @@ def point_robot(env: Any) -> Draw:
 
     def draw(env_state: Any, params: Any) -> np.ndarray:
         r = float(params.circle_radius)
-        canvas = make_canvas((-1.4 * r, 1.4 * r), (-0.45 * r, 1.4 * r))
+        box = (80, 0, WIDTH, HEIGHT)
+        canvas = make_canvas((-1.4 * r, 1.4 * r), (-0.45 * r, 1.4 * r), box=box)
         angles = np.linspace(0, math.pi, 60).tolist()
         canvas.line([(r * math.cos(a), r * math.sin(a)) for a in angles], GREY)
         canvas.disc(env_state.goal, float(params.goal_radius), SKY)
