@@ -309,6 +309,8 @@ def test_the_swimmer():
     picture = draw("Swimmer-misc", state)
     away = (centre(picture, ORANGE) - centre(picture, SKY)) / (280 / 2.4)
     assert away == pytest.approx([1.0, -1.0], abs=0.03)
+    covered = draw("Swimmer-misc", {**state, "urchin_xys": np.full((5, 2), [-0.5, 0.5])})
+    assert centre(covered, SKY) == pytest.approx(centre(picture, SKY), abs=1)
 
 
 # Wrappers
