@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from jaxdrl.experiment import Experiment
     from jaxdrl.exporting import Exported, export_policy, load_policy
     from jaxdrl.plotting import plot_runs
+    from jaxdrl.profiling import Profile, profile
     from jaxdrl.robustness import RobustnessMap, Variation, vary
     from jaxdrl.run_evaluation import RunEvaluation, evaluate_run, vary_run
     from jaxdrl.runner import Run, resume, run
@@ -39,6 +40,7 @@ __all__ = [
     "Network",
     "PPOConfig",
     "Policy",
+    "Profile",
     "Restored",
     "RobustnessMap",
     "Run",
@@ -62,6 +64,7 @@ __all__ = [
     "networks",
     "plot_runs",
     "ppo",
+    "profile",
     "randomize",
     "restore",
     "resume",
@@ -83,6 +86,7 @@ _HOMES = {
     "jaxdrl.experiment": ("Experiment",),
     "jaxdrl.exporting": ("Exported", "export_policy", "load_policy"),
     "jaxdrl.plotting": ("plot_runs",),
+    "jaxdrl.profiling": ("Profile", "profile"),
     "jaxdrl.robustness": ("RobustnessMap", "Variation", "vary"),
     "jaxdrl.run_evaluation": ("RunEvaluation", "evaluate_run", "vary_run"),
     "jaxdrl.runner": ("Run", "resume", "run"),

@@ -212,6 +212,7 @@ def map_groups(layout: Layout, function: Callable, *trees: Any) -> Any:
     return jax.lax.map(isolated, (shard_ids(layout)[:, 0], trees))
 
 
+@jax.named_scope("all-reduce")
 def sum_groups(layout: Layout, tree: Any) -> Any:
     """Sums over the groups of all devices: `[num_groups, ...]` to replicated `[...]`.
 
