@@ -113,7 +113,7 @@ def traced_updates(monkeypatch, num_updates, evaluate_every, done=0, stop_after=
         return Traced(events, lambda: now[0])
 
     monkeypatch.setattr(tracing, "Trace", start)
-    monkeypatch.setattr(tracing, "break_down", lambda *args: None)
+    monkeypatch.setattr(tracing, "break_down", lambda *args: events.append(("read", now[0])))
     monkeypatch.setattr(tracing, "show", lambda *args: None)
     tracer = make_tracer(done=done, num_updates=num_updates, evaluate_every=evaluate_every)
     every = evaluate_every or num_updates
@@ -141,11 +141,16 @@ def traced_updates(monkeypatch, num_updates, evaluate_every, done=0, stop_after=
         ((100, 1), 5, 6),
         ((6, None), 5, 6),
         ((7, 3), 6, 7),
-        ((100, None, 0, 6), 5, 6),  # a signal
     ],
 )
 def test_which_updates_a_run_traces(monkeypatch, run, first, last):
-    assert traced_updates(monkeypatch, *run) == [("start", first), ("stop", last)]
+    expected = [("start", first), ("stop", last), ("read", last)]
+    assert traced_updates(monkeypatch, *run) == expected
+
+
+def test_a_trace_that_a_signal_cuts_short_is_closed(monkeypatch):
+    found = traced_updates(monkeypatch, 100, None, stop_after=6)
+    assert found == [("start", 5), ("stop", 6)]
 
 
 def test_a_trace_that_cannot_start_stops_no_run(monkeypatch):

@@ -154,7 +154,9 @@ def test_devices_are_averaged_and_other_programs_are_other(tmp_path):
 def test_a_device_with_a_plane_of_its_own(tmp_path):
     planes = {
         "/host:CPU": {"python": [window(0, 100), op("dot.1", 0, 5)]},  # the host's launch
-        "/device:GPU:0": {"Stream #1": [op("dot.1", 10, 40, None, None)]},
+        "/device:GPU:0": {
+            "Stream #1": [op("dot.1", 10, 30, None, None), op("dot.1", 40, 50, None, None)]
+        },
         "/device:GPU:1": {"Stream #1": [op("fusion.1", 10, 40, None, None)]},
     }
     expected = {"rollout/policy": 15.0, "gradients": 15.0, WAITING: 70.0}
