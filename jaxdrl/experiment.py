@@ -71,6 +71,8 @@ class Experiment:
     """Updates in a row without one finite gradient step after which the run stops."""
     debug_nans: bool = False
     """Stop at the first bad number and find the operation that made it; slower."""
+    profile: bool = False
+    """Trace a few updates into profile/ of the run directory, and say where their time goes."""
     ppo: PPOConfig = field(default_factory=PPOConfig)
     """Settings of the algorithm."""
 

@@ -246,6 +246,7 @@ def experiment():
         from_run=Path("/runs/é"),
         max_bad_updates=9,
         debug_nans=True,
+        profile=True,
         ppo=PPOConfig(
             num_envs=48,
             num_steps=10,
