@@ -8,6 +8,7 @@ from pathlib import Path
 
 from jaxdrl.config import PPOConfig
 from jaxdrl.experiment import Experiment
+from jaxdrl.hyperparams import Sweep
 
 PAGE = Path(__file__).with_suffix(".md")
 
@@ -24,6 +25,15 @@ The defaults are those of the classes. `jaxdrl train ENV` starts from what is kn
 
 This page is written by `python docs/configuration.py`.
 """
+
+
+SPELLINGS = {
+    "env": "the first argument",
+    "ranges": "one flag a hyperparameter: `--learning-rate`, `--gamma`, ...",
+    "pbt_factor": "in Python",
+    "pbt_resample": "in Python",
+}
+"""Where a setting is not a flag of its name."""
 
 
 def explanations(config: type) -> dict[str, str]:
@@ -58,7 +68,7 @@ def table(config: type, prefix: str = "--") -> list[str]:
     words, kinds = explanations(config), annotations(config)
     lines = ["| field | type | default | what | flag |", "| --- | --- | --- | --- | --- |"]
     for field in dataclasses.fields(config):
-        if field.name == "ppo":
+        if field.name in ("ppo", "sweep"):
             continue
         required = field.default is dataclasses.MISSING
         value = {} if field.default_factory is not dataclasses.MISSING else field.default
@@ -66,7 +76,7 @@ def table(config: type, prefix: str = "--") -> list[str]:
         flag = prefix + {"from_run": "from"}.get(field.name, field.name).replace("_", "-")
         kind = kinds[field.name].replace("|", "\\|")
         text = words[field.name].replace("|", "\\|")
-        flag = "the first argument" if field.name == "env" else f"`{flag}`"
+        flag = SPELLINGS.get(field.name, f"`{flag}`")
         lines.append(f"| `{field.name}` | `{kind}` | {default} | {text} | {flag} |")
     return lines
 
@@ -75,6 +85,8 @@ def page() -> str:
     """The whole page."""
     parts = [HEAD, "## Experiment", "", *table(Experiment), "", "## PPOConfig", ""]
     parts += ["The field `ppo` of an experiment.", "", *table(PPOConfig, "--ppo.")]
+    about = "The field `sweep` of an experiment, by flags of `jaxdrl sweep`; None trains one agent."
+    parts += ["", "## Sweep", "", about, "", *table(Sweep)]
     return "\n".join(parts) + "\n"
 
 

@@ -28,7 +28,7 @@ SMOKE: dict[type, dict[str, Any]] = {
     Scaling: {"devices": (1, 2), "weak": False, "repetitions": 2, "env_steps": 256},
     Envs: {"repetitions": 1, "env_steps": 256, "max_envs": 16, "long_updates": 20},
     Reset: {"repetitions": 2, "seconds": 0.01, "num_envs": 16, "num_steps": 8, "env_steps": 256},
-    Overheads: {"repetitions": 2, "seconds": 0.01, "env_steps": 256},
+    Overheads: {"repetitions": 2, "seconds": 0.01, "env_steps": 256, "track": ("tensorboard",)},
     Recurrent: {"repetitions": 2, "seconds": 0.01, "size": 8, "sequence_lengths": (8, 4)},
 }
 """What `--smoke` changes, by mode; the work itself becomes `cases.TINY`."""

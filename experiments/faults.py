@@ -96,11 +96,11 @@ def wait(process: subprocess.Popen, until: Any, seconds: float) -> None:
 
 
 def outcome(run_dir: Path) -> tuple[str, list[dict[str, Any]]]:
-    """The digest of the last state, and the lines of the metrics but their speed."""
+    """The digest of the last state, and the lines of the metrics but what is measured."""
     digest = json.loads((run_dir / RESULT_FILE).read_text())["state_sha256"]
     lines = [json.loads(line) for line in (run_dir / METRICS_FILE).read_text().splitlines()]
     for line in lines:
-        line.pop("steps_per_second")
+        del line["steps_per_second"], line["memory_bytes"]
     return digest, lines
 
 

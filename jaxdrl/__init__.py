@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from jaxdrl.mesh import make_mesh
     from jaxdrl.plotting import plot_runs
     from jaxdrl.populations import PopulationState, member, population
+    from jaxdrl.profiling import Profile, profile
     from jaxdrl.rendering import render_run
     from jaxdrl.robustness import RobustnessMap, Variation, vary
     from jaxdrl.run_evaluation import RunEvaluation, evaluate_run, vary_run
@@ -45,6 +46,7 @@ __all__ = [
     "PPOConfig",
     "Policy",
     "PopulationState",
+    "Profile",
     "Range",
     "Restored",
     "RobustnessMap",
@@ -71,6 +73,7 @@ __all__ = [
     "plot_runs",
     "population",
     "ppo",
+    "profile",
     "randomize",
     "render_run",
     "restore",
@@ -98,6 +101,7 @@ _HOMES = {
     "jaxdrl.plotting": ("plot_runs",),
     "jaxdrl.populations": ("PopulationState", "member", "population"),
     "jaxdrl.rendering": ("render_run",),
+    "jaxdrl.profiling": ("Profile", "profile"),
     "jaxdrl.robustness": ("RobustnessMap", "Variation", "vary"),
     "jaxdrl.run_evaluation": ("RunEvaluation", "evaluate_run", "vary_run"),
     "jaxdrl.runner": ("Run", "resume", "run"),

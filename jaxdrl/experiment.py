@@ -72,9 +72,11 @@ class Experiment:
     """Updates in a row without one finite gradient step after which the run stops."""
     debug_nans: bool = False
     """Stop at the first bad number and find the operation that made it; slower."""
+    profile: bool = False
+    """Trace a few updates into profile/ of the run directory, and say where their time goes."""
     ppo: PPOConfig = field(default_factory=PPOConfig)
     """Settings of the algorithm."""
-    sweep: tyro.conf.Suppress[Sweep | None] = None
+    sweep: Annotated[Sweep | None, tyro.conf.Suppress] = None
     """Members that differ in hyperparameters and seeds; None: one agent."""
 
     def __post_init__(self) -> None:

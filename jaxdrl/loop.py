@@ -15,6 +15,7 @@ from jaxdrl.progress import ProgressReport
 from jaxdrl.saving import Saver, copy
 from jaxdrl.setup import Setup
 from jaxdrl.stops import BadNumberWatch, Signals
+from jaxdrl.tracing import Tracer
 from jaxdrl.training import Hook, run_updates
 from jaxdrl.types import TrainState
 
@@ -47,10 +48,11 @@ class TrainingLoop:
         saver: Saver,
         signals: Signals,
         progress: ProgressReport,
+        tracer: Tracer | None = None,
         hooks: Sequence[Hook] = (),
     ) -> None:
         self.setup, self.log, self.saver = setup, log, saver
-        self.signals, self.progress, self.hooks = signals, progress, hooks
+        self.signals, self.progress, self.tracer, self.hooks = signals, progress, tracer, hooks
         self.watch = BadNumberWatch(setup.experiment.max_bad_updates)
         self.done = 0
         self.saved = 0  # the last update that was handed over; the first state needs no saving
@@ -106,13 +108,20 @@ class TrainingLoop:
         """Updates up to the next evaluation or signal."""
         self.log.restart_clock()
         self.resumed_at = time.perf_counter()
-        state = run_updates(
-            step,
-            state,
-            num_updates=self._next_evaluation(self.done) - self.done,
-            on_update=[*self.hooks, self.log.add, self.watch, self._hand_over, self._show],
-            on_state=self._look,
-        )
+        last = self._next_evaluation(self.done)
+        if self.tracer is not None:
+            self._leave_out(self.tracer.begin(self.done, state, last))
+        try:
+            state = run_updates(
+                step,
+                state,
+                num_updates=last - self.done,
+                on_update=[*self.hooks, self.log.add, self.watch, self._hand_over, self._show],
+                on_state=self._look,
+            )
+        finally:
+            if self.tracer is not None:
+                self.tracer.close()
         self.seconds += time.perf_counter() - self.resumed_at
         self.done = int(jax.device_get(state.learner.num_updates).max())
         return state
@@ -121,7 +130,14 @@ class TrainingLoop:
         """Copies a state that is to be saved, before it is donated; true stops the loop."""
         if not self._is_evaluated(update) and self.saver.is_due(update):
             self.snapshot = update, copy(state)
+        if self.tracer is not None:
+            self._leave_out(self.tracer.look(update, state, self._next_evaluation(update - 1)))
         return self.signals.name is not None
+
+    def _leave_out(self, seconds: float) -> None:
+        """Counts time to no update."""
+        self.resumed_at += seconds
+        self.log.leave_out(seconds)
 
     def _hand_over(self, update: int, metrics: dict[str, Any]) -> None:
         """Saves the copy once the metrics of its update are there, unless they are bad."""

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import resource
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
+from rich.console import Console
 
 from jaxdrl.checkpoint import raw
 from jaxdrl.config import ConfigError, PPOConfig
+from jaxdrl.run_dir import in_words
 from jaxdrl.setup import Setup, abstract_state
 
 WORKING_COPIES = 4.5
@@ -104,6 +108,26 @@ def free_host_memory() -> int | None:
     return min(found, default=None)
 
 
+Room = tuple[Needs, int | None]
+"""What a run needs on each device, and what is free there."""
+
+
+def plan(setup: Setup, console: Console) -> Room:
+    """Says what the run will need, and refuses it where that cannot fit."""
+    needs, free = estimate(setup), available(setup)
+    console.print(check(setup, needs, free), soft_wrap=True)
+    return needs, free
+
+
+def peak(device: jax.Device) -> int:
+    """Bytes in use at most until now: on `device`, or by this process where that does not tell."""
+    stats = device.memory_stats() or {}
+    if "peak_bytes_in_use" in stats:
+        return stats["peak_bytes_in_use"]
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
 def check(setup: Setup, needs: Needs, free: int | None) -> str:
     """What to say of `needs`.
 
@@ -115,13 +139,14 @@ def check(setup: Setup, needs: Needs, free: int | None) -> str:
     if free is not None and certain > free:
         raise ConfigError(
             f"ppo.num_envs = {config.num_envs}: needs {'' if needs.is_counted else 'at least '}"
-            f"{_text(certain)} on each device, and {_text(free)} are free; "
+            f"{in_words(certain)} on each device, and {in_words(free)} are free; "
             f"{advice(config, needs, free)}"
         )
     by = "counted by the compiler" if needs.is_counted else "estimated"
+    state = in_words(needs.fixed + needs.actor)
     return (
-        f"memory per device: {_text(needs.total)} {by} (state {_text(needs.fixed + needs.actor)}, "
-        f"rollout {_text(needs.rollout)}); free: {'unknown' if free is None else _text(free)}"
+        f"memory per device: {in_words(needs.total)} {by} (state {state}, "
+        f"rollout {in_words(needs.rollout)}); free: {'unknown' if free is None else in_words(free)}"
     )
 
 
@@ -149,11 +174,3 @@ def num_bytes(tree: Any) -> int:
     """Bytes of the arrays of a tree, which may be abstract."""
     leaves = jax.tree.leaves(jax.eval_shape(lambda tree: jax.tree.map(raw, tree), tree))
     return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
-
-
-def _text(num: int) -> str:
-    """Bytes in words, such as 3.2 GiB."""
-    value, units = float(num), ["B", "KiB", "MiB", "GiB", "TiB"]
-    while value >= 1024 and len(units) > 1:
-        value, units = value / 1024, units[1:]
-    return f"{value:.1f} {units[0]}"

@@ -44,8 +44,9 @@ class MetricsLog:
         num_members: int = 1,
         warn: Callable[[str], None] = print,
         on_line: Callable[[dict[str, Any]], Any] = lambda record: None,
+        memory: Callable[[], int] | None = None,
     ) -> None:
-        self.path, self.warn, self.on_line = path, warn, on_line
+        self.path, self.warn, self.on_line, self.memory = path, warn, on_line, memory
         self.unwritten = b""
         self.env_steps_per_update = env_steps_per_update
         self.log_every, self.num_members = log_every, num_members
@@ -58,6 +59,10 @@ class MetricsLog:
         """Measures speed from here on, so that what came before does not count."""
         self.clock = self.last_add = time.perf_counter()
         self.updates_timed = 0
+
+    def leave_out(self, seconds: float) -> None:
+        """Takes time that no update needed out of the speed."""
+        self.clock += seconds
 
     def add(self, update: int, metrics: dict[str, Any]) -> None:
         """Takes the metrics of an update; a hook of `jaxdrl.train`."""
@@ -90,6 +95,8 @@ class MetricsLog:
             **self.metrics,
             "steps_per_second": timed_steps / (self.last_add - self.clock),
         }
+        if self.memory is not None:
+            self.record["memory_bytes"] = self.memory()
         self.sums = dict.fromkeys(EPISODE_SUMS, 0.0)
         self.clock, self.updates_timed = self.last_add, 0
 

@@ -50,7 +50,7 @@ def how_to_go_on(saver: Saver, setup: Setup) -> str:
     return f"The checkpoint of update {saver.last_update} is saved; go on with: {words}"
 
 
-def describe(setup: Setup) -> dict[str, Any]:
+def describe(setup: Setup, needs: memory.Needs) -> dict[str, Any]:
     """Content of `config.json`: everything that decides the run, resolved."""
     mesh = setup.mesh
     assert mesh is not None
@@ -70,6 +70,8 @@ def describe(setup: Setup) -> dict[str, Any]:
             "num": int(mesh.devices.size),
             "platform": device.platform,
             "kind": device.device_kind,
+            "needed_bytes": needs.total,
+            "is_counted": needs.is_counted,
         },
     }
 

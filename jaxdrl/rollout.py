@@ -109,8 +109,10 @@ def _step(
     Its carry is left to the sequence that it is part of.
     """
     keys = jax.vmap(lambda key: jax.random.split(key, 4))(actor.key)
-    decision = decide(actor.carry, actor.obs, actor.episode_start, keys[:, 1])
-    stepped = vector.step(env, keys[:, 2], keys[:, 3], actor.env_state, decision.env_action)
+    with jax.named_scope("policy"):
+        decision = decide(actor.carry, actor.obs, actor.episode_start, keys[:, 1])
+    with jax.named_scope("environment"):
+        stepped = vector.step(env, keys[:, 2], keys[:, 3], actor.env_state, decision.env_action)
     ended = stepped.terminated | stepped.truncated
 
     def value_of_final(rows: jax.Array) -> jax.Array:
@@ -120,9 +122,10 @@ def _step(
         carry, obs = jax.tree.map(take, (decision.carry, stepped.final_obs))
         return value_of(carry, obs, jnp.zeros_like(take(ended)))
 
-    final_value = vector.update_rows(
-        stepped.truncated, value_of_final, jnp.zeros_like(decision.value)
-    )
+    with jax.named_scope("policy"):
+        final_value = vector.update_rows(
+            stepped.truncated, value_of_final, jnp.zeros_like(decision.value)
+        )
     transition = Transition(
         obs=actor.obs,
         action=decision.action,

@@ -111,6 +111,14 @@ def finite(value: Any) -> Any:
     return value
 
 
+def in_words(num_bytes: int) -> str:
+    """Bytes in words, such as 3.2 GiB."""
+    value, units = float(num_bytes), ["B", "KiB", "MiB", "GiB", "TiB"]
+    while value >= 1024 and len(units) > 1:
+        value, units = value / 1024, units[1:]
+    return f"{value:.1f} {units[0]}"
+
+
 @contextlib.contextmanager
 def claim(run_dir: Path) -> Iterator[None]:
     """Makes this process the only writer of `run_dir` until the end of the block, or of itself.
@@ -157,12 +165,15 @@ class StoredRun:
       env_params: every parameter of the environment, by name.
       given: which of `env`, `network` and `optimizer` were objects given in Python.
       spaces: the environment's spaces, in words.
+      devices: number and kind of the devices, and what the run needs on each; empty where the
+        run is older than that.
     """
 
     experiment: Any
     env_params: dict[str, Any]
     given: list[str]
     spaces: str
+    devices: dict[str, Any]
 
 
 def read_run(run_dir: Path, kind: type) -> StoredRun:
@@ -195,6 +206,7 @@ def read_run(run_dir: Path, kind: type) -> StoredRun:
         env_params=_take(content, path, "env_params", dict),
         given=_take(content, path, "given", list),
         spaces=_take(content, path, "spaces", str),
+        devices=content.get("devices", {}),
     )
 
 

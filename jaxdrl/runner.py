@@ -27,6 +27,7 @@ from jaxdrl.lineage import Lineage
 from jaxdrl.loop import TrainingLoop
 from jaxdrl.mesh import make_mesh
 from jaxdrl.metrics import MetricsLog
+from jaxdrl.profiling import current_names
 from jaxdrl.progress import ProgressReport
 from jaxdrl.saving import Saver, choose, copy, drop_what_came_after
 from jaxdrl.setup import (
@@ -41,6 +42,7 @@ from jaxdrl.setup import (
     read_stored,
 )
 from jaxdrl.stops import BadNumbersError, OutOfMemoryError, RunInterruptedError, Signals
+from jaxdrl.tracing import tracer_of
 from jaxdrl.tracking import Tracker, Tracking, require_installed
 from jaxdrl.training import Hook, compile
 from jaxdrl.types import Algorithm, Network, TrainState
@@ -98,7 +100,7 @@ def run(
     require_installed(experiment.track)
     setup = _assemble(experiment, Given(env, network, optimizer), console)
     learnt = _load_learnt(setup)
-    room = _plan_memory(setup, console)
+    room = memory.plan(setup, console)
     with files.claim(run_dir):
         files.require_free(run_dir)
         return _train(setup, None, room, console, trackers, lambda: init_state(setup, learnt))
@@ -143,7 +145,7 @@ def resume(
         experiment = replace(stored.experiment, run_dir=run_dir)
         experiment = lengthen(experiment, devices, total_env_steps, done)
         setup = _assemble(experiment, given, console, stored)
-        room = _plan_memory(setup, console)
+        room = memory.plan(setup, console)
         loaded = load_state(setup, path, stored) if path else None
         learnt = None if path else _load_learnt(setup)
         console.print(f"going on from update {done}", f"({path})" if path else "", soft_wrap=True)
@@ -196,38 +198,25 @@ def _assemble(
     return assemble(experiment, given, mesh, stored)
 
 
-Room = tuple[memory.Needs, int | None]
-"""What a run needs on each device, and what is free there."""
-
-
-def _plan_memory(setup: Setup, console: Console) -> Room:
-    """Says what the run will need, and refuses it where that cannot fit."""
-    needs, free = memory.estimate(setup), memory.available(setup)
-    console.print(memory.check(setup, needs, free), soft_wrap=True)
-    return needs, free
-
-
 def _compile(
-    setup: Setup, room: Room, console: Console, make_state: Callable[[], TrainState]
-) -> tuple[TrainState, Any, Room, float]:
+    setup: Setup, room: memory.Room, console: Console, make_state: Callable[[], TrainState]
+) -> tuple[TrainState, Any, memory.Room, float]:
     """`(state, step, room by the compiler's count, seconds)`."""
     started = time.perf_counter()
-    with console.status("compiling"):
+    with console.status("compiling"), current_names(setup.experiment.profile):
         state = make_state()
         step = compile_step(setup, state)
     seconds = time.perf_counter() - started
     console.print(f"compiled in {seconds:.1f} s")
     needs, free = memory.count(room[0], step), room[1]
     memory.check(setup, needs, free)
-    if setup.experiment.debug_nans:
-        step = watched(step, partial(find_operation, setup.on_one_device()))
     return state, step, (needs, free), seconds
 
 
 def _train(
     setup: Setup,
     manifest: dict[str, Any] | None,
-    room: Room,
+    room: memory.Room,
     console: Console,
     trackers: Sequence[Tracker],
     make_state: Callable[[], TrainState],
@@ -235,7 +224,7 @@ def _train(
     """Trains to the end and writes `result.json`; `manifest` is that of the state's checkpoint."""
     run_dir = setup.experiment.run_dir
     assert run_dir is not None
-    files.write_json(run_dir / files.CONFIG_FILE, reports.describe(setup))
+    files.write_json(run_dir / files.CONFIG_FILE, reports.describe(setup, room[0]))
     warn = partial(_warn, console)
     # The trackers open while the step is compiled.
     with Tracking(setup.experiment.track, trackers, run_dir, warn) as tracking:
@@ -253,15 +242,17 @@ def _train(
 def _go_on(
     setup: Setup,
     manifest: dict[str, Any] | None,
-    compiled: tuple[TrainState, Any, Room],
+    compiled: tuple[TrainState, Any, memory.Room],
     console: Console,
     on_line: Callable[[dict[str, Any]], Any],
 ) -> tuple[TrainState, Evaluation, float]:
     """`(last state, last evaluation, seconds of training)` of a run that is compiled."""
     experiment, (state, step, room) = setup.experiment, compiled
     run_dir = experiment.run_dir
-    assert run_dir is not None
+    assert run_dir is not None and setup.mesh is not None
     warn = partial(_warn, console)
+    config = reports.describe(setup, room[0])  # with the memory that the compiler has counted
+    files.write_json(run_dir / files.CONFIG_FILE, config)
     log = MetricsLog(
         run_dir / files.METRICS_FILE,
         env_steps_per_update=experiment.ppo.env_steps_per_update,
@@ -269,20 +260,25 @@ def _go_on(
         num_members=1 if experiment.sweep is None else experiment.sweep.num_members,
         warn=warn,
         on_line=on_line,
+        memory=partial(memory.peak, setup.mesh.devices.flat[0]),
     )
     total_env_steps = experiment.num_updates * experiment.ppo.env_steps_per_update
     saver = Saver(
         run_dir / files.CHECKPOINTS,
-        reports.describe(setup),
+        config,
         every=experiment.checkpoint_every,
         minutes=experiment.checkpoint_minutes,
         keep=experiment.keep_checkpoints,
         warn=warn,
     )
     done = 0 if manifest is None else manifest["update"]
+    tracer = tracer_of(experiment, console, step, done)
+    if experiment.debug_nans:
+        step = watched(step, partial(find_operation, setup.on_one_device()))
     progress = ProgressReport(console, total_env_steps, done * experiment.ppo.env_steps_per_update)
     with Signals() as signals, saver, progress:
-        loop = TrainingLoop(setup, log, saver, signals, progress, _hooks(setup, done))
+        hooks = _hooks(setup, done)
+        loop = TrainingLoop(setup, log, saver, signals, progress, tracer, hooks)
         try:
             state, evaluation = loop.run(state, step, manifest)
         except BadNumbersError as error:

@@ -144,16 +144,15 @@ def fit(
         return loss(params, replace(take(batch, rows), advantage=advantage))
 
     def gradient_step(carry: tuple, minibatch: tuple) -> tuple[tuple, dict[str, jax.Array]]:
-        gradient, metrics = sharding.value_and_gradient(
-            layout,
-            loss_of_rows,
-            carry[0],
-            minibatch,
-            schedule.num_accumulation_steps,
-            row_length=batch.advantage.shape[1],
-        )
-        norm = optax.tree.norm(gradient)
-        finite = jnp.isfinite(norm)
+        with jax.named_scope("gradients"):
+            gradient, metrics = sharding.value_and_gradient(
+                layout,
+                loss_of_rows,
+                carry[0],
+                minibatch,
+                schedule.num_accumulation_steps,
+                row_length=batch.advantage.shape[1],
+            )
 
         def apply(params: Any, opt_state: Any) -> tuple[Any, Any]:
             with default_promotion():
@@ -162,7 +161,10 @@ def fit(
                 )
                 return optax.apply_updates(params, updates), opt_state
 
-        carry = jax.lax.cond(finite, apply, lambda *carry: carry, *carry)
+        with jax.named_scope("optimizer"):
+            norm = optax.tree.norm(gradient)
+            finite = jnp.isfinite(norm)
+            carry = jax.lax.cond(finite, apply, lambda *carry: carry, *carry)
         sums = jax.tree.map(lambda x: jnp.where(finite, x, 0.0), {**metrics, "grad_norm": norm})
         return carry, {**sums, "taken_steps": finite.astype(jnp.float32)}
 
@@ -187,6 +189,7 @@ def fit(
     return params, opt_state, metrics
 
 
+@jax.named_scope("shuffle")
 def _minibatches(
     layout: Layout, schedule: Schedule, batch: Batch, key: jax.Array
 ) -> tuple[jax.Array, jax.Array]:

@@ -203,6 +203,7 @@ def in_turn(
     return jax.lax.map(isolated, (always, trees))
 
 
+@jax.named_scope("all-reduce")
 def sum_groups(layout: Layout, tree: Any) -> Any:
     """Sums over the groups of all devices: `[num_groups, ...]` to replicated `[...]`.
 

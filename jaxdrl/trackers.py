@@ -43,7 +43,10 @@ TAGS = {
 }
 """What metrics are called in all three trackers: as in CleanRL where it has them."""
 
-SECONDS_BETWEEN_BATCHES = 1.0
+SECONDS_BETWEEN_LOOKS = 1.0
+"""How often the process of a tracker looks for lines: many at once are cheaper than one by one."""
+
+SECONDS_BETWEEN_BATCHES = 5.0
 """How often MLflow's store, a transaction a call, is written to at most."""
 
 METRICS_A_BATCH = 1000
@@ -235,7 +238,7 @@ def main(name: str, run_dir: Path, seconds_to_linger: int) -> None:
             fcntl.flock(lock, fcntl.LOCK_EX)  # the process of a killed run may still be finishing
             config = json.loads((run_dir / CONFIG_FILE).read_text())
             with NAMED[name](run_dir, config) as log:
-                for line in sys.stdin:
+                for line in _lines():
                     log(json.loads(line))
     except BaseException as error:
         words.write(f"{type(error).__name__}: {error}")
@@ -243,11 +246,26 @@ def main(name: str, run_dir: Path, seconds_to_linger: int) -> None:
         sys.exit(1)
 
 
-def _end_after_the_run(seconds: int) -> None:
-    """Ends this process some time after the other end of the pipe was closed, whatever it does."""
+def _lines() -> Iterator[bytes]:
+    """Lines of standard input, those of a second at a time."""
+    torn = b""
+    while chunk := os.read(0, 2**16):
+        *lines, torn = (torn + chunk).split(b"\n")
+        yield from lines
+        if len(chunk) < 2**16:
+            _wait_for_the_end(SECONDS_BETWEEN_LOOKS)
+
+
+def _wait_for_the_end(seconds: float | None) -> None:
+    """Waits until the run has closed its end of the pipe, or so long; lines may be left in it."""
     poller = select.poll()
-    poller.register(0, 0)  # of no event but the end, which is seen before the lines are read
-    poller.poll()
+    poller.register(0, 0)  # no event but the end
+    poller.poll(None if seconds is None else 1000 * seconds)
+
+
+def _end_after_the_run(seconds: int) -> None:
+    """Ends this process some time after the end of the run, whatever it does."""
+    _wait_for_the_end(None)
     signal.alarm(seconds)
 
 

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from jaxdrl.experiment import Experiment
 from jaxdrl.plotting import sparkline
-from jaxdrl.run_dir import RESULT_FILE, read_metrics, read_run, writer_of
+from jaxdrl.run_dir import RESULT_FILE, in_words, read_metrics, read_run, writer_of
 
 SHOWN = (
     *("episode_return", "episode_length", "steps_per_second", "policy_loss", "value_loss"),
@@ -54,6 +54,7 @@ class Snapshot:
       seconds_left: at the speed of the last lines, None unless it is running.
       metrics: each metric over the lines, NaN where it has none.
       evaluation: the last one, None where there is none.
+      memory: what the run needs, and what it has used at most, in words; None for an old run.
       warnings: what looks ill, in words.
     """
 
@@ -64,6 +65,7 @@ class Snapshot:
     seconds_left: float | None
     metrics: dict[str, np.ndarray]
     evaluation: dict[str, float] | None
+    memory: str | None
     warnings: list[str]
 
 
@@ -73,7 +75,8 @@ def take(run_dir: Path) -> Snapshot:
     Raises:
       ConfigError: if the directory is no run, or its metrics are damaged.
     """
-    experiment = read_run(run_dir, Experiment).experiment
+    stored = read_run(run_dir, Experiment)
+    experiment = stored.experiment
     records = read_metrics(run_dir)
     metrics = {name: _column(records, name) for name in SHOWN if _has(records, name)}
     total = experiment.num_updates * experiment.ppo.env_steps_per_update
@@ -93,8 +96,29 @@ def take(run_dir: Path) -> Snapshot:
             for name, value in evaluations[-1].items()
             if name.startswith(prefix)
         }
-    warnings = find_warnings(records, metrics)
-    return Snapshot(experiment.env, state, done, total, left, metrics, evaluation, warnings)
+    return Snapshot(
+        env=experiment.env,
+        state=state,
+        env_steps=done,
+        total_env_steps=total,
+        seconds_left=left,
+        metrics=metrics,
+        evaluation=evaluation,
+        memory=_memory(stored.devices, records),
+        warnings=find_warnings(records, metrics),
+    )
+
+
+def _memory(devices: dict[str, Any], records: list[dict[str, Any]]) -> str | None:
+    """What a run needs on a device, and the most that its last line says was in use."""
+    words = []
+    if "needed_bytes" in devices:
+        by = "counted by the compiler" if devices.get("is_counted") else "estimated"
+        words.append(f"{in_words(devices['needed_bytes'])} needed per device ({by})")
+    if records and records[-1].get("memory_bytes"):
+        owner = "the process" if devices.get("platform") == "cpu" else "a device"
+        words.append(f"{in_words(records[-1]['memory_bytes'])} in use by {owner} at most")
+    return ", ".join(words) or None
 
 
 def _has(records: list[dict[str, Any]], name: str) -> bool:
@@ -168,6 +192,8 @@ def render(snapshot: Snapshot) -> Group:
                 f"(95% interval {found['ci95_low']:.4g} to {found['ci95_high']:.4g})"
             )
         )
+    if snapshot.memory is not None:
+        parts.append(Text(f"memory: {snapshot.memory}"))
     parts += [Text(f"look: {words}", style="yellow") for words in snapshot.warnings]
     return Group(*parts)
 

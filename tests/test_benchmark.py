@@ -173,6 +173,7 @@ def test_overheads_compare_updates_with_and_without(smoke):
     median = measured["ratios"]["guard against bad numbers"]["median"]
     assert median == pytest.approx(np.median(rounds))
     assert is_spread(result["run"]["ratio"])
+    assert is_spread(result["tracked"]["ratio"])
     assert "metrics, progress and files" in printed
 
 

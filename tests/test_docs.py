@@ -169,7 +169,17 @@ def benchmark_flags():
 
 @pytest.mark.parametrize("path", FILES, ids=file_id)
 def test_flags_in_the_text_exist(path, capsys):
-    for verb in ("train", "resume", "evaluate", "plot", "render", "export", "watch", "doctor"):
+    for verb in (
+        "train",
+        "sweep",
+        "resume",
+        "evaluate",
+        "plot",
+        "render",
+        "export",
+        "watch",
+        "doctor",
+    ):
         with pytest.raises(SystemExit):
             cli.main([verb, "--help"])
     known = set(re.findall(r"--[\w.-]+", capsys.readouterr().out))

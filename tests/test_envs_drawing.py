@@ -283,7 +283,7 @@ def test_point_robot_and_how_large_its_goal_is():
     def picture(pos, **params):
         return draw("PointRobot-misc", {"pos": pos, "goal": [0.6, 0.8]}, **params)
 
-    unit = 400 / 2.8  # from -1.4 to 1.4
+    unit = 320 / 2.8  # from -1.4 to 1.4
     found = picture([-0.3, 0.2])
     away = (centre(found, ORANGE) - centre(found, SKY)) / unit
     assert away == pytest.approx([-0.9, -0.6], abs=0.02)
@@ -309,6 +309,8 @@ def test_the_swimmer():
     picture = draw("Swimmer-misc", state)
     away = (centre(picture, ORANGE) - centre(picture, SKY)) / (280 / 2.4)
     assert away == pytest.approx([1.0, -1.0], abs=0.03)
+    covered = draw("Swimmer-misc", {**state, "urchin_xys": np.full((5, 2), [-0.5, 0.5])})
+    assert centre(covered, SKY) == pytest.approx(centre(picture, SKY), abs=1)
 
 
 # Wrappers

@@ -2,6 +2,7 @@
 
 import types
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -89,6 +90,16 @@ def test_simulated_devices_share_what_the_host_has_free(setup, monkeypatch):
     assert memory.free_host_memory() > 2**20
     monkeypatch.setattr(memory, "free_host_memory", lambda: 1001)
     assert memory.available(setup) == 500
+
+
+def test_the_peak_is_that_of_the_device_or_of_the_process():
+    told = types.SimpleNamespace(memory_stats=lambda: {"peak_bytes_in_use": 5, "bytes_in_use": 3})
+    assert memory.peak(told) == 5
+    for stats in (None, {}, {"bytes_in_use": 3}):
+        silent = types.SimpleNamespace(memory_stats=lambda stats=stats: stats)
+        lines = Path("/proc/self/status").read_text().splitlines()
+        (resident,) = [line.split()[1] for line in lines if line.startswith("VmHWM")]
+        assert memory.peak(silent) == pytest.approx(1024 * int(resident), rel=0.01)
 
 
 def test_a_run_that_cannot_fit_is_refused_before_it_compiles(tmp_path, monkeypatch, capsys):

@@ -55,6 +55,23 @@ def lines(log):
     return [json.loads(line) for line in log.path.read_text().splitlines()]
 
 
+def test_time_that_no_update_needed_and_memory(tmp_path, clock):
+    readings = iter([7, 9])
+    log = MetricsLog(
+        tmp_path / "metrics.jsonl",
+        env_steps_per_update=10,
+        log_every=1,
+        memory=lambda: next(readings),
+    )
+    for update in (1, 2):
+        clock.now += 5.0
+        log.leave_out(3.0)
+        log.add(update, update_metrics())
+    log.flush()
+    assert [line["steps_per_second"] for line in lines(log)] == [5.0, 5.0]
+    assert [line["memory_bytes"] for line in lines(log)] == [7, 9]
+
+
 def test_one_line_an_update(log_of, clock):
     log = log_of()
     for update, returns in enumerate([(3.0, 5.0), (7.0,)], start=1):

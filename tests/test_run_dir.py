@@ -257,6 +257,7 @@ def experiment():
             pbt_factor=1.5,
             pbt_resample=0.125,
         ),
+        profile=True,
         ppo=PPOConfig(
             num_envs=48,
             num_steps=10,

@@ -108,7 +108,8 @@ def test_config_file_holds_everything_that_decides_the_run(cartpole):
     assert config["env_params"]["max_steps_in_episode"] == 12
     assert config["env_params"]["gravity"] == pytest.approx(9.8)  # resolved, not only given
     assert config["given"] == []
-    assert config["devices"] == {"num": 2, "platform": "cpu", "kind": "cpu"}
+    assert config["devices"].pop("needed_bytes") > 1000
+    assert config["devices"] == {"num": 2, "platform": "cpu", "kind": "cpu", "is_counted": True}
     assert config["versions"]["jaxdrl"] == jaxdrl.__version__
     assert re.fullmatch(r"3\.\d+\.\d+", config["versions"]["python"])
     for package in ("jax", "jaxlib", "flax", "optax", "chex", "gymnax", "numpy"):
@@ -143,6 +144,7 @@ def test_metrics_file_has_a_line_an_update(cartpole):
         "nonfinite_observations",
         "nonfinite_rewards",
         "steps_per_second",
+        "memory_bytes",
     }
     evaluated = {f"evaluation_{name}" for name in FIGURES}
     assert set(lines[0]) == names
@@ -155,6 +157,7 @@ def test_metrics_are_plausible(cartpole):
     for line in lines:
         assert line["steps_per_second"] > 0
         assert line["grad_norm"] > 0
+        assert 2**20 < line["memory_bytes"] < 2**40
         assert 0 <= line["clip_fraction"] <= 1
     # Episodes end after 12 steps at most and pay 1 a step; each update is 8 steps.
     ended = [line for line in lines if line["num_episodes"]]
@@ -245,12 +248,12 @@ def test_a_seed_gives_the_same_bits_again_and_another_seed_others(cartpole, tmp_
     assert again.result["evaluation"] == first["evaluation"]
     assert other.result["state_sha256"] != first["state_sha256"]
     assert other.result["params_sha256"] != first["params_sha256"]
-    timed = {"steps_per_second"}
+    measured = {"steps_per_second", "memory_bytes"}
     for line, line_again in zip(
         lines_of(cartpole.run_dir), lines_of(tmp_path / "again"), strict=True
     ):
-        assert {k: line[k] for k in line.keys() - timed} == {
-            k: line_again[k] for k in line_again.keys() - timed
+        assert {k: line[k] for k in line.keys() - measured} == {
+            k: line_again[k] for k in line_again.keys() - measured
         }
 
 
@@ -404,9 +407,8 @@ def resumed(*args, **kwargs):
 
 
 def without_speed(run_dir):
-    return [
-        {k: v for k, v in line.items() if k != "steps_per_second"} for line in lines_of(run_dir)
-    ]
+    measured = {"steps_per_second", "memory_bytes"}
+    return [{k: v for k, v in line.items() if k not in measured} for line in lines_of(run_dir)]
 
 
 def test_a_stopped_run_goes_on_as_if_nothing_had_happened(cartpole, tmp_path):

@@ -146,7 +146,7 @@ def test_every_tracker_gets_the_config_and_all_lines(run_dir):
 
     first, second = [], []
     own = [recorder(first), careless, functools.partial(recorder(second))]
-    assert track((), own, run_dir) == []
+    assert track((), own, run_dir, [dict(line) for line in LINES]) == []
     opened = (run_dir, json.loads((run_dir / "config.json").read_text()))
     assert first == second == [opened, *LINES, "closed"]
 
@@ -405,7 +405,8 @@ def test_no_tracker_harms_a_run(tmp_path, reference, monkeypatch, capsys):
     assert sum("hung had not finished 0.3 s after the run" in w for w in warnings) == 1
 
 
-def test_a_line_comes_once_where_a_signal_stops_the_run(tmp_path):
+@pytest.mark.parametrize("evaluate_every", [None, 1])
+def test_a_line_comes_once_where_a_signal_stops_the_run(tmp_path, evaluate_every):
     lines = []
 
     @contextlib.contextmanager
@@ -418,14 +419,17 @@ def test_a_line_comes_once_where_a_signal_stops_the_run(tmp_path):
         yield log
 
     experiment = dataclasses.replace(
-        EXPERIMENT, run_dir=tmp_path / "run", total_env_steps=128 * 40, evaluate_every=1
+        EXPERIMENT,
+        run_dir=tmp_path / "run",
+        total_env_steps=128 * 40,
+        evaluate_every=evaluate_every,
     )
     with pytest.raises(RunInterruptedError):
         jaxdrl.run(experiment, trackers=[stopping])
     assert 2 <= len(lines) < 40
     jaxdrl.resume(experiment.run_dir, trackers=[stopping])
     assert lines == lines_of(experiment.run_dir)
-    assert all("evaluation_mean_return" in line for line in lines)
+    assert sum("evaluation_mean_return" in line for line in lines) == (40 if evaluate_every else 1)
 
 
 def points(record, without=()):

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import io
 import json
+import re
 
 import numpy as np
 import pytest
@@ -32,6 +33,11 @@ def test_a_finished_run(run_dir):
     result = json.loads((run_dir / "result.json").read_text())
     assert found.evaluation == result["evaluation"]
     assert found.warnings == []
+    assert re.fullmatch(
+        r"[\d.]+ KiB needed per device \(counted by the compiler\), "
+        r"[\d.]+ [MG]iB in use by the process at most",
+        found.memory,
+    )
 
 
 def test_a_run_that_is_written_to_is_running_and_one_without_a_result_is_stopped(run_dir):
@@ -56,6 +62,7 @@ def test_the_command_shows_it_once_where_there_is_no_terminal(run_dir, capsys):
     printed = capsys.readouterr().out
     assert "CartPole-v1  finished, 384 of 384 steps (100%)" in printed
     assert "last evaluation: " in printed
+    assert "\nmemory: " in printed
     for name in watching.SHOWN:
         assert f"\n{name} " in printed
 

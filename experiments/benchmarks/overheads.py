@@ -25,6 +25,7 @@ from benchmarks.tasks import make_env, ppo_config
 from benchmarks.worker import repeat
 from jaxdrl import rollout, sgd
 from jaxdrl.envs import vector
+from jaxdrl.run_dir import read_metrics
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,9 @@ class Overheads:
     """Length of one measurement."""
     env_steps: int = 3_000_000
     """Environment steps of a run of `jaxdrl.run`, beside as many without it."""
+    track: tuple[str, ...] = ()
+    """Trackers that runs are measured with, beside runs without; with `WANDB_MODE=offline` in the
+    environment nothing leaves the machine."""
     output: Flags = field(default_factory=Output)
 
 
@@ -87,6 +91,9 @@ def measure(config: Overheads, report: Callable[[str], Any]) -> dict[str, Any]:
         report("whole runs")
         case = TINY if config.output.smoke else CASES["cartpole-256"]
         result["run"] = measure_runs(config, case)
+        if config.track:
+            report("runs with trackers")
+            result["tracked"] = measure_trackers(config, case)
     return result
 
 
@@ -128,14 +135,32 @@ def measure_runs(config: Overheads, case: Case) -> dict[str, Any]:
     bare = compile_without(config, case, "nothing")
     times: dict[str, list[float]] = {"run": [], "bare": []}
     for _ in range(max(2, config.repetitions // 3)):
-        times["run"].append(time_run(config, case, updates))
+        times["run"].append(time_run(config, case, updates)[0])
         taken = time_in_turn({"bare": (bare,)}, repetitions=1, seconds=updates * 0.07)
         times["bare"].extend(taken["bare"])
     return {"times": times, "ratio": ratios(times["run"], times["bare"])}
 
 
-def time_run(config: Overheads, case: Case, updates: int) -> float:
-    """Seconds an update, by the run's own account, which leaves compiling and evaluating out."""
+def measure_trackers(config: Overheads, case: Case) -> dict[str, Any]:
+    """`jaxdrl.run` with trackers beside one without, in turn; the second half of each run.
+
+    In the first, trackers load their libraries.
+    """
+    updates = max(2, config.env_steps // case.env_steps)
+    times: dict[str, list[float]] = {"tracked": [], "untracked": []}
+    for _ in range(max(2, config.repetitions // 3)):
+        times["tracked"].append(time_run(config, case, updates, config.track)[1])
+        times["untracked"].append(time_run(config, case, updates)[1])
+    return {"times": times, "ratio": ratios(times["tracked"], times["untracked"])}
+
+
+def time_run(
+    config: Overheads, case: Case, updates: int, track: tuple[str, ...] = ()
+) -> tuple[float, float]:
+    """Seconds an update by the run's own account, over the whole run and over its second half.
+
+    Compiling and evaluating are left out.
+    """
     with tempfile.TemporaryDirectory() as directory, redirect_stdout(io.StringIO()):
         experiment = jaxdrl.Experiment(
             env=case.env,
@@ -143,10 +168,13 @@ def time_run(config: Overheads, case: Case, updates: int) -> float:
             total_env_steps=updates * case.env_steps,
             run_dir=Path(directory) / "run",
             num_eval_episodes=1,
+            track=track,
             ppo=ppo_config(case),
         )
-        result = jaxdrl.run(experiment, env=make_env(case)).result
-    return result["train_seconds"] / updates
+        run = jaxdrl.run(experiment, env=make_env(case))
+        speeds = [line["steps_per_second"] for line in read_metrics(run.run_dir)]
+    half = [case.env_steps / speed for speed in speeds[updates // 2 :]]
+    return run.result["train_seconds"] / updates, sum(half) / len(half)
 
 
 def tables(result: dict[str, Any]) -> list[RenderableType]:
@@ -158,6 +186,8 @@ def tables(result: dict[str, Any]) -> list[RenderableType]:
     ]
     if "run" in result:
         rows.append(("one case", "metrics, progress and files", percent(result["run"]["ratio"])))
+    if "tracked" in result:
+        rows.append(("one case", "trackers", percent(result["tracked"]["ratio"])))
     columns = ("case", "what", "cost")
     return [
         make_table("What an update costs more than without", columns, rows),

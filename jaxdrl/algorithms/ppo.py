@@ -96,11 +96,15 @@ def ppo(
     learn = sharding.shard(
         layout, partial(_learn, parts), (state_specs, ALONG_ENVS_IN_TIME), (state_specs, REPLICATED)
     )
+
+    def train_step(state: TrainState) -> tuple[TrainState, dict[str, jax.Array]]:
+        return learn(*collect(state))
+
     return Algorithm(
         init=init,
         rollout=collect,
         learn=learn,
-        train_step=lambda state: learn(*collect(state)),
+        train_step=train_step,
         policy=Policy(initial_carry=network.initial_carry, act=partial(acting.act, parts)),
     )
 
@@ -164,6 +168,7 @@ def _env_ids(parts: Parts) -> jax.Array:
     return (first + jnp.arange(shard_envs, dtype=jnp.int32)[None]).reshape(-1)
 
 
+@jax.named_scope("rollout")
 def _rollout(parts: Parts, state: TrainState) -> tuple[TrainState, Transition]:
     layout = parts.layout
     collect = partial(
@@ -228,6 +233,7 @@ def _learn(
     return replace(state, learner=learner), metrics
 
 
+@jax.named_scope("advantages")
 def _make_batch(parts: Parts, return_statistics: Any, trajectory: Transition) -> Batch:
     """Advantages and value targets of one group, in rows of `L` steps: `[T / L * N, L, ...]`."""
     config, reward = parts.config, trajectory.reward

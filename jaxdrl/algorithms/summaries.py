@@ -18,6 +18,7 @@ from jaxdrl.sharding import Layout
 from jaxdrl.types import LearnerState, Transition
 
 
+@jax.named_scope("metrics")
 def update_obs_statistics(parts: Parts, learner: LearnerState, trajectory: Transition) -> Any:
     """Running moments with those of the observations of `trajectory`, grouped `[G, T, n, ...]`."""
     if learner.obs_statistics is None:
@@ -37,6 +38,7 @@ def update_obs_statistics(parts: Parts, learner: LearnerState, trajectory: Trans
     return update_statistics(learner.obs_statistics, count, mean, variance)
 
 
+@jax.named_scope("metrics")
 def update_return_statistics(parts: Parts, learner: LearnerState, trajectory: Transition) -> Any:
     """The same of the discounted returns."""
     if learner.return_statistics is None:
@@ -51,6 +53,7 @@ def update_return_statistics(parts: Parts, learner: LearnerState, trajectory: Tr
     return update_statistics(learner.return_statistics, count, mean, variance)
 
 
+@jax.named_scope("metrics")
 def sums(env: Environment, trajectory: Transition) -> dict[str, jax.Array]:
     """Sums over the episodes that ended, and counts of what should not be there."""
     ended = (trajectory.terminated | trajectory.truncated).astype(jnp.float32)
@@ -77,6 +80,7 @@ def _count_nonfinite(x: jax.Array) -> jax.Array:
     return (~jnp.isfinite(x)).sum(dtype=jnp.float32)
 
 
+@jax.named_scope("metrics")
 def explained_variance(layout: Layout, batch: Batch) -> jax.Array:
     """1 - Var(target - value) / Var(target); 0 where that is undefined or not finite."""
     _, (target, error) = sharding.moments(layout, (batch.target, batch.target - batch.value))

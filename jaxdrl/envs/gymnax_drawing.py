@@ -160,7 +160,8 @@ def point_robot(env: Any) -> Draw:
 
     def draw(env_state: Any, params: Any) -> np.ndarray:
         r = float(params.circle_radius)
-        canvas = make_canvas((-1.4 * r, 1.4 * r), (-0.45 * r, 1.4 * r))
+        box = (80, 0, WIDTH, HEIGHT)
+        canvas = make_canvas((-1.4 * r, 1.4 * r), (-0.45 * r, 1.4 * r), box=box)
         angles = np.linspace(0, math.pi, 60).tolist()
         canvas.line([(r * math.cos(a), r * math.sin(a)) for a in angles], GREY)
         canvas.disc(env_state.goal, float(params.goal_radius), SKY)
@@ -208,10 +209,12 @@ def swimmer(env: Any) -> Draw:
 
     def draw(env_state: Any, params: Any) -> np.ndarray:
         canvas = make_canvas((-1.2, 1.2), (-1.2, 1.2), box=(100, 0, WIDTH, HEIGHT))
-        canvas.disc(env_state.goal_xy, 12 / canvas.scale, SKY)
-        for urchin in np.asarray(env_state.urchin_xys).tolist():
+        urchins = np.asarray(env_state.urchin_xys).tolist()
+        for urchin in urchins:
             # Half of the reward is lost at this distance.
             canvas.disc(urchin, math.sqrt(math.log(2) / 30), "#c9b3c4")
+        canvas.disc(env_state.goal_xy, 12 / canvas.scale, SKY)
+        for urchin in urchins:
             canvas.disc(urchin, 4 / canvas.scale, BLACK)
         draw_marker(canvas, env_state.xy)
         entries = [("agent", ORANGE, "disc"), ("goal", SKY, "disc"), ("urchin", BLACK, "disc")]
