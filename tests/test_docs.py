@@ -79,6 +79,7 @@ def parse_flags(monkeypatch, program, flags):
     monkeypatch.setattr(runner, "resume", lambda *args, **kwargs: received.append((args, kwargs)))
     for module in (doctor, run_evaluation, plotting, rendering, exporting, watching):
         monkeypatch.setattr(module, "main", lambda *args, **kwargs: received.append((args, kwargs)))
+    monkeypatch.setattr(cli, "read_experiment", lambda path, kind: kind("CartPole-v1"))
     monkeypatch.setattr("sys.argv", [program, *flags])
     if program.endswith(".py"):
         runpy.run_path(str(ROOT / program), run_name="__main__")

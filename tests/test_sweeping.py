@@ -108,7 +108,7 @@ def test_a_member_is_given_back_as_an_agent_of_its_own(run):
     ):
         np.testing.assert_array_equal(ours, theirs)
     state, metrics = jax.jit(agent.train_step)(state)
-    assert metrics["learning_rate"] == run.state.hyperparams["learning_rate"][2]
+    assert float(metrics["learning_rate"]) == float(run.state.hyperparams["learning_rate"][2])
     assert int(state.learner.num_updates) == 7
 
 
