@@ -97,7 +97,8 @@ def assert_same_bits(state, other):
     assert [name for name in ours if ours[name].tobytes() != theirs[name].tobytes()] == []
 
 
-SLOW_ONES = [pytest.param(name, marks=pytest.mark.slow) for name in ("8x1", "1x8")]
+SLOW = pytest.mark.slow
+SLOW_ONES = [pytest.param(name, marks=SLOW) for name in ("8x1", "1x8")]
 
 
 @pytest.mark.parametrize("name", ["none", "4x2", *SLOW_ONES])
@@ -107,7 +108,7 @@ def test_a_member_has_the_bits_of_its_run_alone_in_reproducible_mode(name):
         assert_same_bits(member(state, i), alone(True)[i])
 
 
-@pytest.mark.parametrize("name", ["none", "4x2", *SLOW_ONES])
+@pytest.mark.parametrize("name", ["none", pytest.param("4x2", marks=SLOW), *SLOW_ONES])
 def test_a_member_is_its_run_alone_to_rounding_in_fast_mode(name):
     state = together(name, False)[0]
     for i in range(NUM_MEMBERS):
@@ -158,7 +159,7 @@ def groups_of(program):
     return found
 
 
-@pytest.mark.parametrize("reproducible", [False, True])
+@pytest.mark.parametrize("reproducible", [pytest.param(False, marks=SLOW), True])
 def test_nothing_crosses_the_population_axis_but_an_exchange(reproducible):
     found = groups_of(together("4x2", reproducible)[3].as_text())
     along_data = [line for line, devices in found if devices == [0, 1]]
