@@ -34,9 +34,17 @@ SETTINGS = {
 }
 
 
+def confident(params, batch, distribution, value):
+    return {"confidence": 0.1 * distribution.log_prob(batch.action) + 0.01 * value**2}
+
+
+EXTRA_LOSS = {"MemoryChain-bsuite": confident}
+
+
 def agent_on(name, num_devices, **changes):
     mesh = None if num_devices is None else jaxdrl.make_mesh(num_devices)
-    return jaxdrl.ppo(jaxdrl.make(name), PPOConfig(**SETTINGS[name], **changes), mesh=mesh)
+    config = PPOConfig(**SETTINGS[name], **changes)
+    return jaxdrl.ppo(jaxdrl.make(name), config, extra_loss=EXTRA_LOSS.get(name), mesh=mesh)
 
 
 @lru_cache

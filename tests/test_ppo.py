@@ -208,44 +208,6 @@ def test_adam_clips_by_the_global_norm_and_takes_the_rate_of_the_update():
     np.testing.assert_allclose(optax.tree.get(state, "mu"), moment, rtol=1e-6)
 
 
-def test_the_loss_is_the_sum_of_its_parts_by_hand(cartpole):
-    """Against NumPy in float64, for a network that gives fixed outputs."""
-    rng = np.random.default_rng(0)
-    logits, value = rng.normal(size=(6, 2)), rng.normal(size=6)
-    columns = {
-        name: rng.normal(size=6).astype(np.float32) for name in ("value", "target", "advantage")
-    }
-    action = np.array([0, 1, 1, 0, 1, 0], np.int32)
-    all_log_probs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-    log_prob = all_log_probs[np.arange(6), action]
-    old = (log_prob + rng.normal(0, 0.3, size=6)).astype(np.float32)
-    ratio = np.exp(log_prob - old)
-    clipped = np.clip(ratio, 0.8, 1.2)
-    surrogate = np.minimum(ratio * columns["advantage"], clipped * columns["advantage"])
-    moved = columns["value"] + np.clip(value - columns["value"], -0.1, 0.1)
-    value_error = np.maximum((value - columns["target"]) ** 2, (moved - columns["target"]) ** 2)
-    entropy = -(np.exp(all_log_probs) * all_log_probs).sum(axis=1)
-    expected = -surrogate.mean() + 0.7 * 0.5 * value_error.mean() - 0.02 * entropy.mean()
-
-    config = replace(SMALL, value_clip_epsilon=0.1, value_coef=0.7, entropy_coef=0.02)
-    outputs = (jnp.asarray(logits, jnp.float32), jnp.asarray(value, jnp.float32))
-    network = jaxdrl.Network(lambda n: (), lambda *_: {}, lambda *_: (*outputs, ()))
-    head = jaxdrl.distributions.action_head(cartpole.action_space)
-    parts = ppo_module.Parts(cartpole, config, network, None, head, None, 1)
-    start = np.zeros(6, bool)
-    batch = ppo_module.Batch(
-        obs=jnp.zeros((6, 4)), action=action, log_prob=old, episode_start=start, carry=(), **columns
-    )
-    batch = jax.tree.map(lambda x: x[:, None], batch)
-    loss, metrics = ppo_module._loss(parts, None, {}, batch)
-    assert loss == pytest.approx(expected, rel=1e-5)
-    assert metrics["policy_loss"] == pytest.approx(-surrogate.mean(), rel=1e-5)
-    assert metrics["value_loss"] == pytest.approx(0.5 * value_error.mean(), rel=1e-5)
-    assert metrics["entropy"] == pytest.approx(entropy.mean(), rel=1e-5)
-    assert metrics["approx_kl"] == pytest.approx((ratio - 1 - np.log(ratio)).mean(), rel=1e-4)
-    assert metrics["clip_fraction"] == pytest.approx((np.abs(ratio - 1) > 0.2).mean())
-
-
 def test_statistics_are_those_of_every_observation_and_return_of_all_environments():
     env = jaxdrl.make("Pendulum-v1", max_steps_in_episode=3)
     config = replace(SMALL, normalize_observations=True, normalize_rewards=True, gamma=0.9)

@@ -1,7 +1,7 @@
 """The stages of one update of jaxdrl, each by itself.
 
 All that the benchmark takes from the inside of jaxdrl is here: `decide` of acting, `_make_batch`
-and `_loss` of PPO, `minibatch_rows` and `take` of sgd, `value_and_gradient` of sharding, and the
+of PPO, its `loss` of objective, `minibatch_rows` and `take` of sgd, `value_and_gradient` of sharding, and the
 parts that an agent is made of.
 """
 
@@ -16,7 +16,7 @@ import optax
 import jaxdrl
 from benchmarks.cases import Case
 from jaxdrl import sgd, sharding
-from jaxdrl.algorithms import acting, ppo
+from jaxdrl.algorithms import acting, objective, ppo
 from jaxdrl.envs import vector
 from jaxdrl.parts import num_parts
 from jaxdrl.promotion import default_promotion
@@ -152,7 +152,7 @@ def shuffle(parts: Any, case: Case, carry: tuple, key: jax.Array) -> tuple[tuple
 def gradient(parts: Any, carry: tuple, minibatch: Any) -> tuple[tuple, None]:
     """The gradient of a minibatch, and a small step along it: else it would not be needed."""
     params, statistics = carry
-    loss = partial(ppo._loss, parts, statistics)
+    loss = partial(objective.loss, parts, statistics)
     group = jax.tree.map(lambda x: x[None], minibatch)
     num_parts = parts.config.num_accumulation_steps
     slope, metrics = sharding.value_and_gradient(parts.layout, loss, params, group, num_parts)

@@ -28,6 +28,7 @@ class Parts(NamedTuple):
       head: how the policy acts.
       layout: of the logical shards on the devices.
       sequence_length: steps in a row that the network learns from, 1 without memory.
+      extra_loss: the user's terms of the loss, as in `jaxdrl.ppo`.
     """
 
     env: Environment
@@ -37,6 +38,7 @@ class Parts(NamedTuple):
     head: ActionHead
     layout: Layout
     sequence_length: int
+    extra_loss: Any = None
 
 
 def evaluate_step(

@@ -15,9 +15,10 @@ import optax
 from flax import linen as nn
 from jax.sharding import Mesh
 
-from jaxdrl import losses, normalization, rollout, sgd, sharding
-from jaxdrl.algorithms import acting, summaries
+from jaxdrl import normalization, rollout, sgd, sharding
+from jaxdrl.algorithms import acting, objective, summaries
 from jaxdrl.algorithms.acting import Parts
+from jaxdrl.algorithms.objective import ExtraLoss
 from jaxdrl.architectures import check_mask, check_network, make_network
 from jaxdrl.config import ConfigError, PPOConfig
 from jaxdrl.distributions import action_head
@@ -38,6 +39,7 @@ def ppo(
     *,
     network: nn.Module | Network | None = None,
     optimizer: optax.GradientTransformation | None = None,
+    extra_loss: ExtraLoss | None = None,
     mesh: Mesh | None = None,
 ) -> Algorithm:
     """PPO as pure functions, on one device or sharded over those of a mesh.
@@ -53,6 +55,12 @@ def ppo(
       optimizer: an optax optimiser, used as it is: `learning_rate`, `anneal_env_steps`,
         `max_grad_norm` and `adam_epsilon` of the config then play no part. None takes Adam with
         them.
+      extra_loss: terms of your own in the loss, `(params, batch, distribution, value) -> {name:
+        term}`: the network's parameters, a `jaxdrl.sgd.Batch` of single samples `[n, ...]`, and the
+        policy and V `[n]` that the network now has for them. A term is a number for each sample,
+        float32 `[n]`, or one that depends on the parameters alone, `[]`; its mean over all samples
+        is added to the loss, and is a metric of that name. There is no other way to reduce: the
+        samples that are seen together depend on the machine.
       mesh: from `jaxdrl.make_mesh`; None computes on one device.
 
     Returns:
@@ -65,8 +73,8 @@ def ppo(
       that running statistics and returns leave out.
 
     Raises:
-      ConfigError: if the mesh does not divide the shards, or environment or network do not keep
-        to their contracts.
+      ConfigError: if the mesh does not divide the shards, or environment, network or extra loss
+        do not keep to their contracts.
     """
     layout = sharding.make_layout(config.num_shards, config.reproducible, mesh)
     check_types(env)
@@ -83,7 +91,8 @@ def ppo(
     optimizer = optax.with_extra_args_support(optimizer or adam(config))
     sequence_length = config.sequence_length or config.num_steps if network.has_memory else 1
     config.check_minibatches(sequence_length)
-    parts = Parts(env, config, network, optimizer, head, layout, sequence_length)
+    parts = Parts(env, config, network, optimizer, head, layout, sequence_length, extra_loss)
+    objective.check_extra_loss(parts)
     state_specs = TrainState(learner=REPLICATED, actor=ALONG_ENVS)  # type: ignore[arg-type]
     init = sharding.shard(layout, partial(_init, parts), REPLICATED, state_specs, check_vma=False)
     collect = sharding.shard(
@@ -210,7 +219,7 @@ def _learn(
     explained_variance = summaries.explained_variance(layout, batch)
     params, opt_state, metrics = sgd.fit(
         layout,
-        partial(_loss, parts, sharding.varying(layout, learner.obs_statistics)),
+        partial(objective.loss, parts, sharding.varying(layout, learner.obs_statistics)),
         parts.optimizer,
         schedule,
         learner.params,
@@ -265,39 +274,3 @@ def _make_batch(parts: Parts, return_statistics: Any, trajectory: Transition) ->
 
     carry = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), trajectory.carry)
     return replace(jax.tree.map(in_rows, batch), carry=carry)
-
-
-def _loss(
-    parts: Parts, statistics: Any, params: Any, batch: Batch
-) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Clipped surrogate + value_coef * value loss - entropy_coef * entropy, and their parts."""
-    config = parts.config
-    evaluate: Any = partial(acting.evaluate_sequences, parts)
-    if config.remat:
-        evaluate = jax.checkpoint(evaluate)
-    carry = batch.carry
-    batch = jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), replace(batch, carry=()))
-    distribution, value = evaluate(params, statistics, carry, batch.obs, batch.episode_start)
-    batch = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
-    log_prob = distribution.log_prob(batch.action)
-    epsilon = config.clip_epsilon
-    policy_loss = losses.clipped_surrogate(
-        log_prob, batch.log_prob, batch.advantage, clip_epsilon=epsilon
-    ).mean()
-    if config.value_clip_epsilon is None:
-        value_loss = losses.squared_value(value, batch.target).mean()
-    else:
-        value_loss = losses.clipped_value(
-            value, batch.value, batch.target, clip_epsilon=config.value_clip_epsilon
-        ).mean()
-    entropy = distribution.entropy().mean()
-    loss = policy_loss + config.value_coef * value_loss - config.entropy_coef * entropy
-    return loss, {
-        "policy_loss": policy_loss,
-        "value_loss": value_loss,
-        "entropy": entropy,
-        "approx_kl": losses.approx_kl(log_prob, batch.log_prob).mean(),
-        "clip_fraction": losses.clip_fraction(
-            log_prob, batch.log_prob, clip_epsilon=epsilon
-        ).mean(),
-    }
