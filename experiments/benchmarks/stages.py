@@ -1,8 +1,8 @@
 """The stages of one update of jaxdrl, each by itself.
 
 All that the benchmark takes from the inside of jaxdrl is here: `decide` of acting, `_make_batch`
-of PPO, its `loss` of objective, `minibatch_rows` and `take` of sgd, `value_and_gradient` of sharding, and the
-parts that an agent is made of.
+of PPO and its `loss` of objective, `minibatch_rows` and `take` of sgd, `value_and_gradient` of
+sharding, and the parts that an agent is made of.
 """
 
 from collections.abc import Callable
