@@ -7,7 +7,7 @@ ARGS    ?=
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-slow lint format clean venv
+.PHONY: help train test test-slow lint format notebooks clean venv
 .NOTPARALLEL:
 
 help:  ## list the targets (the default)
@@ -90,6 +90,9 @@ lint: $(dev)  ## check formatting, lint and types
 format: $(dev)  ## format the code and fix what can be fixed
 	"$(VENV)/bin/ruff" check --fix-only .
 	"$(VENV)/bin/ruff" format .
+
+notebooks: $(dev)  ## execute the notebooks in place
+	"$(VENV)/bin/python" notebooks/execute.py $(ARGS)
 
 clean:  ## remove the virtual environment, caches and builds, never runs/
 	@echo "Removing $(VENV), caches and builds"

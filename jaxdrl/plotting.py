@@ -194,7 +194,8 @@ def plot_runs(
     curves = [read_curve(Path(run_dir), metric) for run_dir in run_dirs]
     groups = group_curves(curves, metric, against)
     if out is not None:
-        _draw(groups, Path(out), metric, against)
+        title = ", ".join(sorted({str(curve.settings["env"]) for curve in curves}))
+        _draw(groups, Path(out), metric, against, title)
     return groups
 
 
@@ -222,7 +223,7 @@ def save_figure(figure: Any, out: Path) -> None:
     figure.savefig(out, dpi=150)
 
 
-def _draw(groups: list[Group], out: Path, metric: str, against: str) -> None:
+def _draw(groups: list[Group], out: Path, metric: str, against: str, title: str) -> None:
     from matplotlib.ticker import EngFormatter
 
     figure = make_figure(7.5, 4.5)
@@ -234,6 +235,7 @@ def _draw(groups: list[Group], out: Path, metric: str, against: str) -> None:
         if len(values) > 1:
             low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
             axes.fill_between(x, low, high, alpha=0.2, color=line.get_color())
+    axes.set_title(title, fontsize=10)
     axes.set_xlabel(AGAINST[against])
     axes.set_ylabel(metric.replace("_", " "))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))

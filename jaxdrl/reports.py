@@ -21,6 +21,17 @@ from jaxdrl.setup import Setup, params_of, python_call, spaces_of
 from jaxdrl.types import TrainState
 
 
+def console() -> Console:
+    """Where a run says how it gets on; in a notebook plain text, line by line.
+
+    What moves there wants ipywidgets, and warns without.
+    """
+    found = Console(highlight=False)
+    if not found.is_jupyter:
+        return found
+    return Console(highlight=False, force_jupyter=False, force_terminal=False)
+
+
 def no_room(setup: Setup, needs: memory.Needs, free: int | None, error: Exception) -> str:
     """What to say where a device had no room, with what would fit."""
     config, first_line = setup.experiment.ppo, str(error).splitlines()[0]

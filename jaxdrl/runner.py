@@ -93,7 +93,7 @@ def run(
       BadNumbersError: if nothing finite was left to learn from.
       OutOfMemoryError: if the devices had no room for it while it trained.
     """
-    console = Console(highlight=False)
+    console = reports.console()
     run_dir = Path(experiment.run_dir or default_run_dir(experiment))
     experiment = replace(resolve(experiment), run_dir=run_dir)
     files.require_free(run_dir)
@@ -135,7 +135,7 @@ def resume(
       BadNumbersError: likewise.
       OutOfMemoryError: likewise.
     """
-    console = Console(highlight=False)
+    console = reports.console()
     run_dir, given = Path(run_dir), Given(env, network, optimizer)
     stored = read_stored(run_dir, given, "resume")
     require_installed(stored.experiment.track)

@@ -113,7 +113,8 @@ def check_extra_loss(parts: Parts, num: int = 7) -> None:
         require(name not in METRICS, "extra_loss", name, "is a metric already; take another name")
         right = isinstance(term, jax.ShapeDtypeStruct) and term.shape in ((), (num,))
         if not right or str(term.dtype) != "float32":
+            given = f"{term.dtype} of shape {term.shape}" if hasattr(term, "shape") else repr(term)
             raise ConfigError(
-                f"extra_loss[{name!r}]: is {term} for {num} samples; must be float32 of shape "
+                f"extra_loss[{name!r}]: is {given} for {num} samples; must be float32 of shape "
                 f"({num},), a number for each sample, or () if it depends on params alone"
             )

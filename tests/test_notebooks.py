@@ -1,0 +1,108 @@
+"""The notebooks run from top to bottom, and what is committed with them is what they put out."""
+
+import copy
+import re
+import runpy
+from pathlib import Path
+from types import SimpleNamespace
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).parent.parent
+tool = SimpleNamespace(**runpy.run_path(str(ROOT / "notebooks" / "execute.py")))
+PATHS = tool.paths()
+LIMIT = 300 * 1024
+MACHINE = re.compile(r"/(root|home|Users|tmp|usr|opt|work|var)/|site-packages|[A-Z]:\\")
+
+
+def outputs(notebook):
+    return [output for cell in notebook.cells for output in cell.get("outputs", [])]
+
+
+def text_of(output):
+    return output.get("text", "") + "".join(
+        text for kind, text in output.get("data", {}).items() if kind.startswith("text/")
+    )
+
+
+def problems(notebook):
+    """What is wrong with a notebook that is committed, in words."""
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    found = outputs(notebook)
+    checks = {
+        "is not executed in order": [cell.execution_count for cell in code]
+        == list(range(1, len(code) + 1)),
+        "has sources that are not those it was executed with": notebook.metadata.get(
+            "sources_sha256"
+        )
+        == tool.digest(notebook),
+        "has an error": all(output.output_type != "error" for output in found),
+        "has a warning": all(output.get("name") != "stderr" for output in found),
+        "has a path of the machine": not any(MACHINE.search(text_of(x)) for x in found),
+        "has escape codes": not any("\x1b" in text_of(x) for x in found),
+        "has metadata of an execution": not any(cell.metadata for cell in notebook.cells),
+    }
+    return [words for words, is_fine in checks.items() if not is_fine]
+
+
+def test_there_are_notebooks():
+    assert len(PATHS) == 3
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_a_notebook_runs_without_error_or_warning(path, tmp_path):
+    import matplotlib.font_manager  # noqa: F401  the kernel's first would say that it lists fonts
+
+    notebook = tool.read(path)
+    tool.execute(notebook, tmp_path)
+    assert [text_of(x) for x in outputs(notebook) if x.get("name") == "stderr"] == []
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_what_is_committed_is_what_comes_out_and_light(path):
+    assert problems(tool.read(path)) == []
+    assert path.stat().st_size < LIMIT
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_links_point_to_something(path):
+    for cell in tool.read(path).cells:
+        if cell.cell_type == "markdown":
+            for target in re.findall(r"\]\(([^):\s]+)\)", cell.source):
+                assert (path.parent / target).exists(), target
+
+
+def test_what_is_wrong_would_be_seen():
+    good = tool.read(PATHS[0])
+    code = [i for i, cell in enumerate(good.cells) if cell.cell_type == "code"]
+
+    def broken(change):
+        notebook = copy.deepcopy(good)
+        change(notebook.cells[code[1]])
+        return problems(notebook)
+
+    def says(name, text):
+        return lambda cell: cell.outputs.append(
+            nbformat.v4.new_output("stream", name=name, text=text)
+        )
+
+    assert broken(lambda cell: None) == []
+    assert broken(lambda cell: cell.update(source="1 / 0")) == [
+        "has sources that are not those it was executed with"
+    ]
+    assert broken(lambda cell: cell.update(execution_count=None)) == ["is not executed in order"]
+    assert broken(says("stderr", "UserWarning: x")) == ["has a warning"]
+    assert broken(says("stdout", "saved to /home/somebody/x")) == ["has a path of the machine"]
+    assert broken(says("stdout", "\x1b[1m500\x1b[0m")) == ["has escape codes"]
+
+
+def test_stripping_leaves_what_is_the_same_at_every_execution():
+    notebook = tool.read(PATHS[0])
+    notebook.metadata["widgets"] = {}
+    notebook.cells[1].metadata["execution"] = {"started": "now"}
+    notebook.cells[1].id = "1f2e3d"
+    tool.strip(notebook)
+    assert notebook.metadata == {**tool.METADATA, "sources_sha256": tool.digest(notebook)}
+    assert notebook.cells[1].metadata == {}
+    assert notebook.cells[1].id == "cell-02"
