@@ -11,6 +11,7 @@ from benchmarks.breakdown import Breakdown
 from benchmarks.envs import Envs
 from benchmarks.overheads import Overheads
 from benchmarks.peers import PeerError
+from benchmarks.population import Population
 from benchmarks.recurrent import Recurrent
 from benchmarks.reset import Reset
 from benchmarks.scaling import Scaling
@@ -20,7 +21,7 @@ from rich.console import Console
 
 from jaxdrl import ConfigError
 
-Mode = Throughput | Breakdown | Scaling | Envs | Reset | Overheads | Recurrent
+Mode = Throughput | Breakdown | Scaling | Envs | Reset | Overheads | Recurrent | Population
 
 SMOKE: dict[type, dict[str, Any]] = {
     Throughput: {"peers": ("textbook",), "devices": (1,), "repetitions": 2, "env_steps": 256},
@@ -29,6 +30,7 @@ SMOKE: dict[type, dict[str, Any]] = {
     Envs: {"repetitions": 1, "env_steps": 256, "max_envs": 16, "long_updates": 20},
     Reset: {"repetitions": 2, "seconds": 0.01, "num_envs": 16, "num_steps": 8, "env_steps": 256},
     Overheads: {"repetitions": 2, "seconds": 0.01, "env_steps": 256, "track": ("tensorboard",)},
+    Population: {"members": 2, "peers": (), "devices": (1,), "repetitions": 2, "env_steps": 256},
     Recurrent: {"repetitions": 2, "seconds": 0.01, "size": 8, "sequence_lengths": (8, 4)},
 }
 """What `--smoke` changes, by mode; the work itself becomes `cases.TINY`."""

@@ -177,6 +177,14 @@ def test_overheads_compare_updates_with_and_without(smoke):
     assert "metrics, progress and files" in printed
 
 
+def test_population_counts_the_steps_of_all_members(smoke):
+    result, printed = smoke("population")
+    assert set(result["trainers"]) == {"members", "one agent"}
+    steps = {name: t["runs"][0]["env_steps"] for name, t in result["trainers"].items()}
+    assert steps["members"] == steps["one agent"] == 2 * 16 * 8
+    assert "2 members of CartPole-v1, 16 environments x 8 steps each" in printed
+
+
 def test_recurrent_compares_networks_of_as_many_multiplications(bench, smoke):
     from benchmarks import recurrent
     from benchmarks.cases import CASES

@@ -54,6 +54,13 @@ class Job:
     """Updates in one run."""
     devices: int = 1
     """Devices, simulated where there is a CPU only; above 1 for jaxdrl alone."""
+    members: int = 0
+    """Agents that do the work of the case each, in one program; 0 for a single one."""
+
+    @property
+    def env_steps(self) -> int:
+        """Environment steps of one update of all members."""
+        return max(1, self.members) * self.case.env_steps
 
 
 CASES = {

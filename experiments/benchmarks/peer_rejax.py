@@ -53,7 +53,8 @@ def make(job: Job) -> Any:
 
 def check(job: Job, state: Any, updates: int) -> None:
     """Refuses to go on unless so many updates did the job's work."""
-    done = (int(state.global_step), int(state.actor_ts.step), int(state.critic_ts.step))
+    counts = (state.global_step, state.actor_ts.step, state.critic_ts.step)
+    done = tuple(int(count.max()) for count in counts)
     gradient_steps = updates * job.case.gradient_steps
     expected = (updates * job.case.env_steps, gradient_steps, gradient_steps)
     if done != expected:
@@ -63,13 +64,16 @@ def check(job: Job, state: Any, updates: int) -> None:
 def trainer(job: Job) -> tuple[Callable[[], Any], dict[str, Any]]:
     """`(run, what to say when ready)`."""
     algorithm = make(job)
+    iterate, init, key = algorithm.train_iteration, algorithm.init_state, jax.random.key(0)
+    if job.members:  # as its README has it
+        iterate, init = jax.vmap(iterate), jax.vmap(init)
+        key = jax.random.split(key, job.members)
 
     def updates(state: Any) -> Any:
-        step = lambda state, _: (algorithm.train_iteration(state), None)  # noqa: E731
-        return jax.lax.scan(step, state, length=job.updates)[0]
+        return jax.lax.scan(lambda state, _: (iterate(state), None), state, length=job.updates)[0]
 
     # Its first state has weak types, and the scan gives strong ones: compiled for the latter.
-    state = jax.jit(algorithm.init_state)(jax.random.key(0))
+    state = jax.jit(init)(key)
     shapes = jax.eval_shape(updates, state)
     state = jax.tree.map(lambda x, like: jax.numpy.asarray(x, like.dtype), state, shapes)
     started = time.perf_counter()
@@ -89,7 +93,7 @@ def main() -> None:
     """Does the job of the command line."""
     channel, job = serving.open_channel(), from_json(sys.argv[1])
     run, ready = trainer(job)
-    serving.serve(channel, run, job.updates * job.case.env_steps, ready)
+    serving.serve(channel, run, job.updates * job.env_steps, ready)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -59,29 +60,38 @@ def measure(config: Throughput, report: Callable[[str], Any]) -> dict[str, Any]:
     """Everything by case; `report` is told what is being done."""
     results = {}
     for name, case in chosen_cases(config).items():
-        results[name] = measure_case(config, name, case, report)
+        trainers = measure_jobs(
+            jobs(config, case),
+            config.repetitions,
+            config.peer_dir,
+            partial(_tell, report, name),
+        )
+        results[name] = {"case": vars(case), "trainers": trainers, **compare(trainers)}
     return results
 
 
-def measure_case(
-    config: Throughput, name: str, case: Case, report: Callable[[str], Any]
-) -> dict[str, Any]:
-    """Speeds, compile times and ratios of one case."""
+def _tell(report: Callable[[str], Any], name: str, words: str) -> None:
+    report(f"{name}: {words}")
+
+
+def measure_jobs(
+    jobs: dict[str, Job], repetitions: int, peer_dir: Path, report: Callable[[str], Any]
+) -> dict[str, dict[str, Any]]:
+    """Speeds and compile times of trainers that take turns, by name."""
     with ExitStack() as stack:
         workers: list[Worker] = []
-        for trainer, job in jobs(config, case).items():
+        for trainer, job in jobs.items():
             python = None
             if job.trainer in PINS:
-                if not is_installed(config.peer_dir, job.trainer):
-                    report(f"{name}: installing {job.trainer} in {config.peer_dir}")
-                install(config.peer_dir, job.trainer)
-                python = python_of(config.peer_dir, job.trainer)
-            report(f"{name}: compiling {trainer}")
+                if not is_installed(peer_dir, job.trainer):
+                    report(f"installing {job.trainer} in {peer_dir}")
+                install(peer_dir, job.trainer)
+                python = python_of(peer_dir, job.trainer)
+            report(f"compiling {trainer}")
             workers.append(stack.enter_context(open_worker(trainer, job, python)))
-        report(f"{name}: {config.repetitions} rounds")
-        runs = take_turns(workers, config.repetitions)
-    trainers = {worker.name: summarise(worker, runs[worker.name]) for worker in workers}
-    return {"case": vars(case), "trainers": trainers, **compare(trainers)}
+        report(f"{repetitions} rounds")
+        runs = take_turns(workers, repetitions)
+    return {worker.name: summarise(worker, runs[worker.name]) for worker in workers}
 
 
 def summarise(worker: Worker, runs: list[dict[str, Any]]) -> dict[str, Any]:

@@ -1,8 +1,10 @@
 """A process that trains by jaxdrl or by the textbook: `python -m benchmarks.worker JOB`."""
 
+import math
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -43,8 +45,27 @@ def compiled_bytes(compiled: Any) -> int | None:
     return sum(sizes) + analysis.temp_size_in_bytes - analysis.alias_size_in_bytes
 
 
+def population_trainer(job: Job) -> tuple[Callable[[], Any], dict[str, Any]]:
+    """The same for many members, each with the work of the case."""
+    along = math.gcd(job.devices, job.members)
+    mesh = jaxdrl.make_mesh(job.devices, population=along) if job.devices > 1 else None
+    env, config = make_env(job.case), ppo_config(job.case)
+
+    def of_member(hyperparams: Any) -> jaxdrl.Algorithm:
+        return jaxdrl.ppo(env, replace(config, **hyperparams), mesh=mesh)
+
+    agent = jaxdrl.population(of_member, mesh=mesh)
+    rates = {"learning_rate": jax.numpy.full(job.members, config.learning_rate)}
+    state = jax.jit(agent.init)(jax.random.key(0), rates)
+    started = time.perf_counter()
+    step = jaxdrl.compile(agent).lower(state).compile()
+    return repeat(step, state, job.updates), serving.facts(time.perf_counter() - started)
+
+
 def jaxdrl_trainer(job: Job) -> tuple[Callable[[], Any], dict[str, Any]]:
     """`(run, what to say when ready)`."""
+    if job.members:
+        return population_trainer(job)
     mesh = jaxdrl.make_mesh(job.devices) if job.devices > 1 else None
     agent = jaxdrl.ppo(make_env(job.case), ppo_config(job.case), mesh=mesh)
     state = jax.jit(agent.init)(jax.random.key(0))
@@ -92,7 +113,7 @@ def main() -> None:
     jax.config.update("jax_num_cpu_devices", job.devices)
     trainer = {"jaxdrl": jaxdrl_trainer, "textbook": textbook_trainer}[job.trainer]
     run, ready = trainer(job)
-    serving.serve(channel, run, job.updates * job.case.env_steps, ready)
+    serving.serve(channel, run, job.updates * job.env_steps, ready)
 
 
 if __name__ == "__main__":
