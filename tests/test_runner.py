@@ -658,8 +658,8 @@ def test_the_commands_for_when_things_go_wrong_do_what_they_say(tmp_path, monkey
         assert program == "jaxdrl"
         with contextlib.redirect_stdout(io.StringIO()):
             cli.main(args)
-        digests.append(read(tmp_path / "runs" / "first", "result.json")["state_sha256"])
-    first = read(tmp_path / "runs" / "first", "result.json")
-    assert (first["updates"], first["devices"]) == (11, 8)
-    assert read(tmp_path / "runs" / "second", "config.json")["env_params"]["length"] == 1.0
+        digests.append(read(tmp_path / "runs" / "second", "result.json")["state_sha256"])
+    second = read(tmp_path / "runs" / "second", "result.json")
+    assert (second["updates"], second["devices"]) == (11, 8)
+    assert read(tmp_path / "runs" / "third", "config.json")["env_params"]["length"] == 1.0
     assert digests[0] != digests[1]
