@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from jaxdrl.exchange import Exchange
     from jaxdrl.experiment import Experiment
     from jaxdrl.exporting import Exported, export_policy, load_policy
-    from jaxdrl.hyperparams import Range
+    from jaxdrl.hyperparams import Range, Sweep
     from jaxdrl.mesh import make_mesh
     from jaxdrl.plotting import plot_runs
     from jaxdrl.populations import PopulationState, member, population
@@ -52,6 +52,7 @@ __all__ = [
     "RobustnessMap",
     "Run",
     "RunEvaluation",
+    "Sweep",
     "TrainState",
     "Transition",
     "Variation",
@@ -96,7 +97,7 @@ _HOMES = {
     "jaxdrl.exchange": ("Exchange",),
     "jaxdrl.experiment": ("Experiment",),
     "jaxdrl.exporting": ("Exported", "export_policy", "load_policy"),
-    "jaxdrl.hyperparams": ("Range",),
+    "jaxdrl.hyperparams": ("Range", "Sweep"),
     "jaxdrl.mesh": ("make_mesh",),
     "jaxdrl.plotting": ("plot_runs",),
     "jaxdrl.populations": ("PopulationState", "member", "population"),

@@ -47,7 +47,7 @@ def problems(notebook):
 
 
 def test_there_are_notebooks():
-    assert len(PATHS) == 3
+    assert len(PATHS) == 4
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
