@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw
 
 from jaxdrl.config import ConfigError, require
 from jaxdrl.envs.drawing import BLACK, GREY, LIGHT, WHITE, font
+from jaxdrl.run_dir import require_writable
 
 SUFFIXES = (".gif", ".mp4")
 """Kinds of film, by the end of the file's name."""
@@ -61,6 +62,7 @@ def require_film(out: Path) -> None:
         raise ConfigError(
             f"out = {str(out)!r}: needs ffmpeg; pip install 'jaxdrl[video]', or take .gif"
         )
+    require_writable("out", out)
 
 
 def compose(title: str, tiles: Sequence[Tile]) -> Image.Image:

@@ -11,6 +11,7 @@ import pytest
 
 import jaxdrl
 from jaxdrl import PPOConfig
+from jaxdrl.checkpoint import raw
 from jaxdrl.config import ConfigError
 from jaxdrl.exchange import Exchange
 from jaxdrl.hyperparams import Range
@@ -63,7 +64,7 @@ def alone(reproducible):
     states, keys = [], jax.random.split(jax.random.key(0), NUM_MEMBERS)
     for i in range(NUM_MEMBERS):
         own = {name: value[i] for name, value in hyperparams().items()}
-        states.append(jax.device_get(step(own, init(own, keys[i]))[0]))
+        states.append(plain(step(own, init(own, keys[i]))[0]))
     return states
 
 
@@ -78,17 +79,18 @@ def together(name, reproducible):
     step = jax.jit(agent.train_step).lower(state).compile()
     for _ in range(4):
         state, metrics = jax.block_until_ready(step(state))
-        states.append(jax.device_get(state))
+        states.append(plain(state))
         parents.append(metrics["parent"].tolist())
     return states[0], states[-1], parents, step
 
 
-def leaves(state):
-    def plain(x):
-        is_key = jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
-        return np.asarray(jax.random.key_data(x) if is_key else x)
+def plain(state):
+    """The arrays of a state on the host, keys as what they are made of, to be read at will."""
+    return jax.device_get(jax.tree.map(raw, state))
 
-    return {jax.tree_util.keystr(p): plain(x) for p, x in jax.tree.leaves_with_path(state)}
+
+def leaves(state):
+    return {jax.tree_util.keystr(p): np.asarray(x) for p, x in jax.tree.leaves_with_path(state)}
 
 
 def assert_same_bits(state, other):
@@ -133,7 +135,7 @@ def test_a_member_goes_on_from_its_parent():
     ours, theirs = member(state, i), member(state, parent)
     for name in ("params", "opt_state", "obs_statistics", "return_statistics"):
         assert_same_bits(getattr(ours.learner, name), getattr(theirs.learner, name))
-    keys = [jax.random.key_data(s.learner.key).tolist() for s in (ours, theirs)]
+    keys = [s.learner.key.tolist() for s in (ours, theirs)]
     assert keys[0] != keys[1]  # its shuffles stay its own
     assert state.hyperparams["gamma"][i] == state.hyperparams["gamma"][parent]
     assert state.hyperparams["learning_rate"][i] != state.hyperparams["learning_rate"][parent]
@@ -178,13 +180,13 @@ def test_a_diverged_member_is_never_copied_and_touches_nobody():
     assert metrics["skipped_steps"].tolist() == [3.0 * (i == 1) for i in range(NUM_MEMBERS)]
     for i in range(NUM_MEMBERS):
         if i != 1:
-            assert_same_bits(member(jax.device_get(state), i), member(first, i))
+            assert_same_bits(member(plain(state), i), member(first, i))
     state, metrics = step(state)
     assert state.exchange.diverged.tolist() == [i == 1 for i in range(NUM_MEMBERS)]
     parents = metrics["parent"].tolist()
     assert 1 not in parents
     assert state.hyperparams["learning_rate"][1] <= 1e-2
-    for x in jax.tree.leaves(member(jax.device_get(state), 1).learner.params):
+    for x in jax.tree.leaves(member(plain(state), 1).learner.params):
         assert np.isfinite(x).all()
 
 
