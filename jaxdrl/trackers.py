@@ -83,9 +83,9 @@ def flatten(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def hyperparameters(config: dict[str, Any]) -> dict[str, bool | int | float | str]:
     """Content of `config.json` by flat names, those of the experiment without a prefix."""
     rest = {name: item for name, item in config.items() if name != "experiment"}
-    # Memory is no setting, and counted when the program is compiled, which trackers precede.
-    rest["devices"] = {name: config["devices"][name] for name in ("num", "platform", "kind")}
     flat = flatten(config["experiment"]) | flatten(rest)
+    for name in ("devices.needed_bytes", "devices.is_counted"):
+        flat.pop(name, None)  # no settings, and counted by the compiler, which trackers precede
     return {k: v if isinstance(v, bool | int | float) else str(v) for k, v in flat.items()}
 
 
