@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from jaxdrl.metrics import append
 from jaxdrl.run_dir import finite, write_text
 from jaxdrl.sweeping import PREFIX
 
@@ -26,10 +27,19 @@ class Lineage:
       names: of the hyperparameters.
       every: updates between exchanges.
       done: updates that are done; lines of later ones, which will come again, are dropped.
+      warn: takes what is to be said. Lines that cannot be written are tried again with the next.
     """
 
-    def __init__(self, run_dir: Path, names: Iterable[str], every: int, done: int) -> None:
+    def __init__(
+        self,
+        run_dir: Path,
+        names: Iterable[str],
+        every: int,
+        done: int,
+        warn: Callable[[str], Any] = print,
+    ) -> None:
         self.path, self.names, self.every = run_dir / LINEAGE_FILE, sorted(names), every
+        self.warn, self.unwritten = warn, b""
         kept = [line for line in read(run_dir) if line["update"] <= done]
         if self.path.exists():
             write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
@@ -41,8 +51,8 @@ class Lineage:
         parent = metrics[f"{PREFIX}parent"].tolist()
         values = {name: metrics[f"{PREFIX}{name}"].tolist() for name in self.names}
         line = finite({"update": update, "parent": parent, "hyperparams": values})
-        with self.path.open("a") as file:
-            file.write(json.dumps(line) + "\n")
+        lines = self.unwritten + (json.dumps(line) + "\n").encode()
+        self.unwritten = append(self.path, lines, self.warn)
 
 
 def read(run_dir: Path) -> list[dict[str, Any]]:

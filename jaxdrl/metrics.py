@@ -110,18 +110,7 @@ class MetricsLog:
         self.record = None
         if not self.unwritten:
             return
-        size = self.path.stat().st_size if self.path.exists() else 0
-        try:
-            with self.path.open("ab", buffering=0) as file:
-                if file.write(self.unwritten) != len(self.unwritten):
-                    raise OSError("no space left")
-            self.unwritten = b""
-        except OSError as error:
-            self.warn(
-                f"{self.path} could not be written ({error}); its lines are kept until it can"
-            )
-            if self.path.exists():
-                os.truncate(self.path, size)  # no half of a line
+        self.unwritten = append(self.path, self.unwritten, self.warn)
 
     def snapshot(self) -> dict[str, Any]:
         """How the log stands, as JSON for a checkpoint; `resume` goes on from it."""
@@ -140,6 +129,21 @@ class MetricsLog:
             kept = [line for line in lines if line.endswith(b"\n")]
             kept = [line for line in kept if json.loads(line)["update"] <= update]
             write_text(self.path, b"".join(kept).decode())
+
+
+def append(path: Path, lines: bytes, warn: Callable[[str], Any]) -> bytes:
+    """Appends whole lines to a file; those that could not be written, which `warn` is told of."""
+    size = path.stat().st_size if path.exists() else 0
+    try:
+        with path.open("ab", buffering=0) as file:
+            if file.write(lines) != len(lines):
+                raise OSError("no space left")
+    except OSError as error:
+        warn(f"{path} could not be written ({error}); its lines are kept until it can")
+        if path.exists():
+            os.truncate(path, size)  # no half of a line
+        return lines
+    return b""
 
 
 def sha256(tree: Any) -> str:

@@ -277,7 +277,7 @@ def _go_on(
         step = watched(step, partial(find_operation, setup.on_one_device()))
     progress = ProgressReport(console, total_env_steps, done * experiment.ppo.env_steps_per_update)
     with Signals() as signals, saver, progress:
-        hooks = _hooks(setup, done)
+        hooks = _hooks(setup, done, warn)
         loop = TrainingLoop(setup, log, saver, signals, progress, tracer, hooks)
         try:
             state, evaluation = loop.run(state, step, manifest)
@@ -295,13 +295,13 @@ def _go_on(
     return state, evaluation, loop.seconds
 
 
-def _hooks(setup: Setup, done: int) -> list[Hook]:
+def _hooks(setup: Setup, done: int, warn: Callable[[str], Any]) -> list[Hook]:
     """What looks at every update of this kind of run."""
     sweep, run_dir = setup.experiment.sweep, setup.experiment.run_dir
     if sweep is None or not sweep.pbt:
         return []
     assert run_dir is not None
-    return [Lineage(run_dir, sweep.ranges, sweep.pbt_every, done)]
+    return [Lineage(run_dir, sweep.ranges, sweep.pbt_every, done, warn)]
 
 
 def _warn(console: Console, message: str) -> None:

@@ -1,6 +1,8 @@
 """Lines of exchanges, and what they replay to."""
 
+import errno
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -29,6 +31,23 @@ def test_lines_that_will_come_again_are_dropped_with_a_torn_one(tmp_path):
     path.write_text(path.read_text() + '{"update": 4, "par')
     Lineage(tmp_path, ["rate"], every=1, done=2)
     assert [json.loads(line)["update"] for line in path.read_text().splitlines()] == [1, 2]
+
+
+def test_a_full_disk_stops_no_run_and_the_lines_come_later(tmp_path, monkeypatch):
+    warnings = []
+    hook = Lineage(tmp_path, ["rate"], every=1, done=0, warn=warnings.append)
+    hook(1, metrics([0, 1], [1.0, 2.0]))
+
+    def full(self, *args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", full)
+        hook(2, metrics([0, 1], [1.0, 2.0]))
+    (warning,) = warnings
+    assert "lineage.jsonl could not be written" in warning
+    hook(3, metrics([0, 1], [1.0, 2.0]))
+    assert [line["update"] for line in read(tmp_path)] == [1, 2, 3]
 
 
 def lines_of(*pairs):

@@ -20,7 +20,6 @@ import numpy as np
 import optax
 import pytest
 from flax import linen as nn
-from jax.experimental.compilation_cache import compilation_cache
 
 import jaxdrl
 import probe_environments as probes
@@ -39,24 +38,7 @@ FULLY_OPTIMIZED = True
 
 FIGURES = {"num_episodes", "mean_return", "ci95_low", "ci95_high", "mean_length", "num_cut"}
 
-
-@pytest.fixture(scope="module", autouse=True)
-def compile_cache(tmp_path_factory):
-    """Programs that were compiled once in this file are not compiled again; eight devices."""
-    assert jax.device_count() == 8  # before a run asks for less
-    settings = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("cache")),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    before = {name: jax.config.values[name] for name in settings}
-    for values in (settings, before):
-        compilation_cache.reset_cache()
-        for name, value in values.items():
-            jax.config.update(name, value)
-        if values is settings:
-            yield
-    compilation_cache.reset_cache()
+pytestmark = pytest.mark.usefixtures("compile_cache")
 
 
 def run_quietly(*args, **kwargs):

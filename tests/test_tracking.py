@@ -15,9 +15,7 @@ import threading
 import time
 from pathlib import Path
 
-import jax
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 import jaxdrl
 from jaxdrl import tracking
@@ -29,7 +27,10 @@ from small_runs import CARTPOLE
 
 ROOT = Path(__file__).parent.parent
 # MLflow reads its store by what SQLAlchemy is about to leave out.
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader:DeprecationWarning")
+pytestmark = [
+    pytest.mark.usefixtures("compile_cache"),
+    pytest.mark.filterwarnings("ignore:The ``noload`` loader:DeprecationWarning"),
+]
 
 NAMES = ("tensorboard", "wandb", "mlflow")
 EXPERIMENT = dataclasses.replace(
@@ -53,25 +54,6 @@ def offline():
         for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
             patch.setenv(name, "http://127.0.0.1:9")  # where nobody listens
         yield
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compile_cache(tmp_path_factory):
-    """Programs that were compiled once in this file are not compiled again."""
-    assert jax.device_count() == 8  # before a run asks for less
-    settings = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("cache")),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    before = {name: jax.config.values[name] for name in settings}
-    for values in (settings, before):
-        compilation_cache.reset_cache()
-        for name, value in values.items():
-            jax.config.update(name, value)
-        if values is settings:
-            yield
-    compilation_cache.reset_cache()
 
 
 @pytest.fixture
