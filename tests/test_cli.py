@@ -149,10 +149,10 @@ BAD_RUNS = [
         r"SimpleBandit-bsuite for example",
     ),
     (
-        "brax/ant",
+        "brux/ant",
         [],
-        r"env = 'brax/ant': the suite 'brax' is not installed; gymnax environments go by their "
-        r"name alone, such as CartPole-v1, .*jaxdrl\.from_gymnax.*",
+        r"suite = 'brux': unknown; the nearest: brax.*; gymnax environments go by their name "
+        r"alone, such as CartPole-v1",
     ),
     (
         "CartPole-v1",

@@ -176,7 +176,6 @@ def test_constructor_arguments_and_parameters_together():
         (3, {}, ("env = 3", "CartPole-v1")),
         (DOWNLOADING, {}, (DOWNLOADING, "MNIST", "downloads", "SimpleBandit-bsuite")),
         ("MNISTBandit", {}, ("env = 'MNISTBandit'", "SimpleBandit-bsuite")),
-        ("brax/ant", {}, ("env = 'brax/ant'", "'brax' is not installed", "CartPole-v1")),
         (
             "CartPole-v1",
             {"max_step_in_episode": 7},

@@ -4,34 +4,32 @@ from __future__ import annotations
 
 from typing import Any
 
-from jaxdrl.config import ConfigError, require
-from jaxdrl.envs.gymnax import from_gymnax, make_gymnax
+from jaxdrl.config import require
+from jaxdrl.envs import suites
+from jaxdrl.envs.gymnax import from_gymnax
 from jaxdrl.envs.protocol import Environment, time_limit
 from jaxdrl.envs.randomized import randomize
 
 __all__ = ["Environment", "from_gymnax", "make", "randomize", "time_limit"]
 
 
-def make(name: str, **params: Any) -> Environment:
+def make(name: str, *, costly_reset: float | None = None, **params: Any) -> Environment:
     """Makes an environment by name.
 
     >>> make("CartPole-v1", max_steps_in_episode=200).max_episode_steps
     200
 
     Args:
-      name: a registered gymnax environment.
+      name: a gymnax environment, such as CartPole-v1, or `suite/task`, such as brax/ant; `jaxdrl
+        envs` lists them all.
+      costly_reset: 0 or 1, in place of what the suite says; None keeps that.
       **params: environment parameters or constructor arguments other than the defaults.
 
     Raises:
-      ConfigError: for an unknown name or parameter, with the nearest ones, and for an environment
-        that would have to download data.
+      ConfigError: for an unknown name or parameter, with the nearest ones, for a suite that is not
+        installed, with what installs it, and for an environment that would have to download data.
     """
     require(isinstance(name, str) and bool(name), "env", name, "must be a name like 'CartPole-v1'")
-    if "/" in name:
-        suite = name.split("/")[0]
-        raise ConfigError(
-            f"env = {name!r}: the suite {suite!r} is not installed; gymnax environments go by "
-            "their name alone, such as CartPole-v1, and an environment of your own goes through "
-            "jaxdrl.from_gymnax or jaxdrl.Environment"
-        )
-    return make_gymnax(name, **params)
+    suite, task = suites.split(name)
+    env = (suites.GYMNAX if suite is None else suites.load(suite)).make(task, **params)
+    return env if costly_reset is None else env._replace(costly_reset=bool(costly_reset))

@@ -35,7 +35,7 @@ def make_gymnax(name: str, **params: Any) -> Environment:
             f"env = {name!r}: needs {DOWNLOADS[name]}, which gymnax downloads, and jaxdrl fetches "
             "nothing; every other registered environment works, SimpleBandit-bsuite for example"
         )
-    registered = [known for known in gymnax.registered_envs if known not in DOWNLOADS]
+    registered = task_names()
     if name not in registered:
         raise ConfigError(f"env = {name!r}: unknown; {nearest(name, registered)}")
     with default_promotion():
@@ -64,6 +64,11 @@ def make_gymnax(name: str, **params: Any) -> Environment:
         env_params = derive(dataclasses.replace(env_params, **_chosen(params, fields)))
     env_params = dataclasses.replace(env_params, **_chosen(params, fields))
     return from_gymnax(env, env_params)._replace(name=name, derive_params=derive)
+
+
+def task_names() -> list[str]:
+    """Every environment that `make_gymnax` takes."""
+    return [known for known in _import_gymnax().registered_envs if known not in DOWNLOADS]
 
 
 def _chosen(params: dict[str, Any], fields: set[str]) -> dict[str, Any]:
