@@ -4,6 +4,7 @@ import re
 import sys
 
 import jax
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -147,3 +148,17 @@ def test_parameters_that_do_not_fit_are_refused(params, words):
 def test_the_first_slash_splits_a_name(suite, task):
     assert suites.split(f"{suite}/{task}") == (suite, task)
     assert suites.split(suite) == (None, suite)
+
+
+@pytest.mark.parametrize(
+    ("given", "found"), [("default", 40), (None, None), (7, 7), (7.0, 7), (np.int32(7), 7)]
+)
+def test_the_limit_that_is_meant(given, found):
+    limit = suites.episode_limit(given, 40)
+    assert limit == found and type(limit) is type(found)
+
+
+@pytest.mark.parametrize("given", [0, -1, 2.5, "none", True])
+def test_what_is_no_limit_is_refused(given):
+    with pytest.raises(ConfigError, match=re.escape(f"max_episode_steps = {given!r}: must be")):
+        suites.episode_limit(given, 40)
