@@ -16,10 +16,12 @@ from benchmarks.cases import TINY, Case, Job
 from benchmarks.costly import costly
 from benchmarks.figures import ratios, spread
 from benchmarks.report import Flags, Output, make_table, with_spread
+from benchmarks.suite_resets import WAYS
 from benchmarks.throughput import compare, summarise
 from benchmarks.workers import open_worker, take_turns
 from jaxdrl.envs import vector
 
+SUITE_COLUMNS = ("task", "jaxdrl", "the suite's own reset", "jaxdrl / own")
 KINDS = ("all", "due", "none")
 
 
@@ -29,6 +31,8 @@ class Reset:
 
     envs: tuple[str, ...] = ("CartPole-v1", "Breakout-MinAtar", "Costly")
     """Environments; the reset of Costly takes as long as some 100 steps."""
+    suites: tuple[str, ...] = ()
+    """Tasks of suites, such as brax/ant, beside what each suite does by itself."""
     num_envs: int = 256
     """Copies of the environment."""
     num_steps: int = 100
@@ -97,11 +101,16 @@ def measure(config: Reset, report: Callable[[str], Any]) -> dict[str, Any]:
         report(f"{name}: stepping")
         env = costly() if name == "Costly" else jaxdrl.make(name)
         found[name] = measure_stepping(config, env)
+    beside = {}
+    for name in config.suites:
+        report(f"{name}: beside its suite's own reset")
+        beside[name] = measure_suite(config, name)
     case = TINY if config.output.smoke else Case("Costly", config.train_envs, 128)
     report("training Costly")
     return {
         **serving.facts(0.0),
         "stepping": found,
+        "suites": beside,
         "reset_cost": measure_costs(config),
         "training": measure_training(config, case),
     }
@@ -124,6 +133,31 @@ def measure_stepping(config: Reset, env: jaxdrl.Environment) -> dict[str, Any]:
         "speed": {kind: spread(found[kind]) for kind in KINDS},
         "due_over_all": ratios(found["due"], found["all"]),
         "due_over_none": ratios(found["due"], found["none"]),
+    }
+
+
+def measure_suite(config: Reset, name: str) -> dict[str, Any]:
+    """Speeds of a task as jaxdrl resets it and as its suite does, in turn."""
+    own_key, reset_key, run_key = jax.random.split(jax.random.key(0), 3)
+    env, num = jaxdrl.make(name), config.num_envs
+    _, env_state = jax.jit(partial(vector.reset, env))(jax.random.split(reset_key, num))
+    steps: dict[str, tuple] = {
+        "jaxdrl": (partial(step_due, env), (env_state, jax.random.split(run_key, num)))
+    }
+    for way in WAYS[name.split("/")[0]]:
+        steps[way.__name__] = way(name, num, own_key)
+    calls = {
+        way: (jax.jit(partial(jax.lax.scan, step, length=config.num_steps)), carry)
+        for way, (step, carry) in steps.items()
+    }
+    times = rates.time_in_turn(calls, repetitions=config.repetitions, seconds=config.seconds)
+    total = num * config.num_steps
+    speeds = {way: [total / seconds for seconds in found] for way, found in times.items()}
+    best = max(list(speeds)[1:], key=lambda way: spread(speeds[way])["median"])
+    return {
+        "speed": {way: spread(found) for way, found in speeds.items()},
+        "own": best,
+        "jaxdrl_over_own": ratios(speeds["jaxdrl"], speeds[best]),
     }
 
 
@@ -162,10 +196,15 @@ def tables(result: dict[str, Any]) -> list[RenderableType]:
         gains = [with_spread(figures[key], ".2f") for key in ("due_over_all", "due_over_none")]
         rows.append((name, *speeds, *gains))
     columns = ("environment", "all reset", "due reset", "none reset", "due / all", "due / none")
+    suites = []
+    for name, figures in result["suites"].items():
+        speeds = [with_spread(figures["speed"][way]) for way in ("jaxdrl", figures["own"])]
+        suites.append((name, *speeds, with_spread(figures["jaxdrl_over_own"], ".2f")))
     trained, cost = result["training"], result["reset_cost"]
     speeds = [with_spread(trained["trainers"][name]["speed"]) for name in ("jaxdrl", "textbook")]
     return [
         make_table("environment steps/s, random actions", columns, rows),
+        *([make_table("suites, environment steps/s", SUITE_COLUMNS, suites)] if suites else []),
         f"Training Costly: {speeds[0]} steps/s by jaxdrl, {speeds[1]} by the textbook, which "
         f"resets all at every step: {with_spread(trained['ratios']['textbook'], '.2f')} times "
         "as fast.",
