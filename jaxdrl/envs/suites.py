@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, NamedTuple
 
-from jaxdrl.config import ConfigError
+from jaxdrl.config import ConfigError, require_count
 from jaxdrl.envs.gymnax import make_gymnax, nearest, task_names
 from jaxdrl.envs.protocol import Environment
 
@@ -128,6 +128,20 @@ def require_task(suite: str, task: str, tasks: Sequence[str]) -> None:
     """
     if task not in tasks:
         raise ConfigError(f"env = '{suite}/{task}': unknown; {nearest(task, list(tasks))}")
+
+
+def episode_limit(max_episode_steps: Any, default: int | None) -> int | None:
+    """The limit that is meant: `default` for "default", none for None, else a whole number.
+
+    Raises:
+      ConfigError: for anything else.
+    """
+    if max_episode_steps is None or max_episode_steps == "default":
+        return None if max_episode_steps is None else default
+    if isinstance(max_episode_steps, float) and max_episode_steps.is_integer():
+        max_episode_steps = int(max_episode_steps)  # as the command line reads it
+    require_count("max_episode_steps", max_episode_steps)
+    return int(max_episode_steps)
 
 
 def fit_params(name: str, params: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
