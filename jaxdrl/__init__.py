@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jaxdrl import distributions, losses, networks, returns, spaces
     from jaxdrl.algorithms.ppo import ppo
+    from jaxdrl.checking import EnvironmentReport, check_environment
     from jaxdrl.config import ConfigError, PPOConfig
     from jaxdrl.doctor import Diagnosis, diagnose
     from jaxdrl.envs import Environment, from_gymnax, make, randomize, time_limit
@@ -38,6 +39,7 @@ __all__ = [
     "ConfigError",
     "Diagnosis",
     "Environment",
+    "EnvironmentReport",
     "Evaluation",
     "Exchange",
     "Experiment",
@@ -56,6 +58,7 @@ __all__ = [
     "TrainState",
     "Transition",
     "Variation",
+    "check_environment",
     "compile",
     "diagnose",
     "distributions",
@@ -90,6 +93,7 @@ __all__ = [
 
 _HOMES = {
     "jaxdrl.algorithms.ppo": ("ppo",),
+    "jaxdrl.checking": ("EnvironmentReport", "check_environment"),
     "jaxdrl.config": ("ConfigError", "PPOConfig"),
     "jaxdrl.doctor": ("Diagnosis", "diagnose"),
     "jaxdrl.envs": ("Environment", "from_gymnax", "make", "randomize", "time_limit"),

@@ -37,6 +37,8 @@ def _cli(args: list[str]) -> None:
     app.command(export)
     app.command(watch)
     app.command(doctor)
+    app.command(envs)
+    app.command(check)
     config = (tyro.conf.PositionalRequiredArgs,)
     app.cli(prog="jaxdrl", description=main.__doc__, args=args, config=config)
 
@@ -282,6 +284,38 @@ def doctor(env: tyro.conf.Positional[str] = "CartPole-v1", *, seconds: float = 1
     from jaxdrl.doctor import main
 
     main(env, seconds)
+
+
+def envs(suite: tyro.conf.Positional[str | None] = None) -> None:
+    """List the suites of environments, or the environments of one with their spaces and limits.
+
+    Args:
+      suite: Name of the suite, gymnax or one that is an extra; None: all suites.
+    """
+    from jaxdrl.listing import main
+
+    main(suite)
+
+
+def check(
+    env: tyro.conf.Positional[str],
+    *,
+    env_params: dict[str, float] = {},  # noqa: B006
+    num_envs: int = 8,
+    num_steps: int | None = None,
+) -> None:
+    """Play an environment at random and tell whether it keeps the contract that training relies on.
+
+    Args:
+      env: Name of the environment.
+      env_params: Parameters of the environment other than its defaults: NAME VALUE ...
+      num_envs: Copies that are played.
+      num_steps: Steps of each; None: enough for two episodes, at most 512.
+    """
+    from jaxdrl.checking import main
+
+    if not main(env, env_params, num_envs, num_steps):
+        sys.exit(1)
 
 
 def run_script(experiment: Experiment, description: str | None) -> None:

@@ -24,12 +24,27 @@ import pytest
 import tyro
 
 import jaxdrl
-from jaxdrl import cli, doctor, exporting, plotting, rendering, run_evaluation, runner, watching
+from jaxdrl import (
+    checking,
+    cli,
+    doctor,
+    exporting,
+    listing,
+    plotting,
+    rendering,
+    run_evaluation,
+    runner,
+    watching,
+)
+from jaxdrl.envs import suites
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("", "docs/", "docs/**/", "experiments/")
 FILES = sorted({path for folder in FOLDERS for path in ROOT.glob(f"{folder}*.md")})
-MODULES = ["jaxdrl", *(m.name for m in pkgutil.walk_packages(jaxdrl.__path__, "jaxdrl."))]
+ABSENT = {found.module for name, found in suites.BUILT_IN.items() if suites.missing(name)}
+"""Modules of suites that are not installed."""
+NAMES = [m.name for m in pkgutil.walk_packages(jaxdrl.__path__, "jaxdrl.")]
+MODULES = ["jaxdrl", *(name for name in NAMES if name not in ABSENT)]
 FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 TEXT_FILE = re.compile(r"(?:jaxdrl|tests|experiments|notebooks|docs)/[\w./-]+")
 
@@ -72,13 +87,21 @@ def makefile():
     return targets, set(re.findall(r"^([A-Z]+)\s*\?=", text, re.MULTILINE))
 
 
+def known_or_plain(env):
+    """The experiment of a task, without making an environment of a suite that may be absent."""
+    return jaxdrl.make_experiment(env) if "/" not in env else jaxdrl.Experiment(env)
+
+
 def parse_flags(monkeypatch, program, flags):
     """The experiment that a command would run."""
     received = []
     monkeypatch.setattr(runner, "run", received.append)
     monkeypatch.setattr(runner, "resume", lambda *args, **kwargs: received.append((args, kwargs)))
-    for module in (doctor, run_evaluation, plotting, rendering, exporting, watching):
-        monkeypatch.setattr(module, "main", lambda *args, **kwargs: received.append((args, kwargs)))
+    verbs = (checking, doctor, exporting, listing, plotting, rendering, run_evaluation, watching)
+    for module in verbs:
+        take = lambda *args, **kwargs: received.append((args, kwargs)) is None  # noqa: E731
+        monkeypatch.setattr(module, "main", take)
+    monkeypatch.setattr(cli, "make_experiment", known_or_plain)
     monkeypatch.setattr(cli, "read_experiment", lambda path, kind: kind("CartPole-v1"))
     monkeypatch.setattr("sys.argv", [program, *flags])
     if program.endswith(".py"):
@@ -180,6 +203,8 @@ def test_flags_in_the_text_exist(path, capsys):
         "export",
         "watch",
         "doctor",
+        "envs",
+        "check",
     ):
         with pytest.raises(SystemExit):
             cli.main([verb, "--help"])
