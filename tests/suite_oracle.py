@@ -56,21 +56,30 @@ def value_of(carry, obs, episode_start):
     return jnp.tanh(total)
 
 
-def without_limit(env):
-    """Ours, in the shape of theirs."""
+@lru_cache
+def played(env):
+    """Reset, step and random actions of several, keys as data; compiled once for all tests."""
+    wrap = jax.random.wrap_key_data
 
-    def reset(key):
-        return env.reset(key, env.default_params)
+    @partial(jax.jit, compiler_options=QUICK)
+    def reset(keys):
+        return vector.reset(env, wrap(keys))
 
-    def step(key, state, action):
-        return env.step(key, state, action, env.default_params)[:4]
+    @partial(jax.jit, compiler_options=QUICK)
+    def step(keys, env_state, action):
+        mapped = jax.vmap(env.step, in_axes=(0, 0, 0, None))
+        return strong_types(mapped(wrap(keys), env_state, action, env.default_params)[:5])
 
-    return Theirs(reset, step)
+    @partial(jax.jit, compiler_options=QUICK)
+    def act(keys, obs):
+        return some_actions(env, obs, wrap(keys))
+
+    return reset, step, act
 
 
 @lru_cache
 def compiled(theirs):
-    """`theirs.reset` and `theirs.step` of several, keys as data; compiled once for all tests."""
+    """`theirs.reset` and `theirs.step` of several, keys as data; compiled once."""
 
     @partial(jax.jit, compiler_options=QUICK)
     def reset(keys):
@@ -108,18 +117,8 @@ def check_agreement(env, theirs, limit, **tolerance):
     Returns:
       How many of the 5 episodes terminated.
     """
-    wrap, close = jax.random.wrap_key_data, partial(np.testing.assert_allclose, **tolerance)
-
-    @partial(jax.jit, compiler_options=QUICK)
-    def act(keys, obs):
-        return some_actions(env, obs, wrap(keys))
-
-    @partial(jax.jit, compiler_options=QUICK)
-    def step(keys, env_state, action):
-        mapped = jax.vmap(env.step, in_axes=(0, 0, 0, None))
-        return strong_types(mapped(wrap(keys), env_state, action, env.default_params)[:5])
-
-    reset = jax.jit(lambda keys: vector.reset(env, wrap(keys)), compiler_options=QUICK)
+    close = partial(np.testing.assert_allclose, **tolerance)
+    reset, step, act = played(env)
     their_reset, their_step = compiled(theirs)
     (obs, env_state), (their_obs, their_state) = (f(key_data(0, 5)) for f in (reset, their_reset))
     jax.tree.map(close, obs, their_obs)

@@ -77,6 +77,12 @@ def make_brax(
         truncated = jnp.zeros((), jnp.bool)
         return state.obs, state, state.reward, terminated, truncated, {}
 
+    def draw(env_state: Any, params: Any) -> Any:
+        del params
+        from jaxdrl.envs.mujoco_drawing import draw_model
+
+        return draw_model(brax_env.sys.mj_model, env_state.pipeline_state.q)
+
     env = Environment(
         name=name,
         reset=reset,
@@ -84,6 +90,7 @@ def make_brax(
         observation_space=spaces.Box(-float("inf"), float("inf"), obs.shape, obs.dtype),
         action_space=spaces.Box(-1.0, 1.0, (brax_env.action_size,)),
         costly_reset=True,  # it solves for the first positions
+        draw=draw,
     )
     limit = episode_limit(max_episode_steps, MAX_EPISODE_STEPS)
     return env if limit is None else time_limit(env, limit)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -17,6 +19,7 @@ from jaxdrl.promotion import default_promotion
 with warnings.catch_warnings():
     # Its training wrappers import Brax, and that JAXopt.
     warnings.filterwarnings("ignore", "JAXopt is no longer maintained", DeprecationWarning)
+    import mujoco
     from mujoco_playground import dm_control_suite, registry
 
 MAX_EPISODE_STEPS = 1000
@@ -59,7 +62,7 @@ def make_playground(
     suite_config = dm_control_suite.get_default_config(task)
     defaults = {param: suite_config[param] for param in ("ctrl_dt", "sim_dt")}
     overrides = {**fit_params(name, params, defaults), "impl": "jax"}
-    with default_promotion():
+    with default_promotion(), _no_log():
         suite_env = dm_control_suite.load(task, config_overrides=overrides)
         obs = jax.eval_shape(suite_env.reset, jax.random.PRNGKey(0)).obs
 
@@ -79,6 +82,13 @@ def make_playground(
         reward = jnp.where(jnp.isnan(state.reward), 0.0, state.reward)
         return state.obs, state, reward, terminated, jnp.zeros((), jnp.bool), {}
 
+    def draw(env_state: Any, params: Any) -> Any:
+        del params
+        from jaxdrl.envs.mujoco_drawing import draw_model
+
+        data = env_state.data
+        return draw_model(suite_env.mj_model, data.qpos, data.mocap_pos)
+
     env = Environment(
         name=name,
         reset=reset,
@@ -86,9 +96,21 @@ def make_playground(
         observation_space=spaces.Box(-float("inf"), float("inf"), obs.shape, obs.dtype),
         action_space=spaces.Box(-1.0, 1.0, (suite_env.action_size,)),
         costly_reset=task in COSTLY,
+        draw=draw,
     )
     limit = episode_limit(max_episode_steps, MAX_EPISODE_STEPS)
     return env if limit is None else time_limit(env, limit)
+
+
+@contextlib.contextmanager
+def _no_log() -> Iterator[None]:
+    """Without MUJOCO_LOG.TXT in the working directory: what MuJoCo finds outdated in a model."""
+    before = mujoco.get_mju_user_warning()
+    mujoco.set_mju_user_warning(lambda message: None)
+    try:
+        yield
+    finally:
+        mujoco.set_mju_user_warning(before)
 
 
 SUITE = Suite(make=make_playground, list_tasks=list_tasks)
