@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("brax")
 
 import suite_oracle
-from jaxdrl import ConfigError, make
+from jaxdrl import ConfigError, check_environment, make
 from jaxdrl.envs import brax
 
 TASKS = [
@@ -45,6 +45,12 @@ def test_agrees_with_brax_step_by_step(task):
     env = make(f"brax/{task}", max_episode_steps=LIMIT)
     num_terminated = suite_oracle.check_agreement(env, their_task(task), LIMIT)
     assert num_terminated > 0 or task != "inverted_pendulum"
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_keeps_the_contract(task):
+    report = check_environment(make(f"brax/{task}", max_episode_steps=LIMIT))
+    assert report.holds, report
 
 
 def test_bootstraps_from_the_true_successor_where_the_limit_cuts():

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("craftax")
 
 import suite_oracle
-from jaxdrl import ConfigError, make
+from jaxdrl import ConfigError, check_environment, make
 from jaxdrl.envs import craftax
 from jaxdrl.envs.protocol import TimeLimitState, check_types, replace_params
 from jaxdrl.promotion import default_promotion
@@ -46,6 +46,13 @@ def limited(task):
 @pytest.mark.parametrize("task", TASKS)
 def test_agrees_with_craftax_step_by_step(task):
     suite_oracle.check_agreement(limited(task), their_task(task), 40)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", [CLASSIC, FULL])
+def test_keeps_the_contract(task):
+    report = check_environment(limited(task))
+    assert report.holds, report
 
 
 def test_the_limit_of_craftax_itself_is_no_death():

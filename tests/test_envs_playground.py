@@ -11,9 +11,8 @@ import pytest
 pytest.importorskip("mujoco_playground", exc_type=ImportError)
 
 import suite_oracle
-from jaxdrl import ConfigError, make
+from jaxdrl import ConfigError, check_environment, make
 from jaxdrl.envs import playground
-from jaxdrl.envs.protocol import check_types
 from jaxdrl.promotion import default_promotion
 
 SLOW = ["CartpoleBalance", "ReacherEasy", "CheetahRun"]  # each compiles for half a minute
@@ -39,14 +38,24 @@ def their_task(task):
     return suite_oracle.Theirs(reset, step)
 
 
+@lru_cache
+def limited(task):
+    return make(f"playground/{task}", max_episode_steps=LIMIT)
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_agrees_with_playground_step_by_step(task):
-    env = make(f"playground/{task}", max_episode_steps=LIMIT)
-    check_types(env)
-    num_terminated = suite_oracle.check_agreement(env, their_task(task), LIMIT)
+    num_terminated = suite_oracle.check_agreement(limited(task), their_task(task), LIMIT)
     assert num_terminated == 0
 
 
+@pytest.mark.parametrize("task", TASKS)
+def test_keeps_the_contract(task):
+    report = check_environment(limited(task))
+    assert report.holds, report
+
+
+@pytest.mark.slow
 def test_bootstraps_from_the_true_successor_where_the_limit_cuts():
     env = make("playground/PendulumSwingup", max_episode_steps=5.0)
     suite_oracle.check_bootstrap(env, their_task("PendulumSwingup"), 5)
@@ -64,14 +73,21 @@ def test_step_leaves_the_state_that_it_is_given_alone():
 
 
 def test_a_simulation_that_left_the_numbers_ends_without_a_reward():
-    env = make("playground/PendulumSwingup")
-    reset, step = (jax.jit(f, compiler_options=suite_oracle.QUICK) for f in (env.reset, env.step))
-    _, env_state = reset(jax.random.key(0), ())
+    reset, step, _ = suite_oracle.played(limited("PendulumSwingup"))
+    _, env_state = reset(suite_oracle.key_data(0, 5))
     data = env_state.inner.data
-    broken = data.replace(qvel=jnp.full_like(data.qvel, jnp.nan))
+    broken = data.replace(qvel=data.qvel.at[2].set(jnp.nan))
     env_state = env_state.replace(inner=env_state.inner.replace(data=broken))
-    _, _, reward, terminated, truncated, _ = step(jax.random.key(1), env_state, jnp.zeros(1), ())
-    assert (reward, terminated, truncated) == (0.0, True, False)
+    keys, action = suite_oracle.key_data(1, 5), jnp.zeros((5, 1))
+    _, _, reward, terminated, truncated = step(keys, env_state, action)
+    assert terminated.tolist() == [i == 2 for i in range(5)]
+    assert reward[2] == 0 and np.isfinite(reward).all() and not truncated.any()
+
+
+def test_no_log_of_mujoco_is_left_behind(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make("playground/CheetahRun")  # whose model is outdated
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_tasks_are_those_of_the_control_suite_with_its_own_limits():
@@ -85,6 +101,7 @@ def test_the_tasks_are_those_of_the_control_suite_with_its_own_limits():
     assert make("playground/PendulumSwingup").max_episode_steps == 1000
 
 
+@pytest.mark.slow
 def test_time_of_the_simulation_can_be_chosen():
     """Half as long from action to action: after twice as many steps the same time has passed."""
     env = make("playground/PendulumSwingup", ctrl_dt=0.01, max_episode_steps=None)

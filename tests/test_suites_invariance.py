@@ -10,7 +10,7 @@ FULLY_OPTIMIZED = True
 TASKS = {
     "brax": ("inverted_pendulum", {"max_episode_steps": 3}),
     "craftax": ("Craftax-Classic-Symbolic-v1", {"max_episode_steps": 3}),
-    "playground": ("CartpoleBalance", {"max_episode_steps": 3}),
+    "playground": ("PendulumSwingup", {"max_episode_steps": 3}),
 }
 
 
