@@ -5,6 +5,7 @@ from functools import lru_cache
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 pytest.importorskip("brax")
@@ -67,6 +68,17 @@ def test_step_leaves_the_state_that_it_is_given_alone():
     jax.eval_shape(lambda: env.step(jax.random.key(0), env_state, jnp.zeros(2), ())[:5])
     assert len(before) > 10 and len(env_state.metrics) > 0
     assert all(x is y for x, y in zip(before, jax.tree.leaves(env_state), strict=True))
+
+
+def test_a_state_is_drawn_in_its_own_position():
+    env = make("brax/inverted_pendulum", max_episode_steps=None)
+    _, shapes = jax.eval_shape(env.reset, jax.random.key(0), ())
+    state = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+    tilted = state.replace(
+        pipeline_state=state.pipeline_state.replace(q=np.array([0.0, 1.0], np.float32))
+    )
+    pictures = [env.draw(env_state, ()) for env_state in (state, tilted)]
+    assert pictures[0].shape == (280, 400, 3) and (pictures[0] != pictures[1]).any()
 
 
 def test_the_tasks_are_those_of_brax_with_its_own_limit():

@@ -84,6 +84,14 @@ def test_a_simulation_that_left_the_numbers_ends_without_a_reward():
     assert reward[2] == 0 and np.isfinite(reward).all() and not truncated.any()
 
 
+def test_a_state_is_drawn_in_its_own_position():
+    env, (reset, _, _) = limited("PendulumSwingup"), suite_oracle.played(limited("PendulumSwingup"))
+    states = jax.device_get(reset(suite_oracle.key_data(0, 5))[1])
+    pictures = [env.draw(jax.tree.map(lambda x, i=i: x[i], states), ()) for i in range(2)]
+    assert pictures[0].shape == (280, 400, 3) and pictures[0].dtype == np.uint8
+    assert (pictures[0] != pictures[1]).any()
+
+
 def test_no_log_of_mujoco_is_left_behind(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make("playground/CheetahRun")  # whose model is outdated
