@@ -142,7 +142,9 @@ def split_groups(layout: Layout, tree: Any, axis: int = 0) -> Any:
     """Splits the environment axis of a device's arrays: `[..., N, ...]` to `[G, ..., N/G, ...]`."""
 
     def split(x: jax.Array) -> jax.Array:
-        shape = (*x.shape[:axis], layout.num_groups, -1, *x.shape[axis + 1 :])
+        # Not -1, which an array without elements leaves open.
+        num_each = x.shape[axis] // layout.num_groups
+        shape = (*x.shape[:axis], layout.num_groups, num_each, *x.shape[axis + 1 :])
         return jnp.moveaxis(x.reshape(shape), axis, 0)
 
     return jax.tree.map(split, tree)
@@ -153,7 +155,8 @@ def merge_groups(layout: Layout, tree: Any, axis: int = 0) -> Any:
 
     def merge(x: jax.Array) -> jax.Array:
         x = jnp.moveaxis(x, 0, axis)
-        return x.reshape(*x.shape[:axis], -1, *x.shape[axis + 2 :])
+        num_rows = x.shape[axis] * x.shape[axis + 1]
+        return x.reshape(*x.shape[:axis], num_rows, *x.shape[axis + 2 :])
 
     return jax.tree.map(merge, tree)
 

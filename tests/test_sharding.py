@@ -165,3 +165,12 @@ def test_devices_that_do_not_divide_the_shards_are_refused_naming_those_that_do(
 def test_a_mesh_without_the_data_axis_is_refused():
     with pytest.raises(ConfigError, match="make_mesh"):
         make_layout(8, False, Mesh(np.array(jax.devices()), ("other",)))
+
+
+@pytest.mark.parametrize("num_shards", [1, 8])
+def test_arrays_without_elements_are_split_and_merged(num_shards):
+    """As MuJoCo's states have them: contacts of a model that touches nothing."""
+    layout, empty = layout_on(None, True, num_shards), jnp.zeros((16, 0, 3))
+    groups = sharding.split_groups(layout, empty)
+    assert groups.shape == (num_shards, 16 // num_shards, 0, 3)
+    assert sharding.merge_groups(layout, groups).shape == empty.shape

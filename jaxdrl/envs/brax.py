@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from brax import envs
 
 from jaxdrl import spaces
 from jaxdrl.envs.protocol import Environment, strong_types, time_limit
-from jaxdrl.envs.suites import Suite, fit_params, require_task
+from jaxdrl.envs.suites import Suite, episode_limit, fit_params, require_task
 from jaxdrl.promotion import default_promotion
+
+
+@contextlib.contextmanager
+def their_rules() -> Iterator[None]:
+    """Brax's code under JAX's default promotion, without the warnings that it gives on itself."""
+    with default_promotion(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "JAXopt is no longer maintained", DeprecationWarning)
+        warnings.filterwarnings("ignore", "Brax System, piplines", UserWarning)
+        # Of MJX, whose data Brax reads.
+        warnings.filterwarnings("ignore", "Accessing .* is deprecated", DeprecationWarning)
+        yield
+
+
+with their_rules():
+    from brax import envs
 
 MAX_EPISODE_STEPS = 1000
 """What Brax trains with; its environments have no limit of their own."""
@@ -24,7 +41,7 @@ def list_tasks() -> list[str]:
 
 
 def make_brax(
-    task: str, *, max_episode_steps: int | None = MAX_EPISODE_STEPS, **params: Any
+    task: str, *, max_episode_steps: float | None = MAX_EPISODE_STEPS, **params: Any
 ) -> Environment:
     """A Brax environment whose episodes are truncated after `max_episode_steps`.
 
@@ -41,23 +58,30 @@ def make_brax(
     name = f"brax/{task}"
     signature = inspect.signature(envs._envs[task].__init__).parameters.values()
     defaults = {p.name: p.default for p in signature if p.default is not p.empty}
-    with default_promotion():
+    with their_rules():
         brax_env = envs.get_environment(task, **fit_params(name, params, defaults))
         obs = jax.eval_shape(brax_env.reset, jax.random.key(0)).obs
 
     def reset(key: jax.Array, params: Any) -> tuple[jax.Array, Any]:
         del params
-        with default_promotion():
+        with their_rules():
             state = strong_types(brax_env.reset(key))
         return state.obs, state
 
     def step(key: jax.Array, env_state: Any, action: jax.Array, params: Any) -> tuple:
         del key, params
-        with default_promotion():
-            state = strong_types(brax_env.step(env_state, action))
+        with their_rules():
+            # A copy, since it writes into the dictionaries of the state that it is given.
+            state = strong_types(brax_env.step(strong_types(env_state), action))
         terminated = state.done > 0.5
         truncated = jnp.zeros((), jnp.bool)
         return state.obs, state, state.reward, terminated, truncated, {}
+
+    def draw(env_state: Any, params: Any) -> Any:
+        del params
+        from jaxdrl.envs.mujoco_drawing import draw_model
+
+        return draw_model(brax_env.sys.mj_model, env_state.pipeline_state.q)
 
     env = Environment(
         name=name,
@@ -66,8 +90,10 @@ def make_brax(
         observation_space=spaces.Box(-float("inf"), float("inf"), obs.shape, obs.dtype),
         action_space=spaces.Box(-1.0, 1.0, (brax_env.action_size,)),
         costly_reset=True,  # it solves for the first positions
+        draw=draw,
     )
-    return env if max_episode_steps is None else time_limit(env, int(max_episode_steps))
+    limit = episode_limit(max_episode_steps, MAX_EPISODE_STEPS)
+    return env if limit is None else time_limit(env, limit)
 
 
 SUITE = Suite(make=make_brax, list_tasks=list_tasks)
