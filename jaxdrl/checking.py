@@ -99,8 +99,10 @@ def _look(env: Environment, num_envs: int, num_steps: int, key: jax.Array) -> tu
     if types[0].verdict == "broken":  # nothing can be compiled
         return types
     keys = jax.random.split(key, num_envs)
-    starts, sight = jax.device_get(_compiled(play, num_steps)(env, keys))
-    alone = jax.device_get(_compiled(play_alone, min(ALONE, num_steps))(env, keys[0]))
+    # Traced once, wherever they are called.
+    traced = env._replace(reset=jax.jit(env.reset), step=jax.jit(env.step))
+    starts, sight = jax.device_get(_compiled(play, num_steps)(traced, keys))
+    alone = jax.device_get(_compiled(play_alone, min(ALONE, num_steps))(traced, keys[0]))
     return (
         *types,
         _check_purity(env),

@@ -5,14 +5,12 @@ import itertools
 import gymnax
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 import jaxdrl
 import probe_environments as probes
 from jaxdrl import ConfigError, checking, cli, spaces
 from jaxdrl.checking import check_environment
-from jaxdrl.envs.probing import fingerprint
 from jaxdrl.promotion import default_promotion
 
 TIMED = jaxdrl.time_limit(jaxdrl.make("CartPole-v1"), 30)
@@ -269,10 +267,3 @@ def test_the_command_says_what_is_broken_and_ends_with_1(capsys, monkeypatch):
         cli.main(["check", "CartPole-v1"])
     assert caught.value.code == 1
     assert "BROKEN  terminated and truncated exclude each other" in capsys.readouterr().out
-
-
-def test_fingerprints_tell_places_and_bits_apart():
-    rng = np.random.default_rng(0)
-    x = rng.integers(0, 3, (500, 6)).astype(np.int32)
-    prints = jax.vmap(fingerprint)(x)
-    assert len(np.unique(np.asarray(prints))) == len(np.unique(x, axis=0))

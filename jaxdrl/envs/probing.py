@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import struct
 
-from jaxdrl import spaces
 from jaxdrl.envs import vector
-from jaxdrl.envs.protocol import Environment, strong_types
-
-ODD = (0x9E3779B1, 0x85EBCA6B, 0x2C1B3C6D)
-"""Multipliers of `fingerprint`, by which neighbouring numbers are far apart."""
+from jaxdrl.envs.inspecting import (
+    fingerprint,
+    is_finite,
+    is_in_space,
+    key_leaves,
+    whole_numbers,
+    without_keys,
+)
+from jaxdrl.envs.protocol import Environment, random_action, strong_types
 
 
 class Starts(NamedTuple):
@@ -66,7 +71,6 @@ class Episode:
     Attributes:
       obs: `[N, ...]`.
       env_state: `[N, ...]`.
-      key: `[N]`.
       num_steps: of the episode, int32 `[N]`.
       first_obs: print, uint32 `[N]`.
       first_state: print, uint32 `[N]`.
@@ -76,7 +80,6 @@ class Episode:
 
     obs: Any
     env_state: Any
-    key: jax.Array
     num_steps: jax.Array
     first_obs: jax.Array
     first_state: jax.Array
@@ -84,23 +87,30 @@ class Episode:
     counts: jax.Array
 
 
-def begin(obs: Any, env_state: Any, key: jax.Array) -> Episode:
-    """Environments at the start of an episode."""
-    numbers = _whole_numbers(env_state)
-    return Episode(
-        obs=obs,
-        env_state=env_state,
-        key=key,
-        num_steps=jnp.zeros(key.shape, jnp.int32),
-        first_obs=jax.vmap(fingerprint)(obs),
-        first_state=jax.vmap(fingerprint)(without_keys(env_state)),
-        first_counts=numbers,
-        counts=jnp.ones(numbers.shape, jnp.bool),
-    )
+@struct.dataclass
+class LastStep:
+    """What the last step of `N` environments left to be looked at.
+
+    Attributes:
+      ended: bool `[N]`.
+      reset_words: of the key of the next episode, uint32 `[N, 2]`.
+      candidates: words of keys by which a hidden reset may have gone, uint32 `[N, K, 2]`.
+      obs: print, uint32 `[N]`.
+      env_state: print, uint32 `[N]`.
+    """
+
+    ended: jax.Array
+    reset_words: jax.Array
+    candidates: jax.Array
+    obs: jax.Array
+    env_state: jax.Array
 
 
 def play(env: Environment, keys: jax.Array, num_steps: int) -> tuple[Starts, Sight]:
     """Plays random allowed actions, with a reset where an episode ends.
+
+    A reset may take a minute to compile, and is in the program once: the first episodes begin as
+    all others do, after an end.
 
     Args:
       env: the environment.
@@ -108,15 +118,24 @@ def play(env: Environment, keys: jax.Array, num_steps: int) -> tuple[Starts, Sig
       num_steps: `T`.
     """
     keys = jax.vmap(jax.random.split)(keys)
-    obs, env_state = vector.reset(env, keys[:, 0])
-    prints = jax.vmap(fingerprint)((obs, without_keys(env_state)))
-    starts = Starts(prints, key_leaves(env_state))
-    episode = begin(obs, env_state, keys[:, 1])
 
-    def one_step(episode: Episode, _: None) -> tuple[Episode, Sight]:
-        return _step(env, episode)
+    def one_turn(carry: tuple, _: None) -> tuple[tuple, tuple]:
+        episode, last, keys = carry
+        episode, found = _begin_anew(env, episode, last)
+        starts = Starts(
+            jax.vmap(fingerprint)((episode.first_obs, episode.first_state)),
+            key_leaves(episode.env_state),
+        )
+        episode, last, keys, sight = _step(env, episode, keys)
+        return (episode, last, keys), (starts, found, sight)
 
-    return starts, jax.lax.scan(one_step, episode, length=num_steps)[1]
+    # A turn more than steps: what an end was like is seen when the next episode begins.
+    carry = (*_before(env, jax.random.key_data(keys[:, 0])), keys[:, 1])
+    _, (starts, found, sight) = jax.lax.scan(one_turn, carry, length=num_steps + 1)
+    sight = jax.tree.map(lambda x: x[:-1], sight)
+    return jax.tree.map(lambda x: x[0], starts), sight._replace(
+        obs_is_reset=found[1:, :, 0], state_is_reset=found[1:, :, 1]
+    )
 
 
 def play_alone(env: Environment, key: jax.Array, num_steps: int) -> tuple[jax.Array, ...]:
@@ -139,9 +158,49 @@ def play_alone(env: Environment, key: jax.Array, num_steps: int) -> tuple[jax.Ar
     return jax.lax.scan(one_step, (start, play_key), length=num_steps)[1]
 
 
-def _step(env: Environment, episode: Episode) -> tuple[Episode, Sight]:
-    keys = jax.vmap(lambda key: jax.random.split(key, 4))(episode.key)
-    params, step_data = env.default_params, jax.random.key_data(keys[:, 2])
+def _before(env: Environment, reset_words: jax.Array) -> tuple[Episode, LastStep]:
+    """What `N` environments have before their first reset: all ended, and nothing else is so."""
+    nowhere = _zeros(partial(_reset, env), reset_words)
+    nothing = jnp.zeros(len(reset_words), jnp.uint32)
+    return nowhere, LastStep(
+        ended=jnp.ones(len(reset_words), jnp.bool),
+        reset_words=reset_words,
+        candidates=_candidates(reset_words, nowhere.env_state),
+        obs=nothing,
+        env_state=nothing,
+    )
+
+
+def _zeros(function: Callable, *args: Any) -> Any:
+    """Zeros of the shapes that `function` gives."""
+    shapes = jax.eval_shape(function, *args)
+    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+
+
+def _reset(env: Environment, words: jax.Array) -> Episode:
+    return _begin(*vector.reset(env, jax.random.wrap_key_data(words)))
+
+
+def _begin(obs: Any, env_state: Any) -> Episode:
+    """Environments at the start of an episode."""
+    numbers = whole_numbers(env_state)
+    return Episode(
+        obs=obs,
+        env_state=env_state,
+        num_steps=jnp.zeros(numbers.shape[:1], jnp.int32),
+        first_obs=jax.vmap(fingerprint)(obs),
+        first_state=jax.vmap(fingerprint)(without_keys(env_state)),
+        first_counts=numbers,
+        counts=jnp.ones(numbers.shape, jnp.bool),
+    )
+
+
+def _step(
+    env: Environment, episode: Episode, keys: jax.Array
+) -> tuple[Episode, LastStep, jax.Array, Sight]:
+    """One step of all; `sight` without what is known only when the next episode begins."""
+    keys = jax.vmap(lambda key: jax.random.split(key, 4))(keys)
+    params, step_words = env.default_params, jax.random.key_data(keys[:, 2])
     action, num_allowed = jax.vmap(lambda key, obs: random_action(env, key, obs))(
         keys[:, 1], episode.obs
     )
@@ -149,178 +208,91 @@ def _step(env: Environment, episode: Episode) -> tuple[Episode, Sight]:
         jax.vmap(env.step, in_axes=(0, 0, 0, None))(keys[:, 2], episode.env_state, action, params)
     )
     ended, length = terminated | truncated, episode.num_steps + 1
-    prints = (jax.vmap(fingerprint)(obs), jax.vmap(fingerprint)(without_keys(env_state)))
-    numbers = _whole_numbers(env_state)
+    numbers = whole_numbers(env_state)
     counter_is_reset = episode.counts & (numbers == episode.first_counts) & (length[:, None] > 1)
-    candidates = [step_data, *_raw_keys(episode.env_state)]
-
-    def is_reset(rows: jax.Array) -> jax.Array:
-        def take(x: jax.Array) -> jax.Array:
-            return x.at[rows].get(mode="clip")
-
-        first = (episode.first_obs, episode.first_state)
-        return _equal_resets(env, *jax.tree.map(take, (candidates, prints, first)))
-
-    nothing = jnp.zeros((*ended.shape, 2), jnp.bool)
-    found = vector.update_rows(ended, is_reset, nothing)
+    last = LastStep(
+        ended=ended,
+        reset_words=jax.random.key_data(keys[:, 3]),
+        candidates=_candidates(step_words, episode.env_state),
+        obs=jax.vmap(fingerprint)(obs),
+        env_state=jax.vmap(fingerprint)(without_keys(env_state)),
+    )
+    unknown = jnp.zeros(ended.shape, jnp.bool)
     sight = Sight(
         step=length,
         reward=reward,
         terminated=terminated,
         truncated=truncated,
         in_space=jax.vmap(lambda obs: is_in_space(env.observation_space, obs))(obs),
-        finite=jax.vmap(_is_finite)(obs),
+        finite=jax.vmap(is_finite)(obs),
         num_allowed=num_allowed,
-        obs_is_reset=found[:, 0],
-        state_is_reset=found[:, 1],
+        obs_is_reset=unknown,
+        state_is_reset=unknown,
         counter_is_reset=counter_is_reset.any(axis=1) & ended,
         obs_sum=jax.vmap(_sum)(obs),
     )
     going = episode.replace(  # type: ignore[attr-defined]
         obs=obs,
         env_state=env_state,
-        key=keys[:, 0],
         num_steps=length,
-        counts=episode.counts & (numbers == _whole_numbers(episode.env_state) + 1),
+        counts=episode.counts & (numbers == whole_numbers(episode.env_state) + 1),
     )
-    return _begin_anew(env, going, ended, keys[:, 3]), sight
+    return going, last, keys[:, 0], sight
 
 
-def _begin_anew(env: Environment, going: Episode, ended: jax.Array, keys: jax.Array) -> Episode:
-    """`going`, reset where an episode ended."""
-    data, impl = jax.random.key_data(keys), jax.random.key_impl(keys)
-    kept = jax.random.key_data(going.key)
+def _begin_anew(env: Environment, episode: Episode, last: LastStep) -> tuple[Episode, jax.Array]:
+    """`episode`, reset where one ended, and whether that end was what a reset gave, bool `[N, 2]`.
 
-    def reset_rows(rows: jax.Array) -> Episode:
-        reset_keys = jax.random.wrap_key_data(data.at[rows].get(mode="clip"), impl=impl)
-        fresh = begin(*vector.reset(env, reset_keys), reset_keys)
-        return fresh.replace(key=kept.at[rows].get(mode="clip"))  # type: ignore[attr-defined]
+    The first of the two is of the observation, the second of the state.
+    """
 
-    chunk = vector.chunk_size(ended.shape[0], is_costly=env.costly_reset)
-    raw = going.replace(key=kept)  # type: ignore[attr-defined]
-    raw = vector.update_rows(ended, reset_rows, raw, chunk=chunk)
-    return raw.replace(key=jax.random.wrap_key_data(raw.key, impl=impl))
+    def reset_rows(rows: jax.Array) -> tuple[Episode, jax.Array]:
+        def take(x: jax.Array) -> jax.Array:
+            return x.at[rows].get(mode="clip")
+
+        ended, of_first = jax.tree.map(take, (last, (episode.first_obs, episode.first_state)))
+        fresh, obs, env_state = _resets(env, ended)
+        same_obs = (obs == ended.obs[None]).any(axis=0) | (of_first[0] == ended.obs)
+        same_state = (env_state == ended.env_state[None]).any(axis=0) | (
+            of_first[1] == ended.env_state
+        )
+        return fresh, jnp.stack([same_obs, same_state], axis=1)
+
+    num_envs = last.ended.shape[0]
+    chunk = vector.chunk_size(num_envs, is_costly=env.costly_reset)
+    rows = (episode, jnp.zeros((num_envs, 2), jnp.bool))
+    return vector.update_rows(last.ended, reset_rows, rows, chunk=chunk)
 
 
-def _equal_resets(env: Environment, candidates: list, prints: tuple, first: tuple) -> jax.Array:
-    """Whether observation and state are what a reset gave, bool `[N, 2]`.
+def _resets(env: Environment, last: LastStep) -> tuple[Episode, jax.Array, jax.Array]:
+    """The new episodes, and prints `[K, N]` of observations and states of all suspected resets.
 
     An environment that resets itself does so by the key of the step, one that is split off it, a
     key in its state, or with the state that the episode began with.
     """
-    keys = [data for words in candidates for data in (words, *_halves(words))]
 
-    def of_reset(words: jax.Array) -> tuple[jax.Array, jax.Array]:
-        obs, env_state = vector.reset(env, jax.random.wrap_key_data(words))
-        return jax.vmap(fingerprint)(obs), jax.vmap(fingerprint)(without_keys(env_state))
+    def one(_: Episode, words: jax.Array) -> tuple[Episode, tuple[jax.Array, jax.Array]]:
+        fresh = _reset(env, words)
+        return fresh, (fresh.first_obs, fresh.first_state)
 
-    # One after another: a reset may take a minute to compile.
-    obs, env_state = jax.lax.map(of_reset, jnp.stack(keys))
-    same_obs = (obs == prints[0][None]).any(axis=0) | (prints[0] == first[0])
-    same_state = (env_state == prints[1][None]).any(axis=0) | (prints[1] == first[1])
-    return jnp.stack([same_obs, same_state], axis=1)
-
-
-def _halves(words: jax.Array) -> tuple[jax.Array, jax.Array]:
-    halves = jax.random.key_data(jax.vmap(jax.random.split)(jax.random.wrap_key_data(words)))
-    return halves[:, 0], halves[:, 1]
+    # One after another in one loop; the new episode is the last.
+    words = jnp.concatenate([last.candidates.swapaxes(0, 1), last.reset_words[None]])
+    start = _zeros(partial(_reset, env), last.reset_words)
+    fresh, (obs, env_state) = jax.lax.scan(one, start, words)
+    return fresh, obs[:-1], env_state[:-1]
 
 
-def random_action(env: Environment, key: jax.Array, obs: Any) -> tuple[jax.Array, jax.Array]:
-    """An action that `obs` allows, evenly, and how many logits are allowed; the key is consumed."""
-    if env.action_mask is None:
-        return env.action_space.sample(key), jnp.ones((), jnp.int32)
-    mask = env.action_mask(obs)
-    logits = jnp.where(mask, 0.0, -jnp.inf)
-    if isinstance(env.action_space, spaces.Discrete):
-        return jax.random.categorical(key, logits).astype(jnp.int32), mask.sum(dtype=jnp.int32)
-    ends = np.cumsum(env.action_space.nvec)[:-1]  # type: ignore[union-attr]
-    parts = jnp.split(logits, ends)
-    keys = jax.random.split(key, len(parts))
-    drawn = [jax.random.categorical(keys[i], part) for i, part in enumerate(parts)]
-    fewest = [part.sum(dtype=jnp.int32) for part in jnp.split(mask, ends)]
-    return jnp.stack(drawn).astype(jnp.int32), jnp.stack(fewest).min()
+def _candidates(step_words: jax.Array, env_state: Any) -> jax.Array:
+    """Keys of a step, its own and those in the state, with the two that are split off each.
 
-
-def is_in_space(space: spaces.ObservationSpace, obs: Any) -> jax.Array:
-    """Whether every element is within the bounds of its space."""
-    if isinstance(space, spaces.Dict):
-        parts = [is_in_space(part, obs[name]) for name, part in space.items]
-        return jnp.stack(parts).all()
-    if isinstance(space, spaces.Box):
-        low, high = jnp.asarray(space.low, space.dtype), jnp.asarray(space.high, space.dtype)
-        obs = obs.astype(space.dtype)
-        return ((obs >= low) & (obs <= high)).all()
-    most = np.asarray(space.n if isinstance(space, spaces.Discrete) else space.nvec)
-    return ((obs >= 0) & (obs < jnp.asarray(most, obs.dtype))).all()
-
-
-def _is_finite(obs: Any) -> jax.Array:
-    leaves = [x for x in jax.tree.leaves(obs) if jnp.issubdtype(x.dtype, jnp.floating)]
-    return jnp.stack([jnp.ones((), jnp.bool), *(jnp.isfinite(x).all() for x in leaves)]).all()
+    uint32 `[N, K, 2]`.
+    """
+    in_state = [words for words in key_leaves(env_state).values() if words.ndim == 2]
+    words = jnp.stack([step_words, *in_state], axis=1)
+    split = jax.vmap(jax.vmap(jax.random.split))(jax.random.wrap_key_data(words))
+    return jnp.concatenate([words, *jnp.unstack(jax.random.key_data(split), axis=2)], axis=1)
 
 
 def _sum(obs: Any) -> jax.Array:
     parts = [x.astype(jnp.float32).sum() for x in jax.tree.leaves(obs)]
     return jnp.stack(parts).sum()
-
-
-def fingerprint(tree: Any) -> jax.Array:
-    """A number that tells trees of one structure apart, by bits and places; uint32 `[]`."""
-    total = jnp.zeros((), jnp.uint32)
-    for i, leaf in enumerate(jax.tree.leaves(tree)):
-        x = jax.random.key_data(leaf) if is_key(leaf) else leaf
-        if jnp.issubdtype(x.dtype, jnp.floating):
-            x = jax.lax.bitcast_convert_type(x.astype(jnp.float32), jnp.uint32)
-        x = x.astype(jnp.uint32).ravel()
-        x ^= jnp.arange(x.size, dtype=jnp.uint32) * jnp.uint32(ODD[0]) + jnp.uint32(i)
-        total += _mixed(_mixed(x)).sum(dtype=jnp.uint32)
-    return total
-
-
-def _mixed(x: jax.Array) -> jax.Array:
-    """Every bit of the result depends on those of `x` above and below it."""
-    x = (x ^ (x >> jnp.uint32(16))) * jnp.uint32(ODD[1])
-    return (x ^ (x >> jnp.uint32(13))) * jnp.uint32(ODD[2])
-
-
-def is_key(leaf: Any) -> bool:
-    """Whether an array is one of typed keys."""
-    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def is_raw_key(path: Any, leaf: Any) -> bool:
-    """Whether an array of a state looks like an old key: two uint32, named like one."""
-    name = jax.tree_util.keystr(path).lower()
-    old = leaf.dtype == jnp.uint32 and leaf.shape[-1:] == (2,)
-    return old and ("key" in name or "rng" in name)
-
-
-def without_keys(env_state: Any) -> list[jax.Array]:
-    """The arrays of a state that are no keys."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(env_state)
-    return [leaf for path, leaf in leaves if not is_key(leaf) and not is_raw_key(path, leaf)]
-
-
-def key_leaves(env_state: Any) -> dict[str, jax.Array]:
-    """Words of the keys in a state by where they are, uint32 `[..., 2]`."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(env_state)
-    return {
-        jax.tree_util.keystr(path): jax.random.key_data(leaf) if is_key(leaf) else leaf
-        for path, leaf in leaves
-        if is_key(leaf) or is_raw_key(path, leaf)
-    }
-
-
-def _raw_keys(env_state: Any) -> list[jax.Array]:
-    """The keys in the states of `N` environments, one of each, uint32 `[N, 2]`."""
-    return [data for data in key_leaves(env_state).values() if data.ndim == 2]
-
-
-def _whole_numbers(env_state: Any) -> jax.Array:
-    """The integer scalars in the states of `N` environments, int32 `[N, C]`."""
-    leaves = jax.tree.leaves(env_state)
-    found = [x for x in leaves if x.ndim == 1 and jnp.issubdtype(x.dtype, jnp.signedinteger)]
-    num_envs = leaves[0].shape[0] if leaves else 0
-    columns = [x.astype(jnp.int32) for x in found]
-    return jnp.stack(columns, axis=1) if columns else jnp.zeros((num_envs, 0), jnp.int32)

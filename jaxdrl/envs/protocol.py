@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from jaxdrl.config import ConfigError, require_count
-from jaxdrl.spaces import Dict, ObservationSpace, Space
+from jaxdrl.spaces import Dict, Discrete, ObservationSpace, Space
 
 
 class Environment(NamedTuple):
@@ -123,6 +124,22 @@ def replace_params(env: Environment, changes: Mapping[str, Any]) -> Any:
                 f"{name} = {value!r}: follows from other parameters of {env.name}; change those"
             )
     return derived
+
+
+def random_action(env: Environment, key: jax.Array, obs: Any) -> tuple[jax.Array, jax.Array]:
+    """An action that `obs` allows, evenly, and how many logits are allowed; the key is consumed."""
+    if env.action_mask is None:
+        return env.action_space.sample(key), jnp.ones((), jnp.int32)
+    mask = env.action_mask(obs)
+    logits = jnp.where(mask, 0.0, -jnp.inf)
+    if isinstance(env.action_space, Discrete):
+        return jax.random.categorical(key, logits).astype(jnp.int32), mask.sum(dtype=jnp.int32)
+    ends = np.cumsum(env.action_space.nvec)[:-1]  # type: ignore[union-attr]
+    parts = jnp.split(logits, ends)
+    keys = jax.random.split(key, len(parts))
+    drawn = [jax.random.categorical(keys[i], part) for i, part in enumerate(parts)]
+    fewest = [part.sum(dtype=jnp.int32) for part in jnp.split(mask, ends)]
+    return jnp.stack(drawn).astype(jnp.int32), jnp.stack(fewest).min()
 
 
 def strong_types(tree: Any) -> Any:
