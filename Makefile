@@ -7,11 +7,11 @@ ARGS    ?=
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-slow lint format notebooks clean venv
+.PHONY: help train test test-suites test-adapters test-slow lint format notebooks clean venv
 .NOTPARALLEL:
 
 help:  ## list the targets (the default)
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "  PYTHON=python3.12   the Python that makes the virtual environment (default: python3)"
 	@echo "  VENV=.venv-3.12     where that environment is (default: .venv)"
@@ -80,6 +80,19 @@ train: $(core)  ## train PPO on CartPole; on a GPU: make train EXTRAS=cuda12
 test: lint  ## check formatting, lint and types, then run the tests
 	"$(VENV)/bin/pytest" -n $(WORKERS) $(ARGS)
 
+test-suites:  ## install every suite and test the adapters
+	@$(MAKE) --no-print-directory test-adapters VENV="$(VENV)-suites" \
+	    EXTRAS="$(call joined,$(comma),$(extras) suites)"
+
+# In an environment of their own, so that the other tests are those without suites. What is compiled
+# there is kept there.
+adapters := brax craftax jumanji navix playground xminigrid suites suites_on_devices
+kept := JAX_COMPILATION_CACHE_DIR="$(abspath $(VENV))/.compiled" \
+        JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1
+
+test-adapters: $(dev)
+	$(kept) "$(VENV)/bin/pytest" -n $(WORKERS) $(adapters:%=tests/test_envs_%.py) $(ARGS)
+
 test-slow: $(dev)  ## run the slow tests
 	"$(VENV)/bin/pytest" -n $(WORKERS) -m slow $(ARGS)
 
@@ -95,8 +108,9 @@ format: $(dev)  ## format the code and fix what can be fixed
 notebooks: $(dev)  ## execute the notebooks in place
 	"$(VENV)/bin/python" notebooks/execute.py $(ARGS)
 
-clean:  ## remove the virtual environment, caches and builds, never runs/
-	@echo "Removing $(VENV), caches and builds"
-	@if [ -e "$(VENV)/pyvenv.cfg" ]; then rm -rf "$(VENV)"; fi
+clean:  ## remove the virtual environments, caches and builds, never runs/
+	@echo "Removing $(VENV), $(VENV)-suites, caches and builds"
+	@for venv in "$(VENV)" "$(VENV)-suites"; do \
+	  if [ -e "$$venv/pyvenv.cfg" ]; then rm -rf "$$venv"; fi; done
 	@rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
 	@find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

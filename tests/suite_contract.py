@@ -1,161 +1,192 @@
-"""What every suite of environments is held to, each against its own API."""
+"""What every suite of environments is held to, each against its own reset and step."""
 
-from functools import partial
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdrl import rollout, spaces
+from jaxdrl import rollout
+from jaxdrl.envs import vector
+from jaxdrl.envs.protocol import random_action, strong_types
+from jaxdrl.promotion import default_promotion
 
 NUM_EPISODES = 5
 # Half the time to compile.
 jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
-def check_agrees(env, raw_reset, raw_step, *, num_steps, seed=0, actions=None):
-    """The first episode of each of five keys is that of the suite's own API, step by step.
+class Theirs(NamedTuple):
+    """A task as its suite has it, without a limit, its observations as ours has them.
+
+    Traced under JAX's default rules of promotion. What makes it is cached, so that it is compiled
+    once for all tests of a task.
+
+    Attributes:
+      reset: `(typed key) -> (obs, state)`.
+      step: `(typed key, state, action) -> (obs, state, reward, done)`.
+    """
+
+    reset: Callable
+    step: Callable
+
+
+class Compiled(NamedTuple):
+    """Functions of several environments at once; keys as data, which may be used again.
+
+    Attributes:
+      reset: `(keys) -> (obs, state)`.
+      step: `(keys, state, action) -> ` what the step of one environment gives, without info.
+    """
+
+    reset: Callable
+    step: Callable
+
+
+@lru_cache
+def ours(env):
+    """`env.reset` and `env.step`, `Compiled`."""
+
+    def reset(keys):
+        return vector.reset(env, jax.random.wrap_key_data(keys))
+
+    def step(keys, env_state, action):
+        mapped = jax.vmap(env.step, in_axes=(0, 0, 0, None))
+        keys = jax.random.wrap_key_data(keys)
+        return strong_types(mapped(keys, env_state, action, env.default_params)[:5])
+
+    return Compiled(jit(reset), jit(step))
+
+
+@lru_cache
+def compiled(theirs):
+    """`theirs.reset` and `theirs.step`, `Compiled`."""
+
+    def reset(keys):
+        with default_promotion():
+            return strong_types(jax.vmap(theirs.reset)(jax.random.wrap_key_data(keys)))
+
+    def step(keys, state, action):
+        with default_promotion():
+            keys = jax.random.wrap_key_data(keys)
+            return strong_types(jax.vmap(theirs.step)(keys, state, action))
+
+    return Compiled(jit(reset), jit(step))
+
+
+def key_data(seed, num):
+    """Data of keys that nobody else has, uint32 `[num, 2]`."""
+    return np.random.default_rng(seed).integers(2**32, size=(num, 2), dtype=np.uint32)
+
+
+def check_agreement(env, theirs, limit, **tolerance):
+    """Five episodes of `env` are those of `theirs`, step by step, with the limit by hand.
+
+    Every other one plays actions that are not allowed, too.
 
     Args:
-      env: without a limit of ours, or with one that is not reached.
-      raw_reset: `(key) -> (obs, state)` in the suite's own API, `obs` as ours should be.
-      raw_step: `(state, action) -> (obs, state, reward, has_ended)`, likewise.
-      num_steps: after which an episode that goes on is looked at no longer.
-      seed: of keys and actions.
-      actions: `[5, num_steps, ...]`; None: random ones, allowed or not.
+      env: under a time limit of `limit` steps.
+      theirs: the same task in its suite.
+      limit: steps.
+      **tolerance: of `np.testing.assert_allclose`; none: the same numbers.
 
     Returns:
-      How many of the episodes ended.
+      How many of the episodes terminated.
     """
-    reset_keys = jax.random.key_data(jax.random.split(jax.random.key(seed), NUM_EPISODES))
-    if actions is None:
-        keys = jax.random.split(jax.random.key(seed + 1), (NUM_EPISODES, num_steps))
-        actions = jax.vmap(jax.vmap(env.action_space.sample))(keys)
-
-    def ours(state, action):
-        obs, state, *ends = env.step(jax.random.key(0), state, action, env.default_params)[:5]
-        return state, (obs, *ends)
-
-    def theirs(state, action):
-        obs, state, reward, has_ended = raw_step(state, action)
-        return state, (obs, reward, has_ended)
-
-    def episode(reset, step, key_data, actions):
-        obs, state = reset(jax.random.wrap_key_data(key_data))
-        return obs, jax.lax.scan(step, state, actions)[1]
-
-    our_reset = partial(env.reset, params=env.default_params)
-    first, (obs, reward, terminated, truncated) = run(episode, our_reset, ours, reset_keys, actions)
-    raw_first, (raw_obs, raw_reward, raw_ended) = run(
-        episode, raw_reset, theirs, reset_keys, actions
-    )
-    jax.tree.map(np.testing.assert_array_equal, first, raw_first)
-    for i in range(NUM_EPISODES):
-        ends = np.flatnonzero(raw_ended[i])
-        length = ends[0] + 1 if ends.size else num_steps
-        part = partial(jax.tree.map, lambda x, i=i, n=length: x[i, :n])
-        jax.tree.map(np.testing.assert_array_equal, part(obs), part(raw_obs))
-        np.testing.assert_array_equal(part(reward), part(raw_reward))
-        np.testing.assert_array_equal(part(terminated), part(raw_ended))
-        assert not part(truncated).any()
-    return int(raw_ended.any(axis=1).sum())
+    close = partial(np.testing.assert_allclose, **tolerance)
+    same = partial(jax.tree.map, close if tolerance else np.testing.assert_array_equal)
+    act = jit(partial(random_actions, env))
+    (reset, step), (their_reset, their_step) = ours(env), compiled(theirs)
+    keys = key_data(0, NUM_EPISODES)
+    (obs, env_state), (their_obs, their_state) = reset(keys), their_reset(keys)
+    same(obs, their_obs)
+    running = np.ones(NUM_EPISODES, bool)
+    for t in range(limit):
+        action = act(key_data(2 * t + 1, NUM_EPISODES), obs)
+        keys = key_data(2 * t + 2, NUM_EPISODES)
+        obs, env_state, reward, terminated, truncated = step(keys, env_state, action)
+        their_obs, their_state, their_reward, done = their_step(keys, their_state, action)
+        found = rows_of(running, (obs, reward))
+        assert found[1].dtype == np.float32 and np.isfinite(found[1]).all()
+        same(found, rows_of(running, (their_obs, their_reward)))
+        done = np.asarray(done, bool)
+        np.testing.assert_array_equal(terminated[running], done[running])
+        np.testing.assert_array_equal(truncated[running], ~done[running] & (t == limit - 1))
+        running &= ~done
+    return int((~running).sum())
 
 
-def run(episode, reset, step, key_data, actions):
-    mapped = jax.vmap(partial(episode, reset, step))
-    return jax.device_get(jit(mapped)(key_data, actions))
+def random_actions(env, keys, obs):
+    """Actions `[N, ...]`, allowed ones and in every other environment any."""
+    keys = jax.vmap(jax.random.split)(jax.random.wrap_key_data(keys))
+    allowed, _ = jax.vmap(partial(random_action, env))(keys[:, 0], obs)
+    of_all = jax.vmap(env.action_space.sample)(keys[:, 1])
+    is_free = jnp.arange(len(keys)).reshape(-1, *[1] * (of_all.ndim - 1)) % 2 == 0
+    return jnp.where(is_free, of_all, allowed)
 
 
-def check_short_limit(make, limit, *, num_envs=8, seed=0):
-    """A limit cuts an episode and changes nothing else, and its value goes on beyond the cut.
+def rows_of(mask, tree):
+    """Those rows of every array, as NumPy arrays."""
+    return jax.tree.map(lambda x: np.asarray(x)[mask], tree)
 
-    Rollouts of the limited environment against the same actions in the unlimited one: at the limit
-    the observation is that of the unlimited one, which does not end there, and `next_value` is the
-    value of it.
+
+def check_bootstrap(env, theirs, limit):
+    """Where the limit cuts an episode, a rollout bootstraps from the true successor.
+
+    The oracle is the successor in their API, which knows no limit.
 
     Args:
-      make: `(max_episode_steps=...) -> Environment`; None: without a limit.
+      env: under a time limit of `limit` steps.
+      theirs: the same task in its suite.
       limit: so few steps that hardly an episode ends before.
-      num_envs: episodes that are played.
-      seed: of keys and actions.
     """
-    limited, unlimited = make(max_episode_steps=limit), make(max_episode_steps=None)
-    assert (limited.max_episode_steps, unlimited.max_episode_steps) == (limit, None)
-    keys = jax.random.split(jax.random.key(seed), num_envs)
-    trajectory = jax.device_get(jit(partial(collect, limited, limit))(keys))
-    key_data = jax.random.key_data(jax.random.split(jax.random.key(seed), num_envs))
-    mapped = jax.vmap(partial(replay, limited, unlimited), in_axes=(0, 1))
-    cut, free, successor_value = jax.device_get(jit(mapped)(key_data, trajectory.action))
-
-    (obs, reward, terminated, truncated), (free_obs, free_reward, ended, free_truncated) = cut, free
-    alive = ~ended.any(axis=1)
-    assert alive.sum() > num_envs / 2, "take a smaller limit"
-    assert not free_truncated[alive].any()
-    assert truncated[alive, -1].all() and not truncated[alive, :-1].any()
-    assert not terminated[alive].any()
-    only_alive = partial(jax.tree.map, lambda x: x[alive])
-    jax.tree.map(np.testing.assert_array_equal, only_alive(obs), only_alive(free_obs))
-    np.testing.assert_array_equal(reward[alive], free_reward[alive])
-    np.testing.assert_array_equal(trajectory.truncated[-1, alive], True)
-    np.testing.assert_array_equal(trajectory.terminated[:, alive], False)
-    bootstrapped = trajectory.next_value[-1, alive]
-    np.testing.assert_allclose(bootstrapped, successor_value[alive], rtol=1e-5)
-    assert np.abs(bootstrapped).min() > 0  # a value that is forgotten is 0
+    num_steps = limit + 2  # the following episode, too
+    keys = key_data(0, NUM_EPISODES)
+    trajectory, start, used = jax.device_get(jit(partial(collect, env, num_steps))(keys))
+    reset, step = compiled(theirs)
+    value = jit(value_of)
+    _, state = reset(start)
+    alive = np.ones(NUM_EPISODES, bool)
+    for t in range(limit):
+        obs, state, _, done = step(used[t], state, trajectory.action[t])
+        alive &= ~np.asarray(done, bool)
+        expected = np.asarray(value(obs))[alive]
+        np.testing.assert_array_equal(trajectory.truncated[t, alive], t == limit - 1)
+        found = trajectory.next_value[t, alive]
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    assert alive.any() and not trajectory.terminated[:limit, alive].any()
+    # The value of the next episode's start, which peers take, is another.
+    assert (np.abs(trajectory.value[limit, alive] - expected) > 1e-4).any()
 
 
 def collect(env, num_steps, keys):
-    """A rollout of random allowed actions, whose values are those of `value_of`."""
+    """A rollout, and the keys of its start `[N, 2]` and of its steps `[T, N, 2]`."""
 
     def decide(carry, obs, episode_start, keys):
-        del episode_start
-        action = jax.vmap(partial(random_action, env))(keys, obs)
-        return rollout.Decision(action, action, jnp.zeros(keys.shape), value_of(obs), carry)
+        action, _ = jax.vmap(partial(random_action, env))(keys, obs)
+        value = value_of(obs)
+        return rollout.Decision(action, action, jnp.zeros_like(value), value, carry)
 
-    actor = rollout.init_actor(env, lambda num_envs: (), keys)
-    values = lambda carry, obs, start: value_of(obs)  # noqa: E731
-    return rollout.collect(env, decide, values, actor, num_steps=num_steps, gamma=0.9)[1]
+    def following(key, _):
+        four = jax.vmap(lambda key: jax.random.split(key, 4))(key)
+        return four[:, 0], jax.random.key_data(four[:, 2])
 
-
-def replay(limited, unlimited, key_data, actions):
-    """One environment of `collect` again, with the limit and without, by the same keys."""
-    reset_key, key = jax.random.split(jax.random.wrap_key_data(key_data))
-    reset_data = jax.random.key_data(reset_key)
-    _, cut = limited.reset(jax.random.wrap_key_data(reset_data), limited.default_params)
-    _, free = unlimited.reset(jax.random.wrap_key_data(reset_data), unlimited.default_params)
-
-    def one(carry, action):
-        key, cut, free = carry
-        key, _, step_key, _ = jax.random.split(key, 4)
-        data = jax.random.key_data(step_key)
-        wrap = jax.random.wrap_key_data
-        obs, cut, *ends = limited.step(wrap(data), cut, action, limited.default_params)[:5]
-        free_obs, free, *free_ends = unlimited.step(
-            wrap(data), free, action, unlimited.default_params
-        )[:5]
-        return (key, cut, free), ((obs, *ends), (free_obs, *free_ends))
-
-    _, (cut, free) = jax.lax.scan(one, (key, cut, free), actions)
-    last = jax.tree.map(lambda x: x[-1:], free[0])
-    return cut, free, value_of(last)[0]
+    actor = rollout.init_actor(env, lambda num_envs: (), jax.random.wrap_key_data(keys))
+    critic = lambda carry, obs, start: value_of(obs)  # noqa: E731
+    options = {"num_steps": num_steps, "gamma": jnp.float32(0.9)}
+    trajectory = rollout.collect(env, decide, critic, actor, **options)[1]
+    both = jax.vmap(jax.random.split)(jax.random.wrap_key_data(keys))
+    used = jax.lax.scan(following, both[:, 1], length=num_steps)[1]
+    return trajectory, jax.random.key_data(both[:, 0]), used
 
 
 def value_of(obs):
-    """Some number for each observation `[N, ...]` that any change of it changes."""
-    total = jnp.ones(())
-    for leaf in jax.tree.leaves(obs):
-        flat = leaf.reshape(leaf.shape[0], -1).astype(jnp.float32)
-        weights = jnp.sin(1.0 + jnp.arange(flat.shape[1], dtype=jnp.float32))
-        total = total + flat @ weights
-    return total
-
-
-def random_action(env, key, obs):
-    """A uniform action among those that are allowed."""
-    if env.action_mask is None:
-        return env.action_space.sample(key)
-    scores = jnp.where(env.action_mask(obs), 0.0, -jnp.inf)
-    if isinstance(env.action_space, spaces.Discrete):
-        return jax.random.categorical(key, scores)
-    parts = jnp.split(scores, np.cumsum(env.action_space.nvec)[:-1])
-    keys = jax.random.split(key, len(parts))
-    return jnp.stack([jax.random.categorical(k, x) for k, x in zip(keys, parts, strict=True)])
+    """A value that any change of an observation `[N, ...]` changes, float32 `[N]`."""
+    total = jnp.float32(0.1)
+    for i, leaf in enumerate(jax.tree.leaves(obs)):
+        rows = leaf.reshape(leaf.shape[0], -1).astype(jnp.float32)
+        weights = np.random.default_rng(i).normal(size=rows.shape[1]) / np.sqrt(rows.shape[1])
+        total = total + rows @ jnp.asarray(weights, jnp.float32)
+    return jnp.tanh(total)

@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("brax")
 
-import suite_oracle
+import suite_contract
 from jaxdrl import ConfigError, check_environment, make
 from jaxdrl.envs import brax
 
@@ -38,13 +38,13 @@ def their_task(task):
             state = env.reset(key)
         return state.obs, state
 
-    return suite_oracle.Theirs(reset, step)
+    return suite_contract.Theirs(reset, step)
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_agrees_with_brax_step_by_step(task):
     env = make(f"brax/{task}", max_episode_steps=LIMIT)
-    num_terminated = suite_oracle.check_agreement(env, their_task(task), LIMIT)
+    num_terminated = suite_contract.check_agreement(env, their_task(task), LIMIT)
     assert num_terminated > 0 or task != "inverted_pendulum"
 
 
@@ -56,7 +56,7 @@ def test_keeps_the_contract(task):
 
 def test_bootstraps_from_the_true_successor_where_the_limit_cuts():
     env = make("brax/inverted_pendulum", max_episode_steps=4.0)
-    suite_oracle.check_bootstrap(env, their_task("inverted_pendulum"), 4)
+    suite_contract.check_bootstrap(env, their_task("inverted_pendulum"), 4)
 
 
 def test_step_leaves_the_state_that_it_is_given_alone():

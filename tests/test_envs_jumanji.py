@@ -1,7 +1,7 @@
 """The Jumanji adapter against Jumanji itself, and what it refuses."""
 
 import re
-from functools import partial
+from functools import lru_cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 import jaxdrl
+import suite_contract
 from jaxdrl.architectures import check_mask
 from jaxdrl.config import ConfigError
 from jaxdrl.envs import suites
 from jaxdrl.envs.protocol import check_types
 from jaxdrl.promotion import default_promotion
-from suite_contract import check_agrees, check_short_limit
 
 jumanji = pytest.importorskip("jumanji")
 adapter = pytest.importorskip("jaxdrl.envs.jumanji")
@@ -53,54 +53,57 @@ TASKS = {
 }
 
 
-CHECKED = [
-    "Game2048-v1",
-    *(
-        pytest.param(task, marks=pytest.mark.slow)
-        for task in ("Snake-v1", "Maze-v0", "Connector-v3")
-    ),
-]
+def some_slow(fast, slow):
+    return [*fast, *(pytest.param(task, marks=pytest.mark.slow) for task in slow)]
 
 
-@pytest.mark.parametrize(
-    "task", [*list(TASKS)[:3], pytest.param("Connector-v3", marks=pytest.mark.slow)]
-)
-def test_agrees_with_the_api_of_jumanji(task):
+@lru_cache
+def their_task(task):
     """Jumanji's own limits are beyond the steps that are taken."""
-    to_ours, num_steps, num_ended = TASKS[task]
-    raw, env = jumanji.make(task), jaxdrl.make(f"jumanji/{task}", max_episode_steps=None)
+    raw, to_ours = jumanji.make(task), TASKS[task][0]
 
     def convert(obs):
         return {**to_ours(obs), "action_mask": obs.action_mask.ravel()}
 
-    def raw_reset(key):
-        with default_promotion():
-            state, timestep = raw.reset(jax.random.key_data(key))
-            return convert(timestep.observation), state
+    def reset(key):
+        state, timestep = raw.reset(jax.random.key_data(key))
+        return convert(timestep.observation), state
 
-    def raw_step(state, action):
+    def step(key, state, action):
         if task == "Minesweeper-v0":  # row and column, of which not every pair is allowed
             action = jnp.stack([action // 10, action % 10])
-        with default_promotion():
-            state, timestep = raw.step(state, action)
+        state, timestep = raw.step(state, action)
         return convert(timestep.observation), state, jnp.sum(timestep.reward), timestep.last()
 
-    ended = check_agrees(env, raw_reset, raw_step, num_steps=num_steps)
-    assert ended >= num_ended
+    return suite_contract.Theirs(reset, step)
 
 
-@pytest.mark.parametrize(
-    "task", ["Snake-v1", *(pytest.param(x, marks=pytest.mark.slow) for x in ("Maze-v0", "MMST-v0"))]
-)
-def test_a_limit_cuts_and_changes_nothing_else(task):
-    def make(*, max_episode_steps):
-        if task == "MMST-v0" and max_episode_steps is None:  # its state has a place for each step
-            return jaxdrl.make("jumanji/MMST-v0", max_episode_steps=50)._replace(
-                max_episode_steps=None
-            )
-        return jaxdrl.make(f"jumanji/{task}", max_episode_steps=max_episode_steps)
+@pytest.mark.parametrize("task", some_slow(list(TASKS)[:3], ["Connector-v3"]))
+def test_agrees_with_jumanji_step_by_step(task):
+    _, limit, num_ended = TASKS[task]
+    env = jaxdrl.make(f"jumanji/{task}", max_episode_steps=limit)
+    assert suite_contract.check_agreement(env, their_task(task), limit) >= num_ended
 
-    check_short_limit(make, 3)
+
+@pytest.mark.parametrize("task", some_slow(["Snake-v1"], ["Maze-v0"]))
+def test_bootstraps_from_the_true_successor_where_the_limit_cuts(task):
+    env = jaxdrl.make(f"jumanji/{task}", max_episode_steps=3)
+    suite_contract.check_bootstrap(env, their_task(task), 3)
+
+
+@pytest.mark.slow
+def test_bootstraps_where_a_state_has_a_place_for_each_step():
+    """The longer limit, with more places, is what there is instead of none."""
+    longer = jaxdrl.make("jumanji/MMST-v0", max_episode_steps=50)
+
+    def reset(key):
+        return longer.reset(key, ())
+
+    def step(key, state, action):
+        return longer.step(key, state, action, ())[:4]
+
+    env = jaxdrl.make("jumanji/MMST-v0", max_episode_steps=3)
+    suite_contract.check_bootstrap(env, suite_contract.Theirs(reset, step), 3)
 
 
 def test_a_deadline_is_an_end():
@@ -170,10 +173,12 @@ def test_a_mask_that_leaves_nothing_allows_everything():
     assert found[0].tolist() == mask[0].tolist() and found[1:].all()
 
 
-@pytest.mark.parametrize("task", CHECKED)
+@pytest.mark.parametrize(
+    "task", some_slow(["Game2048-v1"], ["Snake-v1", "Maze-v0", "Connector-v3"])
+)
 def test_keeps_the_contract(task):
     report = jaxdrl.check_environment(jaxdrl.make(f"jumanji/{task}"), num_steps=64)
-    assert report.holds, str(report)
+    assert report.holds, report
 
 
 SOKOBAN = "env = 'jumanji/Sokoban-v0': would have to download its levels; make it in Python with a"

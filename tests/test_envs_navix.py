@@ -1,7 +1,7 @@
 """The NAVIX adapter against NAVIX itself, and what it refuses."""
 
 import re
-from functools import partial
+from functools import lru_cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -9,53 +9,54 @@ import numpy as np
 import pytest
 
 import jaxdrl
+import suite_contract
 from jaxdrl.config import ConfigError
 from jaxdrl.envs.protocol import check_types
-from jaxdrl.promotion import default_promotion
-from suite_contract import check_agrees, check_short_limit
 
 adapter = pytest.importorskip("jaxdrl.envs.navix")
 navix = pytest.importorskip("navix")
 
 
-@pytest.mark.parametrize(
-    ("task", "num_steps", "num_ended"),
-    [
-        ("Navix-Empty-Random-5x5-v0", 60, 1),
-        ("Navix-DoorKey-5x5-v0", 20, 0),
-        ("Navix-Dynamic-Obstacles-5x5-v0", 30, 3),
-    ],
-)
-def test_agrees_with_the_api_of_navix(task, num_steps, num_ended):
+SMALL = "Navix-Empty-Random-5x5-v0"
+
+
+@lru_cache
+def their_task(task):
     """Its own limits are beyond the steps that are taken."""
     raw = navix.make(task)
-    env = jaxdrl.make(f"navix/{task}", max_episode_steps=None)
-    assert raw.max_steps > num_steps
 
     def convert(symbols):
         parts = [jax.nn.one_hot(symbols[..., i], n) for i, n in enumerate((11, 6, 4))]
         return jnp.concatenate(parts, axis=-1) > 0
 
-    def raw_reset(key):
-        with default_promotion():
-            timestep = strong(raw.reset(jax.random.key_data(key)))
+    def reset(key):
+        timestep = raw.reset(jax.random.key_data(key))
         return convert(timestep.observation), timestep
 
-    def raw_step(timestep, action):
-        with default_promotion():
-            timestep = strong(raw.step(timestep, action))
+    def step(key, timestep, action):
+        timestep = raw.step(timestep, action)
         return convert(timestep.observation), timestep, timestep.reward, timestep.is_done()
 
-    assert check_agrees(env, raw_reset, raw_step, num_steps=num_steps) >= num_ended
+    return suite_contract.Theirs(reset, step)
 
 
-def strong(tree):
-    return jax.tree.map(lambda x: jnp.asarray(x).astype(jnp.asarray(x).dtype), tree)
+@pytest.mark.parametrize(
+    ("task", "limit", "num_ended"),
+    [
+        (SMALL, 60, 1),
+        ("Navix-DoorKey-5x5-v0", 20, 0),
+        ("Navix-Dynamic-Obstacles-5x5-v0", 30, 3),
+    ],
+)
+def test_agrees_with_navix_step_by_step(task, limit, num_ended):
+    env = jaxdrl.make(f"navix/{task}", max_episode_steps=limit)
+    assert suite_contract.check_agreement(env, their_task(task), limit) >= num_ended
 
 
-def test_a_limit_cuts_and_changes_nothing_else():
-    """Nor does the suite's own, which falls on the same step."""
-    check_short_limit(partial(jaxdrl.make, "navix/Navix-Empty-Random-5x5-v0", max_steps=3), 3)
+def test_bootstraps_from_the_true_successor_where_the_limit_cuts():
+    """Also where the suite's own limit falls on the same step."""
+    env = jaxdrl.make(f"navix/{SMALL}", max_steps=3)
+    suite_contract.check_bootstrap(env, their_task(SMALL), 3)
 
 
 def test_the_penalty_for_time_is_measured_by_max_steps_with_any_limit():
@@ -120,17 +121,15 @@ def test_every_task_keeps_its_types():
         assert env.name == f"navix/{task}" and env.max_episode_steps > 0
 
 
+SLOW = ("Navix-DoorKey-5x5-v0", "Navix-Dynamic-Obstacles-5x5-v0")
+
+
 @pytest.mark.parametrize(
-    "task",
-    [
-        "Navix-Empty-Random-5x5-v0",
-        pytest.param("Navix-DoorKey-5x5-v0", marks=pytest.mark.slow),
-        pytest.param("Navix-Dynamic-Obstacles-5x5-v0", marks=pytest.mark.slow),
-    ],
+    "task", [SMALL, *(pytest.param(task, marks=pytest.mark.slow) for task in SLOW)]
 )
 def test_keeps_the_contract(task):
     report = jaxdrl.check_environment(jaxdrl.make(f"navix/{task}"), num_steps=64)
-    assert report.holds, str(report)
+    assert report.holds, report
 
 
 def test_draws_a_state():

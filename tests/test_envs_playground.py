@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("mujoco_playground", exc_type=ImportError)
 
-import suite_oracle
+import suite_contract
 from jaxdrl import ConfigError, check_environment, make
 from jaxdrl.envs import playground
 from jaxdrl.promotion import default_promotion
@@ -35,7 +35,7 @@ def their_task(task):
         state = env.step(state, action)
         return state.obs, state, state.reward, state.done
 
-    return suite_oracle.Theirs(reset, step)
+    return suite_contract.Theirs(reset, step)
 
 
 @lru_cache
@@ -45,7 +45,7 @@ def limited(task):
 
 @pytest.mark.parametrize("task", TASKS)
 def test_agrees_with_playground_step_by_step(task):
-    num_terminated = suite_oracle.check_agreement(limited(task), their_task(task), LIMIT)
+    num_terminated = suite_contract.check_agreement(limited(task), their_task(task), LIMIT)
     assert num_terminated == 0
 
 
@@ -58,7 +58,7 @@ def test_keeps_the_contract(task):
 @pytest.mark.slow
 def test_bootstraps_from_the_true_successor_where_the_limit_cuts():
     env = make("playground/PendulumSwingup", max_episode_steps=5.0)
-    suite_oracle.check_bootstrap(env, their_task("PendulumSwingup"), 5)
+    suite_contract.check_bootstrap(env, their_task("PendulumSwingup"), 5)
 
 
 def test_step_leaves_the_state_that_it_is_given_alone():
@@ -73,20 +73,20 @@ def test_step_leaves_the_state_that_it_is_given_alone():
 
 
 def test_a_simulation_that_left_the_numbers_ends_without_a_reward():
-    reset, step, _ = suite_oracle.played(limited("PendulumSwingup"))
-    _, env_state = reset(suite_oracle.key_data(0, 5))
+    reset, step = suite_contract.ours(limited("PendulumSwingup"))
+    _, env_state = reset(suite_contract.key_data(0, 5))
     data = env_state.inner.data
     broken = data.replace(qvel=data.qvel.at[2].set(jnp.nan))
     env_state = env_state.replace(inner=env_state.inner.replace(data=broken))
-    keys, action = suite_oracle.key_data(1, 5), jnp.zeros((5, 1))
+    keys, action = suite_contract.key_data(1, 5), jnp.zeros((5, 1))
     _, _, reward, terminated, truncated = step(keys, env_state, action)
     assert terminated.tolist() == [i == 2 for i in range(5)]
     assert reward[2] == 0 and np.isfinite(reward).all() and not truncated.any()
 
 
 def test_a_state_is_drawn_in_its_own_position():
-    env, (reset, _, _) = limited("PendulumSwingup"), suite_oracle.played(limited("PendulumSwingup"))
-    states = jax.device_get(reset(suite_oracle.key_data(0, 5))[1])
+    env, reset = limited("PendulumSwingup"), suite_contract.ours(limited("PendulumSwingup")).reset
+    states = jax.device_get(reset(suite_contract.key_data(0, 5))[1])
     pictures = [env.draw(jax.tree.map(lambda x, i=i: x[i], states), ()) for i in range(2)]
     assert pictures[0].shape == (280, 400, 3) and pictures[0].dtype == np.uint8
     assert (pictures[0] != pictures[1]).any()
@@ -113,7 +113,7 @@ def test_the_tasks_are_those_of_the_control_suite_with_its_own_limits():
 def test_time_of_the_simulation_can_be_chosen():
     """Half as long from action to action: after twice as many steps the same time has passed."""
     env = make("playground/PendulumSwingup", ctrl_dt=0.01, max_episode_steps=None)
-    reset, step = (jax.jit(f, compiler_options=suite_oracle.QUICK) for f in (env.reset, env.step))
+    reset, step = map(suite_contract.jit, (env.reset, env.step))
     _, env_state = reset(jax.random.key(0), ())
     for i in range(4):
         env_state = step(jax.random.key(i), env_state, jnp.zeros(1), ())[1]

@@ -1,7 +1,7 @@
 """The adapter of XLand-MiniGrid against its own API, and what it refuses."""
 
 import re
-from functools import partial
+from functools import lru_cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -9,53 +9,50 @@ import numpy as np
 import pytest
 
 import jaxdrl
+import suite_contract
 from jaxdrl.config import ConfigError
 from jaxdrl.envs import suites
 from jaxdrl.envs.protocol import check_types
-from jaxdrl.promotion import default_promotion
-from suite_contract import check_agrees, check_short_limit
 
 xminigrid = pytest.importorskip("xminigrid")
 
 
-@pytest.mark.parametrize(
-    ("task", "num_steps", "num_ended"),
-    [
-        ("MiniGrid-EmptyRandom-5x5", 60, 1),
-        ("MiniGrid-DoorKey-5x5", 20, 0),
-        ("MiniGrid-MemoryS8", 60, 1),
-    ],
-)
-def test_agrees_with_the_api_of_xminigrid(task, num_steps, num_ended):
+SMALL = "MiniGrid-EmptyRandom-5x5"
+
+
+@lru_cache
+def their_task(task):
     """Its own limits are beyond the steps that are taken."""
     raw, params = xminigrid.make(task)
-    env = jaxdrl.make(f"xminigrid/{task}", max_episode_steps=None)
-    assert params.max_steps > num_steps
 
     def convert(tiles):
         tile, colour = (jax.nn.one_hot(tiles[..., i], n) for i, n in enumerate((13, 12)))
         return jnp.concatenate([tile, colour], axis=-1) > 0
 
-    def raw_reset(key):
-        with default_promotion():
-            timestep = raw.reset(params, jax.random.key_data(key))
-        return convert(timestep.observation), strong(timestep)
+    def reset(key):
+        timestep = raw.reset(params, jax.random.key_data(key))
+        return convert(timestep.observation), timestep
 
-    def raw_step(timestep, action):
-        with default_promotion():
-            timestep = raw.step(params, timestep, action)
-        return convert(timestep.observation), strong(timestep), timestep.reward, timestep.last()
+    def step(key, timestep, action):
+        timestep = raw.step(params, timestep, action)
+        return convert(timestep.observation), timestep, timestep.reward, timestep.last()
 
-    assert check_agrees(env, raw_reset, raw_step, num_steps=num_steps) >= num_ended
+    return suite_contract.Theirs(reset, step)
 
 
-def strong(tree):
-    return jax.tree.map(lambda x: jnp.asarray(x).astype(jnp.asarray(x).dtype), tree)
+@pytest.mark.parametrize(
+    ("task", "limit", "num_ended"),
+    [(SMALL, 60, 1), ("MiniGrid-DoorKey-5x5", 20, 0), ("MiniGrid-MemoryS8", 60, 1)],
+)
+def test_agrees_with_xminigrid_step_by_step(task, limit, num_ended):
+    env = jaxdrl.make(f"xminigrid/{task}", max_episode_steps=limit)
+    assert suite_contract.check_agreement(env, their_task(task), limit) >= num_ended
 
 
-def test_a_limit_cuts_and_changes_nothing_else():
-    """Nor does the suite's own, which falls on the same step."""
-    check_short_limit(partial(jaxdrl.make, "xminigrid/MiniGrid-EmptyRandom-5x5", max_steps=3), 3)
+def test_bootstraps_from_the_true_successor_where_the_limit_cuts():
+    """Also where the suite's own limit falls on the same step."""
+    env = jaxdrl.make(f"xminigrid/{SMALL}", max_steps=3)
+    suite_contract.check_bootstrap(env, their_task(SMALL), 3)
 
 
 def test_the_reward_is_measured_by_max_steps_with_any_limit():
@@ -113,19 +110,15 @@ def test_every_task_keeps_its_types():
         assert env.name == f"xminigrid/{task}" and env.max_episode_steps > 0
 
 
+SLOW = ("MiniGrid-DoorKey-5x5", "MiniGrid-MemoryS8")
+
+
 @pytest.mark.parametrize(
-    "task",
-    [
-        "MiniGrid-EmptyRandom-5x5",
-        *(
-            pytest.param(f"MiniGrid-{x}", marks=pytest.mark.slow)
-            for x in ("DoorKey-5x5", "MemoryS8")
-        ),
-    ],
+    "task", [SMALL, *(pytest.param(task, marks=pytest.mark.slow) for task in SLOW)]
 )
 def test_keeps_the_contract(task):
     report = jaxdrl.check_environment(jaxdrl.make(f"xminigrid/{task}"), num_steps=64)
-    assert report.holds, str(report)
+    assert report.holds, report
 
 
 def test_draws_a_state():
