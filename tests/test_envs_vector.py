@@ -285,3 +285,36 @@ def test_update_rows_of_typed_keys():
     actual = jax.random.key_data(update(mask, rows=old))
     expected = np.where(mask[:, None], new_data, jax.random.key_data(old))
     np.testing.assert_array_equal(actual, expected)
+
+
+@pytest.mark.parametrize(
+    ("one_step", "is_lean"), [(library_step, True), (reset_all_and_select, False)]
+)
+def test_auto_reset_needs_no_second_copy_of_large_states(one_step, is_lean):
+    """Of states of which a step changes one number each; the plain way makes all anew."""
+
+    def reset(key, params):
+        world = jax.random.uniform(key, (16_384,))
+        return world[:4], {"world": world, "time": jnp.zeros((), jnp.int32)}
+
+    def step(key, env_state, action, params):
+        world, time = env_state["world"].at[action].add(1.0), env_state["time"] + 1
+        no = jnp.zeros((), bool)
+        return world[:4], {"world": world, "time": time}, world[0], no, time > 7, {}
+
+    box = Box(0.0, np.inf, (4,))
+    env = Environment(
+        "large", reset, step, box, Discrete(9), max_episode_steps=8, costly_reset=True
+    )
+
+    def run(env_state, keys, action):
+        keys = jax.random.wrap_key_data(keys)
+        return one_step(env, *keys, env_state, action)[2]
+
+    keys = jax.random.key_data(jax.random.split(jax.random.key(0), (2, 64)))
+    _, env_state = jax.eval_shape(
+        lambda keys: vector.reset(env, keys), jax.random.split(jax.random.key(0), 64)
+    )
+    program = jax.jit(run, donate_argnums=0).lower(env_state, keys, jnp.zeros(64, jnp.int32))
+    extra = program.compile().memory_analysis().temp_size_in_bytes / (64 * 16_384 * 4)
+    assert extra < 0.25 if is_lean else extra > 0.9
