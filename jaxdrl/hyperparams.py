@@ -76,6 +76,10 @@ class Sweep:
     """How far a hyperparameter moves at an exchange."""
     pbt_resample: float = 0.25
     """Probability of a new draw from the range at an exchange, instead of a move."""
+    wave_size: int | None = None
+    """Members trained at once, one wave of them after another; None: as many as fit."""
+    wave: int | None = None
+    """Which of the waves this run is; None: the whole sweep."""
 
     def __post_init__(self) -> None:
         for name in ("members", "seeds", "pbt_every"):
@@ -92,11 +96,39 @@ class Sweep:
             require(self.members >= 2, "sweep.members", self.members, "pbt needs at least 2")
             works = "must be 1 with pbt, whose members do not keep their settings"
             require(self.seeds == 1, "sweep.seeds", self.seeds, works)
+        self._check_waves()
+
+    def _check_waves(self) -> None:
+        size, total = self.wave_size, self.members * self.seeds
+        if size is not None:
+            require_count("sweep.wave_size", size)
+            works = f"must be None or {total} with pbt, whose members are trained together"
+            require(size >= total or not self.pbt, "sweep.wave_size", size, works)
+        if self.wave is not None:
+            num_waves = 1 if size is None else -(-total // size)
+            works = f"must be from 0 to {num_waves - 1}, by wave_size and members"
+            require(0 <= self.wave < num_waves, "sweep.wave", self.wave, works)
+
+    @property
+    def numbers(self) -> range:
+        """Of the members that this run trains; those of setting `i` are `i * seeds` and on."""
+        every = range(self.members * self.seeds)
+        if self.wave is None or self.wave_size is None:
+            return every
+        return every[self.wave * self.wave_size : (self.wave + 1) * self.wave_size]
 
     @property
     def num_members(self) -> int:
-        """All members, `members * seeds`; those of setting `i` are `i * seeds` and on."""
-        return self.members * self.seeds
+        """Members that this run trains: `members * seeds`, or those of its wave."""
+        return len(self.numbers)
+
+    @property
+    def waves(self) -> list[Sweep]:
+        """The sweeps over a part of the members that this one is; none where all fit at once."""
+        size = self.wave_size
+        if self.wave is not None or size is None or size >= self.num_members:
+            return []
+        return [dataclasses.replace(self, wave=i) for i in range(-(-self.num_members // size))]
 
     def parsed(self) -> dict[str, Range]:
         """The ranges by name."""
@@ -107,7 +139,8 @@ class Sweep:
         import numpy as np
 
         drawn = draw(self.parsed(), self.members, self.draw, seed)
-        return {name: np.repeat(v, self.seeds).astype(np.float32) for name, v in drawn.items()}
+        own = np.asarray(self.numbers) // self.seeds
+        return {name: values[own].astype(np.float32) for name, values in drawn.items()}
 
 
 def parse_range(field: str, text: str) -> Range:

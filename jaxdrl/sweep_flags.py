@@ -37,6 +37,8 @@ class SweepFlags:
     """Updates between exchanges."""
     pbt_fraction: float = 0.2
     """Share of the members that is replaced at an exchange."""
+    wave_size: int | None = None
+    """Members trained at once, one wave of them after another; None: as many as fit."""
 
     def to_sweep(self) -> Sweep:
         """The sweep that the flags describe.

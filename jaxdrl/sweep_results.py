@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxdrl import lineage
-from jaxdrl.evaluation import Evaluation, bootstrap_interval
+from jaxdrl.evaluation import bootstrap_interval
 from jaxdrl.experiment import Experiment
 from jaxdrl.hyperparams import Range
 from jaxdrl.plotting import make_figure, save_figure
@@ -23,7 +23,7 @@ NUM_SHOWN = 10
 
 
 def rank(
-    experiment: Experiment, hyperparams: dict[str, np.ndarray], members: tuple[Evaluation, ...]
+    experiment: Experiment, hyperparams: dict[str, np.ndarray], evaluation: dict[str, Any]
 ) -> list[dict[str, Any]]:
     """The settings of a sweep, best first, by the lower end of the interval over their seeds.
 
@@ -32,14 +32,14 @@ def rank(
     Args:
       experiment: with its sweep.
       hyperparams: by name, `[P]`, as they are at the end.
-      members: their evaluations.
+      evaluation: that of all members, as `result.json` has it.
     """
     assert experiment.sweep is not None
     seeds, rows = experiment.sweep.seeds, []
-    for first in range(0, len(members), seeds):
-        own = members[first : first + seeds]
-        means = np.array([found.mean_return for found in own])
-        low, high = bootstrap_interval(means if seeds > 1 else own[0].returns)
+    returns, ends = evaluation["member_returns"], evaluation["member_ci95"]
+    for first in range(0, len(returns), seeds):
+        means = np.array(returns[first : first + seeds])
+        low, high = bootstrap_interval(means) if seeds > 1 else ends[first]
         rows.append(
             {
                 "setting": first // seeds,

@@ -256,6 +256,8 @@ def experiment():
             pbt_fraction=0.5,
             pbt_factor=1.5,
             pbt_resample=0.125,
+            wave_size=6,
+            wave=0,
         ),
         profile=True,
         ppo=PPOConfig(

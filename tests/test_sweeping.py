@@ -209,6 +209,9 @@ def test_commands_that_cannot_work_say_why(tmp_path):
         ({"ranges": {"gamma": "0.9:0.99"}, "draw": "halton"}, "must be one of random, sobol, grid"),
         ({"ranges": {"gamma": "0.9:0.99"}, "members": 1, "pbt": True}, "pbt needs at least 2"),
         ({"ranges": {"gamma": "0.9:0.99"}, "pbt_fraction": 0.9}, "sweep.pbt_fraction = 0.9"),
+        ({"ranges": {"gamma": "0.9:0.99"}, "wave_size": 0}, "sweep.wave_size = 0"),
+        ({"ranges": {"gamma": "0.9:0.99"}, "wave_size": 4, "wave": 4}, "wave = 4: .* from 0 to 3"),
+        ({"ranges": {"gamma": "0.9:0.99"}, "pbt": True, "wave_size": 4}, "trained together"),
     ],
 )
 def test_bad_sweeps_are_refused(fields, says):
