@@ -230,7 +230,7 @@ def in_waves(setup: Setup) -> Experiment:
     What cannot be shared out, such as members that learn from each other, is left as it is.
     """
     experiment, sweep = setup.experiment, setup.experiment.sweep
-    if sweep is None or sweep.pbt or sweep.wave_size is not None:
+    if sweep is None or sweep.pbt or sweep.is_search or sweep.wave_size is not None:
         return experiment
     size = wave_size(setup, estimate(setup), available(setup))
     return replace(experiment, sweep=replace(sweep, wave_size=size))

@@ -135,13 +135,17 @@ def write_sweep(
     evaluation: dict[str, Any],
 ) -> dict[str, Any]:
     """Writes and prints what a sweep found; what `result.json` has of it."""
-    run_dir = experiment.run_dir
-    assert run_dir is not None
     rows = sweep_results.rank(experiment, hyperparams, evaluation)
-    paths = sweep_results.write(run_dir, experiment, rows)
+    show_sweep(console, experiment, rows)
+    return {"settings": rows}
+
+
+def show_sweep(console: Console, experiment: Experiment, rows: list[dict[str, Any]]) -> None:
+    """Writes and prints what ranked settings come to."""
+    assert experiment.run_dir is not None
+    paths = sweep_results.write(experiment.run_dir, experiment, rows)
     sweep_results.print_table(console, rows)
     console.print("\n".join(map(str, paths)), soft_wrap=True)
-    return {"settings": rows}
 
 
 def print_result(console: Console, run_dir: Path, result: dict[str, Any]) -> None:

@@ -53,7 +53,7 @@ from jaxdrl.types import Algorithm, Network, TrainState
 class Run:
     """What `jaxdrl.run` and `jaxdrl.resume` give back, for a notebook.
 
-    Of a sweep in waves it is the best member, as `jaxdrl.restore` gives it.
+    Of a sweep in waves or trials it is the best member, as `jaxdrl.restore` gives it.
 
     Attributes:
       run_dir: where the files are.

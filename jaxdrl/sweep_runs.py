@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from jaxdrl import checkpoint as checkpoints
-from jaxdrl import memory, reports, runner, waves
+from jaxdrl import memory, reports, runner, trials, waves
 from jaxdrl import run_dir as files
 from jaxdrl.config import require
 from jaxdrl.evaluation import evaluate
@@ -20,13 +20,16 @@ from jaxdrl.loop import evaluation_key
 from jaxdrl.runner import Run
 from jaxdrl.setup import Given, Setup, lengthen, read_stored, restore
 from jaxdrl.sweep_parts import parts_of, read_result
+from jaxdrl.sweeping import hyperparams_of
 from jaxdrl.tracking import Tracker
 
 
 def run(setup: Setup, console: Console, trackers: Sequence[Tracker]) -> Run:
     """Trains a sweep in parts from its start."""
     run_dir = setup.experiment.run_dir
-    assert run_dir is not None
+    assert run_dir is not None and setup.experiment.sweep is not None
+    if setup.experiment.sweep.is_search:
+        trials.check(setup.experiment)
     with files.claim(run_dir):
         files.require_free(run_dir)
         return _train(setup, console, trackers)
@@ -63,21 +66,40 @@ def resume(
         saved = [checkpoints.updates_in(part / files.CHECKPOINTS) for part in parts]
         done = max((update for updates in saved for update in updates), default=0)
         experiment = replace(stored.experiment, run_dir=run_dir)
+        if experiment.sweep.is_search:
+            _require_unfinished(run_dir, changes["total_env_steps"])
+            trials.check(experiment)
+            done = 0  # of updates, which the trials differ in
         experiment = lengthen(experiment, **changes, done=done)
         setup = runner.assemble_on_devices(experiment, given, console, stored)
         (run_dir / files.RESULT_FILE).unlink(missing_ok=True)
         return _train(setup, console, trackers)
 
 
+def _require_unfinished(run_dir: Path, total_env_steps: int | None) -> None:
+    """Refuses what a search cannot do, whose trials are of one length."""
+    works = "is the same for all trials of a search; name the directory of one, in its trials/"
+    require(total_env_steps is None, "total_env_steps", total_env_steps, works)
+    is_finished = (run_dir / files.RESULT_FILE).exists()
+    works = "all its trials are done; start another sweep for more of them"
+    require(not is_finished, "run_dir", str(run_dir), works)
+
+
 def _train(setup: Setup, console: Console, trackers: Sequence[Tracker]) -> Run:
     experiment, given = setup.experiment, setup.given
     run_dir, sweep = experiment.run_dir, experiment.sweep
-    assert run_dir is not None and sweep is not None and sweep.wave_size is not None
-    needs = memory.of_members(setup, memory.estimate(setup), sweep.wave_size)
+    assert run_dir is not None and sweep is not None
+    needs = memory.estimate(setup)
+    if sweep.wave_size is not None:
+        needs = memory.of_members(setup, needs, min(sweep.wave_size, sweep.num_members))
     files.write_json(run_dir / files.CONFIG_FILE, reports.describe(setup, needs))
-    result = waves.train(experiment, partial(_train_part, given, trackers), console)
-    values, found = sweep.values(experiment.seed), result["evaluation"]
-    result |= reports.write_sweep(console, experiment, values, found)
+    train = trials.train if sweep.is_search else waves.train
+    result = train(experiment, partial(_train_part, given, trackers), console)
+    if sweep.is_search:
+        reports.show_sweep(console, experiment, result["settings"])
+    else:
+        values, found = hyperparams_of(experiment), result["evaluation"]
+        result |= reports.write_sweep(console, experiment, values, found)
     files.write_json(run_dir / files.RESULT_FILE, result)
     reports.print_result(console, run_dir, result)
     return _best(experiment, given, result)

@@ -64,7 +64,7 @@ def make_algorithm(
             factor=sweep.pbt_factor,
             resample=sweep.pbt_resample,
         )
-    values, numbers = sweep.values(experiment.seed), sweep.numbers
+    values, numbers = hyperparams_of(experiment), sweep.numbers
     in_turn = experiment.ppo.reproducible or None
     agent = populations.population(of_member, mesh=mesh, one_by_one=in_turn, exchange=exchange)
 
@@ -98,6 +98,14 @@ def check(experiment: Experiment) -> None:
         for end in (range_.low, range_.high):
             values: dict[str, Any] = {name: end}
             replace(experiment.ppo, **values)
+
+
+def hyperparams_of(experiment: Experiment) -> dict[str, np.ndarray]:
+    """Of every member; where only seeds vary, the learning rate that all of them have."""
+    sweep = experiment.sweep
+    assert sweep is not None
+    rate = np.full(sweep.num_members, experiment.ppo.learning_rate, np.float32)
+    return sweep.values(experiment.seed) or {"learning_rate": rate}
 
 
 def for_host(state: PopulationState, metrics: dict[str, jax.Array]) -> dict[str, jax.Array]:

@@ -258,6 +258,9 @@ def experiment():
             pbt_resample=0.125,
             wave_size=6,
             wave=0,
+            shapes={"num_steps": "5,10", "hidden_sizes": "32,64x64"},
+            trials=4,
+            trial=2,
         ),
         profile=True,
         ppo=PPOConfig(

@@ -48,7 +48,7 @@ def test_a_member_is_in_the_wave_of_its_number(run_dir):
     assert locate(run_dir / "waves" / "3", 7) == (run_dir / "waves" / "3", 7)
     with pytest.raises(ConfigError, match="member = 24: must be from 0 to 23"):
         locate(run_dir, 24)
-    with pytest.raises(ConfigError, match=r"member = 23: .*waves/11 has not begun yet"):
+    with pytest.raises(ConfigError, match=r"member = 23: .*waves/11 has not begun"):
         locate(run_dir, 23)
 
 
@@ -59,6 +59,21 @@ def test_the_best_is_that_of_what_is_finished(run_dir):
     assert locate(run_dir, None) == (run_dir / "waves" / "2", None)
     write_evaluation(run_dir, 9.0, 9)
     assert locate(run_dir, None) == (run_dir / "waves" / "4", 1)
+
+
+def test_a_member_of_a_search_is_in_the_trial_of_its_number(tmp_path):
+    search = replace(SWEEP, members=4, wave_size=3, shapes={"num_steps": "8,16,32"}, trials=3)
+    write_run(tmp_path / "x", search)
+    for trial in (0, 2):  # the other one was pruned
+        part = tmp_path / "x" / "trials" / str(trial)
+        write_run(part, replace(search, trial=trial))
+        for wave in (0, 1):
+            write_run(part / "waves" / str(wave), replace(search, trial=trial, wave=wave))
+    assert locate(tmp_path / "x", 11) == (part / "waves" / "1", 0)
+    assert whole_of(part / "waves" / "1") == tmp_path / "x"
+    for member, says in ((12, "must be from 0 to 11"), (5, "trials/1 has not begun")):
+        with pytest.raises(ConfigError, match=f"member = {member}: .*{says}"):
+            locate(tmp_path / "x", member)
 
 
 def test_what_is_not_there_is_said(run_dir, tmp_path):

@@ -5,6 +5,10 @@ import dataclasses
 import io
 import json
 import shutil
+import signal
+import subprocess
+import sys
+import time
 
 import jax
 import numpy as np
@@ -187,6 +191,75 @@ def test_a_sweep_in_waves_goes_further(waves, tmp_path):
         assert longer.result[name] == waves.result[name]
 
 
+# Searches over shapes
+
+
+SEARCH = dataclasses.replace(
+    WAVES, sweep=Sweep({}, members=1, seeds=2, shapes={"hidden_sizes": "8,4x4"}, trials=2)
+)
+
+
+@pytest.fixture(scope="module")
+def search(tmp_path_factory):
+    """Two trials of two members that differ in their seeds alone."""
+    run_dir = tmp_path_factory.mktemp("runs") / "search"
+    return quietly(jaxdrl.run, dataclasses.replace(SEARCH, run_dir=run_dir))
+
+
+def test_a_search_writes_what_a_sweep_does(search):
+    names = {path.name for path in search.run_dir.iterdir()}
+    pictures = {"response.png", "parallel.png"}
+    assert names == {
+        "best.json",
+        "result.json",
+        "config.json",
+        "optuna.db",
+        "trials",
+    } | pictures | {".lock"}
+    rows = search.result["settings"]
+    assert sorted(row["trial"] for row in rows) == [0, 1]
+    assert rows[0]["ci95_low"] >= rows[1]["ci95_low"]
+    best = json.loads((search.run_dir / "best.json").read_text())["experiment"]
+    sizes = {"8": [8], "4x4": [4, 4]}[rows[0]["shape"]["hidden_sizes"]]
+    assert (best["ppo"]["hidden_sizes"], best["sweep"]) == (sizes, None)
+    for trial in (0, 1):
+        part = json.loads((search.run_dir / "trials" / str(trial) / "result.json").read_text())
+        assert part["settings"][0]["ci95_low"] == search.result["trials"][trial]["score"]
+        assert part["env_steps"] == SEARCH.total_env_steps
+
+
+def test_a_search_gives_back_its_best_member(search, tmp_path):
+    best = search.result["evaluation"]
+    assert search.evaluation.mean_return == best["mean_return"]
+    assert best["member_returns"][best["best_member"]] == best["mean_return"]
+    assert len(best["member_returns"]) == 4
+    found = io.StringIO()
+    with contextlib.redirect_stdout(found):
+        cli.main(f"evaluate {search.run_dir} --num-episodes 4".split())
+        cli.main(f"plot {search.run_dir} --out {tmp_path / 'curves.png'}".split())
+        cli.main(f"watch {search.run_dir} --once".split())
+    assert "hidden_sizes=[8]" in found.getvalue() or "hidden_sizes=(8,)" in found.getvalue()
+    assert "finished, trials/1: 512 of 512 steps" in found.getvalue()
+
+
+def test_a_search_killed_in_its_last_trial_ends_the_same(search, tmp_path):
+    run_dir = tmp_path / "search"
+    shutil.copytree(search.run_dir, run_dir)
+    for name in ("result.json", "best.json", "optuna.db", "trials/1/result.json"):
+        (run_dir / name).unlink()
+    shutil.rmtree(run_dir / "trials" / "1" / "checkpoints" / "00000004")
+    resumed = quietly(jaxdrl.resume, run_dir)
+    assert without_times(resumed.result) == without_times(search.result)
+    assert (run_dir / "best.json").read_text() == (search.run_dir / "best.json").read_text()
+    with pytest.raises(ConfigError, match="all its trials are done"):
+        quietly(jaxdrl.resume, run_dir)
+    with pytest.raises(ConfigError, match="total_env_steps = 9999: is the same for all trials"):
+        quietly(jaxdrl.resume, run_dir, total_env_steps=9999)
+
+
+# Memory, and real kills
+
+
 def test_members_that_do_not_fit_are_trained_in_waves(tmp_path, monkeypatch):
     sweep = dataclasses.replace(WAVES.sweep, wave_size=None)
     experiment = dataclasses.replace(WAVES, run_dir=tmp_path / "sweep", sweep=sweep)
@@ -202,3 +275,36 @@ def test_members_that_do_not_fit_are_trained_in_waves(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match=r"^sweep.members = 3: needs at least .*fits: 2$"):
         quietly(jaxdrl.run, dataclasses.replace(pbt, run_dir=tmp_path / "pbt"))
     assert not (tmp_path / "pbt").exists()
+
+
+COMMAND = [sys.executable, "-c", "from jaxdrl.cli import main; main()"]
+USERS = """sweep CartPole-v1 --learning-rate log:1e-4:1e-2 --members 4 --devices 2
+    --total-env-steps 10240 --checkpoint-every 1 --num-eval-episodes 16 --ppo.num-envs 16
+    --ppo.num-steps 16 --ppo.num-epochs 1 --ppo.hidden-sizes 8"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("flags", "part"),
+    [
+        ("", "."),
+        ("--pbt --pbt-every 3 --pbt-fraction 0.25", "."),
+        ("--wave-size 3", "waves/1"),
+        ("--shape num_steps=16,32 --shape num_epochs=1,2 --trials 3 --wave-size 2", "trials/1"),
+    ],
+)
+def test_a_sweep_killed_as_a_process_ends_like_one_that_was_not(tmp_path, flags, part):
+    words = [*USERS.split(), *flags.split()]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    subprocess.run([*COMMAND, *words, "--run-dir", str(whole)], check=True, timeout=600)
+    process = subprocess.Popen([*COMMAND, *words, "--run-dir", str(killed)])
+    while not list(killed.glob(f"{part}/**/checkpoints/00000004")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    assert process.wait(60) == -signal.SIGKILL
+    assert not (killed / part / "result.json").exists()
+    subprocess.run([*COMMAND, "resume", str(killed)], check=True, timeout=600)
+    ours, theirs = (json.loads((run / "result.json").read_text()) for run in (killed, whole))
+    assert without_times(ours) == without_times(theirs)
+    assert (killed / "best.json").read_text() == (whole / "best.json").read_text()

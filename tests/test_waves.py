@@ -41,7 +41,9 @@ RESULTS = [result_of([3.0, None], "a", 2.0), result_of([5.0], "b", 1.0)]
 
 
 def test_one_result_of_all_members():
-    whole = waves.merge(EXPERIMENT, RESULTS)
+    whole = waves.train(
+        EXPERIMENT, lambda part: RESULTS[part.sweep.wave], Console(file=io.StringIO())
+    )
     found = whole["evaluation"]
     assert (found["mean_return"], found["best_member"]) == (5.0, 2)
     assert found["member_returns"] == pytest.approx([3.0, math.nan, 5.0], nan_ok=True)
