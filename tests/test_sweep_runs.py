@@ -62,6 +62,10 @@ def together(tmp_path_factory):
     return quietly(jaxdrl.run, dataclasses.replace(WAVES, run_dir=run_dir, sweep=sweep))
 
 
+def content(path):
+    return json.loads(path.read_text())
+
+
 def assert_same(ours, theirs):
     """Every array of the two states has the same bits."""
     ours, theirs = (jax.tree.leaves(jax.tree.map(raw, state)) for state in (ours, theirs))
@@ -81,8 +85,7 @@ def test_a_member_of_a_wave_has_the_bits_that_it_has_among_all(waves, together):
 def test_what_is_written_is_of_all_members(waves, together):
     names = ("best.json", "response.png", "parallel.png", "result.json", "config.json")
     assert {path.name for path in waves.run_dir.iterdir()} == {*names, "waves", ".lock"}
-    best = [json.loads((run.run_dir / "best.json").read_text()) for run in (waves, together)]
-    assert best[0] == best[1]
+    assert content(waves.run_dir / "best.json") == content(together.run_dir / "best.json")
     parts = [waves.run_dir / "waves" / str(wave) for wave in (0, 1)]
     lengths = [len(read_metrics(part)[0]["members/entropy"]) for part in parts]
     assert lengths == [2, 1]
@@ -162,7 +165,7 @@ def test_killed_in_any_wave_and_resumed_it_ends_the_same(waves, tmp_path, part, 
     resumed = quietly(jaxdrl.resume, run_dir)
     assert without_times(resumed.result) == without_times(waves.result)
     for name in ("best.json", "waves/0/result.json"):
-        ours, theirs = (json.loads((d / name).read_text()) for d in (run_dir, waves.run_dir))
+        ours, theirs = (content(path / name) for path in (run_dir, waves.run_dir))
         assert without_times(ours) == without_times(theirs)
 
 
@@ -219,11 +222,11 @@ def test_a_search_writes_what_a_sweep_does(search):
     rows = search.result["settings"]
     assert sorted(row["trial"] for row in rows) == [0, 1]
     assert rows[0]["ci95_low"] >= rows[1]["ci95_low"]
-    best = json.loads((search.run_dir / "best.json").read_text())["experiment"]
+    best = content(search.run_dir / "best.json")["experiment"]
     sizes = {"8": [8], "4x4": [4, 4]}[rows[0]["shape"]["hidden_sizes"]]
     assert (best["ppo"]["hidden_sizes"], best["sweep"]) == (sizes, None)
     for trial in (0, 1):
-        part = json.loads((search.run_dir / "trials" / str(trial) / "result.json").read_text())
+        part = content(search.run_dir / "trials" / str(trial) / "result.json")
         assert part["settings"][0]["ci95_low"] == search.result["trials"][trial]["score"]
         assert part["env_steps"] == SEARCH.total_env_steps
 
@@ -250,7 +253,7 @@ def test_a_search_killed_in_its_last_trial_ends_the_same(search, tmp_path):
     shutil.rmtree(run_dir / "trials" / "1" / "checkpoints" / "00000004")
     resumed = quietly(jaxdrl.resume, run_dir)
     assert without_times(resumed.result) == without_times(search.result)
-    assert (run_dir / "best.json").read_text() == (search.run_dir / "best.json").read_text()
+    assert content(run_dir / "best.json") == content(search.run_dir / "best.json")
     with pytest.raises(ConfigError, match="all its trials are done"):
         quietly(jaxdrl.resume, run_dir)
     with pytest.raises(ConfigError, match="total_env_steps = 9999: is the same for all trials"):
@@ -305,6 +308,6 @@ def test_a_sweep_killed_as_a_process_ends_like_one_that_was_not(tmp_path, flags,
     assert process.wait(60) == -signal.SIGKILL
     assert not (killed / part / "result.json").exists()
     subprocess.run([*COMMAND, "resume", str(killed)], check=True, timeout=600)
-    ours, theirs = (json.loads((run / "result.json").read_text()) for run in (killed, whole))
+    ours, theirs = (content(run / "result.json") for run in (killed, whole))
     assert without_times(ours) == without_times(theirs)
-    assert (killed / "best.json").read_text() == (whole / "best.json").read_text()
+    assert content(killed / "best.json") == content(whole / "best.json")
