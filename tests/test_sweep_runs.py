@@ -282,7 +282,7 @@ def test_members_that_do_not_fit_are_trained_in_waves(tmp_path, monkeypatch):
 
 COMMAND = [sys.executable, "-c", "from jaxdrl.cli import main; main()"]
 USERS = """sweep CartPole-v1 --learning-rate log:1e-4:1e-2 --members 4 --devices 2
-    --total-env-steps 10240 --checkpoint-every 1 --num-eval-episodes 16 --ppo.num-envs 16
+    --total-env-steps 102400 --checkpoint-every 1 --num-eval-episodes 16 --ppo.num-envs 16
     --ppo.num-steps 16 --ppo.num-epochs 1 --ppo.hidden-sizes 8"""
 
 
@@ -301,7 +301,7 @@ def test_a_sweep_killed_as_a_process_ends_like_one_that_was_not(tmp_path, flags,
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     subprocess.run([*COMMAND, *words, "--run-dir", str(whole)], check=True, timeout=600)
     process = subprocess.Popen([*COMMAND, *words, "--run-dir", str(killed)])
-    while not list(killed.glob(f"{part}/**/checkpoints/00000004")):
+    while not list(killed.glob(f"{part}/**/checkpoints/[0-9]*")):
         assert process.poll() is None
         time.sleep(0.01)
     process.kill()
