@@ -37,9 +37,6 @@ STUDY = "jaxdrl"
 MAX_COMBINATIONS = 10_000
 """Of choices, all of which are tried on the config before anything is trained."""
 
-NUM_ASKED = 16
-"""Proposals that have been tried before the next one is drawn evenly from those that have not."""
-
 Shape = dict[str, str]
 """A choice of each setting that shapes the program, as the command line has it."""
 
@@ -150,22 +147,25 @@ def _next(
 
 
 def propose(experiment: Experiment, study: optuna.Study, left: list[Shape]) -> Shape:
-    """A combination of `left`, by the trials of the study; the same for the same trials."""
+    """A combination of `left`, by the trials of the study; the same for the same trials.
+
+    Where Optuna proposes one that has been tried, it is one of those that differ from it the least.
+    """
     import optuna
 
     assert experiment.sweep is not None
     number, num_first = len(study.trials), max(1, experiment.sweep.trials // 3)
-    for attempt in range(NUM_ASKED):
-        seed = np.random.SeedSequence([experiment.seed, number, attempt]).generate_state(1)
-        sampler = optuna.samplers.TPESampler(seed=int(seed[0]), n_startup_trials=min(10, num_first))
-        # Asked of a copy, so that the database has none but finished trials.
-        copy = optuna.create_study(direction="maximize", sampler=sampler)
-        copy.add_trials(study.trials)
-        shape = copy.ask(_distributions(experiment)).params
-        if shape in left:
-            return shape
     rng = np.random.default_rng([experiment.seed, number])
-    return left[rng.integers(len(left))]
+    sampler = optuna.samplers.TPESampler(
+        seed=int(rng.integers(2**31)), n_startup_trials=min(10, num_first)
+    )
+    # Asked of a copy, so that the database has none but finished trials.
+    copy = optuna.create_study(direction="maximize", sampler=sampler)
+    copy.add_trials(study.trials)
+    proposed = copy.ask(_distributions(experiment)).params
+    distances = [sum(shape[name] != proposed[name] for name in shape) for shape in left]
+    nearest = np.flatnonzero(np.equal(distances, min(distances)))
+    return left[rng.choice(nearest)]
 
 
 def shape_of(experiment: Experiment, trial: Experiment) -> Shape:

@@ -9,18 +9,20 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
 
 import jaxdrl
-from jaxdrl import cli, memory, runner
+from jaxdrl import cli, memory, reports, runner
 from jaxdrl.checkpoint import raw
 from jaxdrl.config import ConfigError
 from jaxdrl.hyperparams import Sweep
 from jaxdrl.run_dir import read_metrics
 from jaxdrl.saving import Saver
+from jaxdrl.setup import Given
 from jaxdrl.watching import render, take
 from small_runs import CARTPOLE, PPO
 
@@ -192,6 +194,17 @@ def test_a_sweep_in_waves_goes_further(waves, tmp_path):
     longer = quietly(jaxdrl.resume, short.run_dir, total_env_steps=4 * 128)
     for name in ("state_sha256", "settings", "evaluation"):
         assert longer.result[name] == waves.result[name]
+
+
+def test_a_wave_that_a_signal_stopped_names_the_sweep(waves):
+    part = SimpleNamespace(run_dir=waves.run_dir / "waves" / "1")
+    setup = SimpleNamespace(experiment=part, given=Given())
+    for last, says in (
+        (3, "The checkpoint of update 3 is saved; go on with"),
+        (None, "Go on with"),
+    ):
+        words = reports.how_to_go_on(SimpleNamespace(last_update=last), setup)
+        assert words == f"{says}: jaxdrl resume {waves.run_dir}"
 
 
 # Searches over shapes
