@@ -88,7 +88,7 @@ def test_what_was_found_guides_what_is_proposed(tmp_path):
     search = search_in(tmp_path, shapes={"memory_size": sizes, "hidden_sizes": sizes}, trials=24)
     working, gains = trials.combinations(search), []
     scores = [score_of_sizes(shape) for shape in working]
-    for seed in range(4):
+    for seed in range(2):
         study = optuna.create_study(direction="maximize")
         for _ in range(24):
             left = [s for s in working if s not in [trial.params for trial in study.trials]]
@@ -100,8 +100,8 @@ def test_what_was_found_guides_what_is_proposed(tmp_path):
             )
         later = [trial.value for trial in study.trials[8:]]
         gains.append(np.mean(later) - np.mean(scores))
-    # An even draw has a deviation of 26, and so the mean of 4 x 16 of them one of 3.
-    assert np.mean(gains) > 10
+    # An even draw has a deviation of 26, and so the mean of 2 x 16 of them one of 5.
+    assert np.mean(gains) > 12
 
 
 def score_of_sizes(shape):
