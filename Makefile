@@ -26,7 +26,7 @@ help:  ## list the targets (the default)
 
 comma := ,
 extras := $(sort $(subst $(comma), ,$(EXTRAS)))
-known := cuda12 tpu notebooks video tensorboard wandb mlflow suites brax craftax jumanji navix \
+known := cuda12 tpu notebooks video tensorboard wandb mlflow optuna suites brax craftax jumanji navix \
          playground xminigrid
 unknown := $(filter-out $(known),$(extras))
 ifneq ($(unknown),)

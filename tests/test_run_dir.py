@@ -256,6 +256,11 @@ def experiment():
             pbt_fraction=0.5,
             pbt_factor=1.5,
             pbt_resample=0.125,
+            wave_size=6,
+            wave=0,
+            shapes={"num_steps": "5,10", "hidden_sizes": "32,64x64"},
+            trials=4,
+            trial=2,
         ),
         profile=True,
         ppo=PPOConfig(
