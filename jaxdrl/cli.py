@@ -304,7 +304,7 @@ def envs(suite: tyro.conf.Positional[str | None] = None) -> None:
 def check(
     env: tyro.conf.Positional[str],
     *,
-    env_params: dict[str, float] = {},  # noqa: B006
+    env_params: dict[str, float | str] = {},  # noqa: B006
     num_envs: int = 8,
     num_steps: int | None = None,
 ) -> None:
