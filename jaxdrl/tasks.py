@@ -155,7 +155,7 @@ SUITE_TASKS = {
             replace(GRID, num_steps=32, num_minibatches=4),
             episodes=128,
         ),
-        _task("jumanji/Snake-v1", 3_000_000, _BOARD, episodes=128),
+        _task("jumanji/Snake-v1", 1_500_000, _BOARD, episodes=128),
         _task(
             "jumanji/Game2048-v1",
             1_000_000,
