@@ -16,7 +16,8 @@ help:  ## list the targets (the default)
 	@echo "  PYTHON=python3.12   the Python that makes the virtual environment (default: python3)"
 	@echo "  VENV=.venv-3.12     where that environment is (default: .venv)"
 	@echo "  EXTRAS=cuda12       extras to install as well: cuda12, tpu, notebooks, video, tensorboard,"
-	@echo "                      wandb, mlflow; several with commas"
+	@echo "                      wandb, mlflow, optuna, or suites for brax, craftax, jumanji, navix,"
+	@echo "                      playground and xminigrid; several with commas"
 	@echo "  ARGS='...'          passed on to the training script, or to pytest"
 	@echo "  WORKERS=4           processes of the test suite (default: 2)"
 
@@ -26,7 +27,7 @@ help:  ## list the targets (the default)
 
 comma := ,
 extras := $(sort $(subst $(comma), ,$(EXTRAS)))
-known := cuda12 tpu notebooks video tensorboard wandb mlflow suites brax craftax jumanji navix \
+known := cuda12 tpu notebooks video tensorboard wandb mlflow optuna suites brax craftax jumanji navix \
          playground xminigrid
 unknown := $(filter-out $(known),$(extras))
 ifneq ($(unknown),)

@@ -32,6 +32,9 @@ SPELLINGS = {
     "ranges": "one flag a hyperparameter: `--learning-rate`, `--gamma`, ...",
     "pbt_factor": "in Python",
     "pbt_resample": "in Python",
+    "wave": "set by a sweep in waves",
+    "shapes": "`--shape NAME=CHOICE,CHOICE`, for each",
+    "trial": "set by a search",
 }
 """Where a setting is not a flag of its name."""
 

@@ -101,12 +101,15 @@ def _position_of_env(args: list[str]) -> int | None:
 def _kinds_of_flags(config: type, prefix: str = "--") -> dict[str, str]:
     """For each flag of a config, whether it takes a "value", many "values" or is a "flag"."""
     kinds: dict[str, str] = {}
+    with_extras = get_type_hints(config, include_extras=True)
     for name, hint in get_type_hints(config).items():
+        is_repeated = tyro.conf.UseAppendAction in getattr(with_extras[name], "__metadata__", ())
         flag = prefix + {"from_run": "from"}.get(name, name).replace("_", "-")
         if dataclasses.is_dataclass(hint):
             kinds |= _kinds_of_flags(hint, f"{flag}.")  # type: ignore[arg-type]
         elif hint is not bool:
-            kinds[flag] = "values" if get_origin(hint) in (tuple, dict) else "value"
+            takes_many = get_origin(hint) in (tuple, dict) and not is_repeated
+            kinds[flag] = "values" if takes_many else "value"
     return kinds
 
 
@@ -125,8 +128,9 @@ def train(experiment: Flags) -> None:
 def sweep(settings: Annotated[SweepFlags, tyro.conf.arg(name="")], experiment: Flags) -> None:
     """Train many agents at once that differ in settings and seeds, and rank the settings.
 
-    One program trains them all, on every device. Results: a table, the best settings as a file for
-    `train --config`, and pictures of what each setting does. All verbs take the run directory.
+    One program trains them all, on every device, or with --shape one program after another.
+    Results: a table, the best settings as a file for `train --config`, and pictures of what each
+    setting does. All verbs take the run directory.
     """
     from jaxdrl.runner import run
 
@@ -300,7 +304,7 @@ def envs(suite: tyro.conf.Positional[str | None] = None) -> None:
 def check(
     env: tyro.conf.Positional[str],
     *,
-    env_params: dict[str, float] = {},  # noqa: B006
+    env_params: dict[str, float | str] = {},  # noqa: B006
     num_envs: int = 8,
     num_steps: int | None = None,
 ) -> None:

@@ -36,7 +36,7 @@ class Experiment:
 
     env: str
     """Name of the environment, such as CartPole-v1."""
-    env_params: dict[str, float] = field(default_factory=dict)
+    env_params: dict[str, float | str] = field(default_factory=dict)
     """Parameters of the environment other than its defaults: NAME VALUE [NAME VALUE ...]."""
     randomize: tuple[str, ...] = ()
     """Parameters of the environment drawn anew for each episode of training: NAME=LOW:HIGH ..."""
@@ -89,6 +89,8 @@ class Experiment:
         minutes = self.checkpoint_minutes
         require_number("checkpoint_minutes", minutes, low=0, above=True, optional=True)
         for name, value in self.env_params.items():
+            if isinstance(value, str):
+                continue  # such as the backend of a simulation; the environment knows
             require_number(f"env_params.{name}", value, low=-math.inf)
         is_integer = isinstance(self.seed, int) and not isinstance(self.seed, bool)
         works = "must be an integer from 0 to 2**32 - 1"

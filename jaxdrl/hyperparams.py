@@ -9,10 +9,11 @@ import dataclasses
 import difflib
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from jaxdrl.config import ConfigError, PPOConfig, require, require_count, require_number
+from jaxdrl.shapes import Choices, parse_choices
 
 if TYPE_CHECKING:
     import numpy as np
@@ -76,13 +77,25 @@ class Sweep:
     """How far a hyperparameter moves at an exchange."""
     pbt_resample: float = 0.25
     """Probability of a new draw from the range at an exchange, instead of a move."""
+    wave_size: int | None = None
+    """Members trained at once, one wave of them after another; None: as many as fit."""
+    wave: int | None = None
+    """Which of the waves this run is; None: the whole sweep."""
+    shapes: dict[str, str] = field(default_factory=dict)
+    """Choices of what shapes the program, with commas between: an outer search."""
+    trials: int = 10
+    """Combinations of these choices that are tried, each with all members."""
+    trial: int | None = None
+    """Which of the trials this run is; None: the search."""
 
     def __post_init__(self) -> None:
-        for name in ("members", "seeds", "pbt_every"):
+        for name in ("members", "seeds", "pbt_every", "trials"):
             require_count(f"sweep.{name}", getattr(self, name))
-        require(len(self.ranges) > 0, "sweep.ranges", self.ranges, "must have at least one")
+        is_varied = len(self.ranges) > 0 or (len(self.shapes) > 0 and not self.pbt)
+        require(is_varied, "sweep.ranges", self.ranges, "must have at least one")
         check_names(self.ranges)
         self.parsed()
+        self._check_shapes()
         kinds = ("random", "sobol", "grid")
         require(self.draw in kinds, "sweep.draw", self.draw, f"must be one of {', '.join(kinds)}")
         require_number("sweep.pbt_fraction", self.pbt_fraction, low=0, high=0.5, above=True)
@@ -92,22 +105,78 @@ class Sweep:
             require(self.members >= 2, "sweep.members", self.members, "pbt needs at least 2")
             works = "must be 1 with pbt, whose members do not keep their settings"
             require(self.seeds == 1, "sweep.seeds", self.seeds, works)
+        self._check_waves()
+
+    def _check_shapes(self) -> None:
+        self.choices()
+        if not self.ranges:
+            works = "must be 1 where no range is given; --seeds has members of one setting"
+            require(self.members == 1, "sweep.members", self.members, works)
+        if self.trial is not None:
+            works = f"must be from 0 to {self.trials - 1}, and for a search over shapes"
+            is_one = 0 <= self.trial < self.trials and len(self.shapes) > 0
+            require(is_one, "sweep.trial", self.trial, works)
+
+    def _check_waves(self) -> None:
+        size, total = self.wave_size, self.members * self.seeds
+        if size is not None:
+            require_count("sweep.wave_size", size)
+            works = f"must be None or {total} with pbt, whose members are trained together"
+            require(size >= total or not self.pbt, "sweep.wave_size", size, works)
+        if self.wave is not None:
+            num_waves = 1 if size is None else -(-total // size)
+            works = f"must be from 0 to {num_waves - 1}, by wave_size and members"
+            require(0 <= self.wave < num_waves, "sweep.wave", self.wave, works)
+
+    @property
+    def numbers(self) -> range:
+        """Of the members that this run trains; those of setting `i` are `i * seeds` and on."""
+        every = range(self.members * self.seeds)
+        if self.wave is None or self.wave_size is None:
+            return every
+        return every[self.wave * self.wave_size : (self.wave + 1) * self.wave_size]
 
     @property
     def num_members(self) -> int:
-        """All members, `members * seeds`; those of setting `i` are `i * seeds` and on."""
-        return self.members * self.seeds
+        """Members that this run trains: `members * seeds`, or those of its wave; of each trial."""
+        return len(self.numbers)
+
+    @property
+    def is_search(self) -> bool:
+        """Whether this is a search over shapes, whose trials are the sweeps."""
+        return len(self.shapes) > 0 and self.trial is None
+
+    @property
+    def waves(self) -> list[Sweep]:
+        """The sweeps over a part of the members that this one is; none where all fit at once."""
+        size = self.wave_size
+        if self.is_search or self.wave is not None or size is None or size >= self.num_members:
+            return []
+        return [dataclasses.replace(self, wave=i) for i in range(-(-self.num_members // size))]
 
     def parsed(self) -> dict[str, Range]:
         """The ranges by name."""
         return {name: parse_range(name, text) for name, text in self.ranges.items()}
 
+    def choices(self) -> dict[str, dict[str, Any]]:
+        """The choices of each setting that shapes the program, by their text."""
+        return {name: parse_choices(name, text) for name, text in self.shapes.items()}
+
+    @property
+    def axes(self) -> dict[str, Range | Choices]:
+        """What differs between the settings that are ranked, by name."""
+        choices = self.choices() if self.is_search else {}
+        return self.parsed() | {name: Choices(tuple(texts)) for name, texts in choices.items()}
+
     def values(self, seed: int) -> dict[str, np.ndarray]:
-        """Hyperparameters of every member, float32 `[num_members]`."""
+        """Hyperparameters of every member, float32 `[num_members]`; none without ranges."""
         import numpy as np
 
+        if not self.ranges:
+            return {}
         drawn = draw(self.parsed(), self.members, self.draw, seed)
-        return {name: np.repeat(v, self.seeds).astype(np.float32) for name, v in drawn.items()}
+        own = np.asarray(self.numbers) // self.seeds
+        return {name: values[own].astype(np.float32) for name, values in drawn.items()}
 
 
 def parse_range(field: str, text: str) -> Range:
@@ -143,7 +212,8 @@ def check_names(names: Iterable[str]) -> None:
         if name in float_fields():
             continue
         if name in known:
-            works = "shapes the program, which all members share; floats vary within one program"
+            works = "shapes the program, which all members share; floats vary within one program, "
+            works += f"and --shape {name}=CHOICE,CHOICE tries one program after another"
         else:
             (close,) = difflib.get_close_matches(name, float_fields(), n=1, cutoff=0)
             works = f"is no setting of the algorithm; did you mean {close}?"

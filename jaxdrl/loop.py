@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from jaxdrl.evaluation import Evaluation
+from jaxdrl.experiment import Experiment
 from jaxdrl.metrics import MetricsLog
 from jaxdrl.progress import ProgressReport
 from jaxdrl.saving import Saver, copy
@@ -23,6 +24,12 @@ EVALUATION_STREAM = 1
 """Folded into the key of the seed, so that evaluations share no numbers with training."""
 
 
+def evaluation_key(experiment: Experiment, update: int) -> jax.Array:
+    """The key of the evaluation after `update`."""
+    key = jax.random.fold_in(jax.random.key(experiment.seed), EVALUATION_STREAM)
+    return jax.random.fold_in(key, update)
+
+
 def figures(evaluation: Evaluation) -> dict[str, Any]:
     """The figures of an evaluation as the files have them."""
     names = ("num_episodes", "mean_return", "ci95_low", "ci95_high", "mean_length", "num_cut")
@@ -30,6 +37,7 @@ def figures(evaluation: Evaluation) -> dict[str, Any]:
     if evaluation.members:
         returns = [member.mean_return for member in evaluation.members]
         found |= {"best_member": int(np.argmax(returns)), "member_returns": returns}
+        found["member_ci95"] = [[one.ci95_low, one.ci95_high] for one in evaluation.members]
     return found
 
 
@@ -53,7 +61,9 @@ class TrainingLoop:
     ) -> None:
         self.setup, self.log, self.saver = setup, log, saver
         self.signals, self.progress, self.tracer, self.hooks = signals, progress, tracer, hooks
-        self.watch = BadNumberWatch(setup.experiment.max_bad_updates)
+        sweep = setup.experiment.sweep
+        is_wave = sweep is not None and sweep.wave is not None  # the others may do well
+        self.watch = BadNumberWatch(None if is_wave else setup.experiment.max_bad_updates)
         self.done = 0
         self.saved = 0  # the last update that was handed over; the first state needs no saving
         self.seconds, self.resumed_at = 0.0, 0.0
@@ -165,8 +175,7 @@ class TrainingLoop:
         return evaluation
 
     def _evaluate(self, state: TrainState) -> Evaluation:
-        key = jax.random.fold_in(jax.random.key(self.setup.experiment.seed), EVALUATION_STREAM)
-        return self.setup.evaluate(state, jax.random.fold_in(key, self.done))
+        return self.setup.evaluate(state, evaluation_key(self.setup.experiment, self.done))
 
     def _save(
         self, update: int, snapshot: TrainState, evaluation: Any, running_seconds: float = 0.0

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import resource
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from rich.console import Console
 
 from jaxdrl.checkpoint import raw
 from jaxdrl.config import ConfigError, PPOConfig
+from jaxdrl.experiment import Experiment
 from jaxdrl.run_dir import in_words
 from jaxdrl.setup import Setup, abstract_state
 
@@ -26,7 +28,8 @@ class Needs:
     """Bytes on one device.
 
     Attributes:
-      fixed: parameters, optimiser and statistics, and their copy while a checkpoint is written.
+      fixed: parameters, optimiser and statistics, and their copy while a checkpoint is written; of
+        the members on this device.
       actor: environments, and their copy.
       rollout: the experience of one update.
       working: what the step needs beside the state: the compiler's count, or an estimate.
@@ -54,10 +57,12 @@ def estimate(setup: Setup) -> Needs:
     """What `setup` will need, from the shapes alone: nothing is compiled."""
     state = abstract_state(setup)
     _, trajectory = jax.eval_shape(setup.algorithm.rollout, state)
-    devices = 1 if setup.mesh is None else setup.mesh.devices.size
+    devices = num_devices(setup)
     rollout = num_bytes(trajectory) // devices
+    sweep = setup.experiment.sweep
+    along = 1 if sweep is None else math.gcd(devices, sweep.num_members)
     return Needs(
-        fixed=2 * num_bytes(state.learner),
+        fixed=2 * num_bytes(state.learner) // along,
         actor=2 * num_bytes(state.actor) // devices,
         rollout=rollout,
         working=int(WORKING_COPIES * rollout),
@@ -132,15 +137,15 @@ def check(setup: Setup, needs: Needs, free: int | None) -> str:
     """What to say of `needs`.
 
     Raises:
-      ConfigError: if they exceed what is free, with the largest `num_envs` that would fit.
+      ConfigError: if they exceed what is free, with the largest `num_envs` that would fit, or of
+        a sweep the largest number of members.
     """
     certain = needs.total if needs.is_counted else needs.least
-    config = setup.experiment.ppo
     if free is not None and certain > free:
         raise ConfigError(
-            f"ppo.num_envs = {config.num_envs}: needs {'' if needs.is_counted else 'at least '}"
+            f"{subject(setup)}: needs {'' if needs.is_counted else 'at least '}"
             f"{in_words(certain)} on each device, and {in_words(free)} are free; "
-            f"{advice(config, needs, free)}"
+            f"{advice(setup, needs, free)}"
         )
     by = "counted by the compiler" if needs.is_counted else "estimated"
     state = in_words(needs.fixed + needs.actor)
@@ -150,12 +155,85 @@ def check(setup: Setup, needs: Needs, free: int | None) -> str:
     )
 
 
-def advice(config: PPOConfig, needs: Needs, free: int) -> str:
-    """Names the largest `num_envs` that fits into `free` bytes a device."""
+def subject(setup: Setup) -> str:
+    """The setting that decides how much memory a run needs, and its value."""
+    sweep = setup.experiment.sweep
+    if sweep is None:
+        return f"ppo.num_envs = {setup.experiment.ppo.num_envs}"
+    return f"sweep.{'members' if sweep.pbt else 'wave_size'} = {sweep.num_members}"
+
+
+def advice(setup: Setup, needs: Needs, free: int) -> str:
+    """Names the largest `num_envs`, or number of members, that fits into `free` bytes a device."""
+    config, sweep = setup.experiment.ppo, setup.experiment.sweep
+    few = ""
+    if sweep is not None:
+        largest = largest_num_members(setup, needs, free)
+        if largest >= (2 if sweep.pbt else 1):
+            return f"the largest that fits: {largest}"
+        few = f"not even {'two members fit' if sweep.pbt else 'one member fits'}; "
+        few += f"of ppo.num_envs = {config.num_envs}, "
+        needs, free = of_members(setup, needs, 1), free // (2 if sweep.pbt else 1)
     largest = largest_num_envs(config, needs, free)
     if largest == 0:
-        return "not even the smallest number fits: take fewer ppo.num_steps or a smaller network"
-    return f"the largest that fits: {largest}"
+        words = "not even the smallest number fits: take fewer ppo.num_steps or a smaller network"
+        return few + words
+    return f"{few}the largest that fits: {largest}"
+
+
+def num_devices(setup: Setup) -> int:
+    """Devices that the run is on."""
+    return 1 if setup.mesh is None else int(setup.mesh.devices.size)
+
+
+def of_members(setup: Setup, needs: Needs, num: int) -> Needs:
+    """What `num` members of a sweep would need, by what its members do."""
+    assert setup.experiment.sweep is not None
+    members, devices = setup.experiment.sweep.num_members, num_devices(setup)
+    share = num / members
+    # Parameters are shared out along the members alone, everything else over all devices.
+    fewer = math.gcd(devices, members) / math.gcd(devices, num)
+    return replace(
+        needs,
+        fixed=math.ceil(needs.fixed * share * fewer),
+        actor=math.ceil(needs.actor * share),
+        rollout=math.ceil(needs.rollout * share),
+        working=math.ceil(needs.working * share),
+    )
+
+
+def largest_num_members(setup: Setup, needs: Needs, free: int) -> int:
+    """The most members of a sweep that `free` bytes a device hold together, 0 where none does."""
+    assert setup.experiment.sweep is not None
+    sizes = range(setup.experiment.sweep.num_members, 0, -1)
+    return next((n for n in sizes if of_members(setup, needs, n).total <= free), 0)
+
+
+def wave_size(setup: Setup, needs: Needs, free: int | None) -> int | None:
+    """Members of a sweep to train at once: the fewest waves that fit, shared out over devices.
+
+    None where all fit at once, or where nobody says what is free.
+    """
+    assert setup.experiment.sweep is not None
+    members, devices = setup.experiment.sweep.num_members, num_devices(setup)
+    if free is None or needs.total <= free:
+        return None
+    fits = [n for n in range(1, members + 1) if of_members(setup, needs, n).total <= free]
+    # A last wave of fewer members may be spread over fewer devices.
+    fits = [n for n in fits if (members % n or n) in fits]
+    return min(fits, key=lambda n: (-(-members // n), -math.gcd(devices, n), n), default=1)
+
+
+def in_waves(setup: Setup) -> Experiment:
+    """The experiment, whose sweep has a `wave_size` where its members do not fit at once.
+
+    What cannot be shared out, such as members that learn from each other, is left as it is.
+    """
+    experiment, sweep = setup.experiment, setup.experiment.sweep
+    if sweep is None or sweep.pbt or sweep.is_search or sweep.wave_size is not None:
+        return experiment
+    size = wave_size(setup, estimate(setup), available(setup))
+    return replace(experiment, sweep=replace(sweep, wave_size=size))
 
 
 def largest_num_envs(config: PPOConfig, needs: Needs, free: int) -> int:

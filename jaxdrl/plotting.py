@@ -15,6 +15,7 @@ from rich.table import Table
 from jaxdrl.config import ConfigError, require
 from jaxdrl.experiment import Experiment
 from jaxdrl.run_dir import METRICS_FILE, read_metrics, read_run, require_writable
+from jaxdrl.sweep_parts import parts_of
 
 NUM_POINTS = 200
 """Points of a curve, each the mean over an equal part of the longest run."""
@@ -100,9 +101,17 @@ def _is_list(value: Any) -> bool:
     return isinstance(value, list)  # of members
 
 
+def runs_of(run_dir: Path) -> list[Path]:
+    """The runs with metrics that a directory stands for: itself, or the parts of a sweep."""
+    parts = parts_of(run_dir)
+    return [path for part in parts for path in runs_of(part)] or [run_dir]
+
+
 def settings_of(experiment: Experiment) -> dict[str, Any]:
     """The settings that make runs comparable, flat: `{"env": ..., "ppo.gamma": ...}`."""
     fields = asdict(experiment)
+    for name in ("wave", "wave_size") if fields["sweep"] else ():
+        del fields["sweep"][name]
     ppo = {f"ppo.{name}": value for name, value in fields.pop("ppo").items()}
     if experiment.anneal_learning_rate and ppo["ppo.anneal_env_steps"] == fields["total_env_steps"]:
         ppo["ppo.anneal_env_steps"] = None  # it follows
@@ -191,7 +200,8 @@ def plot_runs(
     require(against in AGAINST, "against", against, f"must be one of {', '.join(AGAINST)}")
     if out is not None:
         require_picture(Path(out))
-    curves = [read_curve(Path(run_dir), metric) for run_dir in run_dirs]
+    paths = [path for run_dir in run_dirs for path in runs_of(Path(run_dir))]
+    curves = [read_curve(path, metric) for path in paths]
     groups = group_curves(curves, metric, against)
     if out is not None:
         title = ", ".join(sorted({str(curve.settings["env"]) for curve in curves}))

@@ -67,7 +67,8 @@ def population(
 
     Returns:
       An `Algorithm` whose `init` is `(key, hyperparams) -> state`, with a dictionary of arrays
-      `[P]`; member `i` has the key `jax.random.split(key, P)[i]`. Metrics are `[P]`. Its `policy`
+      `[P]`; member `i` has the key `jax.random.split(key, P)[i]`, or the i-th of keys `[P]`, where
+      these are given and there is no exchange. Metrics are `[P]`. Its `policy`
       is that of one member: `act` takes the learner of `jaxdrl.member(state, i)`.
 
     Raises:
@@ -201,6 +202,9 @@ def _init(
     hyperparams: Mapping[str, Any],
 ) -> PopulationState:
     values, num_members = check_hyperparams(hyperparams)
+    shapes = ((),) if exchange is not None else ((), (num_members,))
+    works = f"must be one key, or without an exchange {num_members}, one for each member"
+    require(key.shape in shapes, "key.shape", key.shape, works)
     if mesh is not None and POPULATION_AXIS in mesh.axis_names:
         along = mesh.shape[POPULATION_AXIS]
         works = f"must divide the {num_members} members"
@@ -228,9 +232,9 @@ def _init(
             out_specs=_along_members(mesh, TRAIN_STATE),
             check_vma=False,
         )
-    exchange_key = jax.random.fold_in(key, exchanges.STREAM)
-    state = of_members(values, jax.random.split(key, num_members))
-    standing = None if exchange is None else exchanges.init(exchange_key, num_members)
+    exchange_key = None if exchange is None else jax.random.fold_in(key, exchanges.STREAM)
+    state = of_members(values, key if key.ndim else jax.random.split(key, num_members))
+    standing = None if exchange_key is None else exchanges.init(exchange_key, num_members)
     if mesh is not None:  # where an update leaves them, so that the first is compiled for the rest
         along = _along_members(mesh, MEMBERS)
         specs = None if standing is None else _standing_specs(along)

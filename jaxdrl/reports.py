@@ -13,11 +13,13 @@ from jaxdrl import checkpoint as checkpoints
 from jaxdrl import memory, sweep_results
 from jaxdrl import run_dir as files
 from jaxdrl.evaluation import Evaluation
+from jaxdrl.experiment import Experiment
 from jaxdrl.loop import figures
 from jaxdrl.machine import versions
 from jaxdrl.metrics import sha256
 from jaxdrl.saving import Saver
 from jaxdrl.setup import Setup, params_of, python_call, spaces_of
+from jaxdrl.sweep_parts import whole_of
 from jaxdrl.types import TrainState
 
 
@@ -34,10 +36,10 @@ def console() -> Console:
 
 def no_room(setup: Setup, needs: memory.Needs, free: int | None, error: Exception) -> str:
     """What to say where a device had no room, with what would fit."""
-    config, first_line = setup.experiment.ppo, str(error).splitlines()[0]
+    first_line = str(error).splitlines()[0]
     room = needs.total if free is None else min(needs.total, free)
-    advice = memory.advice(config, needs, int(0.8 * room))  # less than what was not enough
-    return f"out of memory with ppo.num_envs = {config.num_envs}: {first_line}; {advice}"
+    advice = memory.advice(setup, needs, int(0.8 * room))  # less than what was not enough
+    return f"out of memory with {memory.subject(setup)}: {first_line}; {advice}"
 
 
 def last_good(saver: Saver, run_dir: Path) -> str:
@@ -51,13 +53,15 @@ def last_good(saver: Saver, run_dir: Path) -> str:
 
 def how_to_go_on(saver: Saver, setup: Setup) -> str:
     """Where the state is saved, and the command that goes on from it."""
-    run_dir = setup.experiment.run_dir
-    assert run_dir is not None
-    if saver.last_update is None:
+    assert setup.experiment.run_dir is not None
+    run_dir = whole_of(setup.experiment.run_dir)
+    if saver.last_update is None and run_dir == setup.experiment.run_dir:
         return f"Nothing was saved: start again in another directory than {run_dir}"
     words = f"jaxdrl resume {run_dir}"
     if setup.given.names:
         words = f"{python_call('resume', run_dir, setup.given.names)} in Python"
+    if saver.last_update is None:
+        return f"Go on with: {words}"
     return f"The checkpoint of update {saver.last_update} is saved; go on with: {words}"
 
 
@@ -114,17 +118,34 @@ def summarise(
     }
 
 
+def rank_members(
+    console: Console, experiment: Experiment, state: Any, result: dict[str, Any]
+) -> dict[str, Any]:
+    """`write_sweep` for a run that is done; nothing for one agent, or a part of a sweep."""
+    if experiment.sweep is None or experiment.sweep.wave is not None:
+        return {}
+    hyperparams = {name: np.asarray(x) for name, x in state.hyperparams.items()}
+    return write_sweep(console, experiment, hyperparams, result["evaluation"])
+
+
 def write_sweep(
-    console: Console, run_dir: Path, setup: Setup, state: Any, evaluation: Evaluation
+    console: Console,
+    experiment: Experiment,
+    hyperparams: dict[str, np.ndarray],
+    evaluation: dict[str, Any],
 ) -> dict[str, Any]:
     """Writes and prints what a sweep found; what `result.json` has of it."""
-    experiment = setup.experiment
-    hyperparams = {name: np.asarray(x) for name, x in state.hyperparams.items()}
-    rows = sweep_results.rank(experiment, hyperparams, evaluation.members)
-    paths = sweep_results.write(run_dir, experiment, rows)
+    rows = sweep_results.rank(experiment, hyperparams, evaluation)
+    show_sweep(console, experiment, rows)
+    return {"settings": rows}
+
+
+def show_sweep(console: Console, experiment: Experiment, rows: list[dict[str, Any]]) -> None:
+    """Writes and prints what ranked settings come to."""
+    assert experiment.run_dir is not None
+    paths = sweep_results.write(experiment.run_dir, experiment, rows)
     sweep_results.print_table(console, rows)
     console.print("\n".join(map(str, paths)), soft_wrap=True)
-    return {"settings": rows}
 
 
 def print_result(console: Console, run_dir: Path, result: dict[str, Any]) -> None:

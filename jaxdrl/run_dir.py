@@ -281,6 +281,8 @@ def _convert(value: Any, hint: Any, name: str) -> Any:
     if origin in (types.UnionType, typing.Union):
         if value is None and type(None) in args:
             return None
+        if isinstance(value, str) and str in args:
+            return value
         return _convert(value, next(arg for arg in args if arg is not type(None)), name)
     if dataclasses.is_dataclass(hint) and isinstance(value, dict):
         return _convert_fields(value, hint, name)

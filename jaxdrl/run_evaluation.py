@@ -23,6 +23,7 @@ from jaxdrl.robustness import RobustnessMap, Variation, parse_variation, vary
 from jaxdrl.run_dir import CHECKPOINTS, read_run, require_writable, write_json
 from jaxdrl.saving import choose
 from jaxdrl.setup import restore
+from jaxdrl.sweep_parts import locate
 from jaxdrl.types import Network
 
 STREAM = 2
@@ -104,7 +105,8 @@ def evaluate_run(
     require(
         isinstance(seed, int) and 0 <= seed < 2**32, "seed", seed, "must be from 0 to 2**32 - 1"
     )
-    config = read_run(Path(run_dir), Experiment).experiment.ppo
+    run_dir, member = locate(Path(run_dir), member)
+    config = read_run(run_dir, Experiment).experiment.ppo
     given: dict[str, Any] = {"env": env, "network": network, "optimizer": optimizer}
     restored = restore(run_dir, checkpoint=checkpoint, member=member, **given)
     learner = restored.state.learner
@@ -192,7 +194,8 @@ def main(run_dir: Path, request: Request) -> None:
     # The run to compare with is taken by its last checkpoint, and its best member.
     which: list[dict[str, Any]] = [{"checkpoint": request.checkpoint, "member": request.member}, {}]
     for path, chosen in zip(run_dirs, which, strict=False):  # before the first is played
-        choose(path / CHECKPOINTS, chosen.get("checkpoint"), lambda warning: None)
+        part, _ = locate(path, chosen.get("member"))
+        choose(part / CHECKPOINTS, chosen.get("checkpoint"), lambda warning: None)
     backend.start(1, 1)
     console = Console(highlight=False)
     given: dict[str, Any] = {"greedy": not request.sampled, "seed": request.seed}

@@ -42,6 +42,7 @@ from jaxdrl.setup import (
     read_stored,
 )
 from jaxdrl.stops import BadNumbersError, OutOfMemoryError, RunInterruptedError, Signals
+from jaxdrl.sweep_parts import folder_of
 from jaxdrl.tracing import tracer_of
 from jaxdrl.tracking import Tracker, Tracking, require_installed
 from jaxdrl.training import Hook, compile
@@ -51,6 +52,8 @@ from jaxdrl.types import Algorithm, Network, TrainState
 @dataclass(frozen=True)
 class Run:
     """What `jaxdrl.run` and `jaxdrl.resume` give back, for a notebook.
+
+    Of a sweep in waves or trials it is the best member, as `jaxdrl.restore` gives it.
 
     Attributes:
       run_dir: where the files are.
@@ -98,8 +101,13 @@ def run(
     experiment = replace(resolve(experiment), run_dir=run_dir)
     files.require_free(run_dir)
     require_installed(experiment.track)
-    setup = _assemble(experiment, Given(env, network, optimizer), console)
+    setup = assemble_on_devices(experiment, Given(env, network, optimizer), console)
     learnt = _load_learnt(setup)
+    setup = replace(setup, experiment=memory.in_waves(setup))
+    if folder_of(setup.experiment.sweep) is not None:
+        from jaxdrl import sweep_runs  # which trains each part by the functions of this module
+
+        return sweep_runs.run(setup, console, trackers)
     room = memory.plan(setup, console)
     with files.claim(run_dir):
         files.require_free(run_dir)
@@ -139,12 +147,17 @@ def resume(
     run_dir, given = Path(run_dir), Given(env, network, optimizer)
     stored = read_stored(run_dir, given, "resume")
     require_installed(stored.experiment.track)
+    if folder_of(stored.experiment.sweep) is not None:
+        from jaxdrl import sweep_runs
+
+        changes = {"devices": devices, "total_env_steps": total_env_steps}
+        return sweep_runs.resume(run_dir, stored, given, changes, checkpoint, console, trackers)
     with files.claim(run_dir):
         path, manifest = _choose(run_dir, checkpoint, console)
         done = 0 if manifest is None else manifest["update"]
         experiment = replace(stored.experiment, run_dir=run_dir)
         experiment = lengthen(experiment, devices, total_env_steps, done)
-        setup = _assemble(experiment, given, console, stored)
+        setup = assemble_on_devices(experiment, given, console, stored)
         room = memory.plan(setup, console)
         loaded = load_state(setup, path, stored) if path else None
         learnt = None if path else _load_learnt(setup)
@@ -182,9 +195,10 @@ def _load_learnt(setup: Setup) -> dict[str, Any] | None:
     return None if from_run is None else load_learnt(setup, from_run)
 
 
-def _assemble(
+def assemble_on_devices(
     experiment: Experiment, given: Given, console: Console, stored: files.StoredRun | None = None
 ) -> Setup:
+    """`assemble`, with a mesh over the devices that the experiment asks for."""
     # Before gymnax is imported, which starts the backend.
     mesh, words = backend.start(experiment.devices, experiment.ppo.num_shards)
     console.print(words, soft_wrap=True)
@@ -232,8 +246,7 @@ def _train(
         compiled = state, step, room
         state, evaluation, seconds = _go_on(setup, manifest, compiled, console, tracking.log)
         result = reports.summarise(setup, state, evaluation, compile_seconds, seconds)
-        if evaluation.members:
-            result |= reports.write_sweep(console, run_dir, setup, state, evaluation)
+        result |= reports.rank_members(console, setup.experiment, state, result)
         files.write_json(run_dir / files.RESULT_FILE, result)
     reports.print_result(console, run_dir, result)
     return Run(run_dir, setup.env, setup.algorithm, state, evaluation, result)

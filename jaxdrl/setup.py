@@ -22,6 +22,7 @@ from jaxdrl.evaluation import Evaluation, evaluate
 from jaxdrl.experiment import Experiment
 from jaxdrl.run_dir import CHECKPOINTS, RESULT_FILE, StoredRun, read_run
 from jaxdrl.sharding import place
+from jaxdrl.sweep_parts import locate
 from jaxdrl.types import Algorithm, Network, TrainState
 
 TRAIN_STREAM = 0
@@ -106,7 +107,8 @@ def restore(
       ConfigError: if the directory is no run, or what it holds does not fit; naming the file or the
         field, and what to do.
     """
-    run_dir, given = Path(run_dir), Given(env, network, optimizer)
+    run_dir, member = locate(Path(run_dir), member)
+    given = Given(env, network, optimizer)
     stored = read_stored(run_dir, given, "restore")
     sweep = stored.experiment.sweep
     if sweep is None:

@@ -51,8 +51,8 @@ class BadNumberWatch:
     """Counts updates in a row of which every gradient step was skipped; a hook of the host loop.
 
     Raises:
-      BadNumbersError: after `patience` of them, saying what was not finite first, and since when;
-        and at once where the environment allowed no action.
+      BadNumbersError: after `patience` of them (None: never), saying what was not finite first, and
+        since when; and at once where the environment allowed no action.
     """
 
     QUANTITIES = (
@@ -61,7 +61,7 @@ class BadNumberWatch:
         ("skipped_steps", "gradients"),
     )
 
-    def __init__(self, patience: int) -> None:
+    def __init__(self, patience: int | None) -> None:
         self.patience = patience
         self.num_bad = 0
         self.since: dict[str, int] = {}
@@ -74,7 +74,7 @@ class BadNumberWatch:
                 "allowed no action; where nothing can be done an episode has to end, and its last "
                 "observation may allow any action"
             )
-        if metrics["skipped_steps"] == 0:
+        if metrics["skipped_steps"] == 0 or self.patience is None:
             self.num_bad, self.since = 0, {}
             return
         for name, words in self.QUANTITIES:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from jaxdrl.config import ConfigError
+from jaxdrl.config import ConfigError, require
 from jaxdrl.hyperparams import Draw, Sweep, float_fields
 
 RANGE = Annotated[str | None, tyro.conf.arg(metavar="LOW:HIGH|log:LOW:HIGH", help="(not varied)")]
@@ -25,8 +25,8 @@ class SweepFlags:
 
     ranges: Annotated[Ranges, tyro.conf.arg(name="")]
     """Settings that vary."""
-    members: int = 16
-    """Settings that are drawn."""
+    members: int | None = None
+    """Settings that are drawn; None: 16, and 1 where no range is given."""
     seeds: int = 1
     """Members of each setting, by which it is judged."""
     draw: Draw = "random"
@@ -37,17 +37,36 @@ class SweepFlags:
     """Updates between exchanges."""
     pbt_fraction: float = 0.2
     """Share of the members that is replaced at an exchange."""
+    wave_size: int | None = None
+    """Members trained at once, one wave of them after another; None: as many as fit."""
+    shape: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """NAME=CHOICE,CHOICE of what shapes the program, such as num_steps=32,64 or
+    hidden_sizes=64x64,256; twice: their combinations. Each is a trial, proposed by Optuna."""
+    trials: int = 10
+    """Combinations of shapes that are tried, each with all members."""
 
     def to_sweep(self) -> Sweep:
         """The sweep that the flags describe.
 
         Raises:
-          ConfigError: if no range is given, or one is bad.
+          ConfigError: if no range and no shape is given, or one is bad.
         """
         fields = vars(self) | {"ranges": {k: v for k, v in vars(self.ranges).items() if v}}
-        if not fields["ranges"]:
+        shapes = fields["shapes"] = dict(map(_name_and_choices, fields.pop("shape")))
+        works = "must name each setting once, with all its choices"
+        require(len(shapes) == len(self.shape), "shape", list(self.shape), works)
+        if not fields["ranges"] and not fields["shapes"]:
             raise ConfigError(
                 "sweep: nothing varies; give at least one range, such as "
-                "--learning-rate log:1e-4:1e-2"
+                "--learning-rate log:1e-4:1e-2, or --shape num_steps=32,64"
             )
+        if self.members is None:
+            fields["members"] = 16 if fields["ranges"] else 1
         return Sweep(**fields)
+
+
+def _name_and_choices(text: str) -> tuple[str, str]:
+    name, is_pair, choices = text.partition("=")
+    works = "must be NAME=CHOICE,CHOICE, such as num_steps=32,64"
+    require(bool(is_pair), "shape", text, works)
+    return name.removeprefix("ppo.").replace("-", "_"), choices

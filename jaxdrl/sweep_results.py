@@ -11,11 +11,12 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxdrl import lineage
-from jaxdrl.evaluation import Evaluation, bootstrap_interval
+from jaxdrl.evaluation import bootstrap_interval
 from jaxdrl.experiment import Experiment
 from jaxdrl.hyperparams import Range
 from jaxdrl.plotting import make_figure, save_figure
 from jaxdrl.run_dir import write_json
+from jaxdrl.shapes import Choices
 
 BEST_FILE = "best.json"
 NUM_SHOWN = 10
@@ -23,7 +24,7 @@ NUM_SHOWN = 10
 
 
 def rank(
-    experiment: Experiment, hyperparams: dict[str, np.ndarray], members: tuple[Evaluation, ...]
+    experiment: Experiment, hyperparams: dict[str, np.ndarray], evaluation: dict[str, Any]
 ) -> list[dict[str, Any]]:
     """The settings of a sweep, best first, by the lower end of the interval over their seeds.
 
@@ -32,14 +33,14 @@ def rank(
     Args:
       experiment: with its sweep.
       hyperparams: by name, `[P]`, as they are at the end.
-      members: their evaluations.
+      evaluation: that of all members, as `result.json` has it.
     """
     assert experiment.sweep is not None
     seeds, rows = experiment.sweep.seeds, []
-    for first in range(0, len(members), seeds):
-        own = members[first : first + seeds]
-        means = np.array([found.mean_return for found in own])
-        low, high = bootstrap_interval(means if seeds > 1 else own[0].returns)
+    returns, ends = evaluation["member_returns"], evaluation["member_ci95"]
+    for first in range(0, len(returns), seeds):
+        means = np.array(returns[first : first + seeds])
+        low, high = bootstrap_interval(means) if seeds > 1 else ends[first]
         rows.append(
             {
                 "setting": first // seeds,
@@ -50,66 +51,82 @@ def rank(
                 "ci95_high": high,
             }
         )
+    return sort(rows)
+
+
+def sort(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Settings in the order of a ranking."""
     return sorted(rows, key=lambda row: (-row["ci95_low"], -row["mean_return"]))
 
 
 def best_experiment(experiment: Experiment, rows: list[dict[str, Any]]) -> Experiment:
     """The experiment of one agent with the best settings."""
-    ppo = replace(experiment.ppo, **rows[0]["hyperparams"])
+    assert experiment.sweep is not None
+    choices = experiment.sweep.choices()
+    shape = {name: choices[name][text] for name, text in rows[0].get("shape", {}).items()}
+    ppo = replace(experiment.ppo, **rows[0]["hyperparams"], **shape)
     return replace(experiment, ppo=ppo, sweep=None, run_dir=None, devices=None)
 
 
 def write(run_dir: Path, experiment: Experiment, rows: list[dict[str, Any]]) -> list[Path]:
     """Writes the best settings and the pictures, and gives back their paths."""
-    assert experiment.sweep is not None
+    sweep = experiment.sweep
+    assert sweep is not None
     best = asdict(best_experiment(experiment, rows))
     for name in ("run_dir", "from_run"):
         best[name] = None if best[name] is None else str(best[name])
     write_json(run_dir / BEST_FILE, {"experiment": best})
-    ranges = experiment.sweep.parsed()
-    paths = [run_dir / BEST_FILE, run_dir / "response.png", run_dir / "parallel.png"]
-    draw_response(rows, ranges, experiment.env, paths[1])
-    draw_parallel(rows, ranges, experiment.env, paths[2])
-    if experiment.sweep.pbt:
+    paths = [run_dir / BEST_FILE]
+    if varied := sweep.axes:
+        paths += [run_dir / "response.png", run_dir / "parallel.png"]
+        draw_response(rows, varied, experiment.env, paths[1])
+        draw_parallel(rows, varied, experiment.env, paths[2])
+    if sweep.pbt and not sweep.is_search:
         paths.append(run_dir / "lineage.png")
-        first = experiment.sweep.values(experiment.seed)
-        draw_lineage(first, lineage.read(run_dir), ranges, experiment.env, paths[3])
+        first = sweep.values(experiment.seed)
+        draw_lineage(first, lineage.read(run_dir), sweep.parsed(), experiment.env, paths[3])
     return paths
 
 
 def print_table(console: Console, rows: list[dict[str, Any]]) -> None:
     """The best settings."""
-    names = list(rows[0]["hyperparams"])
+    where = [name for name in ("trial", "setting") if name in rows[0]]
     table = Table(box=None, pad_edge=False)
-    for name in ("setting", *names, "mean return", "95% interval"):
+    for name in (*where, *_values(rows[0]), "mean return", "95% interval"):
         table.add_column(name, justify="right")
     for row in rows[:NUM_SHOWN]:
-        values = [f"{row['hyperparams'][name]:.3g}" for name in names]
+        numbers = [str(row[name]) for name in where]
+        values = [x if isinstance(x, str) else f"{x:.3g}" for x in _values(row).values()]
         interval = f"{row['ci95_low']:.4g} to {row['ci95_high']:.4g}"
-        table.add_row(str(row["setting"]), *values, f"{row['mean_return']:.4g}", interval)
+        table.add_row(*numbers, *values, f"{row['mean_return']:.4g}", interval)
     console.print(table)
     if len(rows) > NUM_SHOWN:
         console.print(f"and {len(rows) - NUM_SHOWN} more, all in result.json")
 
 
-def draw_response(
-    rows: list[dict[str, Any]], ranges: dict[str, Range], title: str, out: Path
-) -> None:
-    """The return of every setting against each of its hyperparameters."""
-    from matplotlib.ticker import MaxNLocator
+def _values(row: dict[str, Any]) -> dict[str, Any]:
+    """What a setting is: choices of shapes as text, and hyperparameters as numbers."""
+    return row.get("shape", {}) | row["hyperparams"]
 
-    figure = make_figure(3.6 * len(ranges) + 0.6, 3.6)
-    all_axes = figure.subplots(1, len(ranges), sharey=True, squeeze=False)[0]
+
+Varied = dict[str, Range | Choices]
+"""What varies, by name."""
+
+
+def draw_response(rows: list[dict[str, Any]], varied: Varied, title: str, out: Path) -> None:
+    """The return of every setting against each of its hyperparameters."""
+    figure = make_figure(3.6 * len(varied) + 0.6, 3.6)
+    all_axes = figure.subplots(1, len(varied), sharey=True, squeeze=False)[0]
     means = np.array([row["mean_return"] for row in rows])
     errors = np.abs([[row["ci95_low"], row["ci95_high"]] for row in rows] - means[:, None]).T
-    for axes, (name, range_) in zip(all_axes, ranges.items(), strict=True):
-        x = [row["hyperparams"][name] for row in rows]
+    for axes, (name, spread) in zip(all_axes, varied.items(), strict=True):
+        x = [_values(row)[name] for row in rows]
+        if isinstance(spread, Choices):
+            x = [spread.texts.index(text) for text in x]
         axes.errorbar(x, means, errors, fmt="o", markersize=4, elinewidth=0.8, alpha=0.7)
         axes.plot(x[:1], means[:1], "o", markersize=7, color="tab:red", label="best")
         axes.set_xlabel(name.replace("_", " "))
-        axes.set_xscale("log" if range_.log else "linear")
-        if not range_.log:
-            axes.xaxis.set_major_locator(MaxNLocator(4))
+        _scale(axes, spread)
         axes.grid(alpha=0.3)
     all_axes[0].set_ylabel("mean return, 95% interval")
     all_axes[0].legend(loc="best", fontsize=8)
@@ -117,26 +134,37 @@ def draw_response(
     save_figure(figure, out)
 
 
-def draw_parallel(
-    rows: list[dict[str, Any]], ranges: dict[str, Range], title: str, out: Path
-) -> None:
+def _scale(axes: Any, spread: Range | Choices) -> None:
+    """Makes the ticks along x those of what varies."""
+    from matplotlib.ticker import MaxNLocator
+
+    if isinstance(spread, Choices):
+        axes.set_xticks(range(len(spread.texts)), spread.texts)
+        axes.margins(x=0.2)
+    elif spread.log:
+        axes.set_xscale("log")
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+
+
+def draw_parallel(rows: list[dict[str, Any]], varied: Varied, title: str, out: Path) -> None:
     """A line for every setting over its hyperparameters to its return, the best ones brightest."""
     from matplotlib import colormaps
     from matplotlib.colors import Normalize
 
-    names = list(ranges)
+    names = list(varied)
     means = np.array([row["mean_return"] for row in rows])
     spread = Normalize(means.min(), means.max() if means.max() > means.min() else means.min() + 1)
     figure = make_figure(2.2 * (len(names) + 1) + 0.8, 3.8)
     axes = figure.subplots()
     for row, mean in reversed(list(zip(rows, means, strict=True))):
-        shares = [_share(ranges[name], row["hyperparams"][name]) for name in names]
+        shares = [_share(varied[name], _values(row)[name]) for name in names]
         color = colormaps["viridis"](spread(mean))
         axes.plot(range(len(names) + 1), [*shares, spread(mean)], color=color, alpha=0.8)
     axes.set_xticks(range(len(names) + 1), [*(n.replace("_", " ") for n in names), "mean return"])
     for i, name in enumerate(names):
-        _label_ends(axes, i, ranges[name].low, ranges[name].high)
-    _label_ends(axes, len(names), spread.vmin, spread.vmax)
+        _label(axes, i, varied[name])
+    _label(axes, len(names), Range(float(spread.vmin or 0), float(spread.vmax or 1)))
     axes.set_ylim(-0.12, 1.12)
     axes.set_yticks([])
     for side in ("left", "right", "top", "bottom"):
@@ -145,16 +173,24 @@ def draw_parallel(
     save_figure(figure, out)
 
 
-def _share(range_: Range, value: float) -> float:
+def _share(spread: Range | Choices, value: Any) -> float:
     """Where in its range a value is, 0 to 1."""
-    if range_.log:
-        return float(np.log(value / range_.low) / np.log(range_.high / range_.low))
-    return (value - range_.low) / (range_.high - range_.low)
+    if isinstance(spread, Choices):
+        return spread.texts.index(value) / (len(spread.texts) - 1)
+    if spread.log:
+        return float(np.log(value / spread.low) / np.log(spread.high / spread.low))
+    return (value - spread.low) / (spread.high - spread.low)
 
 
-def _label_ends(axes: Any, x: int, low: float | None, high: float | None) -> None:
+def _label(axes: Any, x: int, spread: Range | Choices) -> None:
+    """A vertical axis with the ends of a range below and above it, or with all choices along it."""
     axes.plot([x, x], [0, 1], color="grey", linewidth=0.8)
-    for y, value, align in ((-0.03, low, "top"), (1.03, high, "bottom")):
+    if isinstance(spread, Choices):
+        for text in spread.texts:
+            plain = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
+            axes.text(x + 0.04, _share(spread, text), text, va="center", fontsize=8, bbox=plain)
+        return
+    for y, value, align in ((-0.03, spread.low, "top"), (1.03, spread.high, "bottom")):
         axes.text(x, y, f"{value:.3g}", ha="center", va=align, fontsize=8)
 
 

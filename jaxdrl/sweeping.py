@@ -64,6 +64,7 @@ def make_algorithm(
             factor=sweep.pbt_factor,
             resample=sweep.pbt_resample,
         )
+    values, numbers = hyperparams_of(experiment), sweep.numbers
     in_turn = experiment.ppo.reproducible or None
     agent = populations.population(of_member, mesh=mesh, one_by_one=in_turn, exchange=exchange)
 
@@ -71,8 +72,13 @@ def make_algorithm(
         state, metrics = agent.learn(state, trajectory)
         return state, for_host(state, metrics)
 
+    def init_wave(key: jax.Array) -> PopulationState:
+        keys = jax.random.split(key, sweep.members * sweep.seeds)
+        return agent.init(keys[numbers.start : numbers.stop], values)
+
+    whole = partial(agent.init, hyperparams=values)
     return agent._replace(
-        init=partial(agent.init, hyperparams=sweep.values(experiment.seed)),
+        init=whole if sweep.wave is None else init_wave,
         learn=learn,
         train_step=lambda state: learn(*agent.rollout(state)),
     )
@@ -92,6 +98,14 @@ def check(experiment: Experiment) -> None:
         for end in (range_.low, range_.high):
             values: dict[str, Any] = {name: end}
             replace(experiment.ppo, **values)
+
+
+def hyperparams_of(experiment: Experiment) -> dict[str, np.ndarray]:
+    """Of every member; where only seeds vary, the learning rate that all of them have."""
+    sweep = experiment.sweep
+    assert sweep is not None
+    rate = np.full(sweep.num_members, experiment.ppo.learning_rate, np.float32)
+    return sweep.values(experiment.seed) or {"learning_rate": rate}
 
 
 def for_host(state: PopulationState, metrics: dict[str, jax.Array]) -> dict[str, jax.Array]:

@@ -81,8 +81,8 @@ _POINT_ROBOT = replace(
     num_envs=512,
     learning_rate=2e-3,
     entropy_coef=0.0,
+    initial_log_std=-0.5,
     hidden_sizes=(64,),
-    normalize_rewards=True,
 )
 _GAUSSIAN_BANDIT = replace(MEMORY, num_envs=256, learning_rate=1e-3, entropy_coef=0.05)
 
@@ -116,7 +116,7 @@ TASKS = {
         # Others.
         _task("FourRooms-misc", 1_000_000, replace(SMALL, num_steps=128)),
         _task("MetaMaze-misc", 2_000_000, replace(MEMORY, num_envs=128)),
-        _task("PointRobot-misc", 12_000_000, _POINT_ROBOT, episodes=1024),
+        _task("PointRobot-misc", 8_000_000, _POINT_ROBOT, episodes=1024),
         _task("BernoulliBandit-misc", 1_000_000, replace(MEMORY, gamma=0.9), episodes=4096),
         _task("GaussianBandit-misc", 3_000_000, _GAUSSIAN_BANDIT, episodes=4096),
         _task("Reacher-misc", 1_000_000, CONTROL),
@@ -125,7 +125,47 @@ TASKS = {
         _task("FrozenLake-misc", 500_000, replace(SMALL, num_steps=128), episodes=4096),
     )
 }
-"""The experiment of each known task, by the name of its environment."""
+"""The experiment of each known task of gymnax, by the name of its environment."""
+
+GRID = PPOConfig(
+    num_envs=64,
+    num_steps=64,
+    num_minibatches=8,
+    entropy_coef=0.01,
+    activation="relu",
+    torso="mlp",
+)
+"""Grids, one-hot."""
+
+_BOARD = replace(GRID, num_envs=128, hidden_sizes=(256, 256))
+_INVERTED_PENDULUM = replace(CONTROL, num_minibatches=16)
+_CARTPOLE_BALANCE = replace(CONTROL, gamma=0.995)
+_CRAFTAX = replace(_BOARD, num_envs=64, learning_rate=5e-4)
+
+SUITE_TASKS = {
+    task.env: task
+    for task in (
+        _task("brax/inverted_pendulum", 500_000, _INVERTED_PENDULUM, episodes=128),
+        _task("playground/CartpoleBalance", 1_000_000, _CARTPOLE_BALANCE, episodes=128),
+        _task("xminigrid/MiniGrid-Empty-8x8", 300_000, GRID, episodes=128),
+        _task("xminigrid/MiniGrid-DoorKey-5x5", 600_000, GRID, episodes=128),
+        _task(
+            "navix/Navix-Empty-5x5-v0",
+            100_000,
+            replace(GRID, num_steps=32, num_minibatches=4),
+            episodes=128,
+        ),
+        _task("jumanji/Snake-v1", 1_500_000, _BOARD, episodes=128),
+        _task(
+            "jumanji/Game2048-v1",
+            1_000_000,
+            replace(_BOARD, normalize_rewards=True),
+            episodes=128,
+        ),
+        _task("craftax/Craftax-Classic-Symbolic-v1", 2_000_000, _CRAFTAX, episodes=128),
+    )
+}
+"""The same of suites."""
 
 
 def make_experiment(env: str) -> Experiment:
@@ -137,8 +177,9 @@ def make_experiment(env: str) -> Experiment:
     Raises:
       ConfigError: if there is no such environment.
     """
-    if env in TASKS:
-        return TASKS[env]
+    known = TASKS | SUITE_TASKS
+    if env in known:
+        return known[env]
     return Experiment(env=env, anneal_learning_rate=True, ppo=make_config(env))
 
 
@@ -152,8 +193,9 @@ def make_config(env: str | Environment) -> PPOConfig:
       ConfigError: if there is no environment of that name.
     """
     name = env if isinstance(env, str) else env.name
-    if name in TASKS:
-        return TASKS[name].ppo
+    known = TASKS | SUITE_TASKS
+    if name in known:
+        return known[name].ppo
     from jaxdrl.envs import make  # gymnax takes seconds
 
     env = make(env) if isinstance(env, str) else env

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from rich.text import Text
 from jaxdrl.experiment import Experiment
 from jaxdrl.plotting import sparkline
 from jaxdrl.run_dir import RESULT_FILE, in_words, read_metrics, read_run, writer_of
+from jaxdrl.sweep_parts import parts_of
 
 SHOWN = (
     *("episode_return", "episode_length", "steps_per_second", "policy_loss", "value_loss"),
@@ -48,6 +49,7 @@ class Snapshot:
 
     Attributes:
       env: name of the environment.
+      part: which part of a sweep this is, such as "waves/1"; None where there are none.
       state: "running", "finished" or "stopped".
       env_steps: done.
       total_env_steps: of the whole run.
@@ -59,6 +61,7 @@ class Snapshot:
     """
 
     env: str
+    part: str | None
     state: str
     env_steps: int
     total_env_steps: int
@@ -70,20 +73,24 @@ class Snapshot:
 
 
 def take(run_dir: Path) -> Snapshot:
-    """Reads how a run stands; a torn last line is left out.
+    """Reads how a run stands; a torn last line is left out. Of a sweep in parts, the last one.
 
     Raises:
       ConfigError: if the directory is no run, or its metrics are damaged.
     """
+    if parts := parts_of(run_dir):
+        last = parts[-1]
+        found, state = take(last), _state(run_dir)
+        left = found.seconds_left if state == "running" else None
+        name = str(last.relative_to(run_dir) / (found.part or ""))
+        return replace(found, part=name, state=state, seconds_left=left)
     stored = read_run(run_dir, Experiment)
     experiment = stored.experiment
     records = read_metrics(run_dir)
     metrics = {name: _column(records, name) for name in SHOWN if _has(records, name)}
     total = experiment.num_updates * experiment.ppo.env_steps_per_update
     done = records[-1]["env_steps"] if records else 0
-    state = "running" if writer_of(run_dir) else "stopped"
-    if state == "stopped" and (run_dir / RESULT_FILE).exists():
-        state = "finished"
+    state = _state(run_dir)
     left = None
     if state == "running" and records:
         left = (total - done) / float(np.median(metrics["steps_per_second"][-WINDOW:]))
@@ -98,6 +105,7 @@ def take(run_dir: Path) -> Snapshot:
         }
     return Snapshot(
         env=experiment.env,
+        part=None,
         state=state,
         env_steps=done,
         total_env_steps=total,
@@ -107,6 +115,12 @@ def take(run_dir: Path) -> Snapshot:
         memory=_memory(stored.devices, records),
         warnings=find_warnings(records, metrics),
     )
+
+
+def _state(run_dir: Path) -> str:
+    if writer_of(run_dir):
+        return "running"
+    return "finished" if (run_dir / RESULT_FILE).exists() else "stopped"
 
 
 def _memory(devices: dict[str, Any], records: list[dict[str, Any]]) -> str | None:
@@ -171,10 +185,11 @@ def _finite(metrics: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 def render(snapshot: Snapshot) -> Group:
     """The dashboard."""
     share = snapshot.env_steps / snapshot.total_env_steps
+    part = f"{snapshot.part}: " if snapshot.part else ""
     head = Text.assemble(
         (snapshot.env, "bold"),
-        f"  {snapshot.state}, {snapshot.env_steps:,} of {snapshot.total_env_steps:,} steps "
-        f"({share:.0%})",
+        f"  {snapshot.state}, {part}{snapshot.env_steps:,} of "
+        f"{snapshot.total_env_steps:,} steps ({share:.0%})",
     )
     if snapshot.seconds_left is not None:
         head.append(f", {snapshot.seconds_left:,.0f} s left")

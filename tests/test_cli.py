@@ -161,6 +161,11 @@ BAD_RUNS = [
     ),
     (
         "CartPole-v1",
+        ["--env-params", "gravity", "low"],
+        r"env_params\.gravity = 'low': must be a number",
+    ),
+    (
+        "CartPole-v1",
         ["--env-params", "max_steps_in_episode", "-5"],
         r"env_params\.max_steps_in_episode = -5(\.0)?: must be an integer of at least 1",
     ),

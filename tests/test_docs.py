@@ -117,7 +117,7 @@ def check_command(monkeypatch, words):
     program, *rest = words
     for extras in re.findall(r"\[([\w,]+)\]", " ".join(words)):
         assert set(extras.split(",")) <= set(project()["project"]["optional-dependencies"])
-    if rest[:1] in (["experiments/faults.py"], ["docs/configuration.py"]):
+    if rest[:1] in (["experiments/faults.py"], ["experiments/pbt.py"], ["docs/configuration.py"]):
         assert rest[1:] == []
     elif rest[:1] in (["experiments/benchmark.py"], ["experiments/learning_table.py"]):
         monkeypatch.syspath_prepend(str(ROOT / "experiments"))

@@ -109,6 +109,8 @@ def test_every_suite_of_ours_is_an_extra():
 def test_the_cost_of_a_reset_can_be_overridden():
     assert jaxdrl.make("CartPole-v1", costly_reset=1.0).costly_reset is True
     assert jaxdrl.make("CartPole-v1").costly_reset is False
+    with pytest.raises(ConfigError, match=r"env_params\.costly_reset = 'no': must be 0 or 1"):
+        jaxdrl.make("CartPole-v1", costly_reset="no")
 
 
 @pytest.mark.parametrize(

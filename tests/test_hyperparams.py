@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxdrl.config import ConfigError
-from jaxdrl.hyperparams import Range, check_names, draw, float_fields, parse_range
+from jaxdrl.hyperparams import Range, Sweep, check_names, draw, float_fields, parse_range
 
 
 def test_an_even_range_is_a_line():
@@ -84,3 +84,17 @@ def test_a_grid_has_every_combination():
 def test_a_grid_of_another_number_is_refused_with_those_that_work(num):
     with pytest.raises(ConfigError, match=rf"members = {num}: a grid over 2 range\(s\) has 4"):
         draw(RANGES, num, "grid", seed=0)
+
+
+def test_waves_are_the_members_of_the_sweep_in_order():
+    whole = Sweep({"gamma": "0.9:0.99"}, members=4, seeds=2, wave_size=3)
+    waves = whole.waves
+    assert [list(wave.numbers) for wave in waves] == [[0, 1, 2], [3, 4, 5], [6, 7]]
+    assert [wave.num_members for wave in waves] == [3, 3, 2]
+    assert whole.num_members == 8
+    values = whole.values(seed=3)["gamma"]
+    assert values[0] == values[1] != values[2]
+    parts = [wave.values(seed=3)["gamma"] for wave in waves]
+    np.testing.assert_array_equal(np.concatenate(parts), values)
+    assert waves[1].waves == []
+    assert Sweep({"gamma": "0.9:0.99"}, members=4, wave_size=4).waves == []

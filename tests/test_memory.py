@@ -12,6 +12,7 @@ import jaxdrl
 from jaxdrl import memory, runner
 from jaxdrl.config import ConfigError
 from jaxdrl.experiment import Experiment
+from jaxdrl.hyperparams import Sweep
 from jaxdrl.memory import Needs
 from jaxdrl.setup import Given, assemble
 from jaxdrl.stops import OutOfMemoryError
@@ -73,6 +74,64 @@ def test_what_fits_is_said_and_what_does_not_is_refused(setup):
     assert "8.8 KiB estimated" in memory.check(setup, estimated, 3400)
     with pytest.raises(ConfigError, match=r"needs at least 3\.3 KiB"):
         memory.check(setup, estimated, 3399)
+
+
+SWEEP = Sweep({"gamma": "0.9:0.99"}, members=12)
+MEMBERS = Needs(fixed=1200, actor=1200, rollout=2400, working=4800, is_counted=True)
+"""Of twelve members, two along each of two devices: of each 100, 100 and 400 bytes."""
+
+
+def of_sweep(setup, **fields):
+    return replace(setup, experiment=replace(EXPERIMENT, sweep=replace(SWEEP, **fields)))
+
+
+def test_parameters_of_members_lie_on_their_own_device(setup):
+    alone = memory.estimate(setup)
+    experiment = replace(EXPERIMENT, sweep=replace(SWEEP, members=4))
+    mesh = jaxdrl.make_mesh(2, population=2)
+    population = memory.estimate(assemble(experiment, Given(), mesh))
+    # Beside what one agent has, each has its hyperparameter, which is of no account here.
+    assert population.fixed == 2 * alone.fixed
+    assert population.rollout == pytest.approx(4 * alone.rollout, rel=0.01)
+
+
+def test_what_members_need_is_their_share(setup):
+    three = memory.of_members(of_sweep(setup), MEMBERS, 3)
+    # An odd number lies along one device, which holds the parameters of all of them.
+    assert three == Needs(fixed=600, actor=300, rollout=600, working=1200, is_counted=True)
+    assert memory.of_members(of_sweep(setup), MEMBERS, 4).total == 400 + 400 + 1600
+
+
+@pytest.mark.parametrize(
+    ("free", "size"),
+    [
+        (None, None),
+        (7200, None),
+        (7199, 6),  # in two waves, and not 10 and 2
+        (3599, 4),
+        (1800, 2),  # three would need 2100
+        (1199, 1),
+        (10, 1),  # which is then refused
+    ],
+)
+def test_members_that_do_not_fit_are_shared_out_evenly(setup, free, size):
+    assert memory.wave_size(of_sweep(setup), MEMBERS, free) == size
+
+
+@pytest.mark.parametrize(
+    ("fields", "free", "says"),
+    [
+        ({"pbt": True}, 7199, "sweep.members = 12: needs 7.0 KiB .* the largest that fits: 10"),
+        ({"wave_size": 12}, 7199, "sweep.wave_size = 12: needs .* the largest that fits: 10"),
+        ({}, 2000, "the largest that fits: 2$"),
+        ({}, 699, "not even one member fits; of ppo.num_envs = 16, the largest that fits: 8"),
+        ({"pbt": True}, 1100, "not even two members fit; .*: 8"),
+        ({}, 20, "not even one member fits; .* not even the smallest number fits"),
+    ],
+)
+def test_a_sweep_that_does_not_fit_is_refused_in_terms_of_members(setup, fields, free, says):
+    with pytest.raises(ConfigError, match=says):
+        memory.check(of_sweep(setup, **fields), MEMBERS, free)
 
 
 def test_the_count_is_the_compilers():

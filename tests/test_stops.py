@@ -68,3 +68,11 @@ def test_the_watch_names_what_went_wrong_first():
     watch(2, metrics(4, 0.0, observations=3))
     with pytest.raises(BadNumbersError, match=r"First went wrong: gradients, since update 1 "):
         watch(3, metrics(4, 0.0, observations=3, rewards=1))
+
+
+def test_a_watch_without_patience_lets_a_wave_of_diverged_members_end():
+    watch = BadNumberWatch(None)
+    bad = {"nonfinite_observations": 0, "nonfinite_rewards": 0, "skipped_steps": 4}
+    for update in range(1, 9):
+        watch(update, {**bad, "grad_norm": 0.0})
+    assert watch.num_bad == 0  # or its last state would not be saved

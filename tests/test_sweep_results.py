@@ -10,6 +10,7 @@ from jaxdrl import sweep_results
 from jaxdrl.evaluation import bootstrap_interval, summarise
 from jaxdrl.experiment import Experiment
 from jaxdrl.hyperparams import Sweep
+from jaxdrl.loop import figures
 from jaxdrl.run_dir import read_experiment
 from small_runs import CARTPOLE
 
@@ -25,7 +26,9 @@ def ranked(means, seeds, spread=1.0):
     members = len(means) // seeds
     experiment = dataclasses.replace(CARTPOLE, sweep=Sweep(RANGES, members=members, seeds=seeds))
     values = experiment.sweep.values(experiment.seed)
-    rows = sweep_results.rank(experiment, values, tuple(played(mean, spread) for mean in means))
+    members = tuple(played(mean, spread) for mean in means)
+    evaluation = figures(dataclasses.replace(members[0], members=members))
+    rows = sweep_results.rank(experiment, values, evaluation)
     return experiment, values, rows
 
 

@@ -22,6 +22,7 @@ from small_runs import CARTPOLE, PPO
 FULLY_OPTIMIZED = True
 
 RANGES = {"learning_rate": "log:0.0001:0.01", "entropy_coef": "0:0.02"}
+STEPS = {"num_steps": "8,16"}
 SWEEP = dataclasses.replace(
     CARTPOLE,
     total_env_steps=6 * 128,
@@ -171,6 +172,15 @@ def test_flags_describe_a_sweep_over_the_settings_of_a_task(monkeypatch):
     )
 
 
+def test_shapes_make_it_a_search(monkeypatch):
+    command = "sweep --shape num-steps=8,16 --shape hidden_sizes=8x8,16 CartPole-v1 --seeds 2"
+    assert received(monkeypatch, command).sweep == Sweep(
+        {}, members=1, seeds=2, shapes={"num_steps": "8,16", "hidden_sizes": "8x8,16"}
+    )
+    ranged = received(monkeypatch, f"{command} --gamma 0.9:0.99 --trials 3").sweep
+    assert (ranged.members, ranged.trials) == (16, 3)
+
+
 def test_the_best_config_trains(run, monkeypatch, tmp_path):
     best = run.run_dir / "best.json"
     experiment = received(monkeypatch, f"train --config {best} --seed 7 --run-dir {tmp_path / 'x'}")
@@ -192,6 +202,9 @@ def test_commands_that_cannot_work_say_why(tmp_path):
     assert "nothing varies; give at least one range" in errors_of("sweep CartPole-v1")
     wrong = "sweep CartPole-v1 --learning-rate 1e-2:1e-4"
     assert "learning_rate: range = '0.01:0.0001': must be LOW:HIGH" in errors_of(wrong)
+    assert "shape = 'num_steps': must be NAME" in errors_of("sweep CartPole-v1 --shape num_steps")
+    twice = "sweep CartPole-v1 --shape num_steps=8,16 --shape num-steps=4,8"
+    assert "must name each setting once" in errors_of(twice)
     seeds = "sweep CartPole-v1 --gamma 0.9:0.99 --pbt --seeds 2"
     assert "sweep.seeds = 2: must be 1 with pbt" in errors_of(seeds)
     assert "cannot be read" in errors_of(f"train --config {tmp_path / 'nope.json'}")
@@ -209,6 +222,14 @@ def test_commands_that_cannot_work_say_why(tmp_path):
         ({"ranges": {"gamma": "0.9:0.99"}, "draw": "halton"}, "must be one of random, sobol, grid"),
         ({"ranges": {"gamma": "0.9:0.99"}, "members": 1, "pbt": True}, "pbt needs at least 2"),
         ({"ranges": {"gamma": "0.9:0.99"}, "pbt_fraction": 0.9}, "sweep.pbt_fraction = 0.9"),
+        ({"ranges": {"gamma": "0.9:0.99"}, "wave_size": 0}, "sweep.wave_size = 0"),
+        ({"ranges": {}, "shapes": STEPS, "members": 2}, "sweep.members = 2: must be 1 where no"),
+        ({"ranges": {}, "shapes": STEPS, "members": 1, "pbt": True}, "must have at least one"),
+        ({"ranges": {"gamma": "0.9:0.99"}, "shapes": STEPS, "trials": 0}, "sweep.trials = 0"),
+        ({"ranges": {"gamma": "0.9:0.99"}, "shapes": STEPS, "trial": 10}, "trial = 10: .* 0 to 9"),
+        ({"ranges": {"gamma": "0.9:0.99"}, "trial": 0}, "sweep.trial = 0: .* search over shapes"),
+        ({"ranges": {"gamma": "0.9:0.99"}, "wave_size": 4, "wave": 4}, "wave = 4: .* from 0 to 3"),
+        ({"ranges": {"gamma": "0.9:0.99"}, "pbt": True, "wave_size": 4}, "trained together"),
     ],
 )
 def test_bad_sweeps_are_refused(fields, says):

@@ -15,8 +15,9 @@ from jaxdrl.promotion import default_promotion
 Own = tuple[Callable[[Any, None], tuple[Any, Any]], Any]
 
 
-def _actions(name: str, keys: jax.Array) -> jax.Array:
-    return jax.vmap(jaxdrl.make(name).action_space.sample)(keys)
+def _sampler(name: str) -> Callable[[jax.Array], jax.Array]:
+    """Random actions of so many keys."""
+    return jax.vmap(jaxdrl.make(name).action_space.sample)
 
 
 def _split(keys: jax.Array, num: int) -> jax.Array:
@@ -48,11 +49,13 @@ def _of_wrapped(name: str, env: Any, num_envs: int, key: jax.Array) -> Own:
     with default_promotion():
         state = jax.jit(env.reset)(jax.random.key_data(reset_key))
 
+    sample = _sampler(name)
+
     def step(carry: Any, _: None) -> tuple[Any, Any]:
         state, keys = carry
         keys = _split(keys, 2)
         with default_promotion():
-            state = env.step(state, _actions(name, keys[:, 1]))
+            state = env.step(state, sample(keys[:, 1]))
         return (state, keys[:, 0]), (state.obs, state.reward, state.done)
 
     return step, (state, jax.random.split(play_key, num_envs))
@@ -69,10 +72,12 @@ def craftax(name: str, num_envs: int, key: jax.Array) -> Own:
     with default_promotion():
         _, state = jax.jit(jax.vmap(env.reset, in_axes=(0, None)))(keys, params)
 
+    sample = _sampler(name)
+
     def step(carry: Any, _: None) -> tuple[Any, Any]:
         state, keys = carry
         keys = _split(keys, 3)
-        raw, action = jax.random.key_data(keys[:, 2]), _actions(name, keys[:, 1])
+        raw, action = jax.random.key_data(keys[:, 2]), sample(keys[:, 1])
         with default_promotion():
             mapped = jax.vmap(env.step, in_axes=(0, 0, 0, None))
             obs, state, reward, done, _ = mapped(raw, state, action, params)
@@ -115,11 +120,13 @@ def _of_timesteps(
         keys = jax.random.key_data(jax.random.split(reset_key, num_envs))
         state, _ = jax.jit(reset)(keys)
 
+    sample = _sampler(name)
+
     def step(carry: Any, _: None) -> tuple[Any, Any]:
         state, keys = carry
         keys = _split(keys, 2)
         with default_promotion():
-            state, timestep = step_all(state, _actions(name, keys[:, 1]))
+            state, timestep = step_all(state, sample(keys[:, 1]))
         return (state, keys[:, 0]), (timestep.observation, timestep.reward, timestep.step_type)
 
     return step, (state, jax.random.split(play_key, num_envs))
@@ -137,12 +144,14 @@ def xminigrid(name: str, num_envs: int, key: jax.Array) -> Own:
     with default_promotion():
         timestep = jax.jit(jax.vmap(env.reset, in_axes=(None, 0)))(params, keys)
 
+    sample = _sampler(name)
+
     def step(carry: Any, _: None) -> tuple[Any, Any]:
         timestep, keys = carry
         keys = _split(keys, 2)
         with default_promotion():
             mapped = jax.vmap(env.step, in_axes=(None, 0, 0))
-            timestep = mapped(params, timestep, _actions(name, keys[:, 1]))
+            timestep = mapped(params, timestep, sample(keys[:, 1]))
         return (timestep, keys[:, 0]), (timestep.observation, timestep.reward, timestep.step_type)
 
     return step, (timestep, jax.random.split(play_key, num_envs))
@@ -158,11 +167,13 @@ def navix(name: str, num_envs: int, key: jax.Array) -> Own:
         keys = jax.random.split(reset_key, num_envs)
         timestep = jax.jit(jax.vmap(env.reset))(keys)
 
+    sample = _sampler(name)
+
     def step(carry: Any, _: None) -> tuple[Any, Any]:
         timestep, keys = carry
         keys = _split(keys, 2)
         with default_promotion():
-            timestep = jax.vmap(env.step)(timestep, _actions(name, keys[:, 1]))
+            timestep = jax.vmap(env.step)(timestep, sample(keys[:, 1]))
         return (timestep, keys[:, 0]), (timestep.observation, timestep.reward, timestep.step_type)
 
     return step, (timestep, jax.random.split(play_key, num_envs))

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxdrl import machine, parts
 from jaxdrl.evaluation import bootstrap_interval, interquartile_mean
-from learning.notes import NOTES
+from learning.notes import NOTES, Note
 
 
 def summarise(found: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, Any]]:
@@ -19,7 +19,7 @@ def summarise(found: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, Any
 def _row(task: str, cells: list[dict[str, Any]]) -> dict[str, Any]:
     returns = [cell["evaluation"]["mean_return"] for cell in cells]
     low, high = bootstrap_interval(np.asarray(returns))
-    note = NOTES[task]
+    note = NOTES.get(task, Note())
     return {
         "num_seeds": len(cells),
         "num_episodes": cells[0]["evaluation"]["num_episodes"],
@@ -83,7 +83,7 @@ def write_markdown(path: Path, rows: dict[str, dict[str, Any]]) -> None:
     hours = sum(row["total_seconds"] for row in rows.values()) / 3600
     notes = [f"- {task}: {row['words']}." for task, row in rows.items() if row["words"]]
     lines = [
-        "# What every task of gymnax is learnt to",
+        "# What every task is learnt to",
         "",
         "Written by `python experiments/learning_table.py`; the settings are those of",
         "`jaxdrl.make_config(ENV)`. Each return is the mean over "

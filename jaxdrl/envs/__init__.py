@@ -13,7 +13,7 @@ from jaxdrl.envs.randomized import randomize
 __all__ = ["Environment", "from_gymnax", "make", "randomize", "time_limit"]
 
 
-def make(name: str, *, costly_reset: float | None = None, **params: Any) -> Environment:
+def make(name: str, *, costly_reset: Any = None, **params: Any) -> Environment:
     """Makes an environment by name.
 
     >>> make("CartPole-v1", max_steps_in_episode=200).max_episode_steps
@@ -30,6 +30,8 @@ def make(name: str, *, costly_reset: float | None = None, **params: Any) -> Envi
         installed, with what installs it, and for an environment that would have to download data.
     """
     require(isinstance(name, str) and bool(name), "env", name, "must be a name like 'CartPole-v1'")
+    works = "must be 0 or 1"
+    require(costly_reset in (None, 0, 1), "env_params.costly_reset", costly_reset, works)
     suite, task = suites.split(name)
     env = (suites.GYMNAX if suite is None else suites.load(suite)).make(task, **params)
     return env if costly_reset is None else env._replace(costly_reset=bool(costly_reset))

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdrl import spaces
+from jaxdrl.config import require
 from jaxdrl.envs.protocol import Environment, strong_types, time_limit
 from jaxdrl.envs.suites import Suite, episode_limit, fit_params, require_task
 from jaxdrl.promotion import default_promotion
@@ -30,6 +31,8 @@ def their_rules() -> Iterator[None]:
 
 with their_rules():
     from brax import envs
+
+BACKENDS = ("generalized", "positional", "spring", "mjx")
 
 MAX_EPISODE_STEPS = 1000
 """What Brax trains with; its environments have no limit of their own."""
@@ -58,8 +61,11 @@ def make_brax(
     name = f"brax/{task}"
     signature = inspect.signature(envs._envs[task].__init__).parameters.values()
     defaults = {p.name: p.default for p in signature if p.default is not p.empty}
+    kwargs = fit_params(name, params, defaults)
+    works = f"must be one of {', '.join(BACKENDS)}"
+    require(kwargs["backend"] in BACKENDS, "env_params.backend", kwargs["backend"], works)
     with their_rules():
-        brax_env = envs.get_environment(task, **fit_params(name, params, defaults))
+        brax_env = envs.get_environment(task, **kwargs)
         obs = jax.eval_shape(brax_env.reset, jax.random.key(0)).obs
 
     def reset(key: jax.Array, params: Any) -> tuple[jax.Array, Any]:

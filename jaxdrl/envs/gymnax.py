@@ -46,6 +46,8 @@ def make_gymnax(name: str, **params: Any) -> Environment:
         if param not in fields | arguments:
             known = nearest(param, sorted(fields | arguments))
             raise ConfigError(f"env_params.{param} = {value!r}: {name} has no such one; {known}")
+        if isinstance(value, str):
+            raise ConfigError(f"env_params.{param} = {value!r}: must be a number")
     for param, value in params.items():
         # The command line reads every number as a float.
         is_whole = isinstance(value, float) and value.is_integer()

@@ -1,0 +1,159 @@
+"""Sweeps in several parts, each a run in a directory of its own within that of the sweep.
+
+A sweep whose members do not fit at once is trained in waves, and a search over what shapes the
+program in trials, each of which may have waves.
+
+Importing this module imports neither jax nor gymnax.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxdrl.config import ConfigError, require
+from jaxdrl.experiment import Experiment
+from jaxdrl.hyperparams import Sweep
+from jaxdrl.run_dir import CONFIG_FILE, RESULT_FILE, read_run
+
+WAVES, TRIALS = "waves", "trials"
+
+TrainPart = Callable[[Experiment], dict[str, Any]]
+"""Trains a run to its end, from wherever it stands, and gives back its `result.json`."""
+
+
+def folder_of(sweep: Sweep | None) -> str | None:
+    """The directory that the parts of a sweep are in; None where it has none."""
+    if sweep is not None and sweep.is_search:
+        return TRIALS
+    return WAVES if sweep is not None and sweep.waves else None
+
+
+def parts_of(run_dir: Path) -> list[Path]:
+    """The parts of a run that have begun, in their order; none of an ordinary run.
+
+    Raises:
+      ConfigError: if the directory is no run.
+    """
+    folder = folder_of(read_run(run_dir, Experiment).experiment.sweep)
+    if folder is None:
+        return []
+    begun = [path.parent for path in (run_dir / folder).glob(f"[0-9]*/{CONFIG_FILE}")]
+    return sorted(begun, key=lambda path: int(path.name))
+
+
+def whole_of(run_dir: Path) -> Path:
+    """The directory of the sweep that a run is a part of, or the run itself."""
+    above = run_dir.parent.parent
+    is_part = run_dir.parent.name in (WAVES, TRIALS) and (above / CONFIG_FILE).exists()
+    return whole_of(above) if is_part else run_dir
+
+
+def locate(run_dir: Path, member: int | None) -> tuple[Path, int | None]:
+    """The run that a member of a sweep is in, and its number there; an ordinary run as it is.
+
+    Args:
+      run_dir: of the sweep.
+      member: None is the best that is known.
+
+    Raises:
+      ConfigError: if the directory is no run, or there is no such member yet.
+    """
+    sweep = read_run(run_dir, Experiment).experiment.sweep
+    folder = folder_of(sweep)
+    if folder is None:
+        return run_dir, member
+    assert sweep is not None
+    parts = parts_of(run_dir)
+    if not parts:
+        raise ConfigError(f"run_dir = {str(run_dir)!r}: none of its {folder} has begun yet")
+    if member is None:
+        if not (run_dir / RESULT_FILE).exists():
+            return locate(_best_part(parts), None)
+        member = read_result(run_dir)["evaluation"]["best_member"]
+    total = sweep.num_members * (sweep.trials if sweep.is_search else 1)
+    works = f"must be from 0 to {total - 1}: there are {total} members"
+    require(0 <= member < total, "member", member, works)
+    size = sweep.num_members if sweep.is_search else sweep.wave_size
+    assert size is not None
+    part = run_dir / folder / str(member // size)
+    require(part in parts, "member", member, f"{part} has not begun")
+    return locate(part, member % size)
+
+
+def merge(
+    results: list[dict[str, Any]], firsts: list[int], num_members: int, best: int
+) -> dict[str, Any]:
+    """One `result.json` of those of all parts; its digests are digests of theirs.
+
+    Args:
+      results: of the parts.
+      firsts: the number of the first member of each, among all.
+      num_members: all of them; those of no part have no return.
+      best: which of the parts is the best.
+    """
+    evaluations = [result["evaluation"] for result in results]
+    returns, ends = [math.nan] * num_members, [[math.nan, math.nan]] * num_members
+    for first, found in zip(firsts, evaluations, strict=True):
+        last = first + len(found["member_returns"])
+        returns[first:last] = _numbers(found["member_returns"])
+        ends[first:last] = map(_numbers, found["member_ci95"])
+    seconds = {
+        name: sum(result[name] for result in results)
+        for name in ("compile_seconds", "train_seconds")
+    }
+    digests = {
+        name: hashlib.sha256("".join(result[name] for result in results).encode()).hexdigest()
+        for name in ("params_sha256", "state_sha256")
+    }
+    steps = sum(len(r["evaluation"]["member_returns"]) * r["env_steps"] for r in results)
+    evaluation = evaluations[best] | {
+        "best_member": firsts[best] + evaluations[best]["best_member"],
+        "member_returns": returns,
+        "member_ci95": ends,
+    }
+    speed = {"steps_per_second": steps / seconds["train_seconds"]}
+    return results[best] | seconds | digests | speed | {"evaluation": evaluation}
+
+
+def _numbers(values: list[float | None]) -> list[float]:
+    """Numbers from JSON, where null stands for one that is not finite."""
+    return [math.nan if value is None else value for value in values]
+
+
+def _best_part(parts: list[Path]) -> Path:
+    """The part with the best evaluation; the last one where none is finished."""
+    finished = [path for path in parts if (path / RESULT_FILE).exists()]
+    if not finished:
+        return parts[-1]
+    return max(finished, key=lambda path: mean_return(read_result(path)))
+
+
+def mean_return(result: dict[str, Any]) -> float:
+    """Of the best member, in the evaluation of a `result.json`; -inf where it is not finite."""
+    found = result["evaluation"]["mean_return"]
+    return -np.inf if found is None else found
+
+
+def read_result(run_dir: Path) -> dict[str, Any]:
+    """Content of `result.json`.
+
+    Raises:
+      ConfigError: if it is damaged.
+    """
+    path = run_dir / RESULT_FILE
+    try:
+        content = json.loads(path.read_text())
+        content["evaluation"]["member_ci95"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"{path}: is no result of a sweep ({error}); remove it, and `jaxdrl resume "
+            f"{whole_of(run_dir)}` writes it again"
+        ) from error
+    return content

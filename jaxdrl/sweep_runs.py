@@ -1,0 +1,136 @@
+"""Runs of sweeps in parts: each in turn, from wherever it stands, and what all of them found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from jaxdrl import checkpoint as checkpoints
+from jaxdrl import memory, reports, runner, trials, waves
+from jaxdrl import run_dir as files
+from jaxdrl.config import require
+from jaxdrl.evaluation import evaluate
+from jaxdrl.experiment import Experiment
+from jaxdrl.loop import evaluation_key
+from jaxdrl.runner import Run
+from jaxdrl.setup import Given, Setup, lengthen, read_stored, restore
+from jaxdrl.sweep_parts import parts_of, read_result
+from jaxdrl.sweeping import hyperparams_of
+from jaxdrl.tracking import Tracker
+
+
+def run(setup: Setup, console: Console, trackers: Sequence[Tracker]) -> Run:
+    """Trains a sweep in parts from its start."""
+    run_dir = setup.experiment.run_dir
+    assert run_dir is not None and setup.experiment.sweep is not None
+    if setup.experiment.sweep.is_search:
+        trials.check(setup.experiment)
+    with files.claim(run_dir):
+        files.require_free(run_dir)
+        return _train(setup, console, trackers)
+
+
+def resume(
+    run_dir: Path,
+    stored: files.StoredRun,
+    given: Given,
+    changes: dict[str, int | None],
+    checkpoint: int | str | None,
+    console: Console,
+    trackers: Sequence[Tracker],
+) -> Run:
+    """Goes on with a sweep in parts: with those that are not done, from their last checkpoints.
+
+    Args:
+      run_dir: of the sweep.
+      stored: its `config.json`.
+      given: as in `jaxdrl.resume`.
+      changes: `devices` and `total_env_steps`, as there.
+      checkpoint: must be None: a part is taken back by itself.
+      console: where it says how it gets on.
+      trackers: of each part.
+
+    Raises:
+      ConfigError: as in `jaxdrl.resume`.
+    """
+    with files.claim(run_dir):
+        parts = parts_of(run_dir)
+        works = "is of one part; name its directory, such as "
+        works += f"jaxdrl resume {parts[0] if parts else run_dir} --checkpoint {checkpoint}"
+        require(checkpoint is None, "checkpoint", checkpoint, works)
+        saved = [checkpoints.updates_in(part / files.CHECKPOINTS) for part in parts]
+        done = max((update for updates in saved for update in updates), default=0)
+        experiment = replace(stored.experiment, run_dir=run_dir)
+        if experiment.sweep.is_search:
+            _require_unfinished(run_dir, changes["total_env_steps"])
+            trials.check(experiment)
+            done = 0  # of updates, which the trials differ in
+        experiment = lengthen(experiment, **changes, done=done)
+        setup = runner.assemble_on_devices(experiment, given, console, stored)
+        (run_dir / files.RESULT_FILE).unlink(missing_ok=True)
+        return _train(setup, console, trackers)
+
+
+def _require_unfinished(run_dir: Path, total_env_steps: int | None) -> None:
+    """Refuses what a search cannot do, whose trials are of one length."""
+    works = "is the same for all trials of a search; name the directory of one, in its trials/"
+    require(total_env_steps is None, "total_env_steps", total_env_steps, works)
+    is_finished = (run_dir / files.RESULT_FILE).exists()
+    works = "all its trials are done; start another sweep for more of them"
+    require(not is_finished, "run_dir", str(run_dir), works)
+
+
+def _train(setup: Setup, console: Console, trackers: Sequence[Tracker]) -> Run:
+    experiment, given = setup.experiment, setup.given
+    run_dir, sweep = experiment.run_dir, experiment.sweep
+    assert run_dir is not None and sweep is not None
+    needs = memory.estimate(setup)
+    if sweep.wave_size is not None:
+        needs = memory.of_members(setup, needs, min(sweep.wave_size, sweep.num_members))
+    files.write_json(run_dir / files.CONFIG_FILE, reports.describe(setup, needs))
+    train = trials.train if sweep.is_search else waves.train
+    result = train(experiment, partial(_train_part, given, trackers), console)
+    if sweep.is_search:
+        reports.show_sweep(console, experiment, result["settings"])
+    else:
+        values, found = hyperparams_of(experiment), result["evaluation"]
+        result |= reports.write_sweep(console, experiment, values, found)
+    files.write_json(run_dir / files.RESULT_FILE, result)
+    reports.print_result(console, run_dir, result)
+    return _best(experiment, given, result)
+
+
+def _best(experiment: Experiment, given: Given, result: dict[str, Any]) -> Run:
+    """The best member of all parts, which no longer are in memory."""
+    run_dir = experiment.run_dir
+    assert run_dir is not None
+    env, algorithm, state = restore(run_dir, **vars(given))
+    evaluation = evaluate(
+        env,
+        algorithm.policy,
+        state.learner,
+        evaluation_key(experiment, int(state.learner.num_updates)),
+        num_episodes=experiment.num_eval_episodes,
+        deterministic=experiment.greedy_evaluation,
+    )
+    return Run(run_dir, env, algorithm, state, evaluation, result)
+
+
+def _train_part(given: Given, trackers: Sequence[Tracker], part: Experiment) -> dict[str, Any]:
+    """Trains a part to its end, unless it is there, and gives back its `result.json`."""
+    run_dir = part.run_dir
+    assert run_dir is not None
+    how: dict[str, Any] = {**vars(given), "trackers": trackers}
+    if not (run_dir / files.CONFIG_FILE).exists():
+        runner.run(part, **how)
+        return read_result(run_dir)
+    steps = read_stored(run_dir, given, "resume").experiment.total_env_steps
+    if steps != part.total_env_steps or not (run_dir / files.RESULT_FILE).exists():
+        steps, devices = part.total_env_steps, part.devices
+        runner.resume(run_dir, devices=devices, total_env_steps=steps, **how)
+    return read_result(run_dir)

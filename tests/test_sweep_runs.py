@@ -1,0 +1,326 @@
+"""Sweeps in parts: trained, killed, resumed, looked at."""
+
+import contextlib
+import dataclasses
+import io
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+
+import jaxdrl
+from jaxdrl import cli, memory, reports, runner
+from jaxdrl.checkpoint import raw
+from jaxdrl.config import ConfigError
+from jaxdrl.hyperparams import Sweep
+from jaxdrl.run_dir import read_metrics
+from jaxdrl.saving import Saver
+from jaxdrl.setup import Given
+from jaxdrl.watching import render, take
+from small_runs import CARTPOLE, PPO
+
+FULLY_OPTIMIZED = True
+
+WAVES = dataclasses.replace(
+    CARTPOLE,
+    total_env_steps=4 * 128,
+    anneal_learning_rate=False,
+    evaluate_every=None,
+    checkpoint_every=1,
+    ppo=dataclasses.replace(PPO, reproducible=True),
+    sweep=Sweep({"learning_rate": "log:0.0001:0.01"}, members=3, wave_size=2),
+)
+"""Three members, of which two are trained at once."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cached(compile_cache):
+    """Parts of equal shapes are compiled once."""
+
+
+def quietly(function, *args, **kwargs):
+    with contextlib.redirect_stdout(io.StringIO()):
+        return function(*args, **kwargs)
+
+
+@pytest.fixture(scope="module")
+def waves(tmp_path_factory):
+    run_dir = tmp_path_factory.mktemp("runs") / "waves"
+    return quietly(jaxdrl.run, dataclasses.replace(WAVES, run_dir=run_dir))
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory):
+    """The same members in one program."""
+    run_dir = tmp_path_factory.mktemp("runs") / "together"
+    sweep = dataclasses.replace(WAVES.sweep, wave_size=None)
+    return quietly(jaxdrl.run, dataclasses.replace(WAVES, run_dir=run_dir, sweep=sweep))
+
+
+def content(path):
+    return json.loads(path.read_text())
+
+
+def assert_same(ours, theirs):
+    """Every array of the two states has the same bits."""
+    ours, theirs = (jax.tree.leaves(jax.tree.map(raw, state)) for state in (ours, theirs))
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_member_of_a_wave_has_the_bits_that_it_has_among_all(waves, together):
+    for number in range(3):
+        _, _, ours = jaxdrl.restore(waves.run_dir, member=number)
+        _, _, theirs = jaxdrl.restore(together.run_dir, member=number)
+        assert_same(ours, theirs)
+    for name in ("settings", "evaluation", "env_steps", "updates"):
+        assert waves.result[name] == together.result[name], name
+
+
+def test_what_is_written_is_of_all_members(waves, together):
+    names = ("best.json", "response.png", "parallel.png", "result.json", "config.json")
+    assert {path.name for path in waves.run_dir.iterdir()} == {*names, "waves", ".lock"}
+    assert content(waves.run_dir / "best.json") == content(together.run_dir / "best.json")
+    parts = [waves.run_dir / "waves" / str(wave) for wave in (0, 1)]
+    lengths = [len(read_metrics(part)[0]["members/entropy"]) for part in parts]
+    assert lengths == [2, 1]
+    assert not (parts[0] / "best.json").exists()
+
+
+def test_the_best_member_is_given_back(waves):
+    best = waves.result["evaluation"]
+    assert waves.evaluation.mean_return == best["mean_return"]
+    assert len(waves.evaluation.returns) == WAVES.num_eval_episodes
+    _, _, state = jaxdrl.restore(waves.run_dir)
+    assert_same(state, waves.state)
+    assert_same(state, jaxdrl.restore(waves.run_dir, member=best["best_member"]).state)
+
+
+def test_members_that_there_are_not_are_refused(waves):
+    with pytest.raises(ConfigError, match="member = 3: must be from 0 to 2"):
+        jaxdrl.restore(waves.run_dir, member=3)
+
+
+def test_every_verb_takes_it(waves, tmp_path):
+    found = io.StringIO()
+    with contextlib.redirect_stdout(found):
+        cli.main(f"evaluate {waves.run_dir} --member 2 --num-episodes 4".split())
+        cli.main(f"plot {waves.run_dir} --out {tmp_path / 'curve.png'}".split())
+        cli.main(f"watch {waves.run_dir} --once".split())
+        cli.main(f"export {waves.run_dir} --member 1 --out {tmp_path / 'policy.zip'}".split())
+        film = tmp_path / "film.gif"
+        cli.main(f"render {waves.run_dir} --num-steps 3 --out {film}".split())
+    assert "after update 4 (512 steps): 4 whole episodes" in found.getvalue()
+    assert "(2 runs)" in found.getvalue()  # the waves are of one group
+    assert "finished, waves/1: 512 of 512 steps" in found.getvalue()
+    assert film.exists() and (tmp_path / "policy.zip").exists()
+
+
+class Killed(BaseException):
+    """Stands in for SIGKILL: no `except` of the library sees it."""
+
+
+@contextlib.contextmanager
+def killed_in(part, update):
+    """The process ends before a checkpoint of a part, of that update or a later one, is written."""
+    original = Saver.save
+
+    def save(self, at, *args):
+        if self.directory.parent.name == str(part) and at >= update:
+            raise Killed
+        original(self, at, *args)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Saver, "save", save)
+        yield
+
+
+def without_times(result):
+    measured = ("compile_seconds", "train_seconds", "steps_per_second")
+    return {name: value for name, value in result.items() if name not in measured}
+
+
+SLOW = pytest.mark.slow  # each trains up to three parts
+
+
+@pytest.mark.parametrize(
+    ("part", "update"),
+    [
+        (1, 2),
+        *(pytest.param(part, at, marks=SLOW) for part, at in [(0, 1), (0, 3), (1, 1), (1, 4)]),
+    ],
+)
+def test_killed_in_any_wave_and_resumed_it_ends_the_same(waves, tmp_path, part, update):
+    run_dir = tmp_path / "sweep"
+    with killed_in(part, update):
+        quietly(jaxdrl.run, dataclasses.replace(WAVES, run_dir=run_dir))
+    assert take(run_dir).state == "stopped"
+    assert take(run_dir).part == f"waves/{part}"
+    assert "stopped, waves/" in str(render(take(run_dir)).renderables[0])
+    resumed = quietly(jaxdrl.resume, run_dir)
+    assert without_times(resumed.result) == without_times(waves.result)
+    for name in ("best.json", "waves/0/result.json"):
+        ours, theirs = (content(path / name) for path in (run_dir, waves.run_dir))
+        assert without_times(ours) == without_times(theirs)
+
+
+def test_a_part_is_not_trained_twice(waves, tmp_path, monkeypatch):
+    shutil.copytree(waves.run_dir, tmp_path / "sweep")
+    (tmp_path / "sweep" / "result.json").unlink()
+    monkeypatch.setattr(runner, "compile_step", lambda *_: pytest.fail("compiled"))
+    resumed = quietly(jaxdrl.resume, tmp_path / "sweep")
+    assert resumed.result == waves.result
+
+
+def test_what_a_finished_sweep_cannot_do_is_refused(waves):
+    with pytest.raises(ConfigError, match="total_env_steps = 512 is done"):
+        quietly(jaxdrl.resume, waves.run_dir)
+    with pytest.raises(ConfigError, match=r"checkpoint = 1: is of one part; .*waves/0"):
+        quietly(jaxdrl.resume, waves.run_dir, checkpoint=1)
+    assert (waves.run_dir / "result.json").exists()
+
+
+@pytest.mark.slow
+def test_a_sweep_in_waves_goes_further(waves, tmp_path):
+    short = dataclasses.replace(WAVES, run_dir=tmp_path / "sweep", total_env_steps=2 * 128)
+    quietly(jaxdrl.run, short)
+    longer = quietly(jaxdrl.resume, short.run_dir, total_env_steps=4 * 128)
+    for name in ("state_sha256", "settings", "evaluation"):
+        assert longer.result[name] == waves.result[name]
+
+
+def test_a_wave_that_a_signal_stopped_names_the_sweep(waves):
+    part = SimpleNamespace(run_dir=waves.run_dir / "waves" / "1")
+    setup = SimpleNamespace(experiment=part, given=Given())
+    for last, says in (
+        (3, "The checkpoint of update 3 is saved; go on with"),
+        (None, "Go on with"),
+    ):
+        words = reports.how_to_go_on(SimpleNamespace(last_update=last), setup)
+        assert words == f"{says}: jaxdrl resume {waves.run_dir}"
+
+
+# Searches over shapes
+
+
+SEARCH = dataclasses.replace(
+    WAVES, sweep=Sweep({}, members=1, seeds=2, shapes={"hidden_sizes": "8,4x4"}, trials=2)
+)
+
+
+@pytest.fixture(scope="module")
+def search(tmp_path_factory):
+    """Two trials of two members that differ in their seeds alone."""
+    run_dir = tmp_path_factory.mktemp("runs") / "search"
+    return quietly(jaxdrl.run, dataclasses.replace(SEARCH, run_dir=run_dir))
+
+
+def test_a_search_writes_what_a_sweep_does(search):
+    names = {path.name for path in search.run_dir.iterdir()}
+    pictures = {"response.png", "parallel.png"}
+    assert names == {
+        "best.json",
+        "result.json",
+        "config.json",
+        "optuna.db",
+        "trials",
+    } | pictures | {".lock"}
+    rows = search.result["settings"]
+    assert sorted(row["trial"] for row in rows) == [0, 1]
+    assert rows[0]["ci95_low"] >= rows[1]["ci95_low"]
+    best = content(search.run_dir / "best.json")["experiment"]
+    sizes = {"8": [8], "4x4": [4, 4]}[rows[0]["shape"]["hidden_sizes"]]
+    assert (best["ppo"]["hidden_sizes"], best["sweep"]) == (sizes, None)
+    for trial in (0, 1):
+        part = content(search.run_dir / "trials" / str(trial) / "result.json")
+        assert part["settings"][0]["ci95_low"] == search.result["trials"][trial]["score"]
+        assert part["env_steps"] == SEARCH.total_env_steps
+
+
+def test_a_search_gives_back_its_best_member(search, tmp_path):
+    best = search.result["evaluation"]
+    assert search.evaluation.mean_return == best["mean_return"]
+    assert best["member_returns"][best["best_member"]] == best["mean_return"]
+    assert len(best["member_returns"]) == 4
+    found = io.StringIO()
+    with contextlib.redirect_stdout(found):
+        cli.main(f"evaluate {search.run_dir} --num-episodes 4".split())
+        cli.main(f"plot {search.run_dir} --out {tmp_path / 'curves.png'}".split())
+        cli.main(f"watch {search.run_dir} --once".split())
+    assert "hidden_sizes=[8]" in found.getvalue() or "hidden_sizes=(8,)" in found.getvalue()
+    assert "finished, trials/1: 512 of 512 steps" in found.getvalue()
+
+
+def test_a_search_killed_in_its_last_trial_ends_the_same(search, tmp_path):
+    run_dir = tmp_path / "search"
+    shutil.copytree(search.run_dir, run_dir)
+    for name in ("result.json", "best.json", "optuna.db", "trials/1/result.json"):
+        (run_dir / name).unlink()
+    shutil.rmtree(run_dir / "trials" / "1" / "checkpoints" / "00000004")
+    resumed = quietly(jaxdrl.resume, run_dir)
+    assert without_times(resumed.result) == without_times(search.result)
+    assert content(run_dir / "best.json") == content(search.run_dir / "best.json")
+    with pytest.raises(ConfigError, match="all its trials are done"):
+        quietly(jaxdrl.resume, run_dir)
+    with pytest.raises(ConfigError, match="total_env_steps = 9999: is the same for all trials"):
+        quietly(jaxdrl.resume, run_dir, total_env_steps=9999)
+
+
+# Memory, and real kills
+
+
+def test_members_that_do_not_fit_are_trained_in_waves(tmp_path, monkeypatch):
+    sweep = dataclasses.replace(WAVES.sweep, wave_size=None)
+    experiment = dataclasses.replace(WAVES, run_dir=tmp_path / "sweep", sweep=sweep)
+    given = memory.Needs(fixed=300, actor=300, rollout=300, working=600, is_counted=False)
+    monkeypatch.setattr(memory, "estimate", lambda setup: given)
+    monkeypatch.setattr(memory, "available", lambda setup: 900)
+    trained = []
+    monkeypatch.setattr("jaxdrl.sweep_runs._train", lambda setup, *_: trained.append(setup))
+    quietly(jaxdrl.run, experiment)
+    assert trained[0].experiment.sweep.wave_size == 2
+    pbt = dataclasses.replace(experiment, sweep=dataclasses.replace(sweep, pbt=True))
+    monkeypatch.setattr(memory, "available", lambda setup: 800)
+    with pytest.raises(ConfigError, match=r"^sweep.members = 3: needs at least .*fits: 2$"):
+        quietly(jaxdrl.run, dataclasses.replace(pbt, run_dir=tmp_path / "pbt"))
+    assert not (tmp_path / "pbt").exists()
+
+
+COMMAND = [sys.executable, "-c", "from jaxdrl.cli import main; main()"]
+USERS = """sweep CartPole-v1 --learning-rate log:1e-4:1e-2 --members 4 --devices 2
+    --total-env-steps 102400 --checkpoint-every 1 --num-eval-episodes 16 --ppo.num-envs 16
+    --ppo.num-steps 16 --ppo.num-epochs 1 --ppo.hidden-sizes 8"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("flags", "part"),
+    [
+        ("", "."),
+        ("--pbt --pbt-every 3 --pbt-fraction 0.25", "."),
+        ("--wave-size 3", "waves/1"),
+        ("--shape num_steps=16,32 --shape num_epochs=1,2 --trials 3 --wave-size 2", "trials/1"),
+    ],
+)
+def test_a_sweep_killed_as_a_process_ends_like_one_that_was_not(tmp_path, flags, part):
+    words = [*USERS.split(), *flags.split()]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    subprocess.run([*COMMAND, *words, "--run-dir", str(whole)], check=True, timeout=600)
+    process = subprocess.Popen([*COMMAND, *words, "--run-dir", str(killed)])
+    while not list(killed.glob(f"{part}/**/checkpoints/[0-9]*")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    assert process.wait(60) == -signal.SIGKILL
+    assert not (killed / part / "result.json").exists()
+    subprocess.run([*COMMAND, "resume", str(killed)], check=True, timeout=600)
+    ours, theirs = (content(run / "result.json") for run in (killed, whole))
+    assert without_times(ours) == without_times(theirs)
+    assert content(killed / "best.json") == content(whole / "best.json")
