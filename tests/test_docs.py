@@ -17,6 +17,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from importlib.util import find_spec
 from pathlib import Path
 
 import jax
@@ -43,6 +44,8 @@ FOLDERS = ("", "docs/", "docs/**/", "experiments/")
 FILES = sorted({path for folder in FOLDERS for path in ROOT.glob(f"{folder}*.md")})
 ABSENT = {found.module for name, found in suites.BUILT_IN.items() if suites.missing(name)}
 """Modules of suites that are not installed."""
+if find_spec("mujoco") is None:  # which Brax and Playground bring
+    ABSENT.add("jaxdrl.envs.mujoco_drawing")
 NAMES = [m.name for m in pkgutil.walk_packages(jaxdrl.__path__, "jaxdrl.")]
 MODULES = ["jaxdrl", *(name for name in NAMES if name not in ABSENT)]
 FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
