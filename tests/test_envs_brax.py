@@ -99,6 +99,11 @@ def test_the_tasks_are_those_of_brax_with_its_own_limit():
             {"backing": 1},
             "env_params.backing = 1: brax/ant has no such one; the nearest: back",
         ),
+        (
+            "ant",
+            {"backend": "sprng"},
+            "env_params.backend = 'sprng': must be one of generalized, positional, spring, mjx",
+        ),
         ("ant", {"backend": 3.0}, "env_params.backend = 3.0: must be a word, such as generalized"),
         (
             "inverted_pendulum",
