@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import jaxdrl
-from jaxdrl import ConfigError
+from jaxdrl import ConfigError, tasks
 from jaxdrl.envs import suites
 
 PACKAGE = """
@@ -164,3 +164,19 @@ def test_the_limit_that_is_meant(given, found):
 def test_what_is_no_limit_is_refused(given):
     with pytest.raises(ConfigError, match=re.escape(f"max_episode_steps = {given!r}: must be")):
         suites.episode_limit(given, 40)
+
+
+@pytest.mark.parametrize("name", tasks.SUITE_TASKS)
+def test_the_settings_of_a_task_of_a_suite_fit_it(name):
+    if suites.missing(name.split("/")[0]):
+        pytest.skip("is not installed")
+    experiment = jaxdrl.make_experiment(name)
+    assert experiment.env == name and experiment.num_eval_episodes == 128
+    agent = jaxdrl.ppo(jaxdrl.make(name), jaxdrl.make_config(name))
+    state = jax.eval_shape(agent.init, jax.eval_shape(lambda: jax.random.key(0)))
+    after, _ = jax.eval_shape(agent.train_step, state)
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+
+
+def test_every_suite_of_ours_has_a_task_with_settings():
+    assert {name.split("/")[0] for name in tasks.SUITE_TASKS} == set(suites.BUILT_IN)

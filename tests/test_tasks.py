@@ -8,7 +8,6 @@ import jaxdrl
 import probe_environments as probes
 from jaxdrl import tasks
 from jaxdrl.config import ConfigError
-from jaxdrl.envs import suites
 from jaxdrl.envs.gymnax import DOWNLOADS
 from jaxdrl.spaces import Box
 
@@ -58,19 +57,3 @@ def test_an_environment_with_names_of_its_own_learns_by_the_defaults():
 def test_a_name_that_nobody_knows_is_refused():
     with pytest.raises(ConfigError, match="unknown; the nearest: CartPole-v1"):
         jaxdrl.make_config("CartPole-v2")
-
-
-@pytest.mark.parametrize("name", tasks.SUITE_TASKS)
-def test_the_settings_of_a_task_of_a_suite_fit_it(name):
-    if suites.missing(name.split("/")[0]):
-        pytest.skip("is not installed")
-    experiment = jaxdrl.make_experiment(name)
-    assert experiment.env == name and experiment.num_eval_episodes == 128
-    agent = jaxdrl.ppo(jaxdrl.make(name), jaxdrl.make_config(name))
-    state = jax.eval_shape(agent.init, jax.eval_shape(lambda: jax.random.key(0)))
-    after, _ = jax.eval_shape(agent.train_step, state)
-    assert jax.tree.structure(after) == jax.tree.structure(state)
-
-
-def test_every_suite_of_ours_has_a_task_with_settings():
-    assert {name.split("/")[0] for name in tasks.SUITE_TASKS} == set(suites.BUILT_IN)
