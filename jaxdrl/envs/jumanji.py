@@ -13,7 +13,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import jumanji
-import matplotlib
 import numpy as np
 from jumanji import registration, specs
 
@@ -127,8 +126,9 @@ def _construct(task: str, max_episode_steps: Any, params: Mapping[str, Any]) -> 
     limit = episode_limit(max_episode_steps, own_limit.get("time_limit"))
     if limit is not None:
         own_limit = dict.fromkeys(own_limit, limit)  # some have arrays of that size
-    with _inside(), matplotlib.rc_context():  # their viewers set how notebooks show films
-        suite_env = constructor(**kwargs, **own_limit)
+    with _inside():
+        # Instead of their viewers, which open files and set how notebooks show films.
+        suite_env = constructor(**kwargs, **own_limit, viewer=object())
     if max_episode_steps == "default":
         limit = getattr(suite_env, "time_limit", None)  # of some it depends on their size
     if own_limit and task not in DEADLINES:
