@@ -97,10 +97,7 @@ def write_markdown(path: Path, rows: dict[str, dict[str, Any]]) -> None:
         *markdown_rows(rows),
         "",
         "![Learning curves of every task](learning_curves.png)",
-        "",
-        "## Remarks",
-        "",
-        *notes,
+        *(["", "## Remarks", "", *notes] if notes else []),
     ]
     path.write_text("\n".join(lines) + "\n")
 
