@@ -81,7 +81,7 @@ def key_data(seed, num):
     return np.random.default_rng(seed).integers(2**32, size=(num, 2), dtype=np.uint32)
 
 
-def check_agreement(env, theirs, limit, **tolerance):
+def check_agreement(env, theirs, limit):
     """Five episodes of `env` are those of `theirs`, step by step, with the limit by hand.
 
     Every other one plays actions that are not allowed, too.
@@ -90,13 +90,11 @@ def check_agreement(env, theirs, limit, **tolerance):
       env: under a time limit of `limit` steps.
       theirs: the same task in its suite.
       limit: steps.
-      **tolerance: of `np.testing.assert_allclose`; none: the same numbers.
 
     Returns:
       How many of the episodes terminated.
     """
-    close = partial(np.testing.assert_allclose, **tolerance)
-    same = partial(jax.tree.map, close if tolerance else np.testing.assert_array_equal)
+    same = partial(jax.tree.map, np.testing.assert_array_equal)
     act = jit(partial(random_actions, env))
     (reset, step), (their_reset, their_step) = ours(env), compiled(theirs)
     keys = key_data(0, NUM_EPISODES)

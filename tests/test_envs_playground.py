@@ -24,7 +24,7 @@ LIMIT = 12
 def their_task(task):
     from mujoco_playground import registry
 
-    with default_promotion():
+    with default_promotion(), playground._no_log():
         env = registry.load(task, config_overrides={"impl": "jax"})
 
     def reset(key):
