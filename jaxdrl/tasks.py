@@ -80,9 +80,9 @@ _POINT_ROBOT = replace(
     MEMORY,
     num_envs=512,
     learning_rate=2e-3,
-    entropy_coef=0.0,
-    initial_log_std=-0.5,
+    entropy_coef=0.005,
     hidden_sizes=(64,),
+    normalize_rewards=True,
 )
 _GAUSSIAN_BANDIT = replace(MEMORY, num_envs=256, learning_rate=1e-3, entropy_coef=0.05)
 
@@ -116,7 +116,7 @@ TASKS = {
         # Others.
         _task("FourRooms-misc", 1_000_000, replace(SMALL, num_steps=128)),
         _task("MetaMaze-misc", 2_000_000, replace(MEMORY, num_envs=128)),
-        _task("PointRobot-misc", 8_000_000, _POINT_ROBOT, episodes=1024),
+        _task("PointRobot-misc", 10_000_000, _POINT_ROBOT, episodes=1024),
         _task("BernoulliBandit-misc", 1_000_000, replace(MEMORY, gamma=0.9), episodes=4096),
         _task("GaussianBandit-misc", 3_000_000, _GAUSSIAN_BANDIT, episodes=4096),
         _task("Reacher-misc", 1_000_000, CONTROL),
