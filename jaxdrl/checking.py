@@ -14,6 +14,7 @@ from rich.console import Console
 
 from jaxdrl.config import ConfigError, require_count
 from jaxdrl.envs import make
+from jaxdrl.envs.inspecting import is_key
 from jaxdrl.envs.probing import Sight, Starts, play, play_alone
 from jaxdrl.envs.protocol import Environment, check_types
 
@@ -159,7 +160,7 @@ def _check_purity(env: Environment) -> Finding:
         return [
             (
                 re.sub(r"0x[0-9a-f]+", "", str(p)),
-                [np.asarray(c) for c in p.consts if not _is_key(c)],
+                [np.asarray(c) for c in p.consts if not is_key(c)],
             )
             for p in programs
         ]
@@ -171,10 +172,6 @@ def _check_purity(env: Environment) -> Finding:
         if first != second or not same:
             return Finding(what, "broken", f"{name} has other numbers in it each time")
     return Finding(what, "holds")
-
-
-def _is_key(x: Any) -> bool:
-    return jax.numpy.issubdtype(x.dtype, jax.dtypes.prng_key)
 
 
 def _compiled(play: Callable, num_steps: int) -> Callable:

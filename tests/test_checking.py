@@ -239,8 +239,16 @@ def test_what_may_be_meant_so_is_a_note():
     assert "all start alike" in found["episodes start differently"]
     endless = probes.bad_reward(10**6)._replace(max_episode_steps=None)
     assert "no episode ended in 512 steps" in notes(endless)["step does not reset by itself"]
-    weak = TIMED._replace(reset=lambda key, params: (jnp.zeros(4), TIMED.reset(key, params)[1]))
-    assert not broken(weak)
+
+    def reset(key, params):
+        obs, env_state = TIMED.reset(key, params)
+        return obs, env_state.replace(num_steps=jnp.asarray(0))
+
+    def step(key, env_state, action, params):
+        strong = env_state.replace(num_steps=env_state.num_steps.astype(jnp.int32))
+        return TIMED.step(key, strong, action, params)
+
+    assert "num_steps" in notes(TIMED._replace(reset=reset, step=step))["weak types"]
 
 
 def test_the_counts_are_those_of_numpy():
