@@ -18,6 +18,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxdrl import loops
+
 
 class VTrace(NamedTuple):
     """What `vtrace` returns: value targets and policy-gradient advantages, both `[T, ...]`."""
@@ -153,7 +155,8 @@ def vtrace(
 def _backward_sum(x: jax.Array, decay: jax.Array, cut: jax.Array) -> jax.Array:
     """y_t = x_t + (1 - cut_t) decay_t y_{t+1}, and nothing after the last step; all `[T, ...]`."""
     # zeros_like, not zeros: under shard_map the carry must vary over the devices as x does.
-    return jax.lax.scan(_add_following, jnp.zeros_like(x[0]), (x, decay, cut), reverse=True)[1]
+    zero, unroll = jnp.zeros_like(x[0]), loops.sums_in_a_pass()
+    return jax.lax.scan(_add_following, zero, (x, decay, cut), reverse=True, unroll=unroll)[1]
 
 
 def _add_following(

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxdrl import loops
 from jaxdrl.envs import vector
 from jaxdrl.envs.protocol import Environment
 from jaxdrl.types import ActorState, Transition
@@ -66,6 +67,7 @@ def collect(
     num_steps: int,
     gamma: Any,
     sequence_length: int | None = None,
+    costly_value: bool = False,
 ) -> tuple[ActorState, Transition]:
     """Steps `N` environments `num_steps` times.
 
@@ -80,16 +82,22 @@ def collect(
       num_steps: `T`.
       gamma: discount of `Transition.discounted_return`.
       sequence_length: `L`, steps between the carries that are kept; divides `T`. None: `T`.
+      costly_value: whether `value_of` takes longer than it takes a GPU to test whether it is asked.
 
     Returns:
       The actor afterwards and a `Transition [T, N, ...]`.
     """
 
     def one_step(actor: ActorState, _: None) -> tuple[ActorState, Transition]:
-        return _step(env, decide, value_of, actor, gamma)
+        return _step(env, decide, value_of, actor, gamma, costly_value)
 
     def one_sequence(actor: ActorState, _: None) -> tuple[ActorState, tuple[Any, Transition]]:
-        after, transition = jax.lax.scan(one_step, actor, length=sequence_length or num_steps)
+        after, transition = jax.lax.scan(
+            one_step,
+            actor,
+            length=sequence_length or num_steps,
+            unroll=loops.steps_in_a_pass(one_step, actor),
+        )
         return after, (actor.carry, transition)
 
     num_sequences = num_steps // (sequence_length or num_steps)
@@ -102,7 +110,12 @@ def collect(
 
 
 def _step(
-    env: Environment, decide: Callable, value_of: Callable, actor: ActorState, gamma: Any
+    env: Environment,
+    decide: Callable,
+    value_of: Callable,
+    actor: ActorState,
+    gamma: Any,
+    costly_value: bool,
 ) -> tuple[ActorState, Transition]:
     """One step; `next_value` of its transition is filled in where truncated, and 0 elsewhere.
 
@@ -124,7 +137,10 @@ def _step(
 
     with jax.named_scope("policy"):
         final_value = vector.update_rows(
-            stepped.truncated, value_of_final, jnp.zeros_like(decision.value)
+            stepped.truncated,
+            value_of_final,
+            jnp.zeros_like(decision.value),
+            is_costly=costly_value,
         )
     transition = Transition(
         obs=actor.obs,

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from jaxdrl import sharding
+from jaxdrl import loops, sharding
 from jaxdrl.promotion import default_promotion
 from jaxdrl.sharding import Layout
 from jaxdrl.shuffle import permutation
@@ -164,7 +164,7 @@ def fit(
         with jax.named_scope("optimizer"):
             norm = optax.tree.norm(gradient)
             finite = jnp.isfinite(norm)
-            carry = jax.lax.cond(finite, apply, lambda *carry: carry, *carry)
+            carry = loops.if_true(finite, apply, *carry)
         sums = jax.tree.map(lambda x: jnp.where(finite, x, 0.0), {**metrics, "grad_norm": norm})
         return carry, {**sums, "taken_steps": finite.astype(jnp.float32)}
 

@@ -49,16 +49,16 @@ class SweepFlags:
         """The sweep that the flags describe.
 
         Raises:
-          ConfigError: if no range and no shape is given, or one is bad.
+          ConfigError: if nothing varies, or a range or shape is bad.
         """
         fields = vars(self) | {"ranges": {k: v for k, v in vars(self.ranges).items() if v}}
         shapes = fields["shapes"] = dict(map(_name_and_choices, fields.pop("shape")))
         works = "must name each setting once, with all its choices"
         require(len(shapes) == len(self.shape), "shape", list(self.shape), works)
-        if not fields["ranges"] and not fields["shapes"]:
+        if not fields["ranges"] and not fields["shapes"] and self.seeds == 1:
             raise ConfigError(
                 "sweep: nothing varies; give at least one range, such as "
-                "--learning-rate log:1e-4:1e-2, or --shape num_steps=32,64"
+                "--learning-rate log:1e-4:1e-2, or --shape num_steps=32,64, or --seeds 5"
             )
         if self.members is None:
             fields["members"] = 16 if fields["ranges"] else 1

@@ -140,7 +140,9 @@ GRID = PPOConfig(
 _BOARD = replace(GRID, num_envs=128, hidden_sizes=(256, 256))
 _INVERTED_PENDULUM = replace(CONTROL, num_minibatches=16)
 _CARTPOLE_BALANCE = replace(CONTROL, gamma=0.995)
-_CRAFTAX = replace(_BOARD, num_envs=64, learning_rate=5e-4)
+_CRAFTAX = replace(
+    _BOARD, num_envs=64, learning_rate=7e-4, entropy_coef=0.005, gamma=0.95, gae_lambda=0.8
+)
 
 SUITE_TASKS = {
     task.env: task

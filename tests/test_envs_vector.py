@@ -238,8 +238,7 @@ def assert_rows(actual, expected):
 @pytest.mark.parametrize("num_rows", [1, 5, 8, 13, 200])
 def test_update_rows_computes_the_masked_rows_once_and_changes_no_other(num_rows, is_costly):
     recorder, rng = Recorder(), np.random.default_rng(1)
-    chunk = vector.chunk_size(num_rows, is_costly=is_costly)
-    update = jax.jit(partial(vector.update_rows, compute=recorder, chunk=chunk))
+    update = jax.jit(partial(vector.update_rows, compute=recorder, is_costly=is_costly))
     rows = numbered_rows(num_rows)
     masks = [rng.random(num_rows) < p for p in (0.0, 0.02, 0.1, 0.5, 0.9, 1.0)]
     masks += [np.arange(num_rows) == num_rows - 1, np.arange(num_rows) == 0]

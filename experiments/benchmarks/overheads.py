@@ -52,7 +52,7 @@ class Overheads:
 def no_bootstrap() -> AbstractContextManager:
     """Traces a rollout that takes a time limit for a death: V of a final observation stays 0."""
     ignoring = types.SimpleNamespace(
-        step=vector.step, reset=vector.reset, update_rows=lambda mask, compute, rows: rows
+        step=vector.step, reset=vector.reset, update_rows=lambda mask, compute, rows, **_: rows
     )
     return mock.patch.object(rollout, "vector", ignoring)
 

@@ -15,7 +15,7 @@ import optax
 from flax import linen as nn
 from jax.sharding import Mesh
 
-from jaxdrl import normalization, rollout, sgd, sharding
+from jaxdrl import loops, normalization, rollout, sgd, sharding
 from jaxdrl.algorithms import acting, objective, summaries
 from jaxdrl.algorithms.acting import Parts
 from jaxdrl.algorithms.objective import ExtraLoss
@@ -180,6 +180,8 @@ def _env_ids(parts: Parts) -> jax.Array:
 @jax.named_scope("rollout")
 def _rollout(parts: Parts, state: TrainState) -> tuple[TrainState, Transition]:
     layout = parts.layout
+    num_params = sum(x.size for x in jax.tree.leaves(state.learner.params))
+    group_envs = state.actor.key.shape[0] // layout.num_groups
     collect = partial(
         rollout.collect,
         parts.env,
@@ -188,6 +190,7 @@ def _rollout(parts: Parts, state: TrainState) -> tuple[TrainState, Transition]:
         num_steps=parts.config.num_steps,
         gamma=parts.config.gamma,
         sequence_length=parts.sequence_length if parts.network.has_memory else None,
+        costly_value=group_envs * num_params > loops.WORTH_A_TEST,
     )
     actor, trajectory = sharding.map_groups(
         layout, collect, sharding.split_groups(layout, state.actor)

@@ -259,9 +259,8 @@ def _begin_anew(env: Environment, episode: Episode, last: LastStep) -> tuple[Epi
         return fresh, jnp.stack([same_obs, same_state], axis=1)
 
     num_envs = last.ended.shape[0]
-    chunk = vector.chunk_size(num_envs, is_costly=env.costly_reset)
     rows = (episode, jnp.zeros((num_envs, 2), jnp.bool))
-    return vector.update_rows(last.ended, reset_rows, rows, chunk=chunk)
+    return vector.update_rows(last.ended, reset_rows, rows, is_costly=env.costly_reset)
 
 
 def _resets(env: Environment, last: LastStep) -> tuple[Episode, jax.Array, jax.Array]:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxdrl import loops
 from jaxdrl.envs.protocol import Environment, strong_types
 
 
@@ -62,9 +63,8 @@ def step(
         chosen = key_data.at[rows].get(mode="clip")
         return reset(env, jax.random.wrap_key_data(chosen, impl=impl))
 
-    chunk = chunk_size(reset_keys.shape[0], is_costly=env.costly_reset)
     ended, rows = terminated | truncated, (final_obs, env_state)
-    obs, env_state = update_rows(ended, reset_rows, rows, chunk=chunk)
+    obs, env_state = update_rows(ended, reset_rows, rows, is_costly=env.costly_reset)
     return VectorStep(obs, final_obs, env_state, reward, terminated, truncated)
 
 
@@ -78,22 +78,29 @@ def chunk_size(num_rows: int, *, is_costly: bool = False) -> int:
 
 
 def update_rows(
-    mask: jax.Array, compute: Callable[[jax.Array], Any], rows: Any, *, chunk: int | None = None
+    mask: jax.Array, compute: Callable[[jax.Array], Any], rows: Any, *, is_costly: bool = False
 ) -> Any:
     """Replaces the masked rows of `rows` by `compute(indices)`, at the price of those rows alone.
 
     Goes through the masked rows a chunk at a time in a `while_loop`, so a call with an empty mask
-    costs a test. Under an outer `vmap` it loops as often as the fullest mask needs.
+    costs a test. Under an outer `vmap` it loops as often as the fullest mask needs. On a GPU, whose
+    test costs more than most rows, it computes every row and chooses, unless they are costly.
 
     Args:
       mask: bool `[N]`.
       compute: `indices int32 [chunk]` to new rows `[chunk, ...]`; an index of `N` fills the last
         chunk up, and what is computed for it is dropped.
       rows: pytree of `[N, ...]`.
-      chunk: rows computed at once; None: `chunk_size` of `N`.
+      is_costly: whether a row takes long, as in `chunk_size`.
     """
     num_rows = mask.shape[0]
-    chunk = chunk_size(num_rows) if chunk is None else chunk
+    if loops.on_gpu() and not is_costly:
+
+        def choose(new: jax.Array, old: jax.Array) -> jax.Array:
+            return jnp.where(mask.reshape(-1, *[1] * (old.ndim - 1)), new, old)
+
+        return jax.tree.map(choose, compute(jnp.arange(num_rows, dtype=jnp.int32)), rows)
+    chunk = chunk_size(num_rows, is_costly=is_costly)
 
     def one_chunk(carry: tuple[jax.Array, Any]) -> tuple[jax.Array, Any]:
         remaining, rows = carry
