@@ -171,7 +171,8 @@ def test_nothing_is_left_open_or_changed(monkeypatch):
         pyplot.close(figure)
 
 
-def test_the_backend_of_the_user_comes_back():
+def test_the_backend_of_the_user_comes_back_and_nothing_is_shown(monkeypatch):
+    monkeypatch.setenv("DISPLAY", ":99")  # to show a figure of Agg would be a warning
     pyplot.switch_backend("svg")
     try:
         draw_snake(snake((1, 1), (2, 2)))

@@ -77,9 +77,8 @@ def _offscreen() -> Iterator[None]:
         try:
             yield
         finally:
-            with contextlib.suppress(
-                ImportError
-            ):  # the user's may want a display, and there is none
+            # The user's may want a display where there is none.
+            with contextlib.suppress(ImportError):
                 pyplot.switch_backend(before)
 
 
