@@ -87,7 +87,8 @@ test-suites:  ## install every suite and test the adapters
 
 # In an environment of their own, so that the other tests are those without suites. What is compiled
 # there is kept there.
-adapters := brax craftax jumanji navix playground xminigrid suites suites_on_devices
+adapters := brax craftax craftax_drawing jumanji jumanji_drawing mujoco_drawing navix playground \
+            xminigrid suites suites_on_devices
 kept := JAX_COMPILATION_CACHE_DIR="$(abspath $(VENV))/.compiled" \
         JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1
 

@@ -43,7 +43,8 @@ ROOT = Path(__file__).parent.parent
 FOLDERS = ("", "docs/", "docs/**/", "experiments/")
 FILES = sorted({path for folder in FOLDERS for path in ROOT.glob(f"{folder}*.md")})
 ABSENT = {found.module for name, found in suites.BUILT_IN.items() if suites.missing(name)}
-"""Modules of suites that are not installed."""
+"""Modules of suites that are not installed, and those that draw them."""
+ABSENT |= {f"{module}_drawing" for module in ABSENT}
 if find_spec("mujoco") is None:  # which Brax and Playground bring
     ABSENT.add("jaxdrl.envs.mujoco_drawing")
 NAMES = [m.name for m in pkgutil.walk_packages(jaxdrl.__path__, "jaxdrl.")]

@@ -81,6 +81,12 @@ def make_craftax(
             )
         return obs, env_state, reward, terminated, jnp.zeros((), jnp.bool), {}
 
+    def draw(env_state: Any, params: Any) -> Any:
+        del params
+        from jaxdrl.envs.craftax_drawing import draw_classic, draw_full
+
+        return (draw_classic if "Classic" in task else draw_full)(env_state)
+
     size = suite_env.observation_space(suite_params).shape
     # Craftax says 1, which experience and the health and food of a strong player go beyond.
     high = 1.0 if "Classic" in task else float("inf")
@@ -95,6 +101,7 @@ def make_craftax(
         ),
         derive_params=derive_params,
         costly_reset=True,  # it makes a world
+        draw=draw,
     )
     return env if limit is None else time_limit(env, limit)
 

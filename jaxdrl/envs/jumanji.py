@@ -7,7 +7,7 @@ import inspect
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -103,15 +103,25 @@ def make_jumanji(
         raise ConfigError(
             f"max_episode_steps = None: {name} needs a limit; leave it out for its own"
         )
-    suite_env, limit = _construct(task, max_episode_steps, params)
-    env = _adapt(name, suite_env)
+    suite_env, viewed_env, limit = _construct(task, max_episode_steps, params)
+
+    def draw(env_state: Any, params: Any) -> np.ndarray:
+        del params
+        from jaxdrl.envs.jumanji_drawing import draw_task
+
+        return draw_task(task, viewed_env, env_state)
+
+    env = _adapt(name, suite_env)._replace(draw=draw)
     if task in DEADLINES:
         return env._replace(max_episode_steps=limit)
     return env if limit is None else time_limit(env, limit)
 
 
-def _construct(task: str, max_episode_steps: Any, params: Mapping[str, Any]) -> tuple[Any, Any]:
-    """Jumanji's environment, which knows of no limit but a deadline, and the limit to set."""
+def _construct(task: str, max_episode_steps: Any, params: Mapping[str, Any]) -> tuple:
+    """Jumanji's environment, which knows of no limit but a deadline, and the limit to set.
+
+    Between them, what makes the same one, once, with the viewer that draws its states.
+    """
     name, registered = f"jumanji/{task}", registration._REGISTRY[task]
     constructor = registration.load(registered.entry_point)
     signature = inspect.signature(constructor.__init__).parameters.values()
@@ -126,14 +136,15 @@ def _construct(task: str, max_episode_steps: Any, params: Mapping[str, Any]) -> 
     limit = episode_limit(max_episode_steps, own_limit.get("time_limit"))
     if limit is not None:
         own_limit = dict.fromkeys(own_limit, limit)  # some have arrays of that size
+    make_env = partial(constructor, **kwargs, **own_limit)
     with _inside():
         # Instead of their viewers, which open files and set how notebooks show films.
-        suite_env = constructor(**kwargs, **own_limit, viewer=object())
+        suite_env = make_env(viewer=object())
     if max_episode_steps == "default":
         limit = getattr(suite_env, "time_limit", None)  # of some it depends on their size
     if own_limit and task not in DEADLINES:
         suite_env.time_limit = ENDLESS
-    return suite_env, limit
+    return suite_env, cache(make_env), limit
 
 
 @contextlib.contextmanager
