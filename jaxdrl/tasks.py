@@ -139,6 +139,18 @@ GRID = PPOConfig(
 
 _BOARD = replace(GRID, num_envs=128, hidden_sizes=(256, 256))
 _INVERTED_PENDULUM = replace(CONTROL, num_minibatches=16)
+_ANT = replace(
+    CONTROL,
+    num_envs=4096,
+    num_steps=16,
+    num_epochs=4,
+    num_minibatches=16,
+    learning_rate=3e-4,
+    gamma=0.97,
+    entropy_coef=0.001,
+    hidden_sizes=(256, 256),
+    activation="silu",
+)
 _CARTPOLE_BALANCE = replace(CONTROL, gamma=0.995)
 _CRAFTAX = replace(
     _BOARD, num_envs=64, learning_rate=7e-4, entropy_coef=0.005, gamma=0.95, gae_lambda=0.8
@@ -148,6 +160,8 @@ SUITE_TASKS = {
     task.env: task
     for task in (
         _task("brax/inverted_pendulum", 500_000, _INVERTED_PENDULUM, episodes=128),
+        # For a GPU; measured to half of that.
+        _task("brax/ant", 40_000_000, _ANT, episodes=128),
         _task("playground/CartpoleBalance", 1_000_000, _CARTPOLE_BALANCE, episodes=128),
         _task("xminigrid/MiniGrid-Empty-8x8", 300_000, GRID, episodes=128),
         _task("xminigrid/MiniGrid-DoorKey-5x5", 600_000, GRID, episodes=128),

@@ -374,14 +374,21 @@ def test_the_table_of_what_is_learnt_is_that_of_the_script(monkeypatch):
     assert "\n".join(tables.markdown_rows(results["tasks"])) in readme
 
 
-def test_the_table_of_speeds_is_that_of_the_benchmark():
-    results = json.loads((ROOT / "experiments/results/throughput.json").read_text())["result"]
+PEERS = ("rejax", "textbook", "brax")
+
+
+@pytest.mark.parametrize(
+    ("file", "peers"), [("throughput.json", PEERS), ("throughput_h100.json", ("textbook",))]
+)
+def test_the_table_of_speeds_is_that_of_the_benchmark(file, peers):
+    results = json.loads((ROOT / "experiments/results" / file).read_text())["result"]
     readme = (ROOT / "README.md").read_text()
     for measured in results.values():
-        ratios = [measured["ratios"].get(peer) for peer in ("rejax", "textbook", "brax")]
+        ratios = [measured["ratios"].get(peer) for peer in peers]
         cells = [
             "–" if r is None else "{median:.2f} ({min:.2f} to {max:.2f})".format(**r)
             for r in ratios
         ]
         speed = measured["trainers"][measured["best"]]["speed"]["median"]
-        assert f" | {speed / 1e3:.0f}k | {' | '.join(cells)} |\n" in readme
+        written = f"{speed / 1e3:.0f}k" if speed < 1e6 else f"{speed / 1e6:.1f}M"
+        assert f" | {written} | {' | '.join(cells)} |\n" in readme
