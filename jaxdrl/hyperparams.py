@@ -91,8 +91,8 @@ class Sweep:
     def __post_init__(self) -> None:
         for name in ("members", "seeds", "pbt_every", "trials"):
             require_count(f"sweep.{name}", getattr(self, name))
-        is_varied = len(self.ranges) > 0 or (len(self.shapes) > 0 and not self.pbt)
-        require(is_varied, "sweep.ranges", self.ranges, "must have at least one")
+        is_varied = bool(self.ranges) or ((bool(self.shapes) or self.seeds > 1) and not self.pbt)
+        require(is_varied, "sweep.ranges", self.ranges, "must have at least one, or several seeds")
         check_names(self.ranges)
         self.parsed()
         self._check_shapes()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import jaxdrl
-from jaxdrl import cli, lineage, runner
+from jaxdrl import cli, lineage, runner, sweeping
 from jaxdrl.config import ConfigError
 from jaxdrl.experiment import Experiment
 from jaxdrl.hyperparams import Sweep
@@ -188,6 +188,14 @@ def test_the_best_config_trains(run, monkeypatch, tmp_path):
     assert experiment.ppo.learning_rate == pytest.approx(rate)
     assert (experiment.seed, experiment.sweep, experiment.devices) == (7, None, None)
     assert experiment.ppo.num_envs == PPO.num_envs
+
+
+def test_seeds_alone_make_a_sweep(monkeypatch):
+    experiment = received(monkeypatch, "sweep CartPole-v1 --seeds 3")
+    assert (experiment.sweep.members, experiment.sweep.num_members) == (1, 3)
+    assert experiment.sweep.values(0) == {}
+    rates = sweeping.hyperparams_of(experiment)["learning_rate"]
+    np.testing.assert_array_equal(rates, np.full(3, experiment.ppo.learning_rate, np.float32))
 
 
 def errors_of(command):
