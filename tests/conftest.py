@@ -2,7 +2,10 @@
 
 import jax
 import pytest
+from jax._src import compiler
 from jax.experimental.compilation_cache import compilation_cache
+
+import quickly
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -27,6 +30,20 @@ def compiler_effort(request):
     """
     quick = not getattr(request.module, "FULLY_OPTIMIZED", False)
     jax.config.update("jax_disable_most_optimizations", quick)
+    with pytest.MonkeyPatch.context() as patch:
+        if quick:
+            patch.setattr(compiler, "get_compile_options", with_quick_flags)
+        yield
+
+
+given_options = compiler.get_compile_options
+
+
+def with_quick_flags(*args, **kwargs):
+    """Compile options with flags that no setting of JAX reaches, and `XLA_FLAGS` sets for good."""
+    options = given_options(*args, **kwargs)
+    options.env_option_overrides += quickly.FLAGS.items()
+    return options
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,8 @@ from types import SimpleNamespace
 import nbformat
 import pytest
 
+import quickly
+
 ROOT = Path(__file__).parent.parent
 tool = SimpleNamespace(**runpy.run_path(str(ROOT / "notebooks" / "execute.py")))
 PATHS = tool.paths()
@@ -51,10 +53,12 @@ def test_there_are_notebooks():
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
-def test_a_notebook_runs_without_error_or_warning(path, tmp_path):
+def test_a_notebook_runs_without_error_or_warning(path, tmp_path, monkeypatch):
     import matplotlib.font_manager  # noqa: F401  the kernel's first would say that it lists fonts
 
     notebook = tool.read(path)
+    for name, value in quickly.environ().items():
+        monkeypatch.setenv(name, value)
     tool.execute(notebook, tmp_path)
     assert [text_of(x) for x in outputs(notebook) if x.get("name") == "stderr"] == []
 
