@@ -3,7 +3,7 @@
 import os
 
 FLAGS = {"xla_cpu_use_fusion_emitters": False, "xla_cpu_parallel_codegen_split_count": 1}
-"""Flags of XLA by which a CPU compiles in half the time: fusions from LLVM alone, all in one piece."""
+"""Flags of XLA by which a CPU compiles in half the time: fusions from LLVM alone, in one piece."""
 
 
 def environ(**settings):
