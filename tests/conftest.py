@@ -12,6 +12,24 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
 
+LONGEST = (
+    "notebooks",
+    "device_invariance",
+    "docs",
+    "sweep_runs",
+    "benchmark",
+    "sweeping",
+    "population_bits",
+    "runs_on_devices",
+)
+"""The files that take longest."""
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files come first, so that no worker is left with one when the others are done."""
+    places = {f"test_{name}.py": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
+
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_home(tmp_path_factory):

@@ -57,7 +57,9 @@ SHORTER = {
     "02_explore_results": {
         "total_env_steps=100_000": "total_env_steps=20_000",
         "total_env_steps=300_000": "total_env_steps=20_000",
+        "for seed in range(3)": "for seed in range(2)",
         "NUM_SEEDS = 32, 8, 16": "NUM_SEEDS = 8, 8, 2",
+        "for num_envs in (8, 32, 128)": "for num_envs in (8, 32)",
     },
     "03_reuse_the_step": {
         "NUM_UPDATES = 45": "NUM_UPDATES = 9",
