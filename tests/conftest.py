@@ -1,5 +1,7 @@
 """Every test runs on eight simulated devices, under JAX's strict modes."""
 
+import gc
+
 import jax
 import pytest
 from jax._src import compiler
@@ -11,6 +13,8 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
+
+gc.set_threshold(50_000, 20, 50)  # tracing makes many objects that stay
 
 LONGEST = (
     "notebooks",
