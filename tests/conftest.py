@@ -17,14 +17,21 @@ jax.config.update("jax_debug_key_reuse", True)
 gc.set_threshold(50_000, 20, 50)  # tracing makes many objects that stay
 
 LONGEST = (
-    "notebooks",
     "device_invariance",
+    "notebooks",
+    "benchmark",
     "docs",
     "sweep_runs",
-    "benchmark",
+    "ppo",
+    "learning",
     "sweeping",
-    "population_bits",
     "runs_on_devices",
+    "learning_table",
+    "checking",
+    "runner",
+    "recurrent",
+    "faults",
+    "population_bits",
 )
 """The files that take longest."""
 
