@@ -1,13 +1,45 @@
 """Every test runs on eight simulated devices, under JAX's strict modes."""
 
+import gc
+
 import jax
 import pytest
+from jax._src import compiler
 from jax.experimental.compilation_cache import compilation_cache
+
+import quickly
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
+
+gc.set_threshold(50_000, 20, 50)  # tracing makes many objects that stay
+
+LONGEST = (
+    "device_invariance",
+    "notebooks",
+    "benchmark",
+    "docs",
+    "sweep_runs",
+    "ppo",
+    "learning",
+    "sweeping",
+    "runs_on_devices",
+    "learning_table",
+    "checking",
+    "runner",
+    "recurrent",
+    "faults",
+    "population_bits",
+)
+"""The files that take longest."""
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files come first, so that no worker is left with one when the others are done."""
+    places = {f"test_{name}.py": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -27,6 +59,20 @@ def compiler_effort(request):
     """
     quick = not getattr(request.module, "FULLY_OPTIMIZED", False)
     jax.config.update("jax_disable_most_optimizations", quick)
+    with pytest.MonkeyPatch.context() as patch:
+        if quick:
+            patch.setattr(compiler, "get_compile_options", with_quick_flags)
+        yield
+
+
+given_options = compiler.get_compile_options
+
+
+def with_quick_flags(*args, **kwargs):
+    """Compile options with flags that no setting of JAX reaches, and `XLA_FLAGS` sets for good."""
+    options = given_options(*args, **kwargs)
+    options.env_option_overrides += quickly.FLAGS.items()
+    return options
 
 
 @pytest.fixture(scope="module")

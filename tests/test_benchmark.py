@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 
 import jaxdrl
+import quickly
 from jaxdrl import ConfigError
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
@@ -44,8 +44,7 @@ def smoke(tmp_path_factory):
     """Runs a mode in its smoke form: what its JSON file holds and what it printed."""
     directory = tmp_path_factory.mktemp("benchmark")
     settings = {
-        # Programs are small and many, and several modes have the same.
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        # Several modes have the same programs.
         "JAX_COMPILATION_CACHE_DIR": str(directory / "cache"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
@@ -55,7 +54,7 @@ def smoke(tmp_path_factory):
         file = directory / f"{mode}.json"
         command = [sys.executable, str(SCRIPT), mode, "--smoke", "--json", str(file), *flags]
         done = subprocess.run(
-            command, env=os.environ | settings, capture_output=True, text=True, timeout=300
+            command, env=quickly.environ(**settings), capture_output=True, text=True, timeout=300
         )
         assert done.returncode == 0, done.stderr
         content = json.loads(file.read_text())

@@ -25,6 +25,7 @@ import pytest
 import tyro
 
 import jaxdrl
+import quickly
 from jaxdrl import (
     checking,
     cli,
@@ -166,12 +167,10 @@ def test_python_blocks_run(path, tmp_path):
         script += "\n" * (line - 1 - script.count("\n")) + text  # the lines of the file
     (tmp_path / f"{path.stem}.py").write_text(script)
     paths = filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])
-    # What runs for a second need not be compiled with care.
-    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
     process = subprocess.run(
         [sys.executable, "-W", "error", f"{path.stem}.py"],
         cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths), "XLA_FLAGS": flags},
+        env=quickly.environ(PYTHONPATH=os.pathsep.join(paths)),
         capture_output=True,
         text=True,
         timeout=300,

@@ -8,6 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
+import quickly
+
 SCRIPT = Path(__file__).parent.parent / "experiments" / "faults.py"
 
 
@@ -16,15 +18,24 @@ def faults():
     return SimpleNamespace(**runpy.run_path(str(SCRIPT)))
 
 
-def test_a_run_killed_inside_a_save_ends_like_an_undisturbed_one(faults, tmp_path):
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    """Where `check` leaves its runs, and the programs that later runs find."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in quickly.environ().items():
+            patch.setenv(name, value)
+        yield tmp_path_factory.mktemp("faults")
+
+
+def test_a_run_killed_inside_a_save_ends_like_an_undisturbed_one(faults, directory):
     settings = faults.Faults(num_runs=1, seed=3, updates=100)  # the seed waits for a save
-    assert faults.check(settings, tmp_path)[0] == 1
+    assert faults.check(settings, directory)[0] == 1
 
 
-def test_sigterm_saves_the_last_update_and_ends_within_ten_seconds(faults, tmp_path):
-    run_dir = tmp_path / "run"
+def test_sigterm_saves_the_last_update_and_ends_within_ten_seconds(faults, directory):
+    run_dir = directory / "endless"
     endless = faults.flags(faults.Faults(updates=10_000_000), run_dir)
-    process = faults.start(endless, tmp_path / "cache")
+    process = faults.start(endless, directory / "cache")
     faults.wait(process, (run_dir / "checkpoints" / "00000001").exists, 100)
     second = subprocess.run(
         [*faults.COMMAND, "resume", str(run_dir)], capture_output=True, text=True, timeout=60

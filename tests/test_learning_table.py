@@ -1,7 +1,6 @@
 """`experiments/learning_table.py` in its short form, and the arithmetic behind the table."""
 
 import json
-import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 
 import jaxdrl
+import quickly
 from jaxdrl.tasks import TASKS
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
@@ -28,7 +28,7 @@ def fill(directory, *flags):
     command += ["--results", str(directory / "results"), "--runs", str(directory / "runs")]
     process = subprocess.run(
         [*command, *flags],
-        env=os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(EXPERIMENTS.parent)},
+        env=quickly.environ(JAX_PLATFORMS="cpu", PYTHONPATH=str(EXPERIMENTS.parent)),
         capture_output=True,
         text=True,
         timeout=300,

@@ -4,12 +4,9 @@ import contextlib
 import dataclasses
 import errno
 import io
-import json
-import os
 import re
 import shlex
 import shutil
-import signal
 import types
 from importlib.metadata import version
 from pathlib import Path
@@ -30,32 +27,21 @@ from jaxdrl.envs import Environment
 from jaxdrl.experiment import Experiment, resolve
 from jaxdrl.metrics import sha256
 from jaxdrl.run_dir import read_run
-from jaxdrl.saving import Saver
-from jaxdrl.stops import BadNumbersError, RunInterruptedError
-from small_runs import CARTPOLE, PPO
-
-FULLY_OPTIMIZED = True
+from jaxdrl.stops import BadNumbersError
+from small_runs import (
+    CARTPOLE,
+    PPO,
+    lines_of,
+    read,
+    resumed,
+    run_quietly,
+    stopped_after,
+    without_speed,
+)
 
 FIGURES = {"num_episodes", "mean_return", "ci95_low", "ci95_high", "mean_length", "num_cut"}
 
 pytestmark = pytest.mark.usefixtures("compile_cache")
-
-
-def run_quietly(*args, **kwargs):
-    """`(run, what it printed)`."""
-    output = io.StringIO()
-    with contextlib.redirect_stdout(output):
-        run = jaxdrl.run(*args, **kwargs)
-    return run, output.getvalue()
-
-
-def read(run_dir, name):
-    return json.loads((run_dir / name).read_text(), parse_constant=pytest.fail)
-
-
-def lines_of(run_dir):
-    lines = (run_dir / "metrics.jsonl").read_text().splitlines()
-    return [json.loads(line, parse_constant=pytest.fail) for line in lines]
 
 
 @pytest.fixture(scope="module")
@@ -365,34 +351,6 @@ def test_a_directory_may_be_given_as_a_string(tmp_path):
 # On from a checkpoint.
 
 
-def stopped_after(update, experiment, **arguments):
-    """A run that a signal stops while it does `update`; what it says on its way out."""
-    original = Saver.is_due
-
-    def is_due(self, at):
-        if at == update:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return original(self, at)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Saver, "is_due", is_due)
-        with pytest.raises(RunInterruptedError) as caught:
-            run_quietly(experiment, **arguments)
-    return str(caught.value)
-
-
-def resumed(*args, **kwargs):
-    output = io.StringIO()
-    with contextlib.redirect_stdout(output):
-        run = jaxdrl.resume(*args, **kwargs)
-    return run, output.getvalue()
-
-
-def without_speed(run_dir):
-    measured = {"steps_per_second", "memory_bytes"}
-    return [{k: v for k, v in line.items() if k not in measured} for line in lines_of(run_dir)]
-
-
 def test_a_stopped_run_goes_on_as_if_nothing_had_happened(cartpole, tmp_path):
     message = stopped_after(1, dataclasses.replace(CARTPOLE, run_dir=tmp_path))
     assert message == (
@@ -434,49 +392,6 @@ def test_a_run_killed_before_its_result_only_evaluates_again(cartpole, tmp_path)
     for name in ("state_sha256", "evaluation"):
         assert run.result[name] == cartpole.run.result[name]
     assert without_speed(tmp_path / "run") == without_speed(cartpole.run_dir)
-
-
-def test_a_run_goes_further_on_another_number_of_devices(tmp_path):
-    """In reproducible mode: 3 updates on 2 devices and 2 on 8 are 5 on one."""
-    ppo = dataclasses.replace(PPO, reproducible=True)
-    fixed = dataclasses.replace(CARTPOLE, ppo=ppo, anneal_learning_rate=False)
-    straight = dataclasses.replace(
-        fixed, devices=1, total_env_steps=640, run_dir=tmp_path / "straight"
-    )
-    expected = run_quietly(straight)[0].result
-    run_quietly(dataclasses.replace(fixed, run_dir=tmp_path / "run"))
-    run, _ = resumed(tmp_path / "run", devices=8, total_env_steps=640)
-    assert len(run.state.actor.obs.devices()) == 8
-    assert run.result["state_sha256"] == expected["state_sha256"]
-    assert read(tmp_path / "run", "config.json")["experiment"]["total_env_steps"] == 640
-
-
-TASKS = {
-    "CartPole-v1": {},
-    "Pendulum-v1": {"normalize_observations": True, "normalize_rewards": True},
-    "Breakout-MinAtar": {"num_envs": 8, "activation": "relu"},
-    "MemoryChain-bsuite": {"memory": "gru", "memory_size": 8, "sequence_length": 4},
-}
-
-
-def test_a_run_with_memory_goes_on_bit_for_bit_on_another_number_of_devices(tmp_path):
-    test_two_updates_and_three_are_five("MemoryChain-bsuite", True, 2, 1, tmp_path)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("reproducible", "first", "then"), [(False, 1, 1), (True, 1, 8), (True, 8, 2)]
-)
-@pytest.mark.parametrize("name", TASKS)
-def test_two_updates_and_three_are_five(name, reproducible, first, then, tmp_path):
-    ppo = dataclasses.replace(PPO, reproducible=reproducible, **TASKS[name])
-    updates = 5 * ppo.env_steps_per_update
-    whole = Experiment(name, total_env_steps=updates, devices=1, num_eval_episodes=4, ppo=ppo)
-    straight, _ = run_quietly(dataclasses.replace(whole, run_dir=tmp_path / "straight"))
-    stopped_after(2, dataclasses.replace(whole, devices=first, run_dir=tmp_path / "stopped"))
-    run, _ = resumed(tmp_path / "stopped", devices=then)
-    assert run.result["state_sha256"] == straight.result["state_sha256"]
-    assert without_speed(tmp_path / "stopped") == without_speed(tmp_path / "straight")
 
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_resumes(cartpole, tmp_path):

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import io
-import json
 import shutil
 import signal
 import subprocess
@@ -19,35 +18,18 @@ import jaxdrl
 from jaxdrl import cli, memory, reports, runner
 from jaxdrl.checkpoint import raw
 from jaxdrl.config import ConfigError
-from jaxdrl.hyperparams import Sweep
 from jaxdrl.run_dir import read_metrics
 from jaxdrl.saving import Saver
 from jaxdrl.setup import Given
 from jaxdrl.watching import render, take
-from small_runs import CARTPOLE, PPO
+from small_sweeps import WAVES, content, quietly, without_times
 
 FULLY_OPTIMIZED = True
-
-WAVES = dataclasses.replace(
-    CARTPOLE,
-    total_env_steps=4 * 128,
-    anneal_learning_rate=False,
-    evaluate_every=None,
-    checkpoint_every=1,
-    ppo=dataclasses.replace(PPO, reproducible=True),
-    sweep=Sweep({"learning_rate": "log:0.0001:0.01"}, members=3, wave_size=2),
-)
-"""Three members, of which two are trained at once."""
 
 
 @pytest.fixture(scope="module", autouse=True)
 def cached(compile_cache):
     """Parts of equal shapes are compiled once."""
-
-
-def quietly(function, *args, **kwargs):
-    with contextlib.redirect_stdout(io.StringIO()):
-        return function(*args, **kwargs)
 
 
 @pytest.fixture(scope="module")
@@ -62,10 +44,6 @@ def together(tmp_path_factory):
     run_dir = tmp_path_factory.mktemp("runs") / "together"
     sweep = dataclasses.replace(WAVES.sweep, wave_size=None)
     return quietly(jaxdrl.run, dataclasses.replace(WAVES, run_dir=run_dir, sweep=sweep))
-
-
-def content(path):
-    return json.loads(path.read_text())
 
 
 def assert_same(ours, theirs):
@@ -142,11 +120,6 @@ def killed_in(part, update):
         yield
 
 
-def without_times(result):
-    measured = ("compile_seconds", "train_seconds", "steps_per_second")
-    return {name: value for name, value in result.items() if name not in measured}
-
-
 SLOW = pytest.mark.slow  # each trains up to three parts
 
 
@@ -205,72 +178,6 @@ def test_a_wave_that_a_signal_stopped_names_the_sweep(waves):
     ):
         words = reports.how_to_go_on(SimpleNamespace(last_update=last), setup)
         assert words == f"{says}: jaxdrl resume {waves.run_dir}"
-
-
-# Searches over shapes
-
-
-SEARCH = dataclasses.replace(
-    WAVES, sweep=Sweep({}, members=1, seeds=2, shapes={"hidden_sizes": "8,4x4"}, trials=2)
-)
-
-
-@pytest.fixture(scope="module")
-def search(tmp_path_factory):
-    """Two trials of two members that differ in their seeds alone."""
-    run_dir = tmp_path_factory.mktemp("runs") / "search"
-    return quietly(jaxdrl.run, dataclasses.replace(SEARCH, run_dir=run_dir))
-
-
-def test_a_search_writes_what_a_sweep_does(search):
-    names = {path.name for path in search.run_dir.iterdir()}
-    pictures = {"response.png", "parallel.png"}
-    assert names == {
-        "best.json",
-        "result.json",
-        "config.json",
-        "optuna.db",
-        "trials",
-    } | pictures | {".lock"}
-    rows = search.result["settings"]
-    assert sorted(row["trial"] for row in rows) == [0, 1]
-    assert rows[0]["ci95_low"] >= rows[1]["ci95_low"]
-    best = content(search.run_dir / "best.json")["experiment"]
-    sizes = {"8": [8], "4x4": [4, 4]}[rows[0]["shape"]["hidden_sizes"]]
-    assert (best["ppo"]["hidden_sizes"], best["sweep"]) == (sizes, None)
-    for trial in (0, 1):
-        part = content(search.run_dir / "trials" / str(trial) / "result.json")
-        assert part["settings"][0]["ci95_low"] == search.result["trials"][trial]["score"]
-        assert part["env_steps"] == SEARCH.total_env_steps
-
-
-def test_a_search_gives_back_its_best_member(search, tmp_path):
-    best = search.result["evaluation"]
-    assert search.evaluation.mean_return == best["mean_return"]
-    assert best["member_returns"][best["best_member"]] == best["mean_return"]
-    assert len(best["member_returns"]) == 4
-    found = io.StringIO()
-    with contextlib.redirect_stdout(found):
-        cli.main(f"evaluate {search.run_dir} --num-episodes 4".split())
-        cli.main(f"plot {search.run_dir} --out {tmp_path / 'curves.png'}".split())
-        cli.main(f"watch {search.run_dir} --once".split())
-    assert "hidden_sizes=[8]" in found.getvalue() or "hidden_sizes=(8,)" in found.getvalue()
-    assert "finished, trials/1: 512 of 512 steps" in found.getvalue()
-
-
-def test_a_search_killed_in_its_last_trial_ends_the_same(search, tmp_path):
-    run_dir = tmp_path / "search"
-    shutil.copytree(search.run_dir, run_dir)
-    for name in ("result.json", "best.json", "optuna.db", "trials/1/result.json"):
-        (run_dir / name).unlink()
-    shutil.rmtree(run_dir / "trials" / "1" / "checkpoints" / "00000004")
-    resumed = quietly(jaxdrl.resume, run_dir)
-    assert without_times(resumed.result) == without_times(search.result)
-    assert content(run_dir / "best.json") == content(search.run_dir / "best.json")
-    with pytest.raises(ConfigError, match="all its trials are done"):
-        quietly(jaxdrl.resume, run_dir)
-    with pytest.raises(ConfigError, match="total_env_steps = 9999: is the same for all trials"):
-        quietly(jaxdrl.resume, run_dir, total_env_steps=9999)
 
 
 # Memory, and real kills
