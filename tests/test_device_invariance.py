@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import jaxdrl
-from jaxdrl import PPOConfig
+from jaxdrl import PPOConfig, sharding
 from jaxdrl.metrics import sha256
 from jaxdrl.sharding import place
 
@@ -45,6 +45,21 @@ def agent_on(name, num_devices, **changes):
     mesh = None if num_devices is None else jaxdrl.make_mesh(num_devices)
     config = PPOConfig(**SETTINGS[name], **changes)
     return jaxdrl.ppo(jaxdrl.make(name), config, extra_loss=EXTRA_LOSS.get(name), mesh=mesh)
+
+
+def test_a_sum_in_turn_has_the_bits_of_the_sum_alone():
+    """Of few numbers, which XLA would add up in another order in a small loop."""
+    x = jax.random.normal(jax.random.key(0), (8, 4, 4))
+
+    @jax.jit
+    def in_turn(x):
+        always = jax.numpy.arange(x.shape[0]) >= 0
+        return sharding.in_turn(lambda x: (x.sum(), (x - x.mean()).var()), always, x)
+
+    together = in_turn(x)
+    for i in range(8):
+        for all_of_them, alone in zip(together, in_turn(x[i : i + 1]), strict=True):
+            assert all_of_them[i] == alone[0]
 
 
 @lru_cache

@@ -41,8 +41,7 @@ def test_a_run_with_memory_goes_further_on_another_number_of_devices(tmp_path):
     assert len(run.state.actor.obs.devices()) == 8
     assert run.result["state_sha256"] == expected["state_sha256"]
     assert read(tmp_path / "run", "config.json")["experiment"]["total_env_steps"] == 640
-    on_two, on_one = (without_speed(tmp_path / name)[:3] for name in ("run", "straight"))
-    assert on_two == on_one
+    assert without_speed(tmp_path / "run") == without_speed(tmp_path / "straight")
 
 
 @pytest.mark.slow
