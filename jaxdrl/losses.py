@@ -78,7 +78,10 @@ def clip_fraction(
 ) -> jax.Array:
     """1.0 where |ratio - 1| > epsilon, else 0.0; its mean is the share of ratios outside."""
     _check(log_prob=log_prob, old_log_prob=old_log_prob)
-    outside = jnp.abs(jnp.expm1(log_prob - old_log_prob)) > clip_epsilon
+    # Not by the exponential that approx_kl has: whether the compiler computes one that is wanted
+    # twice once or twice depends on the rest of the program, and with it the order of its sums.
+    log_ratio = log_prob - old_log_prob
+    outside = (log_ratio > jnp.log1p(clip_epsilon)) | (log_ratio < jnp.log1p(-clip_epsilon))
     return outside.astype(log_prob.dtype)
 
 

@@ -64,11 +64,15 @@ def test_a_sum_in_turn_has_the_bits_of_the_sum_alone():
 
 @lru_cache
 def digest_after_20_updates(name, num_devices):
-    """Structure and digest of the whole state in reproducible mode."""
-    agent = agent_on(name, num_devices, reproducible=True)
+    """Structure of the state, and digests of it and of every update's metrics, reproducible."""
+    agent, metrics = agent_on(name, num_devices, reproducible=True), []
     state = jax.jit(agent.init)(jax.random.key(0))
-    state = jaxdrl.train(agent, state, num_updates=20)
-    return jax.tree.structure(state), sha256(state)
+
+    def keep(_state, of_update):
+        metrics.append(jax.device_get(of_update))
+
+    state = jaxdrl.train(agent, state, num_updates=20, on_update=keep)
+    return jax.tree.structure(state), sha256(state), [sha256(m) for m in metrics]
 
 
 def relative_difference(params, others):
