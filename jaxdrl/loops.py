@@ -46,7 +46,7 @@ def if_true(condition: jax.Array, function: Callable, *operands: Any) -> Any:
 
 
 def steps_in_a_pass(step: Callable, carry: Any) -> int:
-    """How often to unroll a `jax.lax.scan` of `step` without inputs: 1 but for small steps."""
+    """How often to unroll a `jax.lax.scan` of `step`: 1 but for a small one on a GPU."""
     if not on_gpu():
         return 1
     num = num_equations(jax.make_jaxpr(step)(carry, None).jaxpr)

@@ -18,6 +18,7 @@ from jaxdrl.plotting import read_curve
 from jaxdrl.run_dir import read_metrics
 from jaxdrl.watching import take
 from small_runs import CARTPOLE, PPO
+from small_sweeps import quietly
 
 FULLY_OPTIMIZED = True
 
@@ -33,11 +34,6 @@ SWEEP = dataclasses.replace(
     ppo=dataclasses.replace(PPO, reproducible=True),
     sweep=Sweep(RANGES, members=4, pbt=True, pbt_every=2, pbt_fraction=0.25),
 )
-
-
-def quietly(function, *args, **kwargs):
-    with contextlib.redirect_stdout(io.StringIO()):
-        return function(*args, **kwargs)
 
 
 @pytest.fixture(scope="module")
