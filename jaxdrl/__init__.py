@@ -11,9 +11,10 @@ if TYPE_CHECKING:
     from jaxdrl import distributions, losses, networks, returns, spaces
     from jaxdrl.algorithms.ppo import ppo
     from jaxdrl.checking import EnvironmentReport, check_environment
-    from jaxdrl.config import ConfigError, PPOConfig
+    from jaxdrl.config import PPOConfig
     from jaxdrl.doctor import Diagnosis, diagnose
     from jaxdrl.envs import Environment, from_gymnax, make, randomize, time_limit
+    from jaxdrl.errors import ConfigError
     from jaxdrl.evaluation import Evaluation, evaluate
     from jaxdrl.exchange import Exchange
     from jaxdrl.experiment import Experiment
@@ -94,7 +95,8 @@ __all__ = [
 _HOMES = {
     "jaxdrl.algorithms.ppo": ("ppo",),
     "jaxdrl.checking": ("EnvironmentReport", "check_environment"),
-    "jaxdrl.config": ("ConfigError", "PPOConfig"),
+    "jaxdrl.config": ("PPOConfig",),
+    "jaxdrl.errors": ("ConfigError",),
     "jaxdrl.doctor": ("Diagnosis", "diagnose"),
     "jaxdrl.envs": ("Environment", "from_gymnax", "make", "randomize", "time_limit"),
     "jaxdrl.evaluation": ("Evaluation", "evaluate"),

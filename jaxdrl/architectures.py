@@ -9,9 +9,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxdrl import spaces
-from jaxdrl.config import ConfigError, PPOConfig, require
+from jaxdrl.checks import require
+from jaxdrl.config import PPOConfig
 from jaxdrl.distributions import ActionHead
 from jaxdrl.envs.protocol import Environment
+from jaxdrl.errors import ConfigError
 from jaxdrl.networks import ActorCritic, Torso, from_module, num_policy_outputs
 from jaxdrl.observations import prepared, zeros
 from jaxdrl.recurrent import CELLS, RecurrentActorCritic, from_recurrent

@@ -15,7 +15,8 @@ from pathlib import Path
 import jax
 from jax.sharding import Mesh
 
-from jaxdrl.config import ConfigError, largest_divisor
+from jaxdrl.checks import largest_divisor
+from jaxdrl.errors import ConfigError
 from jaxdrl.mesh import make_mesh
 from jaxdrl.parts import num_cores
 

@@ -12,11 +12,12 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from jaxdrl.config import ConfigError, require_count
+from jaxdrl.checks import require_count
 from jaxdrl.envs import make
 from jaxdrl.envs.inspecting import is_key
 from jaxdrl.envs.probing import Sight, Starts, play, play_alone
 from jaxdrl.envs.protocol import Environment, check_types
+from jaxdrl.errors import ConfigError
 
 NUM_STEPS = 512
 """Steps that are played where nothing else is asked for, or twice the limit where that is less."""

@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdrl.config import ConfigError
+from jaxdrl.errors import ConfigError
 
 FORMAT_VERSION = 1
 """Version of the files of a checkpoint."""

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, get_origin, get_type_hints
 
 import tyro
 
-from jaxdrl.config import ConfigError
+from jaxdrl.errors import ConfigError
 from jaxdrl.experiment import Experiment
 from jaxdrl.run_dir import read_experiment
 from jaxdrl.stops import BadNumbersError, OutOfMemoryError, RunInterruptedError
@@ -271,7 +271,7 @@ def watch(run_dir: tyro.conf.Positional[Path], *, once: bool = False, seconds: f
       once: Show it as it stands and end, as where the output is no terminal.
       seconds: Time between two looks.
     """
-    from jaxdrl.config import require_number
+    from jaxdrl.checks import require_number
     from jaxdrl.watching import main
 
     require_number("seconds", seconds, low=0, above=True)

@@ -13,7 +13,8 @@ from rich.table import Table
 
 from jaxdrl import backend, machine
 from jaxdrl.algorithms.ppo import ppo
-from jaxdrl.config import PPOConfig, require_number
+from jaxdrl.checks import require_number
+from jaxdrl.config import PPOConfig
 from jaxdrl.envs import Environment, make
 from jaxdrl.memory import is_out_of_memory
 from jaxdrl.mesh import make_mesh

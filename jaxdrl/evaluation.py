@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from jaxdrl.config import require_count
+from jaxdrl.checks import require_count
 from jaxdrl.envs.protocol import Environment, strong_types
 from jaxdrl.types import LearnerState, Policy
 

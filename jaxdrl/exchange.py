@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from jaxdrl.config import ConfigError, require, require_count, require_number
+from jaxdrl.checks import require, require_count, require_number
+from jaxdrl.errors import ConfigError
 from jaxdrl.hyperparams import Range
 
 STREAM = 0x9B7

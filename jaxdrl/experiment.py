@@ -15,13 +15,8 @@ from typing import Annotated
 
 import tyro
 
-from jaxdrl.config import (
-    PPOConfig,
-    require,
-    require_count,
-    require_divisor,
-    require_number,
-)
+from jaxdrl.checks import require, require_count, require_divisor, require_number
+from jaxdrl.config import PPOConfig
 from jaxdrl.hyperparams import Sweep
 from jaxdrl.tracking import require_known
 

@@ -17,8 +17,9 @@ from flax import linen as nn
 from rich.console import Console
 
 from jaxdrl import backend
-from jaxdrl.config import ConfigError, require
+from jaxdrl.checks import require
 from jaxdrl.envs import Environment, vector
+from jaxdrl.errors import ConfigError
 from jaxdrl.experiment import Experiment
 from jaxdrl.machine import versions
 from jaxdrl.run_dir import read_run, require_writable

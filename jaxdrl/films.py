@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
-from jaxdrl.config import ConfigError, require
+from jaxdrl.checks import require
 from jaxdrl.envs.drawing import BLACK, GREY, LIGHT, WHITE, font
+from jaxdrl.errors import ConfigError
 from jaxdrl.run_dir import require_writable
 
 SUFFIXES = (".gif", ".mp4")

@@ -12,7 +12,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from jaxdrl.config import ConfigError, PPOConfig, require, require_count, require_number
+from jaxdrl.checks import require, require_count, require_number
+from jaxdrl.config import PPOConfig
+from jaxdrl.errors import ConfigError
 from jaxdrl.shapes import Choices, parse_choices
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from jaxdrl import spaces
-from jaxdrl.config import ConfigError
 from jaxdrl.envs import suites
 from jaxdrl.envs.protocol import Environment
+from jaxdrl.errors import ConfigError
 
 GYMNAX = "gymnax"
 

@@ -14,7 +14,8 @@ import jax
 from rich.console import Console
 
 from jaxdrl.checkpoint import raw
-from jaxdrl.config import ConfigError, PPOConfig
+from jaxdrl.config import PPOConfig
+from jaxdrl.errors import ConfigError
 from jaxdrl.experiment import Experiment
 from jaxdrl.run_dir import in_words
 from jaxdrl.setup import Setup, abstract_state

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 from jax.sharding import AxisType, Mesh
 
-from jaxdrl.config import require, require_count
+from jaxdrl.checks import require, require_count
 
 DATA_AXIS = "data"
 """Name of the mesh axis along which environments are sharded."""

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxdrl import spaces
-from jaxdrl.config import ConfigError
+from jaxdrl.errors import ConfigError
 from jaxdrl.promotion import default_promotion
 from jaxdrl.types import Network
 

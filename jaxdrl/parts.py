@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import jax
 
-from jaxdrl.config import largest_divisor
+from jaxdrl.checks import largest_divisor
 
 
 @dataclass(frozen=True)

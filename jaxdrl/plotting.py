@@ -12,7 +12,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from jaxdrl.config import ConfigError, require
+from jaxdrl.checks import require
+from jaxdrl.errors import ConfigError
 from jaxdrl.experiment import Experiment
 from jaxdrl.run_dir import METRICS_FILE, read_metrics, read_run, require_writable
 from jaxdrl.sweep_parts import parts_of

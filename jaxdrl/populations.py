@@ -18,7 +18,8 @@ from flax import struct
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxdrl import exchange as exchanges
-from jaxdrl.config import ConfigError, require
+from jaxdrl.checks import require
+from jaxdrl.errors import ConfigError
 from jaxdrl.exchange import Exchange, ExchangeState
 from jaxdrl.mesh import DATA_AXIS, POPULATION_AXIS
 from jaxdrl.sharding import in_turn

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxdrl import timeline
-from jaxdrl.config import require, require_count
+from jaxdrl.checks import require, require_count
 from jaxdrl.run_dir import write_json
 from jaxdrl.timeline import OTHER, WAITING
 

@@ -15,9 +15,10 @@ from PIL import Image
 from rich.console import Console
 
 from jaxdrl import backend, films
-from jaxdrl.config import ConfigError, require, require_count
+from jaxdrl.checks import require, require_count
 from jaxdrl.envs import Environment, make
 from jaxdrl.envs.drawing import BLUE, LIGHT, VERMILLION
+from jaxdrl.errors import ConfigError
 from jaxdrl.evaluation import DEFAULT_MAX_STEPS
 from jaxdrl.experiment import Experiment
 from jaxdrl.playback import Moment, play

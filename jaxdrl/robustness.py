@@ -14,8 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
-from jaxdrl.config import ConfigError, require, require_count, require_range
+from jaxdrl.checks import require, require_count, require_range
 from jaxdrl.envs.protocol import Environment, replace_params
+from jaxdrl.errors import ConfigError
 from jaxdrl.evaluation import DEFAULT_MAX_STEPS, bootstrap_interval, run_episodes
 from jaxdrl.plotting import make_figure, require_picture, save_figure
 from jaxdrl.types import LearnerState, Policy

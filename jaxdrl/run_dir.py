@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jaxdrl.config import ConfigError
+from jaxdrl.errors import ConfigError
 
 FORMAT_VERSION = 1
 """Version of the files in a run directory."""

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxdrl import backend, robustness
-from jaxdrl.config import require, require_count
+from jaxdrl.checks import require, require_count
 from jaxdrl.envs import Environment
 from jaxdrl.evaluation import Evaluation, difference_interval, evaluate
 from jaxdrl.experiment import Experiment

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from jaxdrl import checkpoint
 from jaxdrl import run_dir as files
-from jaxdrl.config import ConfigError
+from jaxdrl.errors import ConfigError
 from jaxdrl.run_dir import RESULT_FILE, writer_of
 from jaxdrl.types import TrainState
 

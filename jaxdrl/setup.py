@@ -15,9 +15,10 @@ from jax.sharding import Mesh
 
 from jaxdrl import checkpoint, populations, saving, sweeping
 from jaxdrl.algorithms.ppo import ppo
-from jaxdrl.config import ConfigError, require, require_count, require_divisor
+from jaxdrl.checks import require, require_count, require_divisor
 from jaxdrl.envs import Environment, make
 from jaxdrl.envs.randomized import parse_ranges, randomize
+from jaxdrl.errors import ConfigError
 from jaxdrl.evaluation import Evaluation, evaluate
 from jaxdrl.experiment import Experiment
 from jaxdrl.run_dir import CHECKPOINTS, RESULT_FILE, StoredRun, read_run

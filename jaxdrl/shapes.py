@@ -10,7 +10,9 @@ import difflib
 from dataclasses import dataclass
 from typing import Any, Literal, get_origin, get_type_hints
 
-from jaxdrl.config import ConfigError, PPOConfig, require
+from jaxdrl.checks import require
+from jaxdrl.config import PPOConfig
+from jaxdrl.errors import ConfigError
 
 OF_DEVICES = ("num_shards", "reproducible")
 """Settings that are no matter of learning."""

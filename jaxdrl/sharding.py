@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxdrl import parts
-from jaxdrl.config import require, require_divisor
+from jaxdrl.checks import require, require_divisor
 from jaxdrl.mesh import DATA_AXIS
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import tyro
 
-from jaxdrl.config import ConfigError, require
+from jaxdrl.checks import require
+from jaxdrl.errors import ConfigError
 from jaxdrl.hyperparams import Draw, Sweep, float_fields
 
 RANGE = Annotated[str | None, tyro.conf.arg(metavar="LOW:HIGH|log:LOW:HIGH", help="(not varied)")]

@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxdrl.config import ConfigError, require
+from jaxdrl.checks import require
+from jaxdrl.errors import ConfigError
 from jaxdrl.experiment import Experiment
 from jaxdrl.hyperparams import Sweep
 from jaxdrl.run_dir import CONFIG_FILE, RESULT_FILE, read_run

@@ -13,7 +13,7 @@ from rich.console import Console
 from jaxdrl import checkpoint as checkpoints
 from jaxdrl import memory, reports, runner, trials, waves
 from jaxdrl import run_dir as files
-from jaxdrl.config import require
+from jaxdrl.checks import require
 from jaxdrl.evaluation import evaluate
 from jaxdrl.experiment import Experiment
 from jaxdrl.loop import evaluation_key

@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 
 from jaxdrl import populations
 from jaxdrl.algorithms.ppo import ppo
-from jaxdrl.config import require
+from jaxdrl.checks import require
 from jaxdrl.envs import Environment
 from jaxdrl.evaluation import DEFAULT_MAX_STEPS, Evaluation, run_episodes, summarise
 from jaxdrl.exchange import Exchange

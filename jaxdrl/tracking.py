@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jaxdrl.config import ConfigError
+from jaxdrl.errors import ConfigError
 from jaxdrl.run_dir import CONFIG_FILE
 
 Tracker = Callable[[Path, dict[str, Any]], AbstractContextManager[Callable[[dict[str, Any]], Any]]]

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from jaxdrl.config import require_count
+from jaxdrl.checks import require_count
 from jaxdrl.types import Algorithm, TrainState
 
 Hook = Callable[[int, dict[str, Any]], Any]

@@ -21,7 +21,8 @@ import numpy as np
 from rich.console import Console
 from rich.markup import escape
 
-from jaxdrl.config import ConfigError, require
+from jaxdrl.checks import require
+from jaxdrl.errors import ConfigError
 from jaxdrl.experiment import Experiment
 from jaxdrl.run_dir import CONFIG_FILE, read_run
 from jaxdrl.stops import BadNumbersError, OutOfMemoryError

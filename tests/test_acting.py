@@ -11,8 +11,8 @@ import jaxdrl
 import probe_environments as probes
 from jaxdrl import Experiment, PPOConfig
 from jaxdrl.algorithms import acting
-from jaxdrl.config import ConfigError
 from jaxdrl.distributions import has_action, mask_logits
+from jaxdrl.errors import ConfigError
 from jaxdrl.spaces import Box, Discrete, MultiDiscrete
 from jaxdrl.stops import BadNumbersError
 

@@ -9,7 +9,7 @@ import jax
 import pytest
 
 from jaxdrl import backend
-from jaxdrl.config import ConfigError
+from jaxdrl.errors import ConfigError
 
 
 def run_python(code, **environ):

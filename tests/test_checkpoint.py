@@ -24,7 +24,7 @@ from flax import struct
 
 from jaxdrl import checkpoint
 from jaxdrl.checkpoint import DamagedCheckpointError
-from jaxdrl.config import ConfigError
+from jaxdrl.errors import ConfigError
 from jaxdrl.mesh import make_mesh
 from jaxdrl.normalization import RunningStatistics
 from jaxdrl.sharding import place

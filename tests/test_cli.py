@@ -19,7 +19,8 @@ import pytest
 import jaxdrl
 import quickly
 from jaxdrl import cli, runner
-from jaxdrl.config import ConfigError, PPOConfig
+from jaxdrl.config import PPOConfig
+from jaxdrl.errors import ConfigError
 from jaxdrl.experiment import Experiment
 from jaxdrl.mesh import make_mesh
 

@@ -17,7 +17,7 @@ import pytest
 
 import jaxdrl
 from jaxdrl import cli, runner
-from jaxdrl.config import ConfigError
+from jaxdrl.errors import ConfigError
 from jaxdrl.run_dir import claim
 from small_runs import CARTPOLE
 

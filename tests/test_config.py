@@ -9,7 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdrl.config import ConfigError, PPOConfig, largest_divisor, require_divisor, require_number
+from jaxdrl.checks import largest_divisor, require_divisor, require_number
+from jaxdrl.config import PPOConfig
+from jaxdrl.errors import ConfigError
 
 COUNTS = (
     "num_envs",

@@ -7,7 +7,7 @@ from rich.console import Console
 
 import jaxdrl
 from jaxdrl import cli, doctor
-from jaxdrl.config import ConfigError
+from jaxdrl.errors import ConfigError
 
 
 @pytest.fixture

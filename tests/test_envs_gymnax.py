@@ -11,10 +11,10 @@ from flax import struct
 from gymnax.environments import environment, spaces
 
 import jaxdrl
-from jaxdrl.config import ConfigError
 from jaxdrl.envs import vector
 from jaxdrl.envs.gymnax import convert_space
 from jaxdrl.envs.protocol import check_types, strong_types
+from jaxdrl.errors import ConfigError
 from jaxdrl.promotion import default_promotion
 
 DOWNLOADING = "MNISTBandit-bsuite"

@@ -11,9 +11,9 @@ import pytest
 import jaxdrl
 import suite_contract
 from jaxdrl.architectures import check_mask
-from jaxdrl.config import ConfigError
 from jaxdrl.envs import suites
 from jaxdrl.envs.protocol import check_types
+from jaxdrl.errors import ConfigError
 from jaxdrl.promotion import default_promotion
 
 jumanji = pytest.importorskip("jumanji")

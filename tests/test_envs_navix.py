@@ -10,8 +10,8 @@ import pytest
 
 import jaxdrl
 import suite_contract
-from jaxdrl.config import ConfigError
 from jaxdrl.envs.protocol import check_types
+from jaxdrl.errors import ConfigError
 
 adapter = pytest.importorskip("jaxdrl.envs.navix")
 navix = pytest.importorskip("navix")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import jaxdrl
-from jaxdrl.config import ConfigError
 from jaxdrl.envs.protocol import check_types, strong_types, time_limit
+from jaxdrl.errors import ConfigError
 from probe_environments import constant_reward, counter, delayed_reward
 
 

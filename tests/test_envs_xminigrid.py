@@ -10,9 +10,9 @@ import pytest
 
 import jaxdrl
 import suite_contract
-from jaxdrl.config import ConfigError
 from jaxdrl.envs import suites
 from jaxdrl.envs.protocol import check_types
+from jaxdrl.errors import ConfigError
 
 xminigrid = pytest.importorskip("xminigrid")
 

@@ -11,7 +11,7 @@ from flax import linen as nn
 
 import jaxdrl
 from jaxdrl import PPOConfig
-from jaxdrl.config import ConfigError
+from jaxdrl.errors import ConfigError
 from jaxdrl.evaluation import (
     DEFAULT_MAX_STEPS,
     bootstrap_interval,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxdrl import exchange
-from jaxdrl.config import ConfigError
+from jaxdrl.errors import ConfigError
 from jaxdrl.exchange import Exchange, choose_parents, rank, vary
 from jaxdrl.hyperparams import Range
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from jaxdrl import cli, experiment, runner
-from jaxdrl.config import ConfigError
+from jaxdrl.errors import ConfigError
 from jaxdrl.experiment import default_run_dir, resolve
 from small_runs import CARTPOLE, PPO
 

@@ -16,7 +16,7 @@ import pytest
 
 import jaxdrl
 from jaxdrl import cli, exporting
-from jaxdrl.config import ConfigError
+from jaxdrl.errors import ConfigError
 from small_runs import CARTPOLE, PPO
 
 RUNS = {

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from jaxdrl import films
-from jaxdrl.config import ConfigError
 from jaxdrl.envs.drawing import BLUE, GREY, LIGHT, VERMILLION
+from jaxdrl.errors import ConfigError
 
 RED = (200, 10, 30)
 

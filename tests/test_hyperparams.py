@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxdrl.config import ConfigError
+from jaxdrl.errors import ConfigError
 from jaxdrl.hyperparams import Range, Sweep, check_names, draw, float_fields, parse_range
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import jaxdrl
 from jaxdrl import memory, runner
-from jaxdrl.config import ConfigError
+from jaxdrl.errors import ConfigError
 from jaxdrl.experiment import Experiment
 from jaxdrl.hyperparams import Sweep
 from jaxdrl.memory import Needs

@@ -11,7 +11,8 @@ import pytest
 from flax import linen as nn
 
 from jaxdrl.architectures import make_network
-from jaxdrl.config import ConfigError, PPOConfig
+from jaxdrl.config import PPOConfig
+from jaxdrl.errors import ConfigError
 from jaxdrl.networks import ACTIVATIONS, from_module, num_policy_outputs
 from jaxdrl.observations import prepare_observation, prepared
 from jaxdrl.spaces import Box, Discrete, MultiDiscrete

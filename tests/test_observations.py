@@ -13,7 +13,7 @@ import jaxdrl
 import probe_environments as probes
 from jaxdrl import PPOConfig
 from jaxdrl.architectures import make_network
-from jaxdrl.config import ConfigError
+from jaxdrl.errors import ConfigError
 from jaxdrl.observations import prepare_observation, prepared
 from jaxdrl.spaces import Box, Dict, Discrete, MultiDiscrete
 

@@ -10,7 +10,7 @@ import pytest
 
 import jaxdrl
 from jaxdrl import cli, plotting
-from jaxdrl.config import ConfigError
+from jaxdrl.errors import ConfigError
 from jaxdrl.experiment import Experiment
 from jaxdrl.run_dir import METRICS_FILE
 from small_runs import CARTPOLE

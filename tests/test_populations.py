@@ -11,7 +11,7 @@ import pytest
 import jaxdrl
 from jaxdrl import PPOConfig
 from jaxdrl.checkpoint import raw
-from jaxdrl.config import ConfigError
+from jaxdrl.errors import ConfigError
 from jaxdrl.exchange import Exchange
 from jaxdrl.hyperparams import Range
 from jaxdrl.mesh import make_mesh

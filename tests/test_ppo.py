@@ -14,7 +14,7 @@ import jaxdrl
 import probe_environments as probes
 from jaxdrl import PPOConfig
 from jaxdrl.algorithms import ppo as ppo_module
-from jaxdrl.config import ConfigError
+from jaxdrl.errors import ConfigError
 from jaxdrl.metrics import sha256
 from jaxdrl.networks import from_module
 

@@ -14,7 +14,7 @@ from rich.console import Console
 
 import jaxdrl
 from jaxdrl import profiling, tracing
-from jaxdrl.config import ConfigError
+from jaxdrl.errors import ConfigError
 from jaxdrl.profiling import NUM_SKIPPED, NUM_TRACED, STAGES
 from jaxdrl.timeline import OTHER, WAITING
 from small_runs import CARTPOLE

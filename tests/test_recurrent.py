@@ -13,7 +13,7 @@ import jaxdrl
 import probe_environments as probes
 from jaxdrl import PPOConfig, networks
 from jaxdrl.algorithms import acting
-from jaxdrl.config import ConfigError
+from jaxdrl.errors import ConfigError
 from jaxdrl.networks import Torso
 from jaxdrl.recurrent import GRU, LSTM, RecurrentActorCritic, from_recurrent
 from jaxdrl.spaces import Box, Discrete

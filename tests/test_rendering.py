@@ -9,8 +9,8 @@ from PIL import Image
 
 import jaxdrl
 from jaxdrl import cli, films, rendering
-from jaxdrl.config import ConfigError
 from jaxdrl.envs.drawing import BLUE, LIGHT, VERMILLION
+from jaxdrl.errors import ConfigError
 from small_runs import CARTPOLE, PPO
 
 

@@ -13,9 +13,9 @@ import pytest
 
 import jaxdrl
 from jaxdrl import PPOConfig, cli, robustness
-from jaxdrl.config import ConfigError
 from jaxdrl.envs import vector
 from jaxdrl.envs.protocol import replace_params
+from jaxdrl.errors import ConfigError
 from jaxdrl.robustness import Variation, parse_variation, vary
 from small_runs import CARTPOLE
 

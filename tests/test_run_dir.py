@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 import jaxdrl
-from jaxdrl.config import ConfigError, PPOConfig
+from jaxdrl.config import PPOConfig
+from jaxdrl.errors import ConfigError
 from jaxdrl.experiment import Experiment
 from jaxdrl.hyperparams import Sweep
 from jaxdrl.run_dir import (
@@ -141,7 +142,7 @@ def test_what_is_no_json_leaves_the_old_file(tmp_path):
 WRITER = """
 import sys
 from pathlib import Path
-from jaxdrl.config import ConfigError
+from jaxdrl.errors import ConfigError
 from jaxdrl.run_dir import claim
 
 assert "jax" not in sys.modules

@@ -10,7 +10,7 @@ import pytest
 
 import jaxdrl
 from jaxdrl import cli, run_evaluation
-from jaxdrl.config import ConfigError
+from jaxdrl.errors import ConfigError
 from small_runs import CARTPOLE
 
 

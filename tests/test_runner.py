@@ -22,8 +22,9 @@ import jaxdrl
 import probe_environments as probes
 from jaxdrl import checkpoint, cli, runner, spaces
 from jaxdrl.checkpoint import updates_in
-from jaxdrl.config import ConfigError, PPOConfig
+from jaxdrl.config import PPOConfig
 from jaxdrl.envs import Environment
+from jaxdrl.errors import ConfigError
 from jaxdrl.experiment import Experiment, resolve
 from jaxdrl.metrics import sha256
 from jaxdrl.run_dir import read_run

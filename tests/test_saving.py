@@ -12,7 +12,7 @@ import pytest
 
 from jaxdrl import checkpoint, saving
 from jaxdrl.checkpoint import DamagedCheckpointError
-from jaxdrl.config import ConfigError
+from jaxdrl.errors import ConfigError
 from jaxdrl.mesh import make_mesh
 from jaxdrl.saving import Saver, best_of, choose, expendable, read_scores
 from jaxdrl.sharding import place

@@ -9,7 +9,7 @@ import pytest
 
 import jaxdrl
 from jaxdrl import cli
-from jaxdrl.config import ConfigError
+from jaxdrl.errors import ConfigError
 from jaxdrl.hyperparams import Sweep
 from small_sweeps import WAVES, content, quietly, without_times
 

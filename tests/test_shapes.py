@@ -2,7 +2,8 @@
 
 import pytest
 
-from jaxdrl.config import ConfigError, PPOConfig
+from jaxdrl.config import PPOConfig
+from jaxdrl.errors import ConfigError
 from jaxdrl.hyperparams import float_fields
 from jaxdrl.shapes import OF_DEVICES, SHAPES, parse_choices
 

@@ -7,7 +7,7 @@ import pytest
 from jax.sharding import AxisType, Mesh
 
 from jaxdrl import sharding
-from jaxdrl.config import ConfigError
+from jaxdrl.errors import ConfigError
 from jaxdrl.mesh import make_mesh
 from jaxdrl.sharding import ALONG_ENVS, REPLICATED, make_layout
 

@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from jaxdrl.config import ConfigError
+from jaxdrl.errors import ConfigError
 from jaxdrl.hyperparams import Sweep
 from jaxdrl.run_dir import write_json
 from jaxdrl.sweep_parts import locate, parts_of, read_result, whole_of

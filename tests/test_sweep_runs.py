@@ -17,7 +17,7 @@ import pytest
 import jaxdrl
 from jaxdrl import cli, memory, reports, runner
 from jaxdrl.checkpoint import raw
-from jaxdrl.config import ConfigError
+from jaxdrl.errors import ConfigError
 from jaxdrl.run_dir import read_metrics
 from jaxdrl.saving import Saver
 from jaxdrl.setup import Given

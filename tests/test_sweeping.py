@@ -11,7 +11,7 @@ import pytest
 
 import jaxdrl
 from jaxdrl import cli, lineage, runner, sweeping
-from jaxdrl.config import ConfigError
+from jaxdrl.errors import ConfigError
 from jaxdrl.experiment import Experiment
 from jaxdrl.hyperparams import Sweep
 from jaxdrl.plotting import read_curve

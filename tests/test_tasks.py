@@ -7,8 +7,8 @@ import pytest
 import jaxdrl
 import probe_environments as probes
 from jaxdrl import tasks
-from jaxdrl.config import ConfigError
 from jaxdrl.envs.gymnax import DOWNLOADS
+from jaxdrl.errors import ConfigError
 from jaxdrl.spaces import Box
 
 

@@ -19,7 +19,7 @@ import pytest
 
 import jaxdrl
 from jaxdrl import tracking
-from jaxdrl.config import ConfigError
+from jaxdrl.errors import ConfigError
 from jaxdrl.stops import RunInterruptedError
 from jaxdrl.trackers import TAGS, hyperparameters, tag, tagged
 from jaxdrl.tracking import Tracking

@@ -10,8 +10,9 @@ from flax import struct
 
 from jaxdrl import training
 from jaxdrl.algorithms.ppo import ppo
-from jaxdrl.config import ConfigError, PPOConfig
+from jaxdrl.config import PPOConfig
 from jaxdrl.envs import Environment
+from jaxdrl.errors import ConfigError
 from jaxdrl.mesh import make_mesh
 from jaxdrl.spaces import Box, Discrete
 from jaxdrl.training import run_updates, train

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from jaxdrl import trials
-from jaxdrl.config import ConfigError
+from jaxdrl.errors import ConfigError
 from jaxdrl.hyperparams import Sweep
 from jaxdrl.run_dir import write_json
 from jaxdrl.stops import BadNumbersError

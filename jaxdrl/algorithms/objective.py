@@ -13,8 +13,9 @@ import jax.numpy as jnp
 from jaxdrl import losses
 from jaxdrl.algorithms import acting
 from jaxdrl.algorithms.acting import Parts
-from jaxdrl.config import ConfigError, require
+from jaxdrl.checks import require
 from jaxdrl.distributions import Distribution
+from jaxdrl.errors import ConfigError
 from jaxdrl.observations import prepared, zeros
 from jaxdrl.sgd import Batch
 

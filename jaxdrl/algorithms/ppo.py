@@ -20,9 +20,10 @@ from jaxdrl.algorithms import acting, objective, summaries
 from jaxdrl.algorithms.acting import Parts
 from jaxdrl.algorithms.objective import ExtraLoss
 from jaxdrl.architectures import check_mask, check_network, make_network
-from jaxdrl.config import ConfigError, PPOConfig
+from jaxdrl.config import PPOConfig
 from jaxdrl.distributions import action_head
 from jaxdrl.envs.protocol import Environment, check_types
+from jaxdrl.errors import ConfigError
 from jaxdrl.networks import from_module
 from jaxdrl.normalization import init_statistics
 from jaxdrl.observations import prepared, zeros

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jaxdrl.config import require
+from jaxdrl.checks import require
 from jaxdrl.envs import suites
 from jaxdrl.envs.gymnax import from_gymnax
 from jaxdrl.envs.protocol import Environment, time_limit

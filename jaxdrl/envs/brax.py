@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdrl import spaces
-from jaxdrl.config import require
+from jaxdrl.checks import require
 from jaxdrl.envs.protocol import Environment, strong_types, time_limit
 from jaxdrl.envs.suites import Suite, episode_limit, fit_params, require_task
 from jaxdrl.promotion import default_promotion

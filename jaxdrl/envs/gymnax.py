@@ -13,9 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdrl import spaces
-from jaxdrl.config import ConfigError, require_count
+from jaxdrl.checks import require_count
 from jaxdrl.envs.gymnax_drawing import drawing_of
 from jaxdrl.envs.protocol import Environment
+from jaxdrl.errors import ConfigError
 from jaxdrl.promotion import default_promotion
 
 DOWNLOADS = {"MNISTBandit-bsuite": "the MNIST data set"}

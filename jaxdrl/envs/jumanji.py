@@ -17,9 +17,9 @@ import numpy as np
 from jumanji import registration, specs
 
 from jaxdrl import spaces
-from jaxdrl.config import ConfigError
 from jaxdrl.envs.protocol import Environment, strong_types, time_limit
 from jaxdrl.envs.suites import Suite, episode_limit, fit_params, require_task
+from jaxdrl.errors import ConfigError
 from jaxdrl.promotion import default_promotion
 
 DOWNLOADS = {"Sokoban-v0": "jumanji.environments.routing.sokoban.generator.SimpleSolveGenerator()"}

@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxdrl import spaces
-from jaxdrl.config import ConfigError
 from jaxdrl.envs.protocol import Environment, strong_types, time_limit
 from jaxdrl.envs.suites import Suite, episode_limit, fit_params, require_task
+from jaxdrl.errors import ConfigError
 from jaxdrl.promotion import default_promotion
 
 with warnings.catch_warnings():

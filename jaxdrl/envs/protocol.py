@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from jaxdrl.config import ConfigError, require_count
+from jaxdrl.checks import require_count
+from jaxdrl.errors import ConfigError
 from jaxdrl.spaces import Dict, Discrete, ObservationSpace, Space
 
 

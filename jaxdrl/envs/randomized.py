@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from jaxdrl.config import ConfigError, require, require_range
+from jaxdrl.checks import require, require_range
 from jaxdrl.envs.protocol import Environment, replace_params
+from jaxdrl.errors import ConfigError
 
 
 @struct.dataclass

@@ -12,9 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, NamedTuple
 
-from jaxdrl.config import ConfigError, require_count
+from jaxdrl.checks import require_count
 from jaxdrl.envs.gymnax import make_gymnax, nearest, task_names
 from jaxdrl.envs.protocol import Environment
+from jaxdrl.errors import ConfigError
 
 GROUP = "jaxdrl.suites"
 """Entry points of this group name a `Suite` each."""

@@ -14,9 +14,9 @@ from xminigrid.rendering.rgb_render import render
 from xminigrid.types import StepType, TimeStep
 
 from jaxdrl import spaces
-from jaxdrl.config import ConfigError
 from jaxdrl.envs.protocol import Environment, strong_types, time_limit
 from jaxdrl.envs.suites import Suite, episode_limit, fit_params, require_task
+from jaxdrl.errors import ConfigError
 from jaxdrl.promotion import default_promotion
 
 TILE_PIXELS = 16
