@@ -7,12 +7,27 @@ from dataclasses import dataclass
 from typing import Literal
 
 from jaxdrl.checks import (
+    largest_divisor,
     nearest_divisors,
     nearest_multiples,
     require,
     require_count,
+    require_divisor,
     require_number,
+    require_range,
 )
+from jaxdrl.errors import ConfigError
+
+__all__ = [
+    "ConfigError",
+    "PPOConfig",
+    "largest_divisor",
+    "require",
+    "require_count",
+    "require_divisor",
+    "require_number",
+    "require_range",
+]
 
 
 @dataclass(frozen=True)
