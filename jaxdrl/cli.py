@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, get_origin, get_type_hints
 import tyro
 
 from jaxdrl.errors import ConfigError
-from jaxdrl.experiment import Experiment
+from jaxdrl.experiment import Experiment, unresolve
 from jaxdrl.run_dir import read_experiment
 from jaxdrl.stops import BadNumbersError, OutOfMemoryError, RunInterruptedError
 from jaxdrl.sweep_flags import Ranges, SweepFlags
@@ -30,15 +30,9 @@ def _cli(args: list[str]) -> None:
     app = tyro.extras.SubcommandApp()
     for function in (train, sweep):
         app.command(name=function.__name__, help=_summary(function))(_of_known(function, args))
-    app.command(resume)
-    app.command(evaluate)
-    app.command(plot)
-    app.command(render)
-    app.command(export)
-    app.command(watch)
-    app.command(doctor)
-    app.command(envs)
-    app.command(check)
+    others: tuple[Any, ...] = (resume, evaluate, plot, render, export, watch, doctor, envs, check)
+    for verb in others:
+        app.command(verb)
     config = (tyro.conf.PositionalRequiredArgs,)
     app.cli(prog="jaxdrl", description=main.__doc__, args=args, config=config)
 
@@ -76,7 +70,7 @@ def _take_config(args: list[str]) -> Experiment | None:
         if flag == "--config" and (has_value or i + 1 < len(args)):
             path = Path(value if has_value else args[i + 1])
             del args[i : i + (1 if has_value else 2)]
-            return read_experiment(path, Experiment)
+            return unresolve(read_experiment(path, Experiment))
     return None
 
 
@@ -142,6 +136,7 @@ def resume(
     *,
     devices: int | None = None,
     total_env_steps: int | None = None,
+    keep_schedule: bool = False,
     checkpoint: int | Literal["best"] | None = None,
 ) -> None:
     """Go on with a run from its last sound checkpoint, as if nothing had happened.
@@ -150,11 +145,13 @@ def resume(
       run_dir: Directory of the run.
       devices: Another number of devices than before; None: the same.
       total_env_steps: To go further than the run was meant to, in environment steps; None: as far.
+      keep_schedule: Anneal the learning rate over the length from before, not over the new one.
       checkpoint: Update of an earlier checkpoint, or best; None: the last.
     """
     from jaxdrl import runner
 
-    runner.resume(run_dir, devices=devices, total_env_steps=total_env_steps, checkpoint=checkpoint)
+    length: Any = {"total_env_steps": total_env_steps, "keep_schedule": keep_schedule}
+    runner.resume(run_dir, devices=devices, checkpoint=checkpoint, **length)
 
 
 def evaluate(

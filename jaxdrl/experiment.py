@@ -108,6 +108,32 @@ def resolve(experiment: Experiment) -> Experiment:
     return dataclasses.replace(experiment, ppo=ppo)
 
 
+def follows_length(experiment: Experiment) -> bool:
+    """Whether the learning rate is annealed over the length of the run, not over one of its own."""
+    over = experiment.ppo.anneal_env_steps
+    return experiment.anneal_learning_rate and over in (None, experiment.total_env_steps)
+
+
+def unresolve(experiment: Experiment) -> Experiment:
+    """The experiment without what `resolve` fills in, which follows whatever is changed then."""
+    if not follows_length(experiment):
+        return experiment
+    return dataclasses.replace(
+        experiment, ppo=dataclasses.replace(experiment.ppo, anneal_env_steps=None)
+    )
+
+
+def idle_from(experiment: Experiment) -> float | None:
+    """The environment step past which whole updates have a learning rate of 0, None without any."""
+    ppo, sweep = experiment.ppo, experiment.sweep
+    own = sweep.ranges if sweep is not None else {}
+    if ppo.anneal_env_steps is None or {"anneal_env_steps", "final_learning_rate"} & set(own):
+        return None
+    starts_last = (experiment.num_updates - 1) * ppo.env_steps_per_update
+    is_idle = ppo.final_learning_rate == 0 and ppo.anneal_env_steps <= starts_last
+    return ppo.anneal_env_steps if is_idle else None
+
+
 def default_run_dir(experiment: Experiment) -> Path:
     """`runs/ENV-seedS-TIME`, which no other run has."""
     stem = f"{experiment.env.replace('/', '-')}-seed{experiment.seed}"

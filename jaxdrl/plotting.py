@@ -14,7 +14,7 @@ from rich.table import Table
 
 from jaxdrl.checks import require
 from jaxdrl.errors import ConfigError
-from jaxdrl.experiment import Experiment
+from jaxdrl.experiment import Experiment, unresolve
 from jaxdrl.run_dir import METRICS_FILE, read_metrics, read_run, require_writable
 from jaxdrl.sweep_parts import parts_of
 
@@ -110,12 +110,10 @@ def runs_of(run_dir: Path) -> list[Path]:
 
 def settings_of(experiment: Experiment) -> dict[str, Any]:
     """The settings that make runs comparable, flat: `{"env": ..., "ppo.gamma": ...}`."""
-    fields = asdict(experiment)
+    fields = asdict(unresolve(experiment))
     for name in ("wave", "wave_size") if fields["sweep"] else ():
         del fields["sweep"][name]
     ppo = {f"ppo.{name}": value for name, value in fields.pop("ppo").items()}
-    if experiment.anneal_learning_rate and ppo["ppo.anneal_env_steps"] == fields["total_env_steps"]:
-        ppo["ppo.anneal_env_steps"] = None  # it follows
     return {k: v for k, v in fields.items() if k not in NOT_SETTINGS} | ppo
 
 

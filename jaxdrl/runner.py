@@ -34,12 +34,14 @@ from jaxdrl.setup import (
     Given,
     Setup,
     assemble,
+    idle_words,
     init_state,
     lengthen,
     load_learnt,
     load_state,
     put,
     read_stored,
+    schedule_words,
 )
 from jaxdrl.stops import BadNumbersError, OutOfMemoryError, RunInterruptedError, Signals
 from jaxdrl.sweep_parts import folder_of
@@ -104,6 +106,8 @@ def run(
     setup = assemble_on_devices(experiment, Given(env, network, optimizer), console)
     learnt = _load_learnt(setup)
     setup = replace(setup, experiment=memory.in_waves(setup))
+    if words := idle_words(setup.experiment, setup.given):
+        console.print(words, soft_wrap=True)
     if folder_of(setup.experiment.sweep) is not None:
         from jaxdrl import sweep_runs  # which trains each part by the functions of this module
 
@@ -119,6 +123,7 @@ def resume(
     *,
     devices: int | None = None,
     total_env_steps: int | None = None,
+    keep_schedule: bool = False,
     checkpoint: int | str | None = None,
     env: Environment | None = None,
     network: nn.Module | Network | None = None,
@@ -130,7 +135,9 @@ def resume(
     Args:
       run_dir: directory of the run.
       devices: another number of devices than before; None keeps it.
-      total_env_steps: to go further than the run was meant to; None keeps its length.
+      total_env_steps: to go further than the run was meant to; None keeps its length. A learning
+        rate that is annealed over the length of the run is annealed over the new one then.
+      keep_schedule: anneal it over the length from before instead.
       checkpoint: the update of an earlier checkpoint, or "best"; what came after it is dropped.
       env: as in `jaxdrl.run`, for a run that was given one.
       network: likewise.
@@ -150,18 +157,24 @@ def resume(
     if folder_of(stored.experiment.sweep) is not None:
         from jaxdrl import sweep_runs
 
-        changes = {"devices": devices, "total_env_steps": total_env_steps}
+        changes = {
+            "devices": devices,
+            "total_env_steps": total_env_steps,
+            "keep_schedule": keep_schedule,
+        }
         return sweep_runs.resume(run_dir, stored, given, changes, checkpoint, console, trackers)
     with files.claim(run_dir):
         path, manifest = _choose(run_dir, checkpoint, console)
         done = 0 if manifest is None else manifest["update"]
-        experiment = replace(stored.experiment, run_dir=run_dir)
-        experiment = lengthen(experiment, devices, total_env_steps, done)
+        before = replace(stored.experiment, run_dir=run_dir)
+        experiment = lengthen(before, devices, total_env_steps, done, keep_schedule)
         setup = assemble_on_devices(experiment, given, console, stored)
         room = memory.plan(setup, console)
         loaded = load_state(setup, path, stored) if path else None
         learnt = None if path else _load_learnt(setup)
         console.print(f"going on from update {done}", f"({path})" if path else "", soft_wrap=True)
+        if words := schedule_words(before, experiment, given):
+            console.print(words, soft_wrap=True)
         drop_what_came_after(run_dir, done)
 
         def make_state() -> TrainState:

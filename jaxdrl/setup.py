@@ -20,7 +20,7 @@ from jaxdrl.envs import Environment, make
 from jaxdrl.envs.randomized import parse_ranges, randomize
 from jaxdrl.errors import ConfigError
 from jaxdrl.evaluation import Evaluation, evaluate
-from jaxdrl.experiment import Experiment
+from jaxdrl.experiment import Experiment, idle_from, resolve, unresolve
 from jaxdrl.run_dir import CHECKPOINTS, RESULT_FILE, StoredRun, read_run
 from jaxdrl.sharding import place
 from jaxdrl.sweep_parts import locate
@@ -246,9 +246,16 @@ def load_learnt(setup: Setup, run_dir: Path) -> dict[str, Any]:
 
 
 def lengthen(
-    experiment: Experiment, devices: int | None, total_env_steps: int | None, done: int
+    experiment: Experiment,
+    devices: int | None,
+    total_env_steps: int | None,
+    done: int,
+    keep_schedule: bool = False,
 ) -> Experiment:
     """The experiment with what `resume` changes after `done` updates.
+
+    A learning rate that is annealed over the length of the run is so over the new one, unless
+    `keep_schedule`.
 
     Raises:
       ConfigError: if the run is at its end already, or for a value that does not fit.
@@ -258,7 +265,8 @@ def lengthen(
         require_divisor("devices", devices, experiment.ppo.num_shards)
         experiment = replace(experiment, devices=devices)
     if total_env_steps is not None:
-        experiment = replace(experiment, total_env_steps=total_env_steps)
+        open_ended = experiment if keep_schedule else unresolve(experiment)
+        experiment = resolve(replace(open_ended, total_env_steps=total_env_steps))
     is_finished = (experiment.run_dir / RESULT_FILE).exists()  # type: ignore[operator]
     steps = done * experiment.ppo.env_steps_per_update
     if done > experiment.num_updates or (done == experiment.num_updates and is_finished):
@@ -266,6 +274,30 @@ def lengthen(
         works = f"--total-env-steps M with M above {steps} goes further"
         raise ConfigError(f"run_dir = {str(experiment.run_dir)!r}: {field} is done; {works}")
     return experiment
+
+
+def schedule_words(before: Experiment, after: Experiment, given: Given) -> str | None:
+    """What `resume` does to the learning rate, where that is not just to go on with it."""
+    was, over = before.ppo.anneal_env_steps, after.ppo.anneal_env_steps
+    if given.optimizer is not None or over is None:
+        return None  # it has its own
+    if was is not None and over != was:
+        return (
+            f"learning rate: annealed over {over:,.0f} steps, the new length, and no longer over "
+            f"{was:,.0f}; --keep-schedule (keep_schedule=True) keeps that"
+        )
+    return idle_words(after, given)
+
+
+def idle_words(experiment: Experiment, given: Given) -> str | None:
+    """That a part of the run will teach nothing, where its learning rate is 0 before its end."""
+    idle = idle_from(experiment)
+    if given.optimizer is not None or idle is None:
+        return None
+    return (
+        f"learning rate: 0 from step {idle:,.0f} (ppo.anneal_env_steps) to the end at "
+        f"{experiment.total_env_steps:,}, so that nothing is learnt there"
+    )
 
 
 def _print_warning(message: str) -> None:

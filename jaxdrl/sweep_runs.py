@@ -15,10 +15,10 @@ from jaxdrl import memory, reports, runner, trials, waves
 from jaxdrl import run_dir as files
 from jaxdrl.checks import require
 from jaxdrl.evaluation import evaluate
-from jaxdrl.experiment import Experiment
+from jaxdrl.experiment import Experiment, follows_length
 from jaxdrl.loop import evaluation_key
 from jaxdrl.runner import Run
-from jaxdrl.setup import Given, Setup, lengthen, read_stored, restore
+from jaxdrl.setup import Given, Setup, lengthen, read_stored, restore, schedule_words
 from jaxdrl.sweep_parts import parts_of, read_result
 from jaxdrl.sweeping import hyperparams_of
 from jaxdrl.tracking import Tracker
@@ -39,7 +39,7 @@ def resume(
     run_dir: Path,
     stored: files.StoredRun,
     given: Given,
-    changes: dict[str, int | None],
+    changes: dict[str, Any],
     checkpoint: int | str | None,
     console: Console,
     trackers: Sequence[Tracker],
@@ -50,7 +50,7 @@ def resume(
       run_dir: of the sweep.
       stored: its `config.json`.
       given: as in `jaxdrl.resume`.
-      changes: `devices` and `total_env_steps`, as there.
+      changes: `devices`, `total_env_steps` and `keep_schedule`, as there.
       checkpoint: must be None: a part is taken back by itself.
       console: where it says how it gets on.
       trackers: of each part.
@@ -65,13 +65,15 @@ def resume(
         require(checkpoint is None, "checkpoint", checkpoint, works)
         saved = [checkpoints.updates_in(part / files.CHECKPOINTS) for part in parts]
         done = max((update for updates in saved for update in updates), default=0)
-        experiment = replace(stored.experiment, run_dir=run_dir)
+        before = experiment = replace(stored.experiment, run_dir=run_dir)
         if experiment.sweep.is_search:
             _require_unfinished(run_dir, changes["total_env_steps"])
             trials.check(experiment)
             done = 0  # of updates, which the trials differ in
         experiment = lengthen(experiment, **changes, done=done)
         setup = runner.assemble_on_devices(experiment, given, console, stored)
+        if words := schedule_words(before, experiment, given):
+            console.print(words, soft_wrap=True)
         (run_dir / files.RESULT_FILE).unlink(missing_ok=True)
         return _train(setup, console, trackers)
 
@@ -129,8 +131,9 @@ def _train_part(given: Given, trackers: Sequence[Tracker], part: Experiment) -> 
     if not (run_dir / files.CONFIG_FILE).exists():
         runner.run(part, **how)
         return read_result(run_dir)
-    steps = read_stored(run_dir, given, "resume").experiment.total_env_steps
-    if steps != part.total_env_steps or not (run_dir / files.RESULT_FILE).exists():
-        steps, devices = part.total_env_steps, part.devices
-        runner.resume(run_dir, devices=devices, total_env_steps=steps, **how)
+    begun = read_stored(run_dir, given, "resume").experiment
+    is_short = begun.total_env_steps != part.total_env_steps
+    if is_short or not (run_dir / files.RESULT_FILE).exists():
+        how |= {"devices": part.devices, "total_env_steps": part.total_env_steps}
+        runner.resume(run_dir, keep_schedule=not follows_length(part), **how)
     return read_result(run_dir)

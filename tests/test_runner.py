@@ -561,3 +561,6 @@ def test_the_commands_for_when_things_go_wrong_do_what_they_say(tmp_path, monkey
     assert (second["updates"], second["devices"]) == (11, 8)
     assert read(tmp_path / "runs" / "third", "config.json")["env_params"]["length"] == 1.0
     assert digests[0] != digests[1]
+    rates = [line["learning_rate"] for line in lines_of(tmp_path / "runs" / "second")]
+    assert rates[-1] > 0  # over the new length
+    assert rates == sorted(rates[:8], reverse=True) + sorted(rates[8:], reverse=True)
