@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -120,6 +121,12 @@ def summarise(returns: np.ndarray, lengths: np.ndarray, ended: np.ndarray) -> Ev
     )
 
 
+def best_of(returns: Sequence[float]) -> int | None:
+    """The index of the greatest, the first of equals; None where none of them is finite."""
+    finite = [i for i, value in enumerate(returns) if math.isfinite(value)]
+    return max(finite, key=lambda i: returns[i]) if finite else None
+
+
 def first_device(learner: LearnerState) -> jax.Device:
     """The first of the devices that hold the learner; it may be on the host, too."""
     arrays = [leaf for leaf in jax.tree.leaves(learner.params) if isinstance(leaf, jax.Array)]
@@ -132,8 +139,12 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """95% interval of the mean of `samples [n]` by the percentile bootstrap.
 
+    NaN where a sample is not finite.
+
     Source: Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13.
     """
+    if not np.isfinite(samples).all():
+        return math.nan, math.nan
     means = _resampled_means(samples, num_resamples, np.random.default_rng(seed))
     low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)

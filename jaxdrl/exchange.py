@@ -112,10 +112,13 @@ def observe(state: ExchangeState, metrics: dict[str, jax.Array]) -> ExchangeStat
 
 
 def rank(state: ExchangeState) -> jax.Array:
-    """What members are ranked by, float32 `[P]`: their recent return, -inf for diverged ones."""
+    """What members are ranked by, float32 `[P]`: their recent return, -inf where they diverged.
+
+    A return that is not finite counts as -inf, too.
+    """
     mean = state.return_sum / jnp.maximum(state.num_episodes, 1.0)
     score = jnp.where(state.num_episodes > 0, mean, state.score)
-    return jnp.where(state.diverged | jnp.isnan(score), -jnp.inf, score)
+    return jnp.where(state.diverged | ~jnp.isfinite(score), -jnp.inf, score)
 
 
 def choose_parents(score: jax.Array, num_replaced: int, draws: jax.Array) -> jax.Array:

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import numpy as np
 
-from jaxdrl.evaluation import Evaluation
+from jaxdrl.evaluation import Evaluation, best_of
 from jaxdrl.experiment import Experiment
 from jaxdrl.metrics import MetricsLog
 from jaxdrl.progress import ProgressReport
@@ -36,7 +35,7 @@ def figures(evaluation: Evaluation) -> dict[str, Any]:
     found = {name: getattr(evaluation, name) for name in names}
     if evaluation.members:
         returns = [member.mean_return for member in evaluation.members]
-        found |= {"best_member": int(np.argmax(returns)), "member_returns": returns}
+        found |= {"best_member": best_of(returns), "member_returns": returns}
         found["member_ci95"] = [[one.ci95_low, one.ci95_high] for one in evaluation.members]
     return found
 

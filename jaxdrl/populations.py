@@ -23,7 +23,7 @@ from jaxdrl.errors import ConfigError
 from jaxdrl.exchange import Exchange, ExchangeState
 from jaxdrl.mesh import DATA_AXIS, POPULATION_AXIS
 from jaxdrl.sharding import in_turn
-from jaxdrl.types import ActorState, Algorithm, LearnerState, TrainState
+from jaxdrl.types import ActorState, Algorithm, LearnerState, Policy, TrainState
 
 MakeAlgorithm = Callable[[Mapping[str, Any]], Algorithm]
 
@@ -70,7 +70,8 @@ def population(
       An `Algorithm` whose `init` is `(key, hyperparams) -> state`, with a dictionary of arrays
       `[P]`; member `i` has the key `jax.random.split(key, P)[i]`, or the i-th of keys `[P]`, where
       these are given and there is no exchange. Metrics are `[P]`. Its `policy`
-      is that of one member: `act` takes the learner of `jaxdrl.member(state, i)`.
+      is that of one member: `act` takes the learner of `jaxdrl.member(state, i)`, which has the
+      hyperparameters of that member, and acts as `make_algorithm` of these does.
 
     Raises:
       ConfigError: from `init`, if hyperparameters are no floats `[P]` of one length, or the mesh
@@ -102,8 +103,23 @@ def population(
         rollout=rollout,
         learn=learn,
         train_step=lambda state: learn(*rollout(state)),
-        policy=make_algorithm(_Defaults()).policy,
+        policy=_policy(make_algorithm),
     )
+
+
+def _policy(make_algorithm: MakeAlgorithm) -> Policy:
+    """That of one member, made from the hyperparameters that its learner has."""
+
+    def act(learner: LearnerState, *args: Any, **how: Any) -> Any:
+        if not isinstance(learner.hyperparams, Mapping):
+            raise ConfigError(
+                "learner: has no hyperparameters, by which the policy of a member acts; take that "
+                "of jaxdrl.member(state, i)"
+            )
+        return make_algorithm(learner.hyperparams).policy.act(learner, *args, **how)
+
+    # A carry is begun before there is a learner, and by none of its hyperparameters.
+    return Policy(initial_carry=make_algorithm(_Defaults()).policy.initial_carry, act=act)
 
 
 class _Defaults(dict):
@@ -114,7 +130,11 @@ class _Defaults(dict):
 
 
 def member(state: PopulationState, index: int) -> TrainState:
-    """The state of one member, as it would be alone; `index` counts from 0.
+    """The state of one member, as it would be alone, and its hyperparameters in the learner.
+
+    Args:
+      state: of the population.
+      index: of the member, from 0.
 
     Raises:
       ConfigError: if there is no such member.
@@ -122,7 +142,13 @@ def member(state: PopulationState, index: int) -> TrainState:
     num_members = state.learner.num_updates.shape[0]
     works = f"must be from 0 to {num_members - 1}: there are {num_members} members"
     require(0 <= index < num_members, "member", index, works)
-    return jax.tree.map(lambda x: x[index], _train_state(state))
+    one = TrainState(learner=learners(state), actor=state.actor)
+    return jax.tree.map(lambda x: x[index], one)
+
+
+def learners(state: PopulationState) -> LearnerState:
+    """The learners of all members, `[P, ...]`, each with its own hyperparameters to act by."""
+    return replace(state.learner, hyperparams=state.hyperparams)
 
 
 def place(state: PopulationState, mesh: Mesh | None) -> PopulationState:

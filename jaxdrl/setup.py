@@ -63,6 +63,8 @@ class Setup:
         experiment, learner = self.experiment, state.learner
         num_episodes, greedy = experiment.num_eval_episodes, experiment.greedy_evaluation
         play = evaluate if experiment.sweep is None else sweeping.evaluate_members
+        if experiment.sweep is not None:
+            learner = populations.learners(state)  # type: ignore[arg-type]
         arguments = self.env, self.algorithm.policy, learner, key
         return play(*arguments, num_episodes=num_episodes, deterministic=greedy)
 
@@ -119,8 +121,10 @@ def restore(
     state: Any = load_state(setup, path, stored)
     if sweep is not None:
         number = _best_member(path, manifest) if member is None else member
-        hyperparams, state = state.hyperparams, populations.member(state, number)
-        values: dict[str, Any] = {name: float(x[number]) for name, x in hyperparams.items()}
+        state = populations.member(state, number)
+        values: dict[str, Any] = {name: float(x) for name, x in state.learner.hyperparams.items()}
+        # From here on the config has them, as in a run of one agent.
+        state = replace(state, learner=replace(state.learner, hyperparams=()))
         ppo_config = replace(stored.experiment.ppo, **values)
         experiment = replace(stored.experiment, sweep=None, ppo=ppo_config)
         setup = assemble(experiment, given, mesh, stored)
@@ -131,6 +135,8 @@ def _best_member(path: Path, manifest: dict[str, Any]) -> int:
     evaluation = manifest["evaluation"]
     if evaluation is None:
         raise ConfigError(f"{path}: was not evaluated; name one of its members")
+    if evaluation["best_member"] is None:
+        raise ConfigError(f"{path}: no member has a finite return; name one of its members")
     return evaluation["best_member"]
 
 

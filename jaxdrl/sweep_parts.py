@@ -15,8 +15,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from jaxdrl.checks import require
 from jaxdrl.errors import ConfigError
 from jaxdrl.experiment import Experiment
@@ -78,6 +76,9 @@ def locate(run_dir: Path, member: int | None) -> tuple[Path, int | None]:
         if not (run_dir / RESULT_FILE).exists():
             return locate(_best_part(parts), None)
         member = read_result(run_dir)["evaluation"]["best_member"]
+        if member is None:
+            why = "no member has a finite return; name one of its members"
+            raise ConfigError(f"run_dir = {str(run_dir)!r}: {why}")
     total = sweep.num_members * (sweep.trials if sweep.is_search else 1)
     works = f"must be from 0 to {total - 1}: there are {total} members"
     require(0 <= member < total, "member", member, works)
@@ -114,8 +115,9 @@ def merge(
         for name in ("params_sha256", "state_sha256")
     }
     steps = sum(len(r["evaluation"]["member_returns"]) * r["env_steps"] for r in results)
+    member = evaluations[best]["best_member"]
     evaluation = evaluations[best] | {
-        "best_member": firsts[best] + evaluations[best]["best_member"],
+        "best_member": None if member is None else firsts[best] + member,
         "member_returns": returns,
         "member_ci95": ends,
     }
@@ -139,7 +141,7 @@ def _best_part(parts: list[Path]) -> Path:
 def mean_return(result: dict[str, Any]) -> float:
     """Of the best member, in the evaluation of a `result.json`; -inf where it is not finite."""
     found = result["evaluation"]["mean_return"]
-    return -np.inf if found is None else found
+    return found if found is not None and math.isfinite(found) else -math.inf
 
 
 def read_result(run_dir: Path) -> dict[str, Any]:

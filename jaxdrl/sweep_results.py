@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -55,8 +56,19 @@ def rank(
 
 
 def sort(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Settings in the order of a ranking."""
-    return sorted(rows, key=lambda row: (-row["ci95_low"], -row["mean_return"]))
+    """Settings in the order of a ranking; one whose figures are not finite comes last."""
+
+    def goodness(row: dict[str, Any]) -> tuple[float, ...]:
+        figures = row["ci95_low"], row["mean_return"]
+        return figures if is_finite(row) else (-math.inf, -math.inf)
+
+    return sorted(rows, key=goodness, reverse=True)
+
+
+def is_finite(row: dict[str, Any]) -> bool:
+    """Whether a setting has a return: those of JSON are None where they are not finite."""
+    figures = row["ci95_low"], row["mean_return"]
+    return all(x is not None and math.isfinite(x) for x in figures)
 
 
 def best_experiment(experiment: Experiment, rows: list[dict[str, Any]]) -> Experiment:
@@ -69,9 +81,14 @@ def best_experiment(experiment: Experiment, rows: list[dict[str, Any]]) -> Exper
 
 
 def write(run_dir: Path, experiment: Experiment, rows: list[dict[str, Any]]) -> list[Path]:
-    """Writes the best settings and the pictures, and gives back their paths."""
-    sweep = experiment.sweep
+    """Writes the best settings and the pictures, and gives back their paths.
+
+    Settings whose return is not finite are in none of them.
+    """
+    sweep, rows = experiment.sweep, [row for row in rows if is_finite(row)]
     assert sweep is not None
+    if not rows:
+        return []
     best = asdict(best_experiment(experiment, rows))
     for name in ("run_dir", "from_run"):
         best[name] = None if best[name] is None else str(best[name])
@@ -97,8 +114,11 @@ def print_table(console: Console, rows: list[dict[str, Any]]) -> None:
     for row in rows[:NUM_SHOWN]:
         numbers = [str(row[name]) for name in where]
         values = [x if isinstance(x, str) else f"{x:.3g}" for x in _values(row).values()]
-        interval = f"{row['ci95_low']:.4g} to {row['ci95_high']:.4g}"
-        table.add_row(*numbers, *values, f"{row['mean_return']:.4g}", interval)
+        mean, interval = "not finite", ""
+        if is_finite(row):
+            mean = f"{row['mean_return']:.4g}"
+            interval = f"{row['ci95_low']:.4g} to {row['ci95_high']:.4g}"
+        table.add_row(*numbers, *values, mean, interval)
     console.print(table)
     if len(rows) > NUM_SHOWN:
         console.print(f"and {len(rows) - NUM_SHOWN} more, all in result.json")

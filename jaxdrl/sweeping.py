@@ -16,7 +16,7 @@ from jaxdrl import populations
 from jaxdrl.algorithms.ppo import ppo
 from jaxdrl.checks import require
 from jaxdrl.envs import Environment
-from jaxdrl.evaluation import DEFAULT_MAX_STEPS, Evaluation, run_episodes, summarise
+from jaxdrl.evaluation import DEFAULT_MAX_STEPS, Evaluation, best_of, run_episodes, summarise
 from jaxdrl.exchange import Exchange
 from jaxdrl.experiment import Experiment
 from jaxdrl.populations import PopulationState
@@ -135,7 +135,7 @@ def evaluate_members(
     Args:
       env: the environment.
       policy: that of a member.
-      learner: of all members, `[P, ...]`.
+      learner: of all members, `jaxdrl.populations.learners(state)`.
       key: consumed.
       num_episodes: of each member.
       deterministic: as in `jaxdrl.evaluate`.
@@ -153,8 +153,8 @@ def evaluate_members(
         )
     )
     members = tuple(map(summarise, returns, lengths, ended))
-    best = int(np.argmax([found.mean_return for found in members]))
-    return replace(members[best], members=members)
+    best = best_of([found.mean_return for found in members])
+    return replace(members[best or 0], members=members)
 
 
 @partial(

@@ -63,6 +63,8 @@ class LearnerState:
       return_statistics: running moments of the discounted return, None likewise.
       key: PRNG key of the shuffles.
       num_updates: updates done, int32.
+      hyperparams: of a member of a population, as `jaxdrl.member` gives it, by name: what its
+        policy may read beside what it learnt. `()` in a run of one agent, whose config has them.
     """
 
     params: Any
@@ -71,6 +73,7 @@ class LearnerState:
     return_statistics: RunningStatistics | None
     key: jax.Array
     num_updates: jax.Array
+    hyperparams: Any = ()
 
 
 @struct.dataclass

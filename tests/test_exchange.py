@@ -114,9 +114,10 @@ def test_a_member_has_diverged_where_no_gradient_step_was_finite():
     assert exchange.observe(state, seen).diverged.tolist() == [False, False, True]
 
 
-def exchanged(num_updates, score=(1.0, 2.0, 3.0, 0.0)):
-    config = Exchange({"learning_rate": LOG}, every=4, fraction=0.25)
-    state = exchange.init(jax.random.key(0), 4).replace(score=jnp.array(score))
+def exchanged(num_updates, score=(1.0, 2.0, 3.0, 0.0), ranges=None, **seen):
+    config = Exchange(ranges or {"learning_rate": LOG}, every=4, fraction=0.25)
+    seen = {name: jnp.array(x, jnp.float32) for name, x in seen.items()}
+    state = exchange.init(jax.random.key(0), 4).replace(score=jnp.array(score), **seen)
     hyperparams = {"gamma": jnp.array([0.1, 0.2, 0.3, 0.4]), "learning_rate": jnp.full(4, 1e-3)}
     learnt = {"params": jnp.arange(8.0).reshape(4, 2)}
     updates = jnp.full((4,), num_updates, jnp.int32)
@@ -141,6 +142,40 @@ def test_an_exchange_copies_what_was_learnt_and_varies_its_ranges_alone():
     np.testing.assert_array_equal(rates[:3], np.full(3, 1e-3, np.float32))
     assert rates[3] != rates[2]
     assert state.num_episodes.tolist() == [0.0] * 4
+
+
+SEEN = {"return_sum": [40.0, 30.0, 8.0, 0.0], "num_episodes": [2.0, 3.0, 1.0, 0.0]}
+
+
+def test_an_exchange_ranks_by_what_was_seen_since_the_last_and_begins_anew():
+    state, _, _, parent = exchanged(8, score=(0.0, 0.0, 99.0, 9.0), **SEEN)
+    assert parent.tolist() == [0, 1, 0, 3]  # means of 20, 10 and 8, and a score of 9
+    assert state.score.tolist() == [20.0, 10.0, 8.0, 9.0]
+    assert state.return_sum.tolist() == state.num_episodes.tolist() == [0.0] * 4
+
+
+def test_before_its_time_nothing_that_was_seen_is_forgotten():
+    state, *_ = exchanged(7, **SEEN)
+    assert state.return_sum.tolist() == SEEN["return_sum"]
+    assert state.num_episodes.tolist() == SEEN["num_episodes"]
+
+
+@pytest.mark.parametrize("bad", [jnp.nan, jnp.inf, -jnp.inf])
+def test_a_member_whose_return_is_not_finite_is_no_parent(bad):
+    returns = [bad, 3.0, 2.0, 1.0]
+    _, _, learnt, parent = exchanged(8, return_sum=returns, num_episodes=[1.0] * 4)
+    assert parent.tolist() == [1, 1, 2, 3]
+    assert learnt["params"].tolist() == [[2, 3], [2, 3], [4, 5], [6, 7]]
+
+
+def test_ranges_in_another_order_are_varied_alike():
+    ranges = {"gamma": Range(0.1, 0.4), "learning_rate": LOG}
+    found, other = (
+        exchanged(8, ranges=dict(items))[1] for items in (ranges.items(), [*ranges.items()][::-1])
+    )
+    for name in ranges:
+        np.testing.assert_array_equal(found[name], other[name])
+    assert found["learning_rate"][3] != 1e-3
 
 
 def test_every_exchange_draws_anew():

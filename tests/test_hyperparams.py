@@ -98,3 +98,13 @@ def test_waves_are_the_members_of_the_sweep_in_order():
     np.testing.assert_array_equal(np.concatenate(parts), values)
     assert waves[1].waves == []
     assert Sweep({"gamma": "0.9:0.99"}, members=4, wave_size=4).waves == []
+
+
+@pytest.mark.parametrize("how", ["random", "sobol", "grid"])
+def test_ranges_in_another_order_give_the_same_draws(how):
+    ranges = {"gamma": Range(0.9, 0.99), "learning_rate": Range(1e-4, 1e-2, log=True)}
+    found, other = (
+        draw(dict(items), 16, how, 3) for items in (ranges.items(), [*ranges.items()][::-1])
+    )
+    for name in ranges:
+        np.testing.assert_array_equal(found[name], other[name])

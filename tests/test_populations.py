@@ -13,9 +13,10 @@ from jaxdrl import PPOConfig
 from jaxdrl.checkpoint import raw
 from jaxdrl.errors import ConfigError
 from jaxdrl.exchange import Exchange
-from jaxdrl.hyperparams import Range
+from jaxdrl.hyperparams import Range, float_fields
 from jaxdrl.mesh import make_mesh
-from jaxdrl.populations import member, population
+from jaxdrl.populations import PopulationState, member, population
+from jaxdrl.types import LearnerState, Policy
 
 NUM_MEMBERS = 16
 CONFIG = PPOConfig(
@@ -183,3 +184,67 @@ def test_a_member_that_is_none_is_refused():
     state = jax.eval_shape(population(maker()).init, jax.random.key(0), hyperparams(2))
     with pytest.raises(ConfigError, match="member = 2: must be from 0 to 1: there are 2 members"):
         member(state, 2)
+
+
+def test_exchanges_share_no_key_with_the_members():
+    agent = population(maker(), exchange=EXCHANGE)
+    state = plain(start(agent, hyperparams()))
+    keys = [jax.random.split(jax.random.key(0), n) for n in (2, 3, NUM_MEMBERS, NUM_MEMBERS + 1)]
+    given = [raw(x) for x in (jax.random.key(0), *keys)]
+    others = [*given, state.learner.key, state.actor.key]
+    taken = {tuple(row) for x in others for row in np.asarray(x).reshape(-1, 2).tolist()}
+    assert tuple(state.exchange.key.tolist()) not in taken
+
+
+# What a member acts by
+
+
+def every_float_setting():
+    """Two values of each, far apart, as members have them."""
+    values = {name: [0.25, 0.75] for name in float_fields()} | {"observation_clip": [0.1, 2.0]}
+    return {name: jnp.array(pair, jnp.float32) for name, pair in values.items()}
+
+
+def test_a_member_acts_by_its_own_value_of_every_float_setting():
+    env = jaxdrl.make("Pendulum-v1")
+    config = dataclasses.replace(CONFIG, num_envs=8)
+    agent = population(lambda h: jaxdrl.ppo(env, dataclasses.replace(config, **h)))
+    values = every_float_setting()
+    state = jax.jit(agent.init)(jax.random.key(0), values)
+    # What both have learnt is the same, so that nothing but a setting tells them apart.
+    same = jax.tree.map(lambda x: x[:1].repeat(2, 0), state.learner.params)
+    state = dataclasses.replace(state, learner=dataclasses.replace(state.learner, params=same))
+    obs = 3.0 * jax.random.normal(jax.random.key(1), (16, 3))
+    start, actions = jnp.zeros(16, jnp.bool), []
+    for i in (0, 1):
+        own = dataclasses.replace(config, **{name: float(x[i]) for name, x in values.items()})
+        learner = member(state, i).learner
+        found, wanted = (
+            policy.act(learner, (), obs, start, jax.random.key(2), deterministic=True)[0]
+            for policy in (agent.policy, jaxdrl.ppo(env, own).policy)
+        )
+        np.testing.assert_allclose(found, wanted, rtol=1e-6)
+        actions.append(np.asarray(found))
+    assert np.abs(actions[0] - actions[1]).max() > 0.01  # the clip binds
+
+
+def test_a_setting_that_an_algorithm_of_ones_own_acts_by_is_the_members():
+    def make(hyperparams):
+        def act(learner, carry, obs, episode_start, key, *, deterministic=False):
+            return hyperparams["epsilon"] + obs, carry
+
+        return maker()({})._replace(policy=Policy(lambda num_envs: (), act))
+
+    values = {"epsilon": jnp.array([0.25, 0.5])}
+    agent = population(make)
+    learner = LearnerState((), (), None, None, (), jnp.zeros(2))
+    both = PopulationState(learner=learner, actor=(), hyperparams=values, exchange=None)
+    for i, epsilon in enumerate([0.25, 0.5]):
+        action, _ = agent.policy.act(member(both, i).learner, (), jnp.zeros(1), None, None)
+        assert action.tolist() == [epsilon]
+
+
+def test_a_learner_without_hyperparameters_is_refused():
+    state = jax.eval_shape(population(maker()).init, jax.random.key(0), hyperparams(2))
+    with pytest.raises(ConfigError, match=r"take that of jaxdrl.member\(state, i\)"):
+        population(maker()).policy.act(state.learner, (), None, None, None)

@@ -1,17 +1,19 @@
 """The ranking of settings, and the config of the best."""
 
 import dataclasses
+import io
 import json
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from jaxdrl import sweep_results
 from jaxdrl.evaluation import bootstrap_interval, summarise
 from jaxdrl.experiment import Experiment
 from jaxdrl.hyperparams import Sweep
 from jaxdrl.loop import figures
-from jaxdrl.run_dir import read_experiment
+from jaxdrl.run_dir import finite, read_experiment
 from small_runs import CARTPOLE
 
 RANGES = {"learning_rate": "log:0.0001:0.01", "gamma": "0.9:0.99"}
@@ -47,6 +49,32 @@ def test_with_one_seed_the_interval_is_over_episodes():
     _, _, rows = ranked([5.0, 7.0], seeds=1, spread=3.0)
     assert rows[0]["setting"] == 1
     assert 4.0 <= rows[0]["ci95_low"] < 7.0 < rows[0]["ci95_high"] <= 10.0
+
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize("bad", [NAN, INF, -INF])
+def test_a_return_that_is_not_finite_is_never_the_best(bad, tmp_path):
+    means = [bad, 1.0, 3.0, 4.0]
+    experiment, _, rows = ranked(means, seeds=1)
+    assert [row["setting"] for row in rows] == [3, 2, 1, 0]
+    assert [row["setting"] for row in ranked(means, seeds=2)[2]] == [1, 0]
+    members = tuple(played(mean, 1.0) for mean in means)
+    assert figures(dataclasses.replace(members[0], members=members))["best_member"] == 3
+    found = io.StringIO()
+    read_back = json.loads(json.dumps(finite(rows)))  # None where a number is not finite
+    assert [row["setting"] for row in sweep_results.sort(read_back[::-1])] == [3, 2, 1, 0]
+    sweep_results.print_table(Console(file=found, width=120), read_back)
+    assert "not finite" in found.getvalue().splitlines()[-1]
+    assert len(sweep_results.write(tmp_path, experiment, read_back)) == 3
+
+
+def test_where_no_return_is_finite_none_is_the_best(tmp_path):
+    experiment, _, rows = ranked([NAN, NAN], seeds=1)
+    members = (played(NAN, 1.0), played(NAN, 2.0))
+    assert figures(dataclasses.replace(members[0], members=members))["best_member"] is None
+    assert sweep_results.write(tmp_path, experiment, rows) == []
 
 
 def test_the_best_settings_are_a_config_for_one_agent(tmp_path):

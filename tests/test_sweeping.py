@@ -14,6 +14,7 @@ from jaxdrl import cli, lineage, runner, sweeping
 from jaxdrl.errors import ConfigError
 from jaxdrl.experiment import Experiment
 from jaxdrl.hyperparams import Sweep
+from jaxdrl.loop import evaluation_key
 from jaxdrl.plotting import read_curve
 from jaxdrl.run_dir import read_metrics
 from jaxdrl.watching import take
@@ -22,7 +23,11 @@ from small_sweeps import quietly
 
 FULLY_OPTIMIZED = True
 
-RANGES = {"learning_rate": "log:0.0001:0.01", "entropy_coef": "0:0.02"}
+RANGES = {
+    "learning_rate": "log:0.0001:0.01",
+    "entropy_coef": "0:0.02",
+    "observation_clip": "0.01:1.0",
+}
 STEPS = {"num_steps": "8,16"}
 SWEEP = dataclasses.replace(
     CARTPOLE,
@@ -31,7 +36,7 @@ SWEEP = dataclasses.replace(
     evaluate_every=None,
     checkpoint_every=3,
     keep_checkpoints=3,
-    ppo=dataclasses.replace(PPO, reproducible=True),
+    ppo=dataclasses.replace(PPO, reproducible=True, normalize_observations=True),
     sweep=Sweep(RANGES, members=4, pbt=True, pbt_every=2, pbt_fraction=0.25),
 )
 
@@ -107,6 +112,26 @@ def test_a_member_is_given_back_as_an_agent_of_its_own(run):
     state, metrics = jax.jit(agent.train_step)(state)
     assert float(metrics["learning_rate"]) == float(run.state.hyperparams["learning_rate"][2])
     assert int(state.learner.num_updates) == 7
+
+
+def test_members_are_evaluated_by_the_policies_that_restore_gives_back(run):
+    returns = run.result["evaluation"]["member_returns"]
+    key = evaluation_key(SWEEP, 6)
+    for member in range(4):
+        env, agent, state = jaxdrl.restore(run.run_dir, member=member)
+        clip = float(run.state.hyperparams["observation_clip"][member])
+        again = jaxdrl.evaluate(
+            env, agent.policy, state.learner, jax.random.clone(key), num_episodes=8
+        )
+        assert again.mean_return == returns[member], clip
+    own, everybodys = (
+        jaxdrl.evaluate(env, policy, learner, jax.random.clone(key), num_episodes=8)
+        for policy, learner in (
+            (run.algorithm.policy, jaxdrl.member(run.state, 3).learner),
+            (agent.policy, state.learner),
+        )
+    )
+    np.testing.assert_array_equal(own.returns, everybodys.returns)
 
 
 def test_the_best_member_is_taken_by_default(run):

@@ -235,7 +235,8 @@ def _learn(
     metrics |= sums
     metrics["explained_variance"] = explained_variance
     metrics["learning_rate"] = jnp.asarray(rate, jnp.float32)
-    learner = LearnerState(
+    learner = replace(
+        learner,
         params=params,
         opt_state=opt_state,
         obs_statistics=summaries.update_obs_statistics(parts, learner, trajectory),
