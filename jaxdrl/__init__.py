@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from jaxdrl.evaluation import Evaluation, evaluate
     from jaxdrl.exchange import Exchange
     from jaxdrl.experiment import Experiment
-    from jaxdrl.exporting import Exported, export_policy, load_policy
+    from jaxdrl.exporting import Exported, export_policy
     from jaxdrl.hyperparams import Range, Sweep
     from jaxdrl.mesh import make_mesh
     from jaxdrl.plotting import plot_runs
+    from jaxdrl.policy_file import load_policy
     from jaxdrl.populations import PopulationState, member, population
     from jaxdrl.profiling import Profile, profile
     from jaxdrl.rendering import render_run
@@ -102,10 +103,11 @@ _HOMES = {
     "jaxdrl.evaluation": ("Evaluation", "evaluate"),
     "jaxdrl.exchange": ("Exchange",),
     "jaxdrl.experiment": ("Experiment",),
-    "jaxdrl.exporting": ("Exported", "export_policy", "load_policy"),
+    "jaxdrl.exporting": ("Exported", "export_policy"),
     "jaxdrl.hyperparams": ("Range", "Sweep"),
     "jaxdrl.mesh": ("make_mesh",),
     "jaxdrl.plotting": ("plot_runs",),
+    "jaxdrl.policy_file": ("load_policy",),
     "jaxdrl.populations": ("PopulationState", "member", "population"),
     "jaxdrl.rendering": ("render_run",),
     "jaxdrl.profiling": ("Profile", "profile"),

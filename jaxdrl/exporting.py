@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import zipfile
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,21 +14,18 @@ import optax
 from flax import linen as nn
 from rich.console import Console
 
-from jaxdrl import backend
+from jaxdrl import backend, policy_file
 from jaxdrl.checks import require
 from jaxdrl.envs import Environment, vector
-from jaxdrl.errors import ConfigError
 from jaxdrl.experiment import Experiment
 from jaxdrl.machine import versions
+from jaxdrl.policy_file import FORMAT_VERSION, custom_calls_of, load_policy
 from jaxdrl.run_dir import read_run, require_writable
 from jaxdrl.setup import Restored, restore, spaces_of
 from jaxdrl.types import Network
 
-FORMAT_VERSION = 1
 PLATFORMS = ("cpu", "cuda", "tpu")
 """What the file runs on."""
-POLICY, ABOUT = "policy.stablehlo", "about.json"
-"""Names in the file, which is a zip archive."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +58,7 @@ def export_policy(
     The file holds a function `(obs) -> action`, and for a network with memory
     `(obs, carry, episode_start) -> (action, carry)`, for any number of rows, on CPU, CUDA and TPU,
     as `jax.export` serialises it. What was written is read back, and must act as the run does.
+    It is a native program, whose origin whoever loads it has to trust: see `jaxdrl.load_policy`.
 
     Args:
       run_dir: directory of the run, which may still go on.
@@ -89,10 +85,9 @@ def export_policy(
     path.parent.mkdir(parents=True, exist_ok=True)
     unchecked = path.with_name(f".{path.name}.writing")
     try:
-        with zipfile.ZipFile(unchecked, "w", zipfile.ZIP_DEFLATED) as file:
-            file.writestr(POLICY, bytes(program.serialize()))
-            file.writestr(ABOUT, json.dumps(about, indent=1) + "\n")
-        _check(unchecked, act, restored)
+        policy_file.write(unchecked, bytes(program.serialize()), about)
+        policy = load_policy(unchecked, custom_calls=custom_calls_of(program))
+        _check(path, policy, act, restored)
         unchecked.replace(path)
     finally:
         unchecked.unlink(missing_ok=True)
@@ -152,25 +147,9 @@ def _describe(restored: Restored, examples: tuple[Any, ...]) -> dict[str, Any]:
     return about
 
 
-def load_policy(path: Path | str) -> Any:
-    """The function in a file of `export_policy`; the README has it in a few lines without jaxdrl.
-
-    Raises:
-      ConfigError: if the file is none.
-    """
-    try:
-        with zipfile.ZipFile(path) as file:
-            data = file.read(POLICY)
-    except (OSError, KeyError, zipfile.BadZipFile) as error:
-        raise ConfigError(
-            f"{path}: is no exported policy ({error}); jaxdrl export writes one"
-        ) from error
-    return jax.export.deserialize(bytearray(data)).call
-
-
-def _check(path: Path, act: Any, restored: Restored) -> None:
-    """Refuses a file that acts in another way than the run, for several numbers of rows."""
-    call = jax.jit(load_policy(path))
+def _check(path: Path, policy: Any, act: Any, restored: Restored) -> None:
+    """Refuses a policy that acts in another way than the run, for several numbers of rows."""
+    call = jax.jit(policy)
     for num in (1, 7):
         obs = _observations(restored.env, num)
         carry = restored.algorithm.policy.initial_carry(num)
