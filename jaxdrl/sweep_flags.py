@@ -14,10 +14,14 @@ from jaxdrl.hyperparams import Draw, Sweep, float_fields
 
 RANGE = Annotated[str | None, tyro.conf.arg(metavar="LOW:HIGH|log:LOW:HIGH", help="(not varied)")]
 
+_ABOUT = "A range for each setting that may vary within one program."
+
 Ranges: Any = dataclasses.make_dataclass(
-    "Ranges", [(name, RANGE, None) for name in float_fields()], frozen=True
+    "Ranges",
+    [(name, RANGE, None) for name in float_fields()],
+    namespace={"__doc__": _ABOUT, "__module__": __name__},
+    frozen=True,
 )
-"""A range for each setting that may vary within one program."""
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -139,6 +141,20 @@ def measure(trace: Path, text: str, stages: Sequence[str]) -> tuple[dict[str, fl
     return dict(zip(names, (np.mean(shares, axis=0) / 1e9).tolist(), strict=True)), len(devices)
 
 
+@contextlib.contextmanager
+def _types_without_a_module() -> Iterator[None]:
+    """Lets a warning through that must not become an error: it would end the process.
+
+    `ProfileData` makes the types of its iterators in C++ where they are used first, and Python 3.12
+    and later warn that they have no module. Where warnings are errors, nanobind aborts.
+    """
+    with warnings.catch_warnings():
+        words = r"builtin type \w+ has no __module__ attribute"
+        warnings.filterwarnings("ignore", words, DeprecationWarning)
+        yield
+
+
+@_types_without_a_module()
 def read(
     trace: Path, module: str, stages: dict[str, int], other: int
 ) -> tuple[list[Operations], tuple[float, float]]:

@@ -116,12 +116,15 @@ def open_study(run_dir: Path) -> optuna.Study:
       ConfigError: if that is damaged.
     """
     import optuna
+    from sqlalchemy.pool import NullPool
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     path = run_dir / STUDY_FILE
+    # A pool would keep connections open, which nothing closes once the search is over.
+    unpooled = {"poolclass": NullPool}
     try:
         return optuna.create_study(
-            storage=f"sqlite:///{path.absolute()}",
+            storage=optuna.storages.RDBStorage(f"sqlite:///{path.absolute()}", unpooled),
             study_name=STUDY,
             direction="maximize",
             load_if_exists=True,

@@ -8,6 +8,7 @@ from jax._src import compiler
 from jax.experimental.compilation_cache import compilation_cache
 
 import quickly
+from workers import pytest_sessionfinish, pytest_testnodedown  # noqa: F401
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")

@@ -1,6 +1,7 @@
 """Populations under the users' compiler flags, by which equal bits are promised."""
 
 import dataclasses
+import math
 import re
 
 import numpy as np
@@ -46,24 +47,50 @@ def test_exchanges_have_the_same_bits_on_any_mesh(name):
     assert_same_bits(together(name, True)[1], state)
 
 
+COLLECTIVE = re.compile(r" (all-reduce|all-gather|all-to-all|collective-permute)(-start)?\(")
+IOTA = re.compile(r"replica_groups=\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?")
+LISTED = re.compile(r"replica_groups=\{\{([\d,]+)\}")
+NAMED = re.compile(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}")  # jax 0.11
+
+
+def numbers(text):
+    return [int(number) for number in re.findall(r"\d+", text)]
+
+
+def first_group(line):
+    """The devices of the first of the groups within which a collective joins them."""
+    if named := NAMED.search(line):
+        axes = {name: int(size) for name, size in re.findall(r"'(\w+)'=(\d+)", named[1])}
+        joined = re.findall(r"'(\w+)'", named[2])
+        ids = np.arange(math.prod(axes.values())).reshape(list(axes.values()))
+        return ids[tuple(slice(None) if name in joined else 0 for name in axes)].ravel().tolist()
+    if iota := IOTA.search(line):
+        rows, columns = int(iota[1]), int(iota[2])
+        ids = np.arange(rows * columns).reshape(numbers(iota[3]))
+        ids = ids.transpose(numbers(iota[4])) if iota[4] else ids
+        return ids.reshape(rows, columns)[0].tolist()
+    return numbers(LISTED.search(line)[1])
+
+
+@pytest.mark.parametrize(
+    ("groups", "first"),
+    [
+        ("{{0,1},{2,3},{4,5},{6,7}}", [0, 1]),
+        ("[4,2]<=[8]", [0, 1]),
+        ("[2,4]<=[4,2]T(1,0)", [0, 2, 4, 6]),
+        ("mesh['population'=4,'data'=2] {'data'}", [0, 1]),
+        ("mesh['population'=4,'data'=2] {'population'}", [0, 2, 4, 6]),
+    ],
+)
+def test_groups_are_read_as_every_version_writes_them(groups, first):
+    line = f"  %x = f32[8] all-gather(%y), replica_groups={groups}, dimensions={{0}}"
+    assert COLLECTIVE.search(line) and first_group(line) == first
+
+
 def groups_of(program):
     """`(line, devices that one collective joins)` of every collective of a compiled program."""
-    found = []
-    for line in program.splitlines():
-        if not re.search(
-            r" (all-reduce|all-gather|all-to-all|collective-permute)(-start)?\(", line
-        ):
-            continue
-        iota = re.search(r"replica_groups=\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", line)
-        listed = re.search(r"replica_groups=\{\{([\d,]+)\}", line)
-        if iota:
-            rows, columns, shape, order = iota.groups()
-            ids = np.arange(int(rows) * int(columns)).reshape([int(n) for n in shape.split(",")])
-            ids = ids.transpose([int(n) for n in order.split(",")]) if order else ids
-            found.append((line, ids.reshape(int(rows), int(columns))[0].tolist()))
-        else:
-            found.append((line, [int(n) for n in listed.group(1).split(",")]))
-    return found
+    lines = [line for line in program.splitlines() if COLLECTIVE.search(line)]
+    return [(line, first_group(line)) for line in lines]
 
 
 @pytest.mark.parametrize("reproducible", [pytest.param(False, marks=SLOW), True])

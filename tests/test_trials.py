@@ -1,9 +1,11 @@
 """The outer search: what is proposed, pruned and found, with trials that train nothing."""
 
+import contextlib
 import dataclasses
 import importlib.util
 import io
 import json
+import sqlite3
 
 import numpy as np
 import optuna
@@ -143,6 +145,27 @@ def test_a_study_that_is_lost_is_written_again(whole, tmp_path):
     assert searched(experiment)["trials"] == whole["trials"]
 
 
+def test_connections_to_the_study_are_closed(tmp_path, monkeypatch):
+    """Of a search that ends and of one whose study is damaged; Python 3.13 warns of others."""
+    opened, connect = [], sqlite3.dbapi2.connect
+
+    def noted(*args, **kwargs):
+        opened.append(connect(*args, **kwargs))
+        return opened[-1]
+
+    monkeypatch.setattr(sqlite3.dbapi2, "connect", noted)
+    experiment = search_in(tmp_path / "x", trials=2)
+    searched(experiment)
+    count = len(opened)
+    (tmp_path / "x" / "optuna.db").write_bytes(b"no database" * 100)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        searched(experiment)
+    assert len(opened) > count > 0
+    for connection in opened:
+        with pytest.raises(sqlite3.ProgrammingError, match="closed database"):
+            connection.execute("SELECT 1")
+
+
 def test_a_trial_that_has_begun_keeps_its_shape(whole, tmp_path):
     """As where another version of Optuna would propose something else."""
     experiment = search_in(tmp_path / "x")
@@ -165,8 +188,8 @@ def test_a_trial_that_does_not_work_is_pruned(tmp_path):
     assert {trial["why"] for trial in pruned} >= {"all of it is bad"}
     assert len(found["settings"]) == 2 * 6
     assert np.isnan(found["evaluation"]["member_returns"]).sum() == 2 * 12
-    study = optuna.load_study(study_name="jaxdrl", storage=f"sqlite:///{tmp_path / 'x/optuna.db'}")
-    states = [trial.state.name for trial in study.trials]
+    with contextlib.closing(sqlite3.connect(tmp_path / "x" / "optuna.db")) as database:
+        states = [state for (state,) in database.execute("SELECT state FROM trials")]
     assert (states.count("PRUNED"), states.count("COMPLETE")) == (12, 6)
 
 
