@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
-from rich.console import Console
 
 from jaxdrl.checks import require_count
+from jaxdrl.console import make_console
 from jaxdrl.envs import make
 from jaxdrl.envs.inspecting import is_key
 from jaxdrl.envs.probing import Sight, Starts, play, play_alone
@@ -303,5 +303,5 @@ def _check_alone(sight: Sight, alone: tuple[np.ndarray, ...]) -> Finding:
 def main(name: str, params: dict[str, Any], num_envs: int, num_steps: int | None) -> bool:
     """Checks an environment by name, prints the report, and gives back whether it holds."""
     report = check_environment(make(name, **params), num_envs=num_envs, num_steps=num_steps)
-    Console(highlight=False, markup=False).print(str(report), soft_wrap=True)
+    make_console().print(str(report), soft_wrap=True)
     return report.holds

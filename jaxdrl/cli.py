@@ -11,10 +11,9 @@ from typing import Annotated, Any, Literal, get_origin, get_type_hints
 
 import tyro
 
-from jaxdrl.errors import ConfigError
+from jaxdrl.exits import answer
 from jaxdrl.experiment import Experiment, unresolve
 from jaxdrl.run_dir import read_experiment
-from jaxdrl.stops import BadNumbersError, OutOfMemoryError, RunInterruptedError
 from jaxdrl.sweep_flags import Ranges, SweepFlags
 from jaxdrl.tasks import make_experiment
 
@@ -23,7 +22,7 @@ Flags = Annotated[Experiment, tyro.conf.arg(name="")]
 
 def main(args: Sequence[str] | None = None) -> None:
     """Distributed reinforcement learning in JAX: train on every device of this host."""
-    _answer(lambda: _cli(list(sys.argv[1:] if args is None else args)))
+    answer(lambda: _cli(list(sys.argv[1:] if args is None else args)))
 
 
 def _cli(args: list[str]) -> None:
@@ -326,22 +325,4 @@ def run_script(experiment: Experiment, description: str | None) -> None:
       experiment: the config literal of the script.
       description: what `--help` says of it.
     """
-    _answer(lambda: train(tyro.cli(Experiment, default=experiment, description=description)))
-
-
-def _answer(action: Callable[[], Any]) -> None:
-    """Runs `action`, and ends with one message where it does not come to its end.
-
-    Exit code 2 for input that is refused, 1 for a run that bad numbers or want of memory
-    stopped, and 0 for one that a signal stopped with its state saved.
-    """
-    try:
-        action()
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except (BadNumbersError, OutOfMemoryError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
-    except RunInterruptedError as error:
-        print(error, file=sys.stderr)
+    answer(lambda: train(tyro.cli(Experiment, default=experiment, description=description)))

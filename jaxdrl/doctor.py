@@ -10,11 +10,13 @@ import jax
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from jaxdrl import backend, machine
 from jaxdrl.algorithms.ppo import ppo
 from jaxdrl.checks import require_number
 from jaxdrl.config import PPOConfig
+from jaxdrl.console import labelled, make_console
 from jaxdrl.envs import Environment, make
 from jaxdrl.memory import is_out_of_memory
 from jaxdrl.mesh import make_mesh
@@ -153,10 +155,10 @@ def print_diagnosis(console: Console, found: Diagnosis) -> None:
         "compiled programs": found.cache or "not kept",
     }
     for name, words in rows.items():
-        table.add_row(f"[bold]{name}[/bold]", words)
+        table.add_row(Text(name, "bold"), words)
     console.print(table)
     for complaint in found.complaints:
-        console.print(f"[yellow]to do:[/yellow] {complaint}", soft_wrap=True)
+        console.print(labelled("to do:", complaint), soft_wrap=True)
     if not found.complaints:
         console.print("nothing is misconfigured")
     one, best = found.by_devices[1], found.by_devices[found.num_devices]
@@ -173,7 +175,7 @@ def print_diagnosis(console: Console, found: Diagnosis) -> None:
 
 def main(env: str, seconds: float) -> None:
     """Diagnoses and prints, each step as it is measured."""
-    console = Console(highlight=False)
+    console = make_console()
 
     def say(line: str) -> None:
         console.print(line, soft_wrap=True)

@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import linen as nn
-from rich.console import Console
 
 from jaxdrl import backend, policy_file
 from jaxdrl.checks import require
+from jaxdrl.console import make_console
 from jaxdrl.envs import Environment, vector
 from jaxdrl.experiment import Experiment
 from jaxdrl.machine import versions
@@ -168,8 +168,7 @@ def main(
     backend.start(1, 1)
     out = out or run_dir / "policy.zip"
     found = export_policy(run_dir, out, checkpoint=checkpoint, member=member)
-    console = Console(highlight=False)
-    console.print(
+    make_console().print(
         f"{found.about['env']}, after update {found.about['update']}: {found.about['call']}, "
         f"{found.num_bytes / 1024:.0f} KiB, for {', '.join(PLATFORMS)}\n"
         f"policy: {found.path}",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
 from jaxdrl import spaces
+from jaxdrl.console import make_console
 from jaxdrl.envs import suites
 from jaxdrl.envs.protocol import Environment
 from jaxdrl.errors import ConfigError
@@ -19,7 +19,7 @@ GYMNAX = "gymnax"
 
 def main(suite: str | None) -> None:
     """Prints the suites, or the environments of one with their spaces and limits."""
-    console = Console(highlight=False)
+    console = make_console()
     if suite is None:
         console.print(list_suites())
         return

@@ -13,10 +13,12 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxdrl.checks import require
+from jaxdrl.console import make_console
 from jaxdrl.errors import ConfigError
 from jaxdrl.experiment import Experiment, unresolve
 from jaxdrl.run_dir import METRICS_FILE, read_metrics, read_run, require_writable
 from jaxdrl.sweep_parts import parts_of
+from jaxdrl.terminal import drawable, printable
 
 NUM_POINTS = 200
 """Points of a curve, each the mean over an equal part of the longest run."""
@@ -168,11 +170,12 @@ def _label(own: dict[str, Any], settings: list[dict[str, Any]], *, show_env: boo
     rivals = [s for s in settings if s["env"] == own["env"]]
     names = [name for name in own if len({str(s.get(name)) for s in rivals}) > 1]
     words = [f"{name.removeprefix('ppo.')}={_value(own[name])}" for name in names]
-    return ", ".join([str(own["env"])] * (show_env or not words) + words)
+    return ", ".join([printable(own["env"])] * (show_env or not words) + words)
 
 
 def _value(value: Any) -> str:
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    is_count = isinstance(value, int) and not isinstance(value, bool)
+    return f"{value:,}" if is_count else printable(value)
 
 
 def plot_runs(
@@ -240,13 +243,13 @@ def _draw(groups: list[Group], out: Path, metric: str, against: str, title: str)
     for group in groups:
         there = np.isfinite(group.values).any(axis=0)
         x, values = group.x[there], group.values[:, there]
-        (line,) = axes.plot(x, np.nanmean(values, axis=0), label=group.label)
+        (line,) = axes.plot(x, np.nanmean(values, axis=0), label=drawable(group.label))
         if len(values) > 1:
             low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
             axes.fill_between(x, low, high, alpha=0.2, color=line.get_color())
-    axes.set_title(title, fontsize=10)
+    axes.set_title(drawable(title), fontsize=10)
     axes.set_xlabel(AGAINST[against])
-    axes.set_ylabel(metric.replace("_", " "))
+    axes.set_ylabel(drawable(metric.replace("_", " ")))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.grid(alpha=0.3)
     longest = max(len(group.label) for group in groups)
@@ -286,7 +289,7 @@ def sparkline(values: np.ndarray, low: float, high: float, width: int = 24) -> s
 
 def main(run_dirs: Sequence[Path], out: Path | None, metric: str, against: Any) -> None:
     """Draws, and prints what the terminal can show."""
-    console = Console(highlight=False)
+    console = make_console()
     groups = plot_runs(run_dirs, out, metric=metric, against=against)
     show(console, groups, metric)
     if out is not None:

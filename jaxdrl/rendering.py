@@ -12,10 +12,10 @@ import numpy as np
 import optax
 from flax import linen as nn
 from PIL import Image
-from rich.console import Console
 
 from jaxdrl import backend, films
 from jaxdrl.checks import require, require_count
+from jaxdrl.console import make_console
 from jaxdrl.envs import Environment, make
 from jaxdrl.envs.drawing import BLUE, LIGHT, VERMILLION
 from jaxdrl.errors import ConfigError
@@ -25,6 +25,7 @@ from jaxdrl.playback import Moment, play
 from jaxdrl.run_dir import read_run
 from jaxdrl.run_evaluation import STREAM, short
 from jaxdrl.setup import Given, read_stored, restore
+from jaxdrl.terminal import printable
 from jaxdrl.types import Network
 
 MAX_ENVS = 36
@@ -138,7 +139,7 @@ def make_film(run_dir: Path, out: Path | None, request: Request, given: Given) -
         deterministic=request.greedy,
     )
     how = "" if request.greedy else ", sampled"
-    title = f"{env.name}, after update {int(state.learner.num_updates)}{how}"
+    title = f"{printable(env.name)}, after update {int(state.learner.num_updates)}{how}"
     fps = request.fps or min(max(round(len(moments) / 10), 5), 30)
     films.write_film(out, len(moments), frame_maker(env, title, moments), fps)
     return Film(out, title, moments, fps)
@@ -221,8 +222,7 @@ def main(run_dir: Path, out: Path | None, request: Request) -> None:
     ends = {"terminated": int(last.terminated.sum()), "truncated": int(last.truncated.sum())}
     counts = [f"{num} {name}" for name, num in {**ends, "not over": cut}.items() if num]
     returns = ", ".join(short(value) for value in last.returns.tolist())
-    console = Console(highlight=False)
-    console.print(
+    make_console().print(
         f"{film.title}: {', '.join(counts)}, {'returns' if len(last.returns) > 1 else 'return'} "
         f"{returns}\n{len(moments)} frames{thinned}, {film.fps} a second, "
         f"{film.path.stat().st_size / 2**20:.1f} MiB\nfilm: {film.path}",

@@ -20,18 +20,8 @@ from jaxdrl.metrics import sha256
 from jaxdrl.saving import Saver
 from jaxdrl.setup import Setup, params_of, python_call, spaces_of
 from jaxdrl.sweep_parts import whole_of
+from jaxdrl.terminal import printable
 from jaxdrl.types import TrainState
-
-
-def console() -> Console:
-    """Where a run says how it gets on; in a notebook plain text, line by line.
-
-    What moves there wants ipywidgets, and warns without.
-    """
-    found = Console(highlight=False)
-    if not found.is_jupyter:
-        return found
-    return Console(highlight=False, force_jupyter=False, force_terminal=False)
 
 
 def no_room(setup: Setup, needs: memory.Needs, free: int | None, error: Exception) -> str:
@@ -157,11 +147,14 @@ def print_result(console: Console, run_dir: Path, result: dict[str, Any]) -> Non
     console.print(
         f"trained {result['env_steps']:,} steps{of_members} in {result['train_seconds']:.1f} s "
         f"({result['steps_per_second']:,.0f} steps/s)\n"
-        f"{result['env']}: {'best ' if num else ''}{how} mean return "
-        f"[bold]{_figure(evaluated['mean_return'])}[/bold] "
-        f"(95% interval {_figure(evaluated['ci95_low'])} to {_figure(evaluated['ci95_high'])}) "
-        f"over {evaluated['num_episodes']} episodes\n"
-        f"results: {run_dir}",
+        f"{printable(result['env'])}: {'best ' if num else ''}{how} mean return ",
+        end="",
+        soft_wrap=True,
+    )
+    console.print(_figure(evaluated["mean_return"]), style="bold", end="")
+    console.print(
+        f" (95% interval {_figure(evaluated['ci95_low'])} to {_figure(evaluated['ci95_high'])}) "
+        f"over {evaluated['num_episodes']} episodes\nresults: {printable(run_dir)}",
         soft_wrap=True,
     )
 

@@ -19,6 +19,7 @@ from jaxdrl.envs.protocol import Environment, replace_params
 from jaxdrl.errors import ConfigError
 from jaxdrl.evaluation import DEFAULT_MAX_STEPS, bootstrap_interval, run_episodes
 from jaxdrl.plotting import make_figure, require_picture, save_figure
+from jaxdrl.terminal import drawable
 from jaxdrl.types import LearnerState, Policy
 
 TIME_LIMIT = "max_steps_in_episode"
@@ -196,13 +197,13 @@ def draw(maps: Mapping[str, RobustnessMap], out: Path) -> None:
     figure = make_figure(1.5 + 5.0 * num_panels, 4.5)
     panels = figure.subplots(1, num_panels, squeeze=False, sharey=True)[0]
     for axes in panels:
-        axes.set_xlabel(first.name)
+        axes.set_xlabel(drawable(first.name))
     if others:
-        panels[0].set_ylabel(others[0].name)
+        panels[0].set_ylabel(drawable(others[0].name))
         low = min(one.mean_return.min() for one in found)
         high = max(one.mean_return.max() for one in found)
         for axes, (title, one) in zip(panels, maps.items(), strict=True):
-            axes.set_title(title, fontsize=10)
+            axes.set_title(drawable(title), fontsize=10)
             x, y = first.values, others[0].values
             mesh = axes.pcolormesh(x, y, one.mean_return.T, shading="nearest", vmin=low, vmax=high)
         words = f"mean return over {found[0].num_episodes} episodes"
@@ -210,7 +211,9 @@ def draw(maps: Mapping[str, RobustnessMap], out: Path) -> None:
     else:
         (axes,) = panels
         for title, one in maps.items():
-            axes.plot(first.values, one.mean_return, marker="o", markersize=3, label=title)
+            axes.plot(
+                first.values, one.mean_return, marker="o", markersize=3, label=drawable(title)
+            )
             axes.fill_between(first.values, one.ci95_low, one.ci95_high, alpha=0.3)
         axes.set_ylabel(f"mean return over {found[0].num_episodes} episodes, 95% interval")
         axes.grid(alpha=0.3)

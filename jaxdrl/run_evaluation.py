@@ -13,9 +13,11 @@ import optax
 from flax import linen as nn
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from jaxdrl import backend, robustness
 from jaxdrl.checks import require, require_count
+from jaxdrl.console import labelled, make_console
 from jaxdrl.envs import Environment
 from jaxdrl.evaluation import Evaluation, difference_interval, evaluate
 from jaxdrl.experiment import Experiment
@@ -24,6 +26,7 @@ from jaxdrl.run_dir import CHECKPOINTS, read_run, require_writable, write_json
 from jaxdrl.saving import choose
 from jaxdrl.setup import restore
 from jaxdrl.sweep_parts import locate
+from jaxdrl.terminal import printable
 from jaxdrl.types import Network
 
 STREAM = 2
@@ -197,7 +200,7 @@ def main(run_dir: Path, request: Request) -> None:
         part, _ = locate(path, chosen.get("member"))
         choose(part / CHECKPOINTS, chosen.get("checkpoint"), lambda warning: None)
     backend.start(1, 1)
-    console = Console(highlight=False)
+    console = make_console()
     given: dict[str, Any] = {"greedy": not request.sampled, "seed": request.seed}
     if request.num_episodes is not None:
         given["num_episodes"] = request.num_episodes
@@ -207,7 +210,7 @@ def main(run_dir: Path, request: Request) -> None:
         for path, env, chosen in zip(run_dirs, envs, which, strict=False):
             title = env if len(run_dirs) == 1 else str(path)
             grid = grids[title] = vary_run(path, request.vary, **chosen, **given)
-            console.print(f"[bold]{title}[/bold]", soft_wrap=True)
+            console.print(title, style="bold", soft_wrap=True)
             robustness.show(console, grid)
             content[str(path)] = {"env": env, **robustness.figures_of(grid)}
         if out is not None:
@@ -224,10 +227,8 @@ def main(run_dir: Path, request: Request) -> None:
             ours, theirs = (one.evaluation.returns for one in found)
             low, high = difference_interval(ours, theirs)
             gain = short(float(ours.mean() - theirs.mean()))
-            console.print(
-                f"[bold]the first over the second: {gain}[/bold] "
-                f"(95% interval {short(low)} to {short(high)})"
-            )
+            words, interval = "the first over the second:", f"{short(low)} to {short(high)}"
+            console.print(labelled(f"{words} {gain}", f"(95% interval {interval})", "bold"))
     if request.json is not None:
         request.json.parent.mkdir(parents=True, exist_ok=True)
         write_json(request.json, content if len(run_dirs) == 2 else content[str(run_dir)])
@@ -238,7 +239,7 @@ def show(console: Console, found: RunEvaluation) -> None:
     figures = found.figures
     how = "greedy" if found.greedy else "sampled"
     console.print(
-        f"{found.env}, after update {found.update} ({found.env_steps:,} steps): "
+        f"{printable(found.env)}, after update {found.update} ({found.env_steps:,} steps): "
         f"{found.evaluation.num_episodes:,} whole episodes, {how}"
     )
     table = Table(show_header=False, box=None, pad_edge=False)
@@ -254,7 +255,7 @@ def show(console: Console, found: RunEvaluation) -> None:
     if found.evaluation.num_cut:
         rows["cut before their end"] = f"{found.evaluation.num_cut:,} episodes"
     for name, words in rows.items():
-        table.add_row(f"[bold]{name}[/bold]", words)
+        table.add_row(Text(name, "bold"), words)
     console.print(table)
     for line in histogram(found.evaluation.returns):
         console.print(line)

@@ -14,11 +14,11 @@ import jax
 import optax
 from flax import linen as nn
 from rich.console import Console
-from rich.markup import escape
 
 from jaxdrl import backend, memory, reports
 from jaxdrl import checkpoint as checkpoints
 from jaxdrl import run_dir as files
+from jaxdrl.console import make_console, warner
 from jaxdrl.debugging import find_operation, watched
 from jaxdrl.envs import Environment
 from jaxdrl.evaluation import Evaluation
@@ -98,7 +98,7 @@ def run(
       BadNumbersError: if nothing finite was left to learn from.
       OutOfMemoryError: if the devices had no room for it while it trained.
     """
-    console = reports.console()
+    console = make_console()
     run_dir = Path(experiment.run_dir or default_run_dir(experiment))
     experiment = replace(resolve(experiment), run_dir=run_dir)
     files.require_free(run_dir)
@@ -150,7 +150,7 @@ def resume(
       BadNumbersError: likewise.
       OutOfMemoryError: likewise.
     """
-    console = reports.console()
+    console = make_console()
     run_dir, given = Path(run_dir), Given(env, network, optimizer)
     stored = read_stored(run_dir, given, "resume")
     require_installed(stored.experiment.track)
@@ -200,7 +200,7 @@ def _choose(
     if wanted is None and not checkpoints.updates_in(directory) and not is_finished:
         return None, None
     files.read_metrics(run_dir)  # refused, where they are damaged, before anything is changed
-    return choose(directory, wanted, lambda message: _warn(console, message))
+    return choose(directory, wanted, warner(console))
 
 
 def _load_learnt(setup: Setup) -> dict[str, Any] | None:
@@ -252,7 +252,7 @@ def _train(
     run_dir = setup.experiment.run_dir
     assert run_dir is not None
     files.write_json(run_dir / files.CONFIG_FILE, reports.describe(setup, room[0]))
-    warn = partial(_warn, console)
+    warn = warner(console)
     # The trackers open while the step is compiled.
     with Tracking(setup.experiment.track, trackers, run_dir, warn) as tracking:
         state, step, room, compile_seconds = _compile(setup, room, console, make_state)
@@ -276,7 +276,7 @@ def _go_on(
     experiment, (state, step, room) = setup.experiment, compiled
     run_dir = experiment.run_dir
     assert run_dir is not None and setup.mesh is not None
-    warn = partial(_warn, console)
+    warn = warner(console)
     config = reports.describe(setup, room[0])  # with the memory that the compiler has counted
     files.write_json(run_dir / files.CONFIG_FILE, config)
     log = MetricsLog(
@@ -328,7 +328,3 @@ def _hooks(setup: Setup, done: int, warn: Callable[[str], Any]) -> list[Hook]:
         return []
     assert run_dir is not None
     return [Lineage(run_dir, sweep.ranges, sweep.pbt_every, done, warn)]
-
-
-def _warn(console: Console, message: str) -> None:
-    console.print(f"[yellow]warning:[/yellow] {escape(message)}", soft_wrap=True)

@@ -9,7 +9,15 @@ from typing import Any
 
 
 class RunInterruptedError(Exception):
-    """A run that a signal stopped, with its state saved; the message says how to go on."""
+    """A run that a signal stopped; the message says what is saved and how to go on.
+
+    Attributes:
+      exit_code: what a command ends with: 0 where the state is saved, else that of the signal.
+    """
+
+    def __init__(self, message: str, exit_code: int = 0) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 class BadNumbersError(Exception):

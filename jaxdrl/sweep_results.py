@@ -18,6 +18,7 @@ from jaxdrl.hyperparams import Range
 from jaxdrl.plotting import make_figure, save_figure
 from jaxdrl.run_dir import write_json
 from jaxdrl.shapes import Choices
+from jaxdrl.terminal import drawable
 
 BEST_FILE = "best.json"
 NUM_SHOWN = 10
@@ -150,7 +151,7 @@ def draw_response(rows: list[dict[str, Any]], varied: Varied, title: str, out: P
         axes.grid(alpha=0.3)
     all_axes[0].set_ylabel("mean return, 95% interval")
     all_axes[0].legend(loc="best", fontsize=8)
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(drawable(title), fontsize=10)
     save_figure(figure, out)
 
 
@@ -159,7 +160,7 @@ def _scale(axes: Any, spread: Range | Choices) -> None:
     from matplotlib.ticker import MaxNLocator
 
     if isinstance(spread, Choices):
-        axes.set_xticks(range(len(spread.texts)), spread.texts)
+        axes.set_xticks(range(len(spread.texts)), [drawable(text) for text in spread.texts])
         axes.margins(x=0.2)
     elif spread.log:
         axes.set_xscale("log")
@@ -189,7 +190,7 @@ def draw_parallel(rows: list[dict[str, Any]], varied: Varied, title: str, out: P
     axes.set_yticks([])
     for side in ("left", "right", "top", "bottom"):
         axes.spines[side].set_visible(False)
-    axes.set_title(title, fontsize=10)
+    axes.set_title(drawable(title), fontsize=10)
     save_figure(figure, out)
 
 
@@ -235,5 +236,5 @@ def draw_lineage(
         axes.set_ylabel(name.replace("_", " "))
         axes.grid(alpha=0.3)
     all_axes[-1].set_xlabel("updates (a dot: took over from a better member)")
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(drawable(title), fontsize=10)
     save_figure(figure, out)

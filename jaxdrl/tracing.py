@@ -11,6 +11,7 @@ from typing import Any
 import jax
 from rich.console import Console
 
+from jaxdrl.console import warner
 from jaxdrl.experiment import Experiment
 from jaxdrl.profiling import (
     BREAKDOWN_FILE,
@@ -47,6 +48,7 @@ class Tracer:
         evaluate_every: int | None,
     ) -> None:
         self.console, self.directory, self.text = console, directory, text
+        self.warn = warner(console)
         self.done, self.num_updates = done, num_updates
         self.wanted = min(NUM_TRACED, evaluate_every or NUM_TRACED)
         self.looks: list[float] = []
@@ -60,7 +62,7 @@ class Tracer:
             )
 
     def _warn(self, words: str) -> None:
-        self.console.print(f"[yellow]warning:[/yellow] profile: {words}", soft_wrap=True)
+        self.warn(f"profile: {words}")
 
     def begin(self, update: int, state: Any, last: int) -> float:
         """`look` before the first of some updates without an evaluation between them."""

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
-from rich.markup import escape
 
 from jaxdrl.checks import require
+from jaxdrl.console import labelled
 from jaxdrl.errors import ConfigError
 from jaxdrl.experiment import Experiment
 from jaxdrl.run_dir import CONFIG_FILE, read_run
@@ -202,7 +202,7 @@ def _score(part: Experiment, train_part: TrainPart, console: Console) -> tuple[f
     except (BadNumbersError, OutOfMemoryError, ConfigError) as error:
         if has_begun and isinstance(error, ConfigError):
             raise  # of its files
-        console.print(f"[yellow]pruned:[/yellow] {escape(str(error))}", soft_wrap=True)
+        console.print(labelled("pruned:", str(error)), soft_wrap=True)
         return None, str(error)
 
 

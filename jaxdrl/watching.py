@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from jaxdrl.console import make_console
 from jaxdrl.experiment import Experiment
 from jaxdrl.plotting import sparkline
 from jaxdrl.run_dir import RESULT_FILE, in_words, read_metrics, read_run, writer_of
 from jaxdrl.sweep_parts import parts_of
+from jaxdrl.terminal import printable
 
 SHOWN = (
     *("episode_return", "episode_length", "steps_per_second", "policy_loss", "value_loss"),
@@ -187,7 +189,7 @@ def render(snapshot: Snapshot) -> Group:
     share = snapshot.env_steps / snapshot.total_env_steps
     part = f"{snapshot.part}: " if snapshot.part else ""
     head = Text.assemble(
-        (snapshot.env, "bold"),
+        (printable(snapshot.env), "bold"),
         f"  {snapshot.state}, {part}{snapshot.env_steps:,} of "
         f"{snapshot.total_env_steps:,} steps ({share:.0%})",
     )
@@ -215,7 +217,7 @@ def render(snapshot: Snapshot) -> Group:
 
 def main(run_dir: Path, *, once: bool, seconds: float) -> None:
     """Shows a run until it ends or Ctrl-C; once where the output is no terminal."""
-    console = Console(highlight=False)
+    console = make_console()
     snapshot = take(run_dir)
     if once or not console.is_terminal or snapshot.state != "running":
         console.print(render(snapshot), soft_wrap=False)
