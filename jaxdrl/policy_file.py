@@ -167,7 +167,8 @@ def _objection(exported: jax.export.Exported, allowed: Collection[str]) -> str |
         return "has a program for its derivative, which no export writes"
     for name, target in _operations(exported):
         if target is not None and target not in allowed:
-            return f"calls {target!r}, a function outside the program"
+            trusted = f"custom_calls=[{target!r}] lets it, where you trust it"
+            return f"calls {target!r}, a function outside the program ({trusted})"
         if name.partition(".")[0] not in DIALECTS or name in CHANNELS:
             return f"has the operation {name}, which no policy needs"
     return None

@@ -123,7 +123,9 @@ def test_the_command_says_what_it_wrote(run_dirs):
 
 
 def test_a_file_that_acts_in_another_way_is_refused(run_dirs, tmp_path, monkeypatch):
-    monkeypatch.setattr(exporting, "load_policy", lambda path, **given: lambda obs: 5 - obs[:, 0] * 0)
+    monkeypatch.setattr(
+        exporting, "load_policy", lambda path, **given: lambda obs: 5 - obs[:, 0] * 0
+    )
     with pytest.raises(ConfigError, match="does not act as the run does"):
         jaxdrl.export_policy(run_dirs["CartPole-v1"], tmp_path / "policy.zip")
     assert list(tmp_path.iterdir()) == []  # nor is it left behind
