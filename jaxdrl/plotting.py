@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +17,8 @@ from jaxdrl.checks import require
 from jaxdrl.console import make_console
 from jaxdrl.errors import ConfigError
 from jaxdrl.experiment import Experiment, unresolve
-from jaxdrl.run_dir import METRICS_FILE, read_metrics, read_run, require_writable
+from jaxdrl.following import LineReader, Thinned
+from jaxdrl.run_dir import METRICS_FILE, read_line, read_run, require_writable
 from jaxdrl.sweep_parts import parts_of
 from jaxdrl.terminal import drawable, printable
 
@@ -41,10 +43,10 @@ class Curve:
     Attributes:
       run_dir: where it is from.
       settings: of the run, flat, without what runs of a group may differ in.
-      env_steps: after each line, `[n]`.
+      env_steps: after each line, or after every few of a long run, `[n]`.
       seconds: of training until then, `[n]`.
       values: the metric, NaN where it has none, `[n]`.
-      weights: episodes of a line, for means, `[n]`.
+      weights: episodes of a line where the metric is a mean over these, `[n]`.
     """
 
     run_dir: Path
@@ -79,25 +81,39 @@ def read_curve(run_dir: Path, metric: str = "episode_return") -> Curve:
       ConfigError: if the directory is no run, has no line yet, or none has such a metric.
     """
     experiment = read_run(run_dir, Experiment).experiment
-    records = read_metrics(run_dir)
-    if not records:
+    seen, known = Thinned(), {}
+    seconds, last = 0.0, 0.0
+
+    def add(record: dict[str, Any]) -> None:
+        nonlocal seconds, last
+        known.update(record)
+        steps, value = float(record["env_steps"]), record.get(metric)
+        seconds += (steps - last) / record["steps_per_second"]
+        last = steps
+        number = math.nan if value is None or _is_list(value) else float(value)
+        weight = record["num_episodes"] if _is_mean(metric) else 1.0
+        seen.add((steps, seconds), (number,), (float(weight),))
+
+    LineReader(run_dir / METRICS_FILE, read_line).read(lambda: None, add)
+    if not seen.rows:
         raise ConfigError(
             f"run_dir = {str(run_dir)!r}: {METRICS_FILE} has no line yet; wait for its first "
             "updates, or leave the run out"
         )
-    known = sorted({k for record in records for k, v in record.items() if not _is_list(v)})
-    require(metric in known, "metric", metric, f"{METRICS_FILE} has {', '.join(known)}")
-    steps = np.array([record["env_steps"] for record in records], np.float64)
-    speeds = np.array([record["steps_per_second"] for record in records], np.float64)
-    values = [record.get(metric) for record in records]
+    numbers = sorted(name for name, value in known.items() if not _is_list(value))
+    require(metric in numbers, "metric", metric, f"{METRICS_FILE} has {', '.join(numbers)}")
     return Curve(
         run_dir=run_dir,
         settings=settings_of(experiment),
-        env_steps=steps,
-        seconds=np.cumsum(np.diff(steps, prepend=0.0) / speeds),
-        values=np.array([np.nan if v is None else v for v in values], np.float64),
-        weights=np.array([record["num_episodes"] for record in records], np.float64),
+        env_steps=seen.where(0),
+        seconds=seen.where(1),
+        values=seen.values(0),
+        weights=seen.weights(0),
     )
+
+
+def _is_mean(metric: str) -> bool:
+    return metric.startswith("episode_")  # over the episodes of a line
 
 
 def _is_list(value: Any) -> bool:
@@ -130,7 +146,7 @@ def group_curves(
         by_settings.setdefault(json.dumps(curve.settings, default=str), []).append(curve)
     members = list(by_settings.values())
     labels = label_groups([group[0].settings for group in members])
-    is_mean = metric.startswith("episode_")
+    is_mean = _is_mean(metric)
     return [
         Group(
             label=f"{label} ({len(group)} runs)" if len(group) > 1 else label,
@@ -202,7 +218,8 @@ def plot_runs(
     require(against in AGAINST, "against", against, f"must be one of {', '.join(AGAINST)}")
     if out is not None:
         require_picture(Path(out))
-    paths = [path for run_dir in run_dirs for path in runs_of(Path(run_dir))]
+    named = [path for run_dir in run_dirs for path in runs_of(Path(run_dir))]
+    paths = list({path.resolve(): path for path in named[::-1]}.values())[::-1]  # each run once
     curves = [read_curve(path, metric) for path in paths]
     groups = group_curves(curves, metric, against)
     if out is not None:

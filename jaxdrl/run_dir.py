@@ -252,10 +252,11 @@ def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
     path = run_dir / METRICS_FILE
     text = path.read_bytes() if path.exists() else b""
     lines = [line for line in text.splitlines(keepends=True) if line.endswith(b"\n")]
-    return [_read_line(line, f"{path}: line {i}") for i, line in enumerate(lines, start=1)]
+    return [read_line(line, f"{path}: line {i}") for i, line in enumerate(lines, start=1)]
 
 
-def _read_line(line: bytes, name: str) -> dict[str, Any]:
+def read_line(line: bytes, name: str) -> dict[str, Any]:
+    """What a line of the metrics holds; raises `ConfigError` with its `name` if it is damaged."""
     works = "put back what was there, or remove this line: the others stay good"
     try:
         record = json.loads(line)

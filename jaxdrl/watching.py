@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections import deque
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,9 @@ from rich.text import Text
 
 from jaxdrl.console import make_console
 from jaxdrl.experiment import Experiment
+from jaxdrl.following import LineReader, Thinned
 from jaxdrl.plotting import sparkline
-from jaxdrl.run_dir import RESULT_FILE, in_words, read_metrics, read_run, writer_of
+from jaxdrl.run_dir import METRICS_FILE, RESULT_FILE, in_words, read_line, read_run, writer_of
 from jaxdrl.sweep_parts import parts_of
 from jaxdrl.terminal import printable
 
@@ -28,6 +31,11 @@ SHOWN = (
 
 WINDOW = 10
 """Lines at the end of the metrics that warnings look at."""
+
+BAD = {"skipped_steps": "gradient steps", "nonfinite_values": "numbers"}
+"""Counts of what was not finite, and what they count."""
+
+ONES = (1.0,) * len(SHOWN)
 
 
 @dataclass(frozen=True)
@@ -56,7 +64,8 @@ class Snapshot:
       env_steps: done.
       total_env_steps: of the whole run.
       seconds_left: at the speed of the last lines, None unless it is running.
-      metrics: each metric over the lines, NaN where it has none.
+      metrics: each metric over the lines, of a long run over means of a few, NaN where it has none.
+      last: the last number of each.
       evaluation: the last one, None where there is none.
       memory: what the run needs, and what it has used at most, in words; None for an old run.
       warnings: what looks ill, in words.
@@ -69,40 +78,108 @@ class Snapshot:
     total_env_steps: int
     seconds_left: float | None
     metrics: dict[str, np.ndarray]
+    last: dict[str, float]
     evaluation: dict[str, float] | None
     memory: str | None
     warnings: list[str]
 
 
-def take(run_dir: Path) -> Snapshot:
+class History:
+    """What the lines of a run come to, in memory that does not grow with them.
+
+    Attributes:
+      reader: where the reading of them stands.
+      num_lines: how many there are.
+      recent: the last of them.
+      evaluation: the last line with an evaluation, None where there is none.
+      thinned: columns of `SHOWN`.
+      first: the first number of each metric, by name.
+      last: the last number of each, likewise.
+      bad: how many numbers were not finite, by their kind.
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        self.reader = LineReader(run_dir / METRICS_FILE, read_line)
+        self.begin()
+
+    def begin(self) -> None:
+        """Forgets everything."""
+        self.num_lines = 0
+        self.evaluation: dict[str, Any] | None = None
+        self.recent: deque[dict[str, Any]] = deque(maxlen=WINDOW)
+        self.thinned, self.bad = Thinned(), dict.fromkeys(BAD, 0.0)
+        self.first: dict[str, float] = {}
+        self.last: dict[str, float] = {}
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Takes a line."""
+        values = [record.get(name) for name in SHOWN]
+        there = {name: x for name, x in zip(SHOWN, values, strict=True) if x is not None}
+        self.first, self.last = there | self.first, self.last | there
+        self.thinned.add((), [math.nan if x is None else float(x) for x in values], ONES)
+        for name in BAD:
+            self.bad[name] += record.get(name) or 0
+        if "evaluation_mean_return" in record:
+            self.evaluation = record
+        self.recent.append(record)
+        self.num_lines += 1
+
+    def look(self) -> None:
+        """Reads what is new."""
+        self.reader.read(self.begin, self.add)
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """Each metric over the lines, or over the means of a few, NaN where it has none."""
+        return {name: self.thinned.values(SHOWN.index(name)) for name in SHOWN if name in self.last}
+
+    def median(self, name: str) -> float | None:
+        """Of a metric in the recent lines, None where they have none."""
+        found = [record[name] for record in self.recent if record.get(name) is not None]
+        return float(np.median(found)) if found else None
+
+
+Histories = dict[Path, History]
+"""What is known of the run that is looked at, from one look to the next."""
+
+
+def take(run_dir: Path, known: Histories | None = None) -> Snapshot:
     """Reads how a run stands; a torn last line is left out. Of a sweep in parts, the last one.
+
+    Args:
+      run_dir: of the run.
+      known: of looks before, which this one adds to: what they read is not read again.
 
     Raises:
       ConfigError: if the directory is no run, or its metrics are damaged.
     """
+    known = {} if known is None else known
     if parts := parts_of(run_dir):
         last = parts[-1]
-        found, state = take(last), _state(run_dir)
+        found, state = take(last, known), _state(run_dir)
         left = found.seconds_left if state == "running" else None
         name = str(last.relative_to(run_dir) / (found.part or ""))
         return replace(found, part=name, state=state, seconds_left=left)
     stored = read_run(run_dir, Experiment)
     experiment = stored.experiment
-    records = read_metrics(run_dir)
-    metrics = {name: _column(records, name) for name in SHOWN if _has(records, name)}
+    if run_dir not in known:
+        known.clear()  # of parts that are done
+        known[run_dir] = History(run_dir)
+    history = known[run_dir]
+    history.look()
     total = experiment.num_updates * experiment.ppo.env_steps_per_update
-    done = records[-1]["env_steps"] if records else 0
+    latest = history.recent[-1] if history.recent else {}
+    done = latest.get("env_steps", 0)
     state = _state(run_dir)
     left = None
-    if state == "running" and records:
-        left = (total - done) / float(np.median(metrics["steps_per_second"][-WINDOW:]))
-    evaluations = [record for record in records if "evaluation_mean_return" in record]
+    speed = history.median("steps_per_second")
+    if state == "running" and speed:
+        left = (total - done) / speed
     evaluation = None
-    if evaluations:
+    if history.evaluation is not None:
         prefix = "evaluation_"
         evaluation = {
             name.removeprefix(prefix): value
-            for name, value in evaluations[-1].items()
+            for name, value in history.evaluation.items()
             if name.startswith(prefix)
         }
     return Snapshot(
@@ -112,10 +189,11 @@ def take(run_dir: Path) -> Snapshot:
         env_steps=done,
         total_env_steps=total,
         seconds_left=left,
-        metrics=metrics,
+        metrics=history.columns(),
+        last=history.last,
         evaluation=evaluation,
-        memory=_memory(stored.devices, records),
-        warnings=find_warnings(records, metrics),
+        memory=_memory(stored.devices, latest),
+        warnings=find_warnings(history),
     )
 
 
@@ -125,39 +203,27 @@ def _state(run_dir: Path) -> str:
     return "finished" if (run_dir / RESULT_FILE).exists() else "stopped"
 
 
-def _memory(devices: dict[str, Any], records: list[dict[str, Any]]) -> str | None:
+def _memory(devices: dict[str, Any], latest: dict[str, Any]) -> str | None:
     """What a run needs on a device, and the most that its last line says was in use."""
     words = []
     if "needed_bytes" in devices:
         by = "counted by the compiler" if devices.get("is_counted") else "estimated"
         words.append(f"{in_words(devices['needed_bytes'])} needed per device ({by})")
-    if records and records[-1].get("memory_bytes"):
+    if latest.get("memory_bytes"):
         owner = "the process" if devices.get("platform") == "cpu" else "a device"
-        words.append(f"{in_words(records[-1]['memory_bytes'])} in use by {owner} at most")
+        words.append(f"{in_words(latest['memory_bytes'])} in use by {owner} at most")
     return ", ".join(words) or None
 
 
-def _has(records: list[dict[str, Any]], name: str) -> bool:
-    return any(record.get(name) is not None for record in records)
-
-
-def _column(records: list[dict[str, Any]], name: str) -> np.ndarray:
-    values = [record.get(name) for record in records]
-    return np.array([np.nan if value is None else value for value in values], np.float64)
-
-
-def find_warnings(records: list[dict[str, Any]], metrics: dict[str, np.ndarray]) -> list[str]:
+def find_warnings(history: History) -> list[str]:
     """What looks ill in the last lines, each with what it may come from."""
     limits = Limits()
-    if len(records) < WINDOW:
+    if history.num_lines < WINDOW:
         return []
-    last = {
-        name: float(np.nanmedian(column[-WINDOW:])) for name, column in _finite(metrics).items()
-    }
     found = []
-    entropy, kl = last.get("entropy"), last.get("approx_kl")
-    explained = last.get("explained_variance")
-    first = metrics["entropy"][0] if "entropy" in metrics else 0.0
+    entropy, kl = history.median("entropy"), history.median("approx_kl")
+    explained = history.median("explained_variance")
+    first = history.first.get("entropy", 0.0)
     if entropy is not None and first > 0 and 0 <= entropy < limits.entropy * first:
         found.append(
             f"entropy has collapsed ({entropy:.2g} of {first:.2g}): nothing new is tried; "
@@ -173,15 +239,10 @@ def find_warnings(records: list[dict[str, Any]], metrics: dict[str, np.ndarray])
             f"explained_variance is {explained:.2g}: the values are worse than a constant; "
             "ppo.normalize_rewards may help"
         )
-    for name, words in (("skipped_steps", "gradient steps"), ("nonfinite_values", "numbers")):
-        bad = sum(record.get(name) or 0 for record in records)
-        if bad:
+    for name, words in BAD.items():
+        if bad := history.bad[name]:
             found.append(f"{bad:,.0f} {words} were not finite; --debug-nans finds the operation")
     return found
-
-
-def _finite(metrics: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {name: c for name, c in metrics.items() if np.isfinite(c[-WINDOW:]).any()}
 
 
 def render(snapshot: Snapshot) -> Group:
@@ -199,7 +260,7 @@ def render(snapshot: Snapshot) -> Group:
     for name, column in snapshot.metrics.items():
         there = column[np.isfinite(column)]
         line = sparkline(there, float(there.min()), float(there.max()), width=40)
-        table.add_row(name, line, f"{there[-1]:,.5g}", style=None)
+        table.add_row(name, line, f"{snapshot.last[name]:,.5g}", style=None)
     parts: list[Any] = [head, table if snapshot.metrics else Text("no metrics yet")]
     if snapshot.evaluation is not None:
         found = snapshot.evaluation
@@ -218,7 +279,8 @@ def render(snapshot: Snapshot) -> Group:
 def main(run_dir: Path, *, once: bool, seconds: float) -> None:
     """Shows a run until it ends or Ctrl-C; once where the output is no terminal."""
     console = make_console()
-    snapshot = take(run_dir)
+    known: Histories = {}
+    snapshot = take(run_dir, known)
     if once or not console.is_terminal or snapshot.state != "running":
         console.print(render(snapshot), soft_wrap=False)
         return
@@ -226,7 +288,7 @@ def main(run_dir: Path, *, once: bool, seconds: float) -> None:
         with Live(render(snapshot), console=console, auto_refresh=False) as live:
             while snapshot.state == "running":
                 time.sleep(seconds)
-                snapshot = take(run_dir)
+                snapshot = take(run_dir, known)
                 live.update(render(snapshot), refresh=True)
     except KeyboardInterrupt:
         pass  # the usual end; the run goes on

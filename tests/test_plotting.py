@@ -12,6 +12,7 @@ import jaxdrl
 from jaxdrl import cli, plotting
 from jaxdrl.errors import ConfigError
 from jaxdrl.experiment import Experiment
+from jaxdrl.following import Thinned
 from jaxdrl.run_dir import METRICS_FILE
 from small_runs import CARTPOLE
 
@@ -75,6 +76,23 @@ def test_against_seconds_a_faster_run_is_further_left(tmp_path):
     assert group.x[-1] == pytest.approx(100.0)
     assert np.isfinite(group.values[0]).sum() > 190
     assert np.isfinite(group.values[1]).sum() == pytest.approx(100, abs=3)
+
+
+def test_a_curve_of_a_long_run_is_thinned_and_the_same_to_the_eye(tmp_path, monkeypatch):
+    returns = np.sin(np.linspace(0, 6, 5000)).tolist()
+    run = write_run(tmp_path / "long", returns)
+    assert len(plotting.read_curve(run).values) == 2500
+    (thinned,) = plotting.plot_runs([run])
+    monkeypatch.setattr(plotting, "Thinned", lambda: Thinned(max_rows=10_000))
+    (whole,) = plotting.plot_runs([run])
+    np.testing.assert_allclose(thinned.values, whole.values, atol=0.01)
+    np.testing.assert_array_equal(thinned.x, whole.x)
+
+
+def test_a_run_that_is_named_twice_is_drawn_once(tmp_path):
+    run = write_run(tmp_path / "a", [1.0] * 5)
+    (group,) = plotting.plot_runs([run, tmp_path / "a" / ".." / "a", run])
+    assert group.run_dirs == [run]
 
 
 def test_any_metric_can_be_drawn(tmp_path):

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import io
 import json
+import pathlib
 import re
 
 import numpy as np
@@ -101,12 +102,50 @@ def lines(**columns):
 )
 def test_what_looks_ill_is_said(columns, words):
     records = lines(**columns)
-    metrics = {
-        name: np.array([record[name] for record in records])
-        for name in ("entropy", "approx_kl", "explained_variance")
-    }
-    found = watching.find_warnings(records, metrics)
+    found = watching.find_warnings(history_of(records))
     assert len(found) == len(words)
     for warning, start in zip(found, words, strict=True):
         assert warning.startswith(start)
-    assert watching.find_warnings(records[:5], metrics) == []
+    assert watching.find_warnings(history_of(records[:5])) == []
+
+
+def history_of(records):
+    history = watching.History(pathlib.Path("nowhere"))
+    for record in records:
+        history.add(record)
+    return history
+
+
+def test_a_look_reads_what_is_new_and_shows_what_reading_all_of_it_shows(
+    run_dir, tmp_path, monkeypatch
+):
+    (tmp_path / "config.json").write_text((run_dir / "config.json").read_text())
+    first, *_, last = map(json.loads, (run_dir / METRICS_FILE).read_text().splitlines())
+    parsed, known = [], {}
+    read_line = watching.read_line
+    monkeypatch.setattr(
+        watching, "read_line", lambda *args: parsed.append(args) or read_line(*args)
+    )
+    for look in range(3):
+        with (tmp_path / METRICS_FILE).open("a") as file:
+            for i in range(500):
+                file.write(json.dumps((last if i == 250 else first) | {"env_steps": i}) + "\n")
+        found = watching.take(tmp_path, known)
+        assert len(parsed) == 500 * (look + 1)
+        assert found.env_steps == 499
+    again = watching.take(tmp_path)
+    assert found.last == again.last
+    assert (found.evaluation, found.warnings) == (again.evaluation, again.warnings)
+    for name, column in again.metrics.items():
+        np.testing.assert_array_equal(found.metrics[name], column)
+
+
+def test_what_is_kept_does_not_grow_with_the_run():
+    records = [record | {"episode_return": float(i)} for i, record in enumerate(lines() * 1000)]
+    history = history_of(records)
+    assert history.num_lines == len(records) == 12_000
+    assert len(history.recent) == watching.WINDOW
+    columns = history.columns()
+    assert {len(column) for column in columns.values()} == {3000}
+    np.testing.assert_array_equal(columns["episode_return"], 4.0 * np.arange(3000) + 1.5)
+    assert history.last["episode_return"] == 11_999.0
