@@ -14,7 +14,7 @@ import jax
 from packaging.requirements import Requirement
 
 import jaxdrl
-from jaxdrl.memory import free_host_memory
+from jaxdrl.host_memory import free_host_memory
 from jaxdrl.parts import num_cores
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "chex", "gymnax", "numpy")

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-import os
 import resource
 import sys
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,6 +15,7 @@ from jaxdrl.checkpoint import raw
 from jaxdrl.config import PPOConfig
 from jaxdrl.errors import ConfigError
 from jaxdrl.experiment import Experiment
+from jaxdrl.host_memory import free_host_memory
 from jaxdrl.run_dir import in_words
 from jaxdrl.setup import Setup, abstract_state
 
@@ -93,25 +92,6 @@ def available(setup: Setup) -> int | None:
         return None
     host = free_host_memory()
     return None if host is None else host // int(setup.mesh.devices.size)
-
-
-def free_host_memory() -> int | None:
-    """Free bytes of the host, or of the control group that holds this process."""
-    found = []
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        fields = dict(line.split(":", 1) for line in lines)
-        found.append(int(fields["MemAvailable"].split()[0]) * 1024)
-    except (OSError, KeyError, ValueError):
-        if "SC_PHYS_PAGES" in os.sysconf_names:
-            found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    try:
-        group = Path("/sys/fs/cgroup")
-        limit, used = ((group / f"memory.{name}").read_text() for name in ("max", "current"))
-        found.append(int(limit) - int(used))
-    except (OSError, ValueError):
-        pass  # no such group, or no limit
-    return min(found, default=None)
 
 
 Room = tuple[Needs, int | None]
