@@ -21,9 +21,10 @@ from rich.table import Table
 import jaxdrl
 from jaxdrl import ConfigError, Experiment, Sweep, make_experiment
 from jaxdrl.evaluation import bootstrap_interval
+from jaxdrl.json_files import write_json
 from jaxdrl.machine import versions
 from jaxdrl.plotting import make_figure, save_figure
-from jaxdrl.run_dir import CHECKPOINTS, METRICS_FILE, write_json
+from jaxdrl.run_dir import CHECKPOINTS, METRICS_FILE
 from jaxdrl.stops import RunInterruptedError
 
 ARMS = {

@@ -12,11 +12,10 @@ where this takes 8 ms of another one, and it loaded flipped bytes without a word
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
-import os
-import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdrl.errors import ConfigError
+from jaxdrl.safe_files import open_existing, sync
+from jaxdrl.safe_files import remove as remove_whole
 
 FORMAT_VERSION = 1
 """Version of the files of a checkpoint."""
@@ -104,38 +105,44 @@ def write(
     ).encode()
     path, unfinished = path_of(directory, update), directory / f"{UNFINISHED}{update:08d}"
     try:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        if directory.is_symlink():
+            raise OSError(errno.ELOOP, "its directory is a symbolic link", str(directory))
+        remove_whole(unfinished)
         unfinished.mkdir(parents=True)
         for name, content in files.items():
-            with (unfinished / name).open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        _sync_directory(unfinished)
+            (unfinished / name).write_bytes(content)
+            sync(unfinished / name)
+        sync(unfinished)
         remove(directory, update)
         unfinished.rename(path)
     except OSError:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        _clear(unfinished)
         raise
     with contextlib.suppress(OSError):  # it is there, if not for certain after a loss of power
-        _sync_directory(directory)
-        _sync_directory(directory.parent)
+        sync(directory)
+        sync(directory.parent)
     return path
 
 
 def remove(directory: Path, update: int) -> None:
     """Removes a checkpoint: its name goes first, so that no half of it is ever taken for one."""
     condemned = directory / f"{UNFINISHED}removed-{update:08d}"
-    shutil.rmtree(condemned, ignore_errors=True)
+    _clear(condemned)
     with contextlib.suppress(FileNotFoundError):
         path_of(directory, update).rename(condemned)
-    shutil.rmtree(condemned, ignore_errors=True)
+    _clear(condemned)
 
 
 def remove_unfinished(directory: Path) -> None:
     """Removes what a process that was killed left half written or half removed."""
     for path in directory.glob(f"{UNFINISHED}*"):
-        shutil.rmtree(path, ignore_errors=True)
+        _clear(path)
+
+
+def _clear(path: Path) -> None:
+    """Removes what can be removed."""
+    with contextlib.suppress(OSError):
+        remove_whole(path)
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -146,13 +153,14 @@ def read_manifest(path: Path) -> dict[str, Any]:
       ConfigError: if it was written in a newer format, naming both versions.
     """
     try:
-        digests = (path / DIGESTS_FILE).read_bytes()
+        with open_existing(path / DIGESTS_FILE) as file:
+            digests = file.read(1000)
     except OSError as error:
         raise _damaged(path / DIGESTS_FILE, f"cannot be read ({error.strerror})") from error
     lines = digests.splitlines(keepends=True)
     for i, name in enumerate((MANIFEST_FILE, STATE_FILE)):
         try:
-            with (path / name).open("rb") as file:
+            with open_existing(path / name) as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise _damaged(path / name, f"cannot be read ({error.strerror})") from error
@@ -237,11 +245,3 @@ def _text(described: list | None) -> str:
 
 def _damaged(path: Path, how: str) -> DamagedCheckpointError:
     return DamagedCheckpointError(f"{path}: {how}; this checkpoint is damaged")
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

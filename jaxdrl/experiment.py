@@ -135,11 +135,6 @@ def idle_from(experiment: Experiment) -> float | None:
 
 
 def default_run_dir(experiment: Experiment) -> Path:
-    """`runs/ENV-seedS-TIME`, which no other run has."""
+    """`runs/ENV-seedS-TIME`; `run_dir.make_new` takes the next where another run has it."""
     stem = f"{experiment.env.replace('/', '-')}-seed{experiment.seed}"
-    first = path = Path("runs") / f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}"
-    suffix = 2
-    while path.exists():
-        path = first.with_name(f"{first.name}-{suffix}")
-        suffix += 1
-    return path
+    return Path("runs") / f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}"

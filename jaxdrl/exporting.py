@@ -21,6 +21,7 @@ from jaxdrl.experiment import Experiment
 from jaxdrl.machine import versions
 from jaxdrl.policy_file import FORMAT_VERSION, custom_calls_of, load_policy
 from jaxdrl.run_dir import read_run, require_writable
+from jaxdrl.safe_files import replaced
 from jaxdrl.setup import Restored, restore, spaces_of
 from jaxdrl.types import Network
 
@@ -83,14 +84,10 @@ def export_policy(
     about = _describe(restored, examples)
     path = Path(out)
     path.parent.mkdir(parents=True, exist_ok=True)
-    unchecked = path.with_name(f".{path.name}.writing")
-    try:
+    with replaced(path) as unchecked:
         policy_file.write(unchecked, bytes(program.serialize()), about)
         policy = load_policy(unchecked, custom_calls=custom_calls_of(program))
         _check(path, policy, act, restored)
-        unchecked.replace(path)
-    finally:
-        unchecked.unlink(missing_ok=True)
     return Exported(path, about, path.stat().st_size)
 
 

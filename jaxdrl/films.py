@@ -18,6 +18,7 @@ from jaxdrl.checks import require
 from jaxdrl.envs.drawing import BLACK, GREY, LIGHT, WHITE, font
 from jaxdrl.errors import ConfigError
 from jaxdrl.run_dir import require_writable
+from jaxdrl.safe_files import replaced
 
 SUFFIXES = (".gif", ".mp4")
 """Kinds of film, by the end of the file's name."""
@@ -127,13 +128,9 @@ def write_film(
       fps: frames a second; a GIF counts time in hundredths of one.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = out.with_name(f".{out.stem}.writing{out.suffix}")
     writer = _write_gif if out.suffix.lower() == ".gif" else _write_mp4
-    try:
+    with replaced(out) as unfinished:
         writer(unfinished, num_frames, make_frame, fps)
-        unfinished.replace(out)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _write_gif(path: Path, num_frames: int, make_frame: Any, fps: int) -> None:

@@ -13,6 +13,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from jaxdrl.errors import ConfigError
+from jaxdrl.safe_files import open_existing
+
 MAX_ROWS = 4096
 """Of a history, however long the run is: pictures and terminals show fewer."""
 
@@ -45,13 +48,17 @@ class LineReader:
           add: takes a record.
 
         Raises:
-          ConfigError: from `parse`, for a damaged line.
+          ConfigError: from `parse`, for a damaged line; or if the file cannot be read.
         """
         try:
-            file = self.path.open("rb")
+            file = open_existing(self.path)
         except FileNotFoundError:
             self._rewind(None, begin)
             return
+        except OSError as error:
+            raise ConfigError(
+                f"{self.path}: cannot be read ({error.strerror}); put back what was there"
+            ) from error
         with file:
             status = os.fstat(file.fileno())
             file_id = status.st_dev, status.st_ino

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from jaxdrl.json_files import finite
 from jaxdrl.metrics import append
-from jaxdrl.run_dir import finite, write_text
+from jaxdrl.safe_files import write_text
 from jaxdrl.sweeping import PREFIX
 
 LINEAGE_FILE = "lineage.jsonl"

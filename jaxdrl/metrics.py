@@ -14,7 +14,8 @@ import jax
 import numpy as np
 
 from jaxdrl.checkpoint import raw
-from jaxdrl.run_dir import finite, write_text
+from jaxdrl.json_files import finite
+from jaxdrl.safe_files import open_to_append, write_text
 
 EPISODE_SUMS = ("episode_return_sum", "episode_length_sum", "num_episodes")
 
@@ -135,7 +136,7 @@ def append(path: Path, lines: bytes, warn: Callable[[str], Any]) -> bytes:
     """Appends whole lines to a file; those that could not be written, which `warn` is told of."""
     size = path.stat().st_size if path.exists() else 0
     try:
-        with path.open("ab", buffering=0) as file:
+        with open_to_append(path) as file:
             if file.write(lines) != len(lines):
                 raise OSError("no space left")
     except OSError as error:

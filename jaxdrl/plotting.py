@@ -19,6 +19,7 @@ from jaxdrl.errors import ConfigError
 from jaxdrl.experiment import Experiment, unresolve
 from jaxdrl.following import LineReader, Thinned
 from jaxdrl.run_dir import METRICS_FILE, read_line, read_run, require_writable
+from jaxdrl.safe_files import replaced
 from jaxdrl.sweep_parts import parts_of
 from jaxdrl.terminal import drawable, printable
 
@@ -249,7 +250,8 @@ def make_figure(width: float, height: float) -> Any:
 def save_figure(figure: Any, out: Path) -> None:
     """Writes a figure, and the directories that it is in."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out, dpi=150)
+    with replaced(out) as unfinished:
+        figure.savefig(unfinished, dpi=150, format=out.suffix[1:].lower())
 
 
 def _draw(groups: list[Group], out: Path, metric: str, against: str, title: str) -> None:

@@ -16,7 +16,8 @@ from rich.table import Table
 
 from jaxdrl import timeline
 from jaxdrl.checks import require, require_count
-from jaxdrl.run_dir import write_json
+from jaxdrl.json_files import write_json
+from jaxdrl.safe_files import require_own
 from jaxdrl.timeline import OTHER, WAITING
 
 STAGES = (
@@ -129,6 +130,7 @@ class Trace:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        require_own(directory)
         options = jax.profiler.ProfileOptions()
         options.python_tracer_level = 0  # calls of Python would slow down the host
         jax.profiler.start_trace(directory, profiler_options=options)

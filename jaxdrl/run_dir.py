@@ -5,22 +5,18 @@ Importing this module imports neither jax nor gymnax.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import difflib
-import fcntl
-import json
-import math
 import os
-import socket
 import types
 import typing
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jaxdrl.errors import ConfigError
+from jaxdrl.json_files import parse_line, read_lines, read_object
+from jaxdrl.safe_files import NEW, remove
 
 FORMAT_VERSION = 1
 """Version of the files in a run directory."""
@@ -29,10 +25,12 @@ CONFIG_FILE = "config.json"
 METRICS_FILE = "metrics.jsonl"
 RESULT_FILE = "result.json"
 CHECKPOINTS = "checkpoints"
-LOCK_FILE = ".lock"
 
 IN_EVERY_LINE = ("update", "env_steps", "num_episodes", "steps_per_second")
 """Numbers that no line of the metrics is without."""
+
+PUT_BACK_LINE = "put back what was there, or remove this line: the others stay good"
+"""What to do about a damaged line of the metrics."""
 
 PUT_BACK = 'put back what was there, which is also "config" in manifest.json of each checkpoint'
 """What to do about a damaged `config.json`."""
@@ -55,18 +53,43 @@ def require_free(run_dir: Path) -> None:
             )
 
 
+def make_new(run_dir: Path) -> Path:
+    """Creates `run_dir`, or the first of `run_dir-2`, `run_dir-3` ... that is not there yet.
+
+    Raises:
+      ConfigError: if none can be made.
+    """
+    path, suffix = run_dir, 2
+    try:
+        run_dir.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            try:
+                path.mkdir()
+                return path
+            except FileExistsError:  # another run took it, at this very moment maybe
+                path = run_dir.with_name(f"{run_dir.name}-{suffix}")
+                suffix += 1
+    except OSError as error:
+        raise _cannot_be_written(run_dir, error) from error
+
+
 def make_run_dir(run_dir: Path) -> None:
     """Creates `run_dir`; raises `ConfigError` if it cannot be written."""
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
         probe = run_dir / ".writable"
-        probe.touch()
+        remove(probe)
+        os.close(os.open(probe, NEW))
         probe.unlink()
     except OSError as error:
-        raise ConfigError(
-            f"run_dir = {str(run_dir)!r}: cannot be written ({error.strerror}); "
-            "name a directory that can"
-        ) from error
+        raise _cannot_be_written(run_dir, error) from error
+
+
+def _cannot_be_written(run_dir: Path, error: OSError) -> ConfigError:
+    return ConfigError(
+        f"run_dir = {str(run_dir)!r}: cannot be written ({error.strerror}); "
+        "name a directory that can"
+    )
 
 
 def require_writable(field: str, path: Path) -> None:
@@ -83,77 +106,12 @@ def require_writable(field: str, path: Path) -> None:
         raise ConfigError(f"{field} = {str(path)!r}: {why}; name a file that can be written")
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes `content` as indented JSON; a number that is not finite becomes null."""
-    write_text(path, json.dumps(finite(content), indent=2) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a file that is either the old or the new one, whenever the process is killed."""
-    unfinished = path.with_name(f".{path.name}.writing")
-    with unfinished.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
-
-
-def finite(value: Any) -> Any:
-    """`value` as JSON takes it: scalars of NumPy and JAX as numbers, None where not finite."""
-    if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
-    if hasattr(value, "item"):  # of NumPy or JAX
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
-
-
 def in_words(num_bytes: int) -> str:
     """Bytes in words, such as 3.2 GiB."""
     value, units = float(num_bytes), ["B", "KiB", "MiB", "GiB", "TiB"]
     while value >= 1024 and len(units) > 1:
         value, units = value / 1024, units[1:]
     return f"{value:.1f} {units[0]}"
-
-
-@contextlib.contextmanager
-def claim(run_dir: Path) -> Iterator[None]:
-    """Makes this process the only writer of `run_dir` until the end of the block, or of itself.
-
-    Raises:
-      ConfigError: while another process is, naming it.
-    """
-    make_run_dir(run_dir)
-    with (run_dir / LOCK_FILE).open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
-            writer = file.read().strip() or "another process"
-            raise ConfigError(
-                f"run_dir = {str(run_dir)!r}: {writer} is writing to it; stop that, or name "
-                "another directory"
-            ) from error
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
-        yield
-
-
-def writer_of(run_dir: Path) -> str | None:
-    """Which process writes to `run_dir`, as `claim` has it; None where none does."""
-    try:
-        with (run_dir / LOCK_FILE).open() as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return file.read().strip() or "another process"
-    except OSError:
-        pass  # no lock file: nobody ever wrote
-    return None
 
 
 @dataclass(frozen=True)
@@ -184,16 +142,13 @@ def read_run(run_dir: Path, kind: type) -> StoredRun:
         or naming the field that is unknown, missing or of another type.
     """
     path = run_dir / CONFIG_FILE
-    try:
-        content = json.loads(path.read_text())
-    except FileNotFoundError as error:
-        why = f"it has no {CONFIG_FILE}" if run_dir.exists() else "there is no such directory"
-        raise _no_run(run_dir, why) from error
-    except OSError as error:
-        raise _no_run(run_dir, f"{CONFIG_FILE} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise ConfigError(f"{path}: is no JSON ({error}); {PUT_BACK}") from error
-    if not isinstance(content, dict) or "format_version" not in content:
+    if not run_dir.is_dir():
+        why = "it is no directory" if run_dir.exists() else "there is no such directory"
+        raise _no_run(run_dir, why)
+    if not path.exists() and not path.is_symlink():
+        raise _no_run(run_dir, f"it has no {CONFIG_FILE}")
+    content = read_object(path, PUT_BACK)
+    if "format_version" not in content:
         raise _no_run(run_dir, f"its {CONFIG_FILE} is of another program")
     version = _take(content, path, "format_version", int)
     if version > FORMAT_VERSION:
@@ -216,14 +171,9 @@ def read_experiment(path: Path, kind: type) -> Any:
     Raises:
       ConfigError: if the file has none, naming the field that is unknown or of another type.
     """
-    try:
-        content = json.loads(path.read_text())
-    except OSError as error:
-        raise ConfigError(f"config = {str(path)!r}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise ConfigError(f"config = {str(path)!r}: is no JSON ({error})") from error
-    if not isinstance(content, dict) or not isinstance(content.get("experiment"), dict):
-        works = 'must have an "experiment", as config.json of a run and best.json of a sweep do'
+    works = 'must have an "experiment", as config.json of a run and best.json of a sweep do'
+    content = read_object(path, f"--config names a file that {works}")
+    if not isinstance(content.get("experiment"), dict):
         raise ConfigError(f"config = {str(path)!r}: {works}")
     free = {"run_dir": None, "devices": None}
     return _convert(content["experiment"] | free, kind, f"{path}: ")
@@ -249,25 +199,38 @@ def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
     Raises:
       ConfigError: naming another one that is damaged.
     """
-    path = run_dir / METRICS_FILE
-    text = path.read_bytes() if path.exists() else b""
-    lines = [line for line in text.splitlines(keepends=True) if line.endswith(b"\n")]
-    return [read_line(line, f"{path}: line {i}") for i, line in enumerate(lines, start=1)]
+    return read_lines(run_dir / METRICS_FILE, read_line)
 
 
 def read_line(line: bytes, name: str) -> dict[str, Any]:
     """What a line of the metrics holds; raises `ConfigError` with its `name` if it is damaged."""
-    works = "put back what was there, or remove this line: the others stay good"
-    try:
-        record = json.loads(line)
-    except ValueError as error:
-        raise ConfigError(f"{name} is no JSON; {works}") from error
-    if not isinstance(record, dict):
-        raise ConfigError(f"{name} is no object; {works}")
+    return parse_line(line, name, PUT_BACK_LINE, what_is_wrong)
+
+
+def what_is_wrong(record: dict[str, Any]) -> str | None:
+    """What a line of the metrics has that none which was written has; None for a sound one."""
     for field in IN_EVERY_LINE:
-        if not isinstance(record.get(field), int | float):
-            raise ConfigError(f"{name} has no number {field}; {works}")
-    return record
+        value = record.get(field)
+        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+            return f"has no number {field}"
+    if record["steps_per_second"] == 0:
+        return "has no number steps_per_second above 0"
+    for name, value in record.items():
+        is_number = value is None or isinstance(value, int | float)
+        if not is_number and not (_is_of_members(name) and is_numbers(value)):
+            return f"has no number {name}"
+    return None
+
+
+def _is_of_members(name: str) -> bool:
+    return name.startswith(("members/", "evaluation_member_"))
+
+
+def is_numbers(value: Any) -> bool:
+    """Whether `value` is an array of numbers, null where one is not finite."""
+    return isinstance(value, list) and all(
+        item is None or isinstance(item, int | float) or is_numbers(item) for item in value
+    )
 
 
 def _take(content: dict[str, Any], path: Path, name: str, kind: type) -> Any:

@@ -21,8 +21,9 @@ from jaxdrl.console import labelled, make_console
 from jaxdrl.envs import Environment
 from jaxdrl.evaluation import Evaluation, difference_interval, evaluate
 from jaxdrl.experiment import Experiment
+from jaxdrl.json_files import write_json
 from jaxdrl.robustness import RobustnessMap, Variation, parse_variation, vary
-from jaxdrl.run_dir import CHECKPOINTS, read_run, require_writable, write_json
+from jaxdrl.run_dir import CHECKPOINTS, read_run, require_writable
 from jaxdrl.saving import choose
 from jaxdrl.setup import restore
 from jaxdrl.sweep_parts import locate

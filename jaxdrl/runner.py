@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,9 @@ from jaxdrl.debugging import find_operation, watched
 from jaxdrl.envs import Environment
 from jaxdrl.evaluation import Evaluation
 from jaxdrl.experiment import Experiment, default_run_dir, resolve
+from jaxdrl.json_files import write_json
 from jaxdrl.lineage import Lineage
+from jaxdrl.locking import claim
 from jaxdrl.loop import TrainingLoop
 from jaxdrl.mesh import make_mesh
 from jaxdrl.metrics import MetricsLog
@@ -99,9 +102,9 @@ def run(
       OutOfMemoryError: if the devices had no room for it while it trained.
     """
     console = make_console()
-    run_dir = Path(experiment.run_dir or default_run_dir(experiment))
-    experiment = replace(resolve(experiment), run_dir=run_dir)
-    files.require_free(run_dir)
+    experiment = resolve(experiment)
+    if experiment.run_dir is not None:
+        files.require_free(experiment.run_dir)
     require_installed(experiment.track)
     setup = assemble_on_devices(experiment, Given(env, network, optimizer), console)
     learnt = _load_learnt(setup)
@@ -113,9 +116,23 @@ def run(
 
         return sweep_runs.run(setup, console, trackers)
     room = memory.plan(setup, console)
-    with files.claim(run_dir):
-        files.require_free(run_dir)
+    with claimed(setup) as setup:
         return _train(setup, None, room, console, trackers, lambda: init_state(setup, learnt))
+
+
+@contextlib.contextmanager
+def claimed(setup: Setup) -> Iterator[Setup]:
+    """The setup with a directory that holds no run and that this process alone writes to.
+
+    Raises:
+      ConfigError: if that which is named is not free, or cannot be written.
+    """
+    run_dir = setup.experiment.run_dir
+    if run_dir is None:
+        run_dir = files.make_new(default_run_dir(setup.experiment))
+    with claim(run_dir):
+        files.require_free(run_dir)
+        yield replace(setup, experiment=replace(setup.experiment, run_dir=run_dir))
 
 
 def resume(
@@ -163,7 +180,7 @@ def resume(
             "keep_schedule": keep_schedule,
         }
         return sweep_runs.resume(run_dir, stored, given, changes, checkpoint, console, trackers)
-    with files.claim(run_dir):
+    with claim(run_dir):
         path, manifest = _choose(run_dir, checkpoint, console)
         done = 0 if manifest is None else manifest["update"]
         before = replace(stored.experiment, run_dir=run_dir)
@@ -251,7 +268,7 @@ def _train(
     """Trains to the end and writes `result.json`; `manifest` is that of the state's checkpoint."""
     run_dir = setup.experiment.run_dir
     assert run_dir is not None
-    files.write_json(run_dir / files.CONFIG_FILE, reports.describe(setup, room[0]))
+    write_json(run_dir / files.CONFIG_FILE, reports.describe(setup, room[0]))
     warn = warner(console)
     # The trackers open while the step is compiled.
     with Tracking(setup.experiment.track, trackers, run_dir, warn) as tracking:
@@ -260,7 +277,7 @@ def _train(
         state, evaluation, seconds = _go_on(setup, manifest, compiled, console, tracking.log)
         result = reports.summarise(setup, state, evaluation, compile_seconds, seconds)
         result |= reports.rank_members(console, setup.experiment, state, result)
-        files.write_json(run_dir / files.RESULT_FILE, result)
+        write_json(run_dir / files.RESULT_FILE, result)
     reports.print_result(console, run_dir, result)
     return Run(run_dir, setup.env, setup.algorithm, state, evaluation, result)
 
@@ -278,7 +295,7 @@ def _go_on(
     assert run_dir is not None and setup.mesh is not None
     warn = warner(console)
     config = reports.describe(setup, room[0])  # with the memory that the compiler has counted
-    files.write_json(run_dir / files.CONFIG_FILE, config)
+    write_json(run_dir / files.CONFIG_FILE, config)
     log = MetricsLog(
         run_dir / files.METRICS_FILE,
         env_steps_per_update=experiment.ppo.env_steps_per_update,

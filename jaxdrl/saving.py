@@ -15,7 +15,8 @@ import jax.numpy as jnp
 from jaxdrl import checkpoint
 from jaxdrl import run_dir as files
 from jaxdrl.errors import ConfigError
-from jaxdrl.run_dir import RESULT_FILE, writer_of
+from jaxdrl.locking import writer_of
+from jaxdrl.run_dir import RESULT_FILE
 from jaxdrl.types import TrainState
 
 

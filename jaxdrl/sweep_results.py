@@ -15,8 +15,8 @@ from jaxdrl import lineage
 from jaxdrl.evaluation import bootstrap_interval
 from jaxdrl.experiment import Experiment
 from jaxdrl.hyperparams import Range
+from jaxdrl.json_files import write_json
 from jaxdrl.plotting import make_figure, save_figure
-from jaxdrl.run_dir import write_json
 from jaxdrl.shapes import Choices
 from jaxdrl.terminal import drawable
 

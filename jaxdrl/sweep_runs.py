@@ -16,6 +16,8 @@ from jaxdrl import run_dir as files
 from jaxdrl.checks import require
 from jaxdrl.evaluation import evaluate
 from jaxdrl.experiment import Experiment, follows_length
+from jaxdrl.json_files import write_json
+from jaxdrl.locking import claim
 from jaxdrl.loop import evaluation_key
 from jaxdrl.runner import Run
 from jaxdrl.setup import Given, Setup, lengthen, read_stored, restore, schedule_words
@@ -26,12 +28,10 @@ from jaxdrl.tracking import Tracker
 
 def run(setup: Setup, console: Console, trackers: Sequence[Tracker]) -> Run:
     """Trains a sweep in parts from its start."""
-    run_dir = setup.experiment.run_dir
-    assert run_dir is not None and setup.experiment.sweep is not None
+    assert setup.experiment.sweep is not None
     if setup.experiment.sweep.is_search:
         trials.check(setup.experiment)
-    with files.claim(run_dir):
-        files.require_free(run_dir)
+    with runner.claimed(setup) as setup:
         return _train(setup, console, trackers)
 
 
@@ -58,7 +58,7 @@ def resume(
     Raises:
       ConfigError: as in `jaxdrl.resume`.
     """
-    with files.claim(run_dir):
+    with claim(run_dir):
         parts = parts_of(run_dir)
         works = "is of one part; name its directory, such as "
         works += f"jaxdrl resume {parts[0] if parts else run_dir} --checkpoint {checkpoint}"
@@ -94,7 +94,7 @@ def _train(setup: Setup, console: Console, trackers: Sequence[Tracker]) -> Run:
     needs = memory.estimate(setup)
     if sweep.wave_size is not None:
         needs = memory.of_members(setup, needs, min(sweep.wave_size, sweep.num_members))
-    files.write_json(run_dir / files.CONFIG_FILE, reports.describe(setup, needs))
+    write_json(run_dir / files.CONFIG_FILE, reports.describe(setup, needs))
     train = trials.train if sweep.is_search else waves.train
     result = train(experiment, partial(_train_part, given, trackers), console)
     if sweep.is_search:
@@ -102,7 +102,7 @@ def _train(setup: Setup, console: Console, trackers: Sequence[Tracker]) -> Run:
     else:
         values, found = hyperparams_of(experiment), result["evaluation"]
         result |= reports.write_sweep(console, experiment, values, found)
-    files.write_json(run_dir / files.RESULT_FILE, result)
+    write_json(run_dir / files.RESULT_FILE, result)
     reports.print_result(console, run_dir, result)
     return _best(experiment, given, result)
 

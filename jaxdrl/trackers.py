@@ -18,7 +18,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from jaxdrl.run_dir import CONFIG_FILE, write_text
+from jaxdrl.json_files import read_bytes
+from jaxdrl.run_dir import CONFIG_FILE
+from jaxdrl.safe_files import open_to_append, require_own, write_text
 from jaxdrl.tracking import Tracker
 
 Log = Iterator[Callable[[dict[str, Any]], Any]]
@@ -48,6 +50,9 @@ SECONDS_BETWEEN_LOOKS = 1.0
 
 SECONDS_BETWEEN_BATCHES = 5.0
 """How often MLflow's store, a transaction a call, is written to at most."""
+
+BEGIN_ANEW = "remove it, and the tracker begins anew"
+"""What to do about a damaged file in which a tracker keeps where it stands."""
 
 METRICS_A_BATCH = 1000
 """As many as MLflow takes in one call."""
@@ -98,6 +103,7 @@ def tensorboard(run_dir: Path, config: dict[str, Any]) -> Log:
     from tensorboard.summary.writer.event_file_writer import EventFileWriter
     from tensorboard.util.tensor_util import make_tensor_proto
 
+    require_own(run_dir / "tensorboard")
     writer = EventFileWriter(str(run_dir / "tensorboard"), flush_secs=10)
     is_first = True
 
@@ -133,9 +139,10 @@ def wandb(run_dir: Path, config: dict[str, Any]) -> Log:
     import wandb
 
     run_id, last_step = run_dir / "wandb" / "run_id", run_dir / "wandb" / "last_step"
+    require_own(run_id.parent, last_step)
     run_id.parent.mkdir(exist_ok=True)
     if run_id.exists():
-        os.environ["WANDB_RUN_ID"] = run_id.read_text()
+        os.environ["WANDB_RUN_ID"] = read_bytes(run_id, BEGIN_ANEW).decode()
     name = run_dir.resolve().name
     defaults = {"DIR": str(run_dir), "PROJECT": "jaxdrl", "NAME": name, "RESUME": "allow"}
     for name, value in defaults.items():
@@ -144,7 +151,7 @@ def wandb(run_dir: Path, config: dict[str, Any]) -> Log:
     settings = wandb.Settings(console="off", x_stats_pid=os.getppid())
     run = wandb.init(config=config, settings=settings)
     write_text(run_id, run.id)
-    done = int(last_step.read_text()) if last_step.exists() else -1
+    done = int(read_bytes(last_step, BEGIN_ANEW)) if last_step.exists() else -1
 
     def log(record: dict[str, Any]) -> None:
         step = record["env_steps"]
@@ -165,6 +172,7 @@ def mlflow(run_dir: Path, config: dict[str, Any]) -> Log:
     from mlflow import MlflowClient
     from mlflow.entities import Metric, Param
 
+    require_own(run_dir / "mlflow.db")
     client = MlflowClient(
         os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{run_dir.resolve() / 'mlflow.db'}"
     )
@@ -207,7 +215,7 @@ def _mlflow_run(client: Any, run_dir: Path) -> str:
 
     path = run_dir / "mlflow_run_id"
     if path.exists():
-        run_id = path.read_text()
+        run_id = read_bytes(path, BEGIN_ANEW).decode()
         try:
             client.update_run(run_id, status="RUNNING")
             return run_id
@@ -236,7 +244,7 @@ def main(name: str, run_dir: Path, seconds_to_linger: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # some schedulers send it to every process
     os.nice(5)  # training goes first
     try:
-        with (run_dir / f".{name}.lock").open("w") as lock:
+        with open_to_append(run_dir / f".{name}.lock") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # the process of a killed run may still be finishing
             config = json.loads((run_dir / CONFIG_FILE).read_text())
             with NAMED[name](run_dir, config) as log:

@@ -18,8 +18,9 @@ from rich.text import Text
 from jaxdrl.console import make_console
 from jaxdrl.experiment import Experiment
 from jaxdrl.following import LineReader, Thinned
+from jaxdrl.locking import writer_of
 from jaxdrl.plotting import sparkline
-from jaxdrl.run_dir import METRICS_FILE, RESULT_FILE, in_words, read_line, read_run, writer_of
+from jaxdrl.run_dir import METRICS_FILE, RESULT_FILE, in_words, read_line, read_run
 from jaxdrl.sweep_parts import parts_of
 from jaxdrl.terminal import printable
 

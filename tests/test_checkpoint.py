@@ -609,7 +609,7 @@ class Killed(BaseException):
 
 STEPS_OF_A_REWRITE = [
     *((os, "fsync", call) for call in (1, 2, 3, 4, 5)),
-    *((shutil, "rmtree", call) for call in (1, 2, 3)),
+    *((checkpoint, "remove_whole", call) for call in (1, 2, 3)),
     *((Path, "rename", call) for call in (1, 2)),
 ]
 

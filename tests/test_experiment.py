@@ -34,15 +34,10 @@ def test_env_steps_are_rounded_up_to_whole_updates(env_steps, num_updates):
     assert dataclasses.replace(CARTPOLE, total_env_steps=env_steps).num_updates == num_updates
 
 
-def test_the_default_directory_is_new(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_the_default_directory_tells_what_is_trained_and_since_when(monkeypatch):
     monkeypatch.setattr(experiment.time, "strftime", lambda _: "20260101-120000")
-    expected = [f"CartPole-v1-seed0-20260101-120000{suffix}" for suffix in ("", "-2", "-3", "-4")]
-    for name in expected:
-        run_dir = default_run_dir(CARTPOLE)
-        assert run_dir == Path("runs") / name
-        assert not run_dir.exists()
-        run_dir.mkdir(parents=True)
+    expected = Path("runs") / "CartPole-v1-seed0-20260101-120000"
+    assert default_run_dir(CARTPOLE) == expected
     other = dataclasses.replace(CARTPOLE, env="suite/Env", seed=3)
     assert default_run_dir(other) == Path("runs") / "suite-Env-seed3-20260101-120000"
 

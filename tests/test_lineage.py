@@ -2,7 +2,7 @@
 
 import errno
 import json
-from pathlib import Path
+import os
 
 import numpy as np
 import pytest
@@ -38,11 +38,11 @@ def test_a_full_disk_stops_no_run_and_the_lines_come_later(tmp_path, monkeypatch
     hook = Lineage(tmp_path, ["rate"], every=1, done=0, warn=warnings.append)
     hook(1, metrics([0, 1], [1.0, 2.0]))
 
-    def full(self, *args, **kwargs):
+    def full(*args, **kwargs):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "open", full)
+        patch.setattr(os, "open", full)
         hook(2, metrics([0, 1], [1.0, 2.0]))
     (warning,) = warnings
     assert "lineage.jsonl could not be written" in warning

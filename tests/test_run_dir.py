@@ -1,55 +1,27 @@
-"""The files of a run directory, its one writer, and its config read back."""
+"""The files of a run directory, and its config read back."""
 
-import contextlib
 import dataclasses
 import json
 import math
-import os
 import re
-import signal
-import socket
-import subprocess
-import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import jax.numpy as jnp
-import numpy as np
 import pytest
 
-import jaxdrl
 from jaxdrl.config import PPOConfig
 from jaxdrl.errors import ConfigError
 from jaxdrl.experiment import Experiment
 from jaxdrl.hyperparams import Sweep
+from jaxdrl.json_files import write_json
 from jaxdrl.run_dir import (
     PUT_BACK,
-    claim,
+    make_new,
     make_run_dir,
     read_run,
     require_free,
-    write_json,
-    write_text,
 )
-
-
-def test_json_is_written_with_null_for_what_is_not_finite(tmp_path):
-    path = tmp_path / "result.json"
-    content = {"a": math.nan, "b": [1, math.inf, {"c": -math.inf}], "d": (0.1, "x", None, True)}
-    write_json(path, content)
-    assert path.read_text().endswith("}\n")
-    assert json.loads(path.read_text(), parse_constant=pytest.fail) == {
-        "a": None,
-        "b": [1, None, {"c": None}],
-        "d": [0.1, "x", None, True],
-    }
-
-
-def test_json_takes_scalars_of_numpy_and_jax(tmp_path):
-    path = tmp_path / "config.json"
-    content = {"n": np.int64(8), "x": np.float32(0.5), "y": jnp.float32(0.25), "b": np.True_}
-    write_json(path, content | {"nan": np.float32(math.nan)})
-    expected = {"n": 8, "x": 0.5, "y": 0.25, "b": True, "nan": None}
-    assert json.loads(path.read_text()) == expected
 
 
 @pytest.mark.parametrize("name", ["config.json", "metrics.jsonl", "result.json"])
@@ -94,133 +66,6 @@ def test_a_directory_that_cannot_be_looked_into_is_refused(tmp_path):
     # Without leave to search the directory above, stat fails in the same way.
     with pytest.raises(ConfigError, match=r"^run_dir = .*: cannot be (read|written) \("):
         require_free(tmp_path / ("x" * 300))
-
-
-# Writing
-
-
-def test_text_is_replaced_as_a_whole(tmp_path):
-    path = tmp_path / "result.json"
-    for text in ("first, which is longer\n", "second\n"):
-        write_text(path, text)
-        assert path.read_text() == text
-        assert list(tmp_path.iterdir()) == [path]
-
-
-@pytest.mark.parametrize(
-    "owner, name", [(os, "fsync"), (Path, "replace")], ids=["fsync", "replace"]
-)
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
-def test_a_text_that_is_half_written_leaves_the_old_file(tmp_path, monkeypatch, owner, name, error):
-    path = tmp_path / "result.json"
-    write_text(path, "old")
-
-    def fail(*args):
-        raise error
-
-    with monkeypatch.context() as patch, pytest.raises(type(error)):
-        patch.setattr(owner, name, fail)
-        write_text(path, "new")
-    assert path.read_text() == "old"
-    assert [found for found in tmp_path.iterdir() if not found.name.startswith(".")] == [path]
-    write_text(path, "newer")
-    assert list(tmp_path.iterdir()) == [path]
-    assert path.read_text() == "newer"
-
-
-def test_what_is_no_json_leaves_the_old_file(tmp_path):
-    path = tmp_path / "result.json"
-    write_json(path, {"a": 1})
-    with pytest.raises(TypeError):
-        write_json(path, {"a": {1, 2}})
-    assert json.loads(path.read_text()) == {"a": 1}
-    assert list(tmp_path.iterdir()) == [path]
-
-
-# The one writer
-
-WRITER = """
-import sys
-from pathlib import Path
-from jaxdrl.errors import ConfigError
-from jaxdrl.run_dir import claim
-
-assert "jax" not in sys.modules
-try:
-    with claim(Path(sys.argv[1])):
-        print("claimed", flush=True)
-        sys.stdin.read()
-except ConfigError as error:
-    print(error, flush=True)
-"""
-
-
-@contextlib.contextmanager
-def writer(run_dir):
-    """`(process, what it printed)`: another process that claims a directory until it is told."""
-    paths = [str(Path(jaxdrl.__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
-    process = subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(run_dir)],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    with process:
-        try:
-            yield process, process.stdout.readline().strip()
-        finally:
-            process.kill()
-
-
-def refusal(run_dir, pid):
-    return (
-        f"run_dir = {str(run_dir)!r}: process {pid} on {socket.gethostname()} is writing to it; "
-        "stop that, or name another directory"
-    )
-
-
-def test_a_directory_has_one_writer(tmp_path):
-    with writer(tmp_path) as (process, said):
-        assert said == "claimed"
-        for _ in range(2):
-            with pytest.raises(ConfigError) as caught, claim(tmp_path):
-                pytest.fail("a second writer")
-            assert str(caught.value) == refusal(tmp_path, process.pid)
-        process.stdin.close()
-        assert process.wait(60) == 0
-    with claim(tmp_path):
-        pass
-
-
-def test_a_second_process_is_refused_until_the_end_of_the_block(tmp_path):
-    with claim(tmp_path), writer(tmp_path) as (_, said):
-        assert said == refusal(tmp_path, os.getpid())
-    with writer(tmp_path) as (_, said):
-        assert said == "claimed"
-
-
-def test_a_process_that_was_killed_holds_no_claim(tmp_path):
-    with writer(tmp_path) as (process, said):
-        assert said == "claimed"
-        process.send_signal(signal.SIGKILL)
-        assert process.wait(60) == -signal.SIGKILL
-        (tmp_path / ".lock").write_text("process 123456789012 on a machine with a long name")
-        with claim(tmp_path), pytest.raises(ConfigError) as caught, claim(tmp_path):
-            pytest.fail("a second writer")
-    assert str(caught.value) == refusal(tmp_path, os.getpid())
-
-
-def test_an_error_in_the_block_ends_the_claim(tmp_path):
-    with pytest.raises(KeyError), claim(tmp_path):
-        raise KeyError
-    with claim(tmp_path):
-        pass
-
-
-def test_a_claim_does_not_make_a_directory_occupied(tmp_path):
-    with claim(tmp_path):
-        require_free(tmp_path)
 
 
 # The config, read back
@@ -435,7 +280,11 @@ def test_a_config_that_was_tampered_with_is_refused_by_name(tmp_path, name, valu
         ),
         ("experiment.ppo.torso", "rnn", r"ppo\.torso = 'rnn': must be one of auto, mlp, cnn"),
         ("experiment.ppo.torso", ["mlp"], r"ppo\.torso = \['mlp'\]: must be one of auto"),
-        ("experiment.ppo.gamma", math.nan, r"ppo\.gamma = nan: must be a finite number"),
+        (
+            "experiment.ppo.gamma",
+            math.nan,
+            r": is no JSON \(it has NaN, which is no number of JSON\)",
+        ),
         ("experiment.ppo.num_envs", 7, r"ppo\.num_envs = 7: must be a multiple of"),
         ("experiment.devices", 3, r"devices = 3: must divide ppo\.num_shards = 4"),
     ],
@@ -453,14 +302,12 @@ def test_a_value_that_the_config_refuses_is_refused(tmp_path, name, value, words
     [
         ("missing", "there is no such directory"),
         ("empty", "it has no config.json"),
-        ("file", "config.json cannot be read: Not a directory"),
-        ("other", "config.json cannot be read: Is a directory"),
+        ("file", "it is no directory"),
     ],
 )
 def test_what_is_no_run_is_refused(tmp_path, name, why):
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("mine")
-    (tmp_path / "other" / "config.json").mkdir(parents=True)
     with pytest.raises(ConfigError) as caught:
         read_run(tmp_path / name, Experiment)
     assert str(caught.value) == (
@@ -480,9 +327,42 @@ def test_a_config_that_is_no_json_is_refused(tmp_path, content):
 
 
 @pytest.mark.parametrize("content", ["3", "null", "[]", '"text"'])
-def test_json_that_is_no_config_is_refused(tmp_path, content):
+def test_json_that_is_no_object_is_refused(tmp_path, content):
     path = tmp_path / "config.json"
     path.write_text(content)
     with pytest.raises(ConfigError) as caught:
         read_run(tmp_path, Experiment)
+    assert str(caught.value) == f"{path}: is no JSON object; {PUT_BACK}"
+
+
+def test_json_of_another_program_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text('{"experiment": {}}')
+    with pytest.raises(ConfigError) as caught:
+        read_run(tmp_path, Experiment)
     assert "is no run (its config.json is of another program)" in str(caught.value)
+
+
+# A new directory
+
+
+def test_a_default_directory_is_taken_by_one_run_alone(tmp_path):
+    wanted = tmp_path / "runs" / "CartPole-v1-seed0"
+    barrier = threading.Barrier(8)
+
+    def make(_):
+        barrier.wait()
+        return make_new(wanted)
+
+    with ThreadPoolExecutor(8) as pool:
+        found = sorted(pool.map(make, range(8)))
+    names = ["CartPole-v1-seed0", *(f"CartPole-v1-seed0-{i}" for i in range(2, 9))]
+    assert [path.name for path in found] == names
+    assert sorted(path.name for path in wanted.parent.iterdir()) == names
+
+
+def test_a_default_directory_that_cannot_be_made_is_refused(tmp_path):
+    (tmp_path / "runs").write_text("mine")
+    with pytest.raises(ConfigError, match=r"cannot be written \(.*\); name a directory that can"):
+        make_new(tmp_path / "runs" / "CartPole-v1-seed0")
+    with pytest.raises(ConfigError, match=r"cannot be written \(File name too long\)"):
+        make_new(tmp_path / ("x" * 300))

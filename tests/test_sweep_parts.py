@@ -7,7 +7,7 @@ import pytest
 
 from jaxdrl.errors import ConfigError
 from jaxdrl.hyperparams import Sweep
-from jaxdrl.run_dir import write_json
+from jaxdrl.json_files import write_json
 from jaxdrl.sweep_parts import locate, parts_of, read_result, whole_of
 from small_runs import CARTPOLE
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from jaxdrl import trials
 from jaxdrl.errors import ConfigError
 from jaxdrl.hyperparams import Sweep
-from jaxdrl.run_dir import write_json
+from jaxdrl.json_files import write_json
 from jaxdrl.stops import BadNumbersError
 from small_runs import CARTPOLE
 

@@ -12,7 +12,8 @@ import pytest
 
 import jaxdrl
 from jaxdrl import cli, watching
-from jaxdrl.run_dir import METRICS_FILE, claim, writer_of
+from jaxdrl.locking import claim, writer_of
+from jaxdrl.run_dir import METRICS_FILE
 from small_runs import CARTPOLE
 
 
