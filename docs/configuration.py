@@ -6,6 +6,8 @@ import inspect
 import textwrap
 from pathlib import Path
 
+from jaxdrl.annotations import works
+from jaxdrl.checks import hints_of
 from jaxdrl.config import PPOConfig
 from jaxdrl.experiment import Experiment
 from jaxdrl.hyperparams import Sweep
@@ -15,8 +17,8 @@ PAGE = Path(__file__).with_suffix(".md")
 HEAD = """\
 # Configuration
 
-Every setting of a run, its type, its default and what it means. In Python they are the fields of
-`jaxdrl.Experiment` and `jaxdrl.PPOConfig`, both frozen; on the command line they are flags of
+Every setting of a run, what it may be, its default and what it means. In Python they are the fields
+of `jaxdrl.Experiment` and `jaxdrl.PPOConfig`, both frozen; on the command line they are flags of
 `jaxdrl train` and of the experiment scripts, in the spelling of the last column. A bad value is
 refused before anything is compiled, with the nearest that works.
 
@@ -51,25 +53,10 @@ def explanations(config: type) -> dict[str, str]:
     return found
 
 
-def annotations(config: type) -> dict[str, str]:
-    """The type of each field as the source has it, without what is for the command line alone."""
-    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(config))).body
-    assert isinstance(definition, ast.ClassDef)
-    found = {}
-    for field in definition.body:
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
-            kind = field.annotation
-            if isinstance(kind, ast.Subscript) and ast.unparse(kind.value) == "Annotated":
-                assert isinstance(kind.slice, ast.Tuple)
-                kind = kind.slice.elts[0]
-            found[field.target.id] = ast.unparse(kind)
-    return found
-
-
 def table(config: type, prefix: str = "--") -> list[str]:
     """Lines of a table of the fields of a config."""
-    words, kinds = explanations(config), annotations(config)
-    lines = ["| field | type | default | what | flag |", "| --- | --- | --- | --- | --- |"]
+    words, hints = explanations(config), hints_of(config)
+    lines = ["| field | value | default | what | flag |", "| --- | --- | --- | --- | --- |"]
     for field in dataclasses.fields(config):
         if field.name in ("ppo", "sweep"):
             continue
@@ -77,10 +64,10 @@ def table(config: type, prefix: str = "--") -> list[str]:
         value = {} if field.default_factory is not dataclasses.MISSING else field.default
         default = "required" if required and value != {} else f"`{value!r}`"
         flag = prefix + {"from_run": "from"}.get(field.name, field.name).replace("_", "-")
-        kind = kinds[field.name].replace("|", "\\|")
+        kind = works(hints[field.name])
         text = words[field.name].replace("|", "\\|")
         flag = SPELLINGS.get(field.name, f"`{flag}`")
-        lines.append(f"| `{field.name}` | `{kind}` | {default} | {text} | {flag} |")
+        lines.append(f"| `{field.name}` | {kind} | {default} | {text} | {flag} |")
     return lines
 
 

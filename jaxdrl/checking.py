@@ -11,7 +11,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from jaxdrl.checks import require_count
+from jaxdrl.checks import Count, Seed, checked
 from jaxdrl.console import make_console
 from jaxdrl.envs import make
 from jaxdrl.envs.inspecting import is_key
@@ -71,8 +71,9 @@ class EnvironmentReport:
         return "\n".join([first, *map(str, self.findings)])
 
 
+@checked
 def check_environment(
-    env: Environment, *, num_envs: int = 8, num_steps: int | None = None, seed: int = 0
+    env: Environment, *, num_envs: Count = 8, num_steps: Count | None = None, seed: Seed = 0
 ) -> EnvironmentReport:
     """Plays at random and looks whether `env` keeps the contract of `jaxdrl.Environment`.
 
@@ -87,10 +88,8 @@ def check_environment(
       num_steps: steps of each; None: enough for two episodes where there is a limit, at most 512.
       seed: of everything random.
     """
-    require_count("num_envs", num_envs)
     if num_steps is None:
         num_steps = min(2 * (env.max_episode_steps or NUM_STEPS) + 2, NUM_STEPS)
-    require_count("num_steps", num_steps)
     # Keys are used twice on purpose: by the environment, and to see what a reset makes of them.
     with jax.debug_key_reuse(False):
         return EnvironmentReport(env.name, _look(env, num_envs, num_steps, jax.random.key(seed)))

@@ -1,13 +1,73 @@
-"""Checks of settings, each with one message that says what works. Imports no jax."""
+"""Checks of settings against their annotations, each with one message. Imports no jax."""
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
-import numbers
-import sys
-from typing import Any
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Annotated, Any, ParamSpec, TypeVar, get_type_hints
 
+from jaxdrl.annotations import Bounds, fit
 from jaxdrl.errors import ConfigError
+
+Count = Annotated[int, Bounds(1)]
+"""An integer of at least 1."""
+Index = Annotated[int, Bounds(0)]
+"""An integer of at least 0."""
+Seed = Annotated[int, Bounds(0, 2**32 - 1)]
+"""An integer that fits a seed of JAX's."""
+Positive = Annotated[float, Bounds(0, above=True)]
+"""A finite number above 0."""
+NonNegative = Annotated[float, Bounds(0)]
+"""A finite number of at least 0."""
+Share = Annotated[float, Bounds(0, 1)]
+"""A number from 0 to 1."""
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def check_fields(config: Any, prefix: str = "") -> None:
+    """Checks each field of a frozen dataclass by its annotation, from its `__post_init__`.
+
+    Scalars of NumPy and JAX become Python's, and strings become paths where the annotation says
+    `Path`, so that what is accepted can be written as JSON and is equal when it is read back. A
+    traced value passes as a float: it has no value yet, which is what lets a population be
+    `jax.vmap` over `dataclasses.replace(config, learning_rate=traced)`.
+
+    Raises:
+      ConfigError: naming the field with its `prefix`, the value and what works.
+    """
+    kind: Any = type(config)
+    hints = hints_of(kind)
+    for field in fields(config):
+        value = getattr(config, field.name)
+        fitted = fit(f"{prefix}{field.name}", value, hints[field.name])
+        object.__setattr__(config, field.name, fitted)
+
+
+def checked(function: Callable[P, R]) -> Callable[P, R]:
+    """`function` with its arguments checked by their annotations, as `check_fields` has it."""
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def with_checks(*args: P.args, **kwargs: P.kwargs) -> R:
+        bound, hints = signature.bind(*args, **kwargs), hints_of(function)
+        for name, value in bound.arguments.items():
+            is_named = signature.parameters[name].kind is not inspect.Parameter.VAR_KEYWORD
+            if is_named and name in hints:
+                bound.arguments[name] = fit(name, value, hints[name])
+        return function(*bound.args, **bound.kwargs)
+
+    return with_checks
+
+
+@functools.cache
+def hints_of(annotated: Any) -> dict[str, Any]:
+    """The annotations of a dataclass or function, with their bounds."""
+    return get_type_hints(annotated, include_extras=True)
 
 
 def require(condition: bool, field: str, value: Any, what_works: str) -> None:
@@ -18,8 +78,7 @@ def require(condition: bool, field: str, value: Any, what_works: str) -> None:
 
 def require_count(field: str, value: Any) -> None:
     """Raises `ConfigError` unless `value` is an integer of at least 1."""
-    is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    require(is_integer and value >= 1, field, value, "must be an integer of at least 1")
+    fit(field, value, Count)
 
 
 def require_number(
@@ -34,28 +93,10 @@ def require_number(
     """Raises `ConfigError` unless `value` is a finite number in the range.
 
     The range is `[low, high]`, or `(low, high]` with `above`. `None` passes where the setting is
-    `optional`. A traced value passes: it has no value yet, which is what lets a population be
-    `jax.vmap` over `dataclasses.replace(config, learning_rate=traced)`.
+    `optional`, and a traced value passes.
     """
-    if value is None and optional:
-        return
-    works = "must be a finite number"
-    works += f" {'above' if above else 'at least'} {low:g}" if low > -math.inf else ""
-    works += f" and at most {high:g}" if high < math.inf else ""
-    works += ", or None" if optional else ""
-    jax = sys.modules.get("jax")
-    if jax is not None and isinstance(value, jax.core.Tracer):
-        return
-    is_number = isinstance(value, numbers.Real) or (
-        jax is not None and isinstance(value, jax.Array) and value.shape == ()
-    )
-    require(is_number and not isinstance(value, bool), field, value, works)
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise ConfigError(f"{field} = {value!r}: {works}") from error
-    in_range = (number > low if above else number >= low) and number <= high
-    require(math.isfinite(number) and in_range, field, value, works)
+    number = Annotated[float, Bounds(low, high, above)]
+    fit(field, value, number | None if optional else number)
 
 
 def require_range(field: str, low: float, high: float) -> None:

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from jaxdrl import backend, machine
 from jaxdrl.algorithms.ppo import ppo
-from jaxdrl.checks import require_number
+from jaxdrl.checks import Positive, checked
 from jaxdrl.config import PPOConfig
 from jaxdrl.console import labelled, make_console
 from jaxdrl.envs import Environment, make
@@ -57,7 +57,8 @@ class Diagnosis:
     num_envs: int
 
 
-def diagnose(env: str = "CartPole-v1", *, seconds: float = 1.0, say: Any = None) -> Diagnosis:
+@checked
+def diagnose(env: str = "CartPole-v1", *, seconds: Positive = 1.0, say: Any = None) -> Diagnosis:
     """Describes this machine and measures how it trains `env` best.
 
     Training runs for `seconds` after it has compiled: on each number of devices that divides the
@@ -71,7 +72,6 @@ def diagnose(env: str = "CartPole-v1", *, seconds: float = 1.0, say: Any = None)
     Raises:
       ConfigError: for an unknown environment or a bad number.
     """
-    require_number("seconds", seconds, low=0, above=True)
     tell = say or (lambda line: None)
     mesh, words = backend.start(None, NUM_SHARDS)
     tell(words)

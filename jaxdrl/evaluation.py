@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from jaxdrl.checks import require_count
+from jaxdrl.checks import Count, checked
 from jaxdrl.envs.protocol import Environment, strong_types
 from jaxdrl.types import LearnerState, Policy
 
@@ -58,14 +58,15 @@ class Evaluation:
         return interquartile_mean(self.returns)
 
 
+@checked
 def evaluate(
     env: Environment,
     policy: Policy,
     learner: LearnerState,
     key: jax.Array,
     *,
-    num_episodes: int,
-    max_episode_steps: int | None = None,
+    num_episodes: Count,
+    max_episode_steps: Count | None = None,
     deterministic: bool = True,
 ) -> Evaluation:
     """Plays `num_episodes` whole episodes in parallel and counts each once.
@@ -87,10 +88,8 @@ def evaluate(
     Raises:
       ConfigError: if a count is not an integer of at least 1.
     """
-    require_count("num_episodes", num_episodes)
     if max_episode_steps is None:
         max_episode_steps = env.max_episode_steps or DEFAULT_MAX_STEPS
-    require_count("max_episode_steps", max_episode_steps)
     device = first_device(learner)
     returns, lengths, ended = jax.device_get(
         _run_episodes_jit(

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
-from jaxdrl.checks import require, require_count, require_number
+from jaxdrl.annotations import Bounds
+from jaxdrl.checks import Count, Share, check_fields, require
 from jaxdrl.errors import ConfigError
 from jaxdrl.hyperparams import Range
 
@@ -37,20 +38,17 @@ class Exchange:
 
     ranges: Mapping[str, Range]
     """Of the hyperparameters that vary."""
-    every: int = 20
+    every: Count = 20
     """Updates between exchanges."""
-    fraction: float = 0.2
+    fraction: Annotated[float, Bounds(0, 0.5, above=True)] = 0.2
     """Share of the members that is replaced, and of those that are copied."""
-    factor: float = 1.2
+    factor: Annotated[float, Bounds(1, above=True)] = 1.2
     """How far a hyperparameter moves."""
-    resample: float = 0.25
+    resample: Share = 0.25
     """Probability of a new draw from the range instead of a move."""
 
     def __post_init__(self) -> None:
-        require_count("exchange.every", self.every)
-        require_number("exchange.fraction", self.fraction, low=0, high=0.5, above=True)
-        require_number("exchange.factor", self.factor, low=1, above=True)
-        require_number("exchange.resample", self.resample, low=0, high=1)
+        check_fields(self, "exchange.")
 
     def num_replaced(self, num_members: int) -> int:
         """Members that are replaced at once, at least 1."""

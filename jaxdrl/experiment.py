@@ -7,7 +7,6 @@ at once.
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,8 @@ from typing import Annotated
 
 import tyro
 
-from jaxdrl.checks import require, require_count, require_divisor, require_number
+from jaxdrl.annotations import shown
+from jaxdrl.checks import Count, Positive, Seed, check_fields, require, require_divisor
 from jaxdrl.config import PPOConfig
 from jaxdrl.hyperparams import Sweep
 from jaxdrl.tracking import require_known
@@ -35,35 +35,35 @@ class Experiment:
     """Parameters of the environment other than its defaults: NAME VALUE [NAME VALUE ...]."""
     randomize: tuple[str, ...] = ()
     """Parameters of the environment drawn anew for each episode of training: NAME=LOW:HIGH ..."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of everything random in the run."""
-    total_env_steps: int = 500_000
+    total_env_steps: Count = 500_000
     """Environment steps over all environments; rounded up to whole updates."""
-    devices: int | None = None
+    devices: Count | None = None
     """Devices, simulated on a CPU; None: as many as there are and as divide ppo.num_shards."""
     run_dir: Path | None = None
     """Directory of the results; None takes a new one under runs/."""
     anneal_learning_rate: bool = False
     """Fill ppo.anneal_env_steps, where it is None, with the length of the run."""
-    evaluate_every: int | None = None
+    evaluate_every: Count | None = None
     """Updates between evaluations; None evaluates at the end only."""
-    num_eval_episodes: int = 256
+    num_eval_episodes: Count = 256
     """Episodes of an evaluation."""
     greedy_evaluation: bool = True
     """Evaluate by the most probable action instead of a sample."""
-    log_every: int = 1
+    log_every: Count = 1
     """Updates between the lines of metrics.jsonl."""
     track: tuple[str, ...] = ()
     """Where the lines go as well, as they come: tensorboard, wandb, mlflow."""
-    checkpoint_every: int | None = None
+    checkpoint_every: Count | None = None
     """Updates between checkpoints; None: by time alone."""
-    checkpoint_minutes: float | None = 5.0
+    checkpoint_minutes: Positive | None = 5.0
     """Minutes between checkpoints; None: by updates alone. There is always one at the end."""
-    keep_checkpoints: int = 3
+    keep_checkpoints: Count = 3
     """Checkpoints kept, the last ones; the best by evaluation is kept as well."""
     from_run: Annotated[Path | None, tyro.conf.arg(name="from")] = None
     """Directory of a run whose parameters and statistics this one starts with."""
-    max_bad_updates: int = 5
+    max_bad_updates: Count = 5
     """Updates in a row without one finite gradient step after which the run stops."""
     debug_nans: bool = False
     """Stop at the first bad number and find the operation that made it; slower."""
@@ -75,21 +75,11 @@ class Experiment:
     """Members that differ in hyperparameters and seeds; None: one agent."""
 
     def __post_init__(self) -> None:
-        counts = ("total_env_steps", "num_eval_episodes", "log_every", "keep_checkpoints")
-        for name in (*counts, "max_bad_updates"):
-            require_count(name, getattr(self, name))
-        for name in ("devices", "evaluate_every", "checkpoint_every"):
-            if getattr(self, name) is not None:
-                require_count(name, getattr(self, name))
-        minutes = self.checkpoint_minutes
-        require_number("checkpoint_minutes", minutes, low=0, above=True, optional=True)
-        for name, value in self.env_params.items():
-            if isinstance(value, str):
-                continue  # such as the backend of a simulation; the environment knows
-            require_number(f"env_params.{name}", value, low=-math.inf)
-        is_integer = isinstance(self.seed, int) and not isinstance(self.seed, bool)
-        works = "must be an integer from 0 to 2**32 - 1"
-        require(is_integer and 0 <= self.seed < 2**32, "seed", self.seed, works)
+        is_name = isinstance(self.env, str) and bool(self.env)
+        works = "must be a name, such as 'CartPole-v1'; "
+        works += "an environment of your own goes to jaxdrl.run(experiment, env=...)"
+        require(is_name, "env", shown(self.env), works)
+        check_fields(self)
         require_known(self.track)
         if self.devices is not None:
             require_divisor("devices", self.devices, self.ppo.num_shards)

@@ -14,7 +14,7 @@ import optax
 from flax import linen as nn
 
 from jaxdrl import backend, policy_file
-from jaxdrl.checks import require
+from jaxdrl.checks import Index, checked, require
 from jaxdrl.console import make_console
 from jaxdrl.envs import Environment, vector
 from jaxdrl.experiment import Experiment
@@ -44,12 +44,13 @@ class Exported:
     num_bytes: int
 
 
+@checked
 def export_policy(
     run_dir: Path | str,
     out: Path | str,
     *,
     checkpoint: int | str | None = None,
-    member: int | None = None,
+    member: Index | None = None,
     env: Environment | None = None,
     network: nn.Module | Network | None = None,
     optimizer: optax.GradientTransformation | None = None,

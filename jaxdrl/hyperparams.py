@@ -10,9 +10,10 @@ import difflib
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from jaxdrl.checks import require, require_count, require_number
+from jaxdrl.annotations import Bounds, may_be
+from jaxdrl.checks import Count, Index, Share, check_fields, hints_of, require
 from jaxdrl.config import PPOConfig
 from jaxdrl.errors import ConfigError
 from jaxdrl.shapes import Choices, parse_choices
@@ -37,9 +38,9 @@ class Range:
     log: bool = False
 
     def __post_init__(self) -> None:
-        works = "must be LOW:HIGH or log:LOW:HIGH with LOW below HIGH, both finite"
-        is_range = math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high
-        require(is_range, "range", str(self), works)
+        check_fields(self, "range.")
+        works = "must be LOW:HIGH or log:LOW:HIGH with LOW below HIGH"
+        require(self.low < self.high, "range", str(self), works)
         works = "must begin above 0, where its logarithm exists; LOW:HIGH is the even one"
         require(not self.log or self.low > 0, "range", str(self), works)
 
@@ -63,46 +64,40 @@ class Sweep:
 
     ranges: dict[str, str]
     """LOW:HIGH or log:LOW:HIGH of each hyperparameter."""
-    members: int = 16
+    members: Count = 16
     """Settings that are drawn."""
-    seeds: int = 1
+    seeds: Count = 1
     """Members of each setting."""
     draw: Draw = "random"
     """How settings are spread over the ranges."""
     pbt: bool = False
     """Population-based training: members take over from the best and vary what they took."""
-    pbt_every: int = 20
+    pbt_every: Count = 20
     """Updates between exchanges."""
-    pbt_fraction: float = 0.2
+    pbt_fraction: Annotated[float, Bounds(0, 0.5, above=True)] = 0.2
     """Share of the members that is replaced at an exchange."""
-    pbt_factor: float = 1.2
+    pbt_factor: Annotated[float, Bounds(1, above=True)] = 1.2
     """How far a hyperparameter moves at an exchange."""
-    pbt_resample: float = 0.25
+    pbt_resample: Share = 0.25
     """Probability of a new draw from the range at an exchange, instead of a move."""
-    wave_size: int | None = None
+    wave_size: Count | None = None
     """Members trained at once, one wave of them after another; None: as many as fit."""
-    wave: int | None = None
+    wave: Index | None = None
     """Which of the waves this run is; None: the whole sweep."""
     shapes: dict[str, str] = field(default_factory=dict)
     """Choices of what shapes the program, with commas between: an outer search."""
-    trials: int = 10
+    trials: Count = 10
     """Combinations of these choices that are tried, each with all members."""
-    trial: int | None = None
+    trial: Index | None = None
     """Which of the trials this run is; None: the search."""
 
     def __post_init__(self) -> None:
-        for name in ("members", "seeds", "pbt_every", "trials"):
-            require_count(f"sweep.{name}", getattr(self, name))
+        check_fields(self, "sweep.")
         is_varied = bool(self.ranges) or ((bool(self.shapes) or self.seeds > 1) and not self.pbt)
         require(is_varied, "sweep.ranges", self.ranges, "must have at least one, or several seeds")
         check_names(self.ranges)
         self.parsed()
         self._check_shapes()
-        kinds = ("random", "sobol", "grid")
-        require(self.draw in kinds, "sweep.draw", self.draw, f"must be one of {', '.join(kinds)}")
-        require_number("sweep.pbt_fraction", self.pbt_fraction, low=0, high=0.5, above=True)
-        require_number("sweep.pbt_factor", self.pbt_factor, low=1, above=True)
-        require_number("sweep.pbt_resample", self.pbt_resample, low=0, high=1)
         if self.pbt:
             require(self.members >= 2, "sweep.members", self.members, "pbt needs at least 2")
             works = "must be 1 with pbt, whose members do not keep their settings"
@@ -122,7 +117,6 @@ class Sweep:
     def _check_waves(self) -> None:
         size, total = self.wave_size, self.members * self.seeds
         if size is not None:
-            require_count("sweep.wave_size", size)
             works = f"must be None or {total} with pbt, whose members are trained together"
             require(size >= total or not self.pbt, "sweep.wave_size", size, works)
         if self.wave is not None:
@@ -200,7 +194,7 @@ def parse_range(field: str, text: str) -> Range:
 
 def float_fields() -> list[str]:
     """Settings of `PPOConfig` that may vary within one program."""
-    return [f.name for f in dataclasses.fields(PPOConfig) if str(f.type).startswith("float")]
+    return [name for name, hint in hints_of(PPOConfig).items() if may_be(float, hint)]
 
 
 def check_names(names: Iterable[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 from jax.sharding import AxisType, Mesh
 
-from jaxdrl.checks import require, require_count
+from jaxdrl.checks import Count, checked, require
 
 DATA_AXIS = "data"
 """Name of the mesh axis along which environments are sharded."""
@@ -14,8 +14,9 @@ POPULATION_AXIS = "population"
 """Name of the mesh axis along which the members of a population are."""
 
 
+@checked
 def make_mesh(
-    num_devices: int | None = None, *, population: int | None = None, data: int | None = None
+    num_devices: Count | None = None, *, population: Count | None = None, data: Count | None = None
 ) -> Mesh:
     """A mesh of devices of this host for `jaxdrl.ppo(..., mesh=...)`, with `AxisType.Auto`.
 
@@ -30,9 +31,6 @@ def make_mesh(
       ConfigError: if there are fewer devices than asked for, or the axes do not fit them.
     """
     devices = jax.devices()
-    for name, value in (("num_devices", num_devices), ("population", population), ("data", data)):
-        if value is not None:
-            require_count(name, value)
     if population is not None and data is not None:
         wanted = population * data
         fits = num_devices in (None, wanted)

@@ -13,7 +13,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from jaxdrl.checks import require
+from jaxdrl.checks import checked, require
 from jaxdrl.console import make_console
 from jaxdrl.errors import ConfigError
 from jaxdrl.experiment import Experiment, unresolve
@@ -195,6 +195,7 @@ def _value(value: Any) -> str:
     return f"{value:,}" if is_count else printable(value)
 
 
+@checked
 def plot_runs(
     run_dirs: Sequence[Path | str],
     out: Path | str | None = None,

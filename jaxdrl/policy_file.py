@@ -25,6 +25,7 @@ import jax
 from jax.extend.mlir import deserialize_portable_artifact
 from jax.interpreters.mlir import make_ir_context
 
+from jaxdrl.checks import checked
 from jaxdrl.errors import ConfigError
 
 FORMAT_VERSION = 1
@@ -60,6 +61,7 @@ def write(path: Path, program: bytes, about: dict[str, Any]) -> None:
             archive.writestr(name, content)
 
 
+@checked
 def load_policy(path: Path | str, *, custom_calls: Collection[str] = ()) -> Any:
     """The function in a file of `export_policy`: `(obs) -> action`, or as its `about.json` says.
 

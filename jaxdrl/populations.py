@@ -18,7 +18,7 @@ from flax import struct
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxdrl import exchange as exchanges
-from jaxdrl.checks import require
+from jaxdrl.checks import checked, require
 from jaxdrl.errors import ConfigError
 from jaxdrl.exchange import Exchange, ExchangeState
 from jaxdrl.mesh import DATA_AXIS, POPULATION_AXIS
@@ -45,6 +45,7 @@ class PopulationState:
     exchange: ExchangeState | None
 
 
+@checked
 def population(
     make_algorithm: MakeAlgorithm,
     *,
@@ -129,6 +130,7 @@ class _Defaults(dict):
         return 1.0
 
 
+@checked
 def member(state: PopulationState, index: int) -> TrainState:
     """The state of one member, as it would be alone, and its hyperparameters in the learner.
 

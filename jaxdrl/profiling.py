@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxdrl import timeline
-from jaxdrl.checks import require, require_count
+from jaxdrl.checks import Count, checked, require
 from jaxdrl.json_files import write_json
 from jaxdrl.safe_files import require_own
 from jaxdrl.timeline import OTHER, WAITING
@@ -62,12 +62,13 @@ class Profile:
     trace: Path
 
 
+@checked
 def profile(
     step: Callable[[Any], tuple[Any, Any]],
     state: Any,
     *,
     stages: Sequence[str] = STAGES,
-    num_updates: int = NUM_TRACED,
+    num_updates: Count = NUM_TRACED,
     directory: Path | str = DIRECTORY,
 ) -> Profile:
     """Traces a training step, jaxdrl's or your own, and says where its time goes.
@@ -82,7 +83,6 @@ def profile(
     Raises:
       ConfigError: if there are no stages, or no updates.
     """
-    require_count("num_updates", num_updates)
     works = "must name a scope at least, and not those of what is left over"
     require(bool(stages) and not {OTHER, WAITING} & set(stages), "stages", stages, works)
     compiled = _compile(step, state)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import numpy as np
@@ -14,7 +14,8 @@ from flax import linen as nn
 from PIL import Image
 
 from jaxdrl import backend, films
-from jaxdrl.checks import require, require_count
+from jaxdrl.annotations import Bounds
+from jaxdrl.checks import Count, Index, Seed, check_fields, checked, require
 from jaxdrl.console import make_console
 from jaxdrl.envs import Environment, make
 from jaxdrl.envs.drawing import BLUE, LIGHT, VERMILLION
@@ -42,6 +43,7 @@ class Film:
     fps: int
 
 
+@checked
 def render_run(
     run_dir: Path | str,
     out: Path | str | None = None,
@@ -97,28 +99,17 @@ def render_run(
 class Request:
     """What a film is to be like: arguments of `jaxdrl.render_run`."""
 
-    num_envs: int = 1
-    num_steps: int | None = None
-    max_frames: int = 300
-    fps: int | None = None
+    num_envs: Annotated[int, Bounds(1, MAX_ENVS)] = 1
+    num_steps: Count | None = None
+    max_frames: Annotated[int, Bounds(2)] = 300
+    fps: Annotated[int, Bounds(1, 50)] | None = None
     greedy: bool = True
     checkpoint: int | str | None = None
-    seed: int = 0
-    member: int | None = None
+    seed: Seed = 0
+    member: Index | None = None
 
     def __post_init__(self) -> None:
-        require_count("num_envs", self.num_envs)
-        require(self.num_envs <= MAX_ENVS, "num_envs", self.num_envs, f"can be {MAX_ENVS} at most")
-        if self.num_steps is not None:
-            require_count("num_steps", self.num_steps)
-        require_count("max_frames", self.max_frames)
-        require(self.max_frames >= 2, "max_frames", self.max_frames, "must be at least 2")
-        if self.fps is not None:
-            require_count("fps", self.fps)
-            require(self.fps <= 50, "fps", self.fps, "can be 50 at most, as browsers show no more")
-        is_integer = isinstance(self.seed, int) and not isinstance(self.seed, bool)
-        in_range = is_integer and 0 <= self.seed < 2**32
-        require(in_range, "seed", self.seed, "must be from 0 to 2**32 - 1")
+        check_fields(self)
 
 
 def make_film(run_dir: Path, out: Path | None, request: Request, given: Given) -> Film:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
-from jaxdrl.checks import require, require_count, require_range
+from jaxdrl.checks import Count, check_fields, checked, require, require_range
 from jaxdrl.envs.protocol import Environment, replace_params
 from jaxdrl.errors import ConfigError
 from jaxdrl.evaluation import DEFAULT_MAX_STEPS, bootstrap_interval, run_episodes
@@ -40,7 +40,7 @@ class Variation:
     num: int
 
     def __post_init__(self) -> None:
-        require_count(f"vary.{self.name}", self.num)
+        check_fields(self, "vary.")
         require(self.num >= 2, f"vary.{self.name}", self.num, "must have two values at least")
         require_range(f"vary.{self.name}", self.low, self.high)
 
@@ -97,6 +97,7 @@ class RobustnessMap:
         ]
 
 
+@checked
 def vary(
     env: Environment,
     policy: Policy,
@@ -104,7 +105,7 @@ def vary(
     key: jax.Array,
     variations: Sequence[Variation],
     *,
-    num_episodes: int = 32,
+    num_episodes: Count = 32,
     deterministic: bool = True,
 ) -> RobustnessMap:
     """Evaluates a policy in every cell of a grid of parameters, all cells in one call.
@@ -124,7 +125,6 @@ def vary(
     Raises:
       ConfigError: for a parameter that the environment does not have, or that is no number.
     """
-    require_count("num_episodes", num_episodes)
     grid = _grid(variations)
     cells = [
         replace_params(env, dict(zip((v.name for v in variations), cell, strict=True)))

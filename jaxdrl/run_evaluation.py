@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jaxdrl import backend, robustness
-from jaxdrl.checks import require, require_count
+from jaxdrl.checks import Count, Index, Seed, check_fields, checked
 from jaxdrl.console import labelled, make_console
 from jaxdrl.envs import Environment
 from jaxdrl.evaluation import Evaluation, difference_interval, evaluate
@@ -77,14 +77,15 @@ class RunEvaluation:
         }
 
 
+@checked
 def evaluate_run(
     run_dir: Path | str,
     *,
     checkpoint: int | str | None = None,
-    member: int | None = None,
-    num_episodes: int = 1000,
+    member: Index | None = None,
+    num_episodes: Count = 1000,
     greedy: bool = True,
-    seed: int = 0,
+    seed: Seed = 0,
     env: Environment | None = None,
     network: nn.Module | Network | None = None,
     optimizer: optax.GradientTransformation | None = None,
@@ -105,10 +106,6 @@ def evaluate_run(
     Raises:
       ConfigError: if the directory is no run, holds no sound checkpoint, or a number is bad.
     """
-    require_count("num_episodes", num_episodes)
-    require(
-        isinstance(seed, int) and 0 <= seed < 2**32, "seed", seed, "must be from 0 to 2**32 - 1"
-    )
     run_dir, member = locate(Path(run_dir), member)
     config = read_run(run_dir, Experiment).experiment.ppo
     given: dict[str, Any] = {"env": env, "network": network, "optimizer": optimizer}
@@ -127,15 +124,16 @@ def evaluate_run(
     return RunEvaluation(restored.env.name, update, steps, greedy, found)
 
 
+@checked
 def vary_run(
     run_dir: Path | str,
     variations: Sequence[str | Variation],
     *,
     checkpoint: int | str | None = None,
-    member: int | None = None,
-    num_episodes: int = 32,
+    member: Index | None = None,
+    num_episodes: Count = 32,
     greedy: bool = True,
-    seed: int = 0,
+    seed: Seed = 0,
     env: Environment | None = None,
     network: nn.Module | Network | None = None,
     optimizer: optax.GradientTransformation | None = None,
@@ -177,13 +175,16 @@ class Request:
 
     vary: tuple[str, ...]
     compare: Path | None
-    num_episodes: int | None
+    num_episodes: Count | None
     sampled: bool
     checkpoint: int | str | None
-    seed: int
+    seed: Seed
     json: Path | None
     out: Path | None
-    member: int | None = None
+    member: Index | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 def main(run_dir: Path, request: Request) -> None:

@@ -19,6 +19,7 @@ from rich.console import Console
 from jaxdrl import backend, memory, reports
 from jaxdrl import checkpoint as checkpoints
 from jaxdrl import run_dir as files
+from jaxdrl.checks import Count, checked
 from jaxdrl.console import make_console, warner
 from jaxdrl.debugging import find_operation, watched
 from jaxdrl.envs import Environment
@@ -77,6 +78,7 @@ class Run:
     result: dict[str, Any]
 
 
+@checked
 def run(
     experiment: Experiment,
     *,
@@ -135,11 +137,12 @@ def claimed(setup: Setup) -> Iterator[Setup]:
         yield replace(setup, experiment=replace(setup.experiment, run_dir=run_dir))
 
 
+@checked
 def resume(
     run_dir: Path | str,
     *,
-    devices: int | None = None,
-    total_env_steps: int | None = None,
+    devices: Count | None = None,
+    total_env_steps: Count | None = None,
     keep_schedule: bool = False,
     checkpoint: int | str | None = None,
     env: Environment | None = None,

@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 
 from jaxdrl import checkpoint, populations, saving, sweeping
 from jaxdrl.algorithms.ppo import ppo
-from jaxdrl.checks import require, require_count, require_divisor
+from jaxdrl.checks import Index, checked, require, require_count, require_divisor
 from jaxdrl.envs import Environment, make
 from jaxdrl.envs.randomized import parse_ranges, randomize
 from jaxdrl.errors import ConfigError
@@ -83,6 +83,7 @@ class Restored(NamedTuple):
     state: TrainState
 
 
+@checked
 def restore(
     run_dir: Path | str,
     *,
@@ -91,7 +92,7 @@ def restore(
     optimizer: optax.GradientTransformation | None = None,
     checkpoint: int | str | None = None,
     mesh: Mesh | None = None,
-    member: int | None = None,
+    member: Index | None = None,
 ) -> Restored:
     """Environment, algorithm and state of a run: `env, agent, state = jaxdrl.restore("runs/x")`.
 

@@ -10,7 +10,8 @@ import difflib
 from dataclasses import dataclass
 from typing import Any, Literal, get_origin, get_type_hints
 
-from jaxdrl.checks import require
+from jaxdrl.annotations import may_be
+from jaxdrl.checks import check_fields, hints_of, require
 from jaxdrl.config import PPOConfig
 from jaxdrl.errors import ConfigError
 
@@ -18,9 +19,9 @@ OF_DEVICES = ("num_shards", "reproducible")
 """Settings that are no matter of learning."""
 
 SHAPES = [
-    field.name
-    for field in dataclasses.fields(PPOConfig)
-    if not str(field.type).startswith("float") and field.name not in OF_DEVICES
+    name
+    for name, hint in hints_of(PPOConfig).items()
+    if not may_be(float, hint) and name not in OF_DEVICES
 ]
 """Settings of `PPOConfig` that shape the program."""
 
@@ -30,6 +31,9 @@ class Choices:
     """Values that are tried one by one, as the command line has them, such as 64x64 and 256."""
 
     texts: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        check_fields(self, "choices.")
 
 
 def parse_choices(name: str, text: str) -> dict[str, Any]:

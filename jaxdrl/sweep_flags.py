@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import tyro
 
-from jaxdrl.checks import require
+from jaxdrl.annotations import Bounds
+from jaxdrl.checks import Count, check_fields, require
 from jaxdrl.errors import ConfigError
 from jaxdrl.hyperparams import Draw, Sweep, float_fields
 
@@ -30,25 +31,28 @@ class SweepFlags:
 
     ranges: Annotated[Ranges, tyro.conf.arg(name="")]
     """Settings that vary."""
-    members: int | None = None
+    members: Count | None = None
     """Settings that are drawn; None: 16, and 1 where no range is given."""
-    seeds: int = 1
+    seeds: Count = 1
     """Members of each setting, by which it is judged."""
     draw: Draw = "random"
     """How settings are spread over the ranges."""
     pbt: bool = False
     """Population-based training: members take over from the best and vary what they took."""
-    pbt_every: int = 20
+    pbt_every: Count = 20
     """Updates between exchanges."""
-    pbt_fraction: float = 0.2
+    pbt_fraction: Annotated[float, Bounds(0, 0.5, above=True)] = 0.2
     """Share of the members that is replaced at an exchange."""
-    wave_size: int | None = None
+    wave_size: Count | None = None
     """Members trained at once, one wave of them after another; None: as many as fit."""
     shape: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """NAME=CHOICE,CHOICE of what shapes the program, such as num_steps=32,64 or
     hidden_sizes=64x64,256; twice: their combinations. Each is a trial, proposed by Optuna."""
-    trials: int = 10
+    trials: Count = 10
     """Combinations of shapes that are tried, each with all members."""
+
+    def __post_init__(self) -> None:
+        check_fields(self, "sweep.")
 
     def to_sweep(self) -> Sweep:
         """The sweep that the flags describe.

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from jaxdrl.checks import checked, require
 from jaxdrl.config import PPOConfig
 from jaxdrl.experiment import Experiment
 
@@ -184,6 +185,7 @@ SUITE_TASKS = {
 """The same of suites."""
 
 
+@checked
 def make_experiment(env: str) -> Experiment:
     """The experiment that trains `env` with what is known to work.
 
@@ -208,7 +210,10 @@ def make_config(env: str | Environment) -> PPOConfig:
     Raises:
       ConfigError: if there is no environment of that name.
     """
-    name = env if isinstance(env, str) else env.name
+    name = env if isinstance(env, str) else getattr(env, "name", None)
+    works = "must be a name, such as 'CartPole-v1', or an environment"
+    require(isinstance(name, str) and bool(name), "env", env, works)
+    assert name is not None
     known = TASKS | SUITE_TASKS
     if name in known:
         return known[name].ppo

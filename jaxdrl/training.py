@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 
-from jaxdrl.checks import require_count
-from jaxdrl.types import Algorithm, TrainState
+from jaxdrl.checks import Count, checked, require_count
+from jaxdrl.types import Algorithm
+
+State = TypeVar("State")
+"""`TrainState`, or that of a population."""
 
 Hook = Callable[[int, dict[str, Any]], Any]
 """`(number of updates done, metrics as NumPy scalars)`, called by the host loop."""
 
 
+@checked
 def compile(algorithm: Algorithm) -> Any:
     """The training step, jitted with its state donated: `(state) -> (state, metrics)`.
 
@@ -23,13 +27,14 @@ def compile(algorithm: Algorithm) -> Any:
     return jax.jit(algorithm.train_step, donate_argnums=0)
 
 
+@checked
 def train(
     algorithm: Algorithm,
-    state: TrainState,
+    state: State,
     *,
-    num_updates: int,
+    num_updates: Count,
     on_update: Hook | Sequence[Hook] | None = None,
-) -> TrainState:
+) -> State:
     """Does `num_updates` updates.
 
     Args:
@@ -50,13 +55,13 @@ def train(
 
 
 def run_updates(
-    step: Callable[[TrainState], tuple[TrainState, dict[str, jax.Array]]],
-    state: TrainState,
+    step: Callable[[Any], tuple[Any, dict[str, jax.Array]]],
+    state: Any,
     *,
     num_updates: int,
     on_update: Hook | Sequence[Hook] | None = None,
-    on_state: Callable[[int, TrainState], Any] | None = None,
-) -> TrainState:
+    on_state: Callable[[int, Any], Any] | None = None,
+) -> Any:
     """`train` with a step that is compiled already, and a look at every state.
 
     `on_state` is called with the number of updates done and the state, still being computed, before

@@ -114,7 +114,7 @@ BAD = [
     (
         "--devices 0",
         lambda: Experiment("CartPole-v1", devices=0),
-        f"devices = 0: {COUNT}",
+        f"devices = 0: {COUNT}, or None",
     ),
     (
         "--devices 3",
@@ -124,7 +124,7 @@ BAD = [
     (
         "--env-params max_steps_in_episode nan",
         lambda: Experiment("CartPole-v1", env_params={"max_steps_in_episode": float("nan")}),
-        "env_params.max_steps_in_episode = nan: must be a finite number",
+        "env_params.max_steps_in_episode = nan: must be a finite number, or a string",
     ),
 ]
 

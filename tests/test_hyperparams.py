@@ -30,7 +30,7 @@ def test_ranges_are_written_as_they_are_read():
         ("a:b", "must be LOW:HIGH or log:LOW:HIGH"),
         ("1:1", "LOW below HIGH"),
         ("2:1", "LOW below HIGH"),
-        ("0:inf", "both finite"),
+        ("0:inf", "must be a finite number"),
         ("log:0:1", "must begin above 0"),
         ("log:-1:1", "must begin above 0"),
     ],

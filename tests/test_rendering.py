@@ -205,12 +205,12 @@ def test_another_kind_of_file_is_refused_at_once(run_dir, monkeypatch, tmp_path)
     ("changes", "complaint"),
     [
         ({"num_envs": 0}, "num_envs = 0"),
-        ({"num_envs": 37}, "num_envs = 37: can be 36 at most"),
+        ({"num_envs": 37}, "num_envs = 37: must be an integer from 1 to 36"),
         ({"num_steps": 0}, "num_steps = 0"),
-        ({"max_frames": 1}, "max_frames = 1: must be at least 2"),
-        ({"fps": 51}, "fps = 51: can be 50 at most"),
+        ({"max_frames": 1}, "max_frames = 1: must be an integer of at least 2"),
+        ({"fps": 51}, "fps = 51: must be an integer from 1 to 50"),
         ({"fps": 0}, "fps = 0"),
-        ({"seed": -1}, "seed = -1: must be from 0"),
+        ({"seed": -1}, "seed = -1: must be an integer from 0"),
     ],
 )
 def test_bad_numbers_are_refused_at_once(run_dir, monkeypatch, changes, complaint):

@@ -90,7 +90,7 @@ def test_two_runs_are_compared_by_the_difference_of_their_means(run_dir, tmp_pat
     ("changes", "message"),
     [
         ({"num_episodes": 0}, "num_episodes = 0: must be an integer of at least 1"),
-        ({"seed": -1}, "seed = -1: must be from 0 to 2\\*\\*32 - 1"),
+        ({"seed": -1}, "seed = -1: must be an integer from 0 to 2\\*\\*32 - 1"),
         ({"checkpoint": 17}, "checkpoint = 17: not in .*; it has those of updates 1, 2, 3"),
     ],
 )

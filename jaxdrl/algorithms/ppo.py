@@ -20,6 +20,7 @@ from jaxdrl.algorithms import acting, objective, summaries
 from jaxdrl.algorithms.acting import Parts
 from jaxdrl.algorithms.objective import ExtraLoss
 from jaxdrl.architectures import check_mask, check_network, make_network
+from jaxdrl.checks import checked
 from jaxdrl.config import PPOConfig
 from jaxdrl.distributions import action_head
 from jaxdrl.envs.protocol import Environment, check_types
@@ -34,6 +35,7 @@ from jaxdrl.sharding import ALONG_ENVS, ALONG_ENVS_IN_TIME, REPLICATED
 from jaxdrl.types import Algorithm, LearnerState, Network, Policy, TrainState, Transition
 
 
+@checked
 def ppo(
     env: Environment,
     config: PPOConfig,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+from jaxdrl.annotations import to_python
 from jaxdrl.checks import require
 from jaxdrl.envs import suites
 from jaxdrl.envs.gymnax import from_gymnax
@@ -32,6 +34,10 @@ def make(name: str, *, costly_reset: Any = None, **params: Any) -> Environment:
     require(isinstance(name, str) and bool(name), "env", name, "must be a name like 'CartPole-v1'")
     works = "must be 0 or 1"
     require(costly_reset in (None, 0, 1), "env_params.costly_reset", costly_reset, works)
+    for param, value in params.items():
+        params[param] = value = to_python(value)
+        is_bad = isinstance(value, float) and not math.isfinite(value)
+        require(not is_bad, f"env_params.{param}", value, "must be a finite number")
     suite, task = suites.split(name)
     env = (suites.GYMNAX if suite is None else suites.load(suite)).make(task, **params)
     return env if costly_reset is None else env._replace(costly_reset=bool(costly_reset))

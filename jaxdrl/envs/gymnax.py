@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdrl import spaces
+from jaxdrl.annotations import is_traced, shown
 from jaxdrl.checks import require_count
 from jaxdrl.envs.gymnax_drawing import drawing_of
 from jaxdrl.envs.protocol import Environment
@@ -47,7 +48,7 @@ def make_gymnax(name: str, **params: Any) -> Environment:
         if param not in fields | arguments:
             known = nearest(param, sorted(fields | arguments))
             raise ConfigError(f"env_params.{param} = {value!r}: {name} has no such one; {known}")
-        if isinstance(value, str):
+        if not isinstance(value, int | float) and not is_traced(value):
             raise ConfigError(f"env_params.{param} = {value!r}: must be a number")
     for param, value in params.items():
         # The command line reads every number as a float.
@@ -103,8 +104,12 @@ def from_gymnax(env: Any, params: Any = None) -> Environment:
       params: its parameters; None takes `env.default_params`.
 
     Raises:
+      ConfigError: if it is none.
       TypeError: for a space that has no counterpart in `jaxdrl.spaces`, naming it.
     """
+    if not hasattr(env, "step_env"):
+        works = "must be an environment of gymnax; jaxdrl.make('CartPole-v1') takes a name"
+        raise ConfigError(f"env = {shown(env)}: {works}")
     params = env.default_params if params is None else params
     action_space = convert_space(env.action_space(params), f"action space of {env.name}")
     limit = getattr(params, "max_steps_in_episode", None)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from jaxdrl.checks import require_count
+from jaxdrl.checks import Count, checked
 from jaxdrl.errors import ConfigError
 from jaxdrl.spaces import Dict, Discrete, ObservationSpace, Space
 
@@ -64,7 +64,8 @@ class TimeLimitState:
     num_steps: jax.Array
 
 
-def time_limit(env: Environment, max_episode_steps: int) -> Environment:
+@checked
+def time_limit(env: Environment, max_episode_steps: Count) -> Environment:
     """Truncates the episodes of `env` after `max_episode_steps` steps.
 
     An episode that terminates at its last step is terminated, not truncated.
@@ -72,7 +73,6 @@ def time_limit(env: Environment, max_episode_steps: int) -> Environment:
     Raises:
       ConfigError: if `max_episode_steps` is not an integer of at least 1.
     """
-    require_count("max_episode_steps", max_episode_steps)
 
     def reset(key: jax.Array, params: Any) -> tuple[Any, TimeLimitState]:
         obs, inner = env.reset(key, params)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from jaxdrl.checks import require, require_range
+from jaxdrl.checks import checked, require, require_range
 from jaxdrl.envs.protocol import Environment, replace_params
 from jaxdrl.errors import ConfigError
 
@@ -23,6 +23,7 @@ class RandomizedState:
     drawn: dict[str, jax.Array]
 
 
+@checked
 def randomize(env: Environment, ranges: Mapping[str, tuple[float, float]]) -> Environment:
     """`env` with parameters drawn uniformly at each reset, for each copy of its own.
 

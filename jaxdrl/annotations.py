@@ -1,0 +1,238 @@
+"""Whether a value fits the annotation of a setting, and what would. Imports no jax."""
+
+from __future__ import annotations
+
+import collections.abc
+import difflib
+import math
+import numbers
+import os
+import sys
+import types
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+from jaxdrl.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Metadata of a number: from `low`, or `above` it, to `high`."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    above: bool = False
+
+    def hold(self, number: float) -> bool:
+        """Whether a number lies within."""
+        return (number > self.low if self.above else number >= self.low) and number <= self.high
+
+
+OBJECTS = {
+    "Environment": "an environment: jaxdrl.make('CartPole-v1') makes one",
+    "Experiment": "a jaxdrl.Experiment, such as jaxdrl.make_experiment('CartPole-v1') makes",
+    "PPOConfig": "a jaxdrl.PPOConfig, such as PPOConfig(num_envs=64)",
+    "Sweep": "a jaxdrl.Sweep, such as Sweep(ranges={'learning_rate': 'log:1e-4:1e-2'})",
+    "Range": "a jaxdrl.Range, such as Range(1e-4, 1e-2, log=True)",
+    "Variation": "a jaxdrl.Variation",
+    "GradientTransformation": "an optimiser of optax, such as optax.adam(3e-4)",
+    "Module": "a flax.linen module",
+    "Network": "a jaxdrl.Network",
+    "Mesh": "a mesh, as jaxdrl.make_mesh() makes it",
+    "Policy": "a jaxdrl.Policy, as algorithm.policy is",
+    "Algorithm": "a jaxdrl.Algorithm, as jaxdrl.ppo(env, config) makes it",
+    "LearnerState": "the state of a learner, as state.learner is",
+    "Array": "an array of JAX",
+}
+"""What objects are called in a message, and what makes one, by the names of their classes."""
+
+ARGUMENTS = {
+    "trackers": "those that jaxdrl has go by name, into Experiment(track=('tensorboard',))",
+    "network": "ppo.torso, ppo.hidden_sizes and ppo.memory of the config describe those we have",
+    "make_algorithm": "such as lambda h: jaxdrl.ppo(env, dataclasses.replace(config, **h))",
+}
+"""What more helps with an argument, by its name."""
+
+MANY = (collections.abc.Sequence, collections.abc.Collection)
+REFUSED: Any = object()
+
+
+def fit(field: str, value: Any, hint: Any) -> Any:
+    """`value` as a setting annotated with `hint` holds it: scalars as Python's, paths as `Path`.
+
+    Raises:
+      ConfigError: unless it is of that kind and within its bounds.
+    """
+    for kind, bounds in _options(hint):
+        taken = _take(field, value, kind, bounds)
+        if taken is not REFUSED:
+            return taken
+    more = f"; {ARGUMENTS[field]}" if field in ARGUMENTS else ""
+    words = f"must be {works(hint, value)}{_nearest(value, hint)}{more}"
+    raise ConfigError(f"{field} = {shown(value)}: {words}")
+
+
+def shown(value: Any) -> str:
+    """A value in a message: in one line, and not longer than that."""
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # such as an integer of 5,000 digits
+        text = object.__repr__(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def works(hint: Any, value: Any = None) -> str:
+    """What fits a hint, in words, nearest to `value` where an example is given."""
+    options = _options(hint)
+    if any(kind is Path for kind, _ in options):
+        options = [(kind, bounds) for kind, bounds in options if kind is not str]
+    *first, last = dict.fromkeys(_words(kind, bounds, value) for kind, bounds in options)
+    return f"{', '.join(first)}, or {last}" if first else last
+
+
+def _options(hint: Any) -> list[tuple[Any, Bounds]]:
+    """The kinds that a hint allows, each with its bounds."""
+    if get_origin(hint) is Annotated:
+        kind, *extras = get_args(hint)
+        bounds = next((extra for extra in extras if isinstance(extra, Bounds)), None)
+        return [(k, b if bounds is None else bounds) for k, b in _options(kind)]
+    if get_origin(hint) in (types.UnionType, Union):
+        return [option for part in get_args(hint) for option in _options(part)]
+    return [(hint, Bounds())]
+
+
+def _take(field: str, value: Any, kind: Any, bounds: Bounds) -> Any:
+    """`value` as an instance of `kind`, or `REFUSED`."""
+    origin, args = get_origin(kind), get_args(kind)
+    if kind is Any or isinstance(kind, TypeVar):
+        return value
+    if kind in (bool, int, float):
+        return _take_scalar(value, kind, bounds)
+    if kind is str:
+        return str(value) if isinstance(value, str) else REFUSED
+    if kind is Path:
+        return _take_path(field, value)
+    if origin is Literal:
+        return str(value) if isinstance(value, str) and value in args else REFUSED
+    if origin is tuple and isinstance(value, tuple):
+        kinds = [args[0]] * len(value) if args[-1] is ... else args
+        fits = len(kinds) == len(value)
+        return tuple(map(fit, [field] * len(value), value, kinds)) if fits else REFUSED
+    if origin in (dict, collections.abc.Mapping) and isinstance(value, collections.abc.Mapping):
+        names = [fit(f"name in {field}", name, args[0]) for name in value]
+        items = zip(names, value.values(), strict=True)
+        return {name: fit(f"{field}.{name}", item, args[1]) for name, item in items}
+    if origin in MANY and isinstance(value, list | tuple | set | frozenset):
+        fitted = [fit(field, item, args[0]) for item in value]
+        return tuple(fitted) if isinstance(value, tuple) else fitted
+    if origin is collections.abc.Callable:
+        return value if callable(value) else REFUSED
+    is_instance = isinstance(kind, type) and origin is None and isinstance(value, kind)
+    return value if is_instance else REFUSED
+
+
+def _take_scalar(value: Any, kind: type, bounds: Bounds) -> Any:
+    if is_traced(value):
+        return value if kind is float else REFUSED
+    value = to_python(value)
+    if kind is bool or isinstance(value, bool):
+        return value if kind is bool and isinstance(value, bool) else REFUSED
+    if not isinstance(value, numbers.Integral if kind is int else numbers.Real):
+        return REFUSED
+    try:
+        number = kind(value)
+    except (TypeError, ValueError, OverflowError):
+        return REFUSED
+    return number if math.isfinite(number) and bounds.hold(number) else REFUSED
+
+
+def is_traced(value: Any) -> bool:
+    """Whether JAX traces a value, which then is not known yet."""
+    jax = sys.modules.get("jax")
+    return jax is not None and isinstance(value, jax.core.Tracer)
+
+
+def to_python(value: Any) -> Any:
+    """A scalar of NumPy or JAX, an array of no axes included, as Python's; anything else as it is.
+
+    A float32 keeps its exact value, which the program gets back from it.
+    """
+    if is_traced(value) or getattr(value, "shape", None) != () or not hasattr(value, "item"):
+        return value
+    dtype = str(value.dtype)
+    if "float" in dtype:  # bfloat16 too, which NumPy does not know
+        return float(value)
+    return value.item() if dtype == "bool" or "int" in dtype else value
+
+
+def _take_path(field: str, value: Any) -> Any:
+    if not isinstance(value, str | os.PathLike) or not (text := os.fspath(value)):
+        return REFUSED
+    try:
+        is_path = isinstance(text, str) and b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        is_path = False
+    if not is_path:
+        raise ConfigError(f"{field} = {shown(value)}: no file can have this name; name another")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"{field} = {shown(value)}: {error}; name the directory") from error
+
+
+def _words(kind: Any, bounds: Bounds, value: Any) -> str:
+    origin, args = get_origin(kind), get_args(kind)
+    if kind is int:
+        return "an integer" + _range_of_integers(bounds)
+    if kind is float:
+        return "a finite number" + _range_of_numbers(bounds)
+    if origin is Literal:
+        return f"one of {', '.join(map(str, args))}"
+    if origin is tuple and may_be(str, args[0]):
+        example = f", such as {(value,)!r}" if isinstance(value, str) else ""
+        return f"a tuple of strings{example}"
+    if origin is tuple:
+        pair = "two numbers, such as (0.5, 2.0)"
+        return f"a tuple of {'integers, such as (64, 64)' if args[-1] is ... else pair}"
+    if origin in (dict, collections.abc.Mapping):
+        return f"a dictionary of names, each with {works(args[1])}"
+    if origin in MANY:
+        return f"a list, each {works(args[0])}"
+    if origin is collections.abc.Callable:
+        return "a function"
+    plain = {bool: "True or False", str: "a string", Path: "a path", type(None): "None"}
+    name = getattr(kind, "__name__", str(kind))
+    return plain.get(kind) or OBJECTS.get(name, f"of type {name}")
+
+
+def may_be(kind: type, hint: Any) -> bool:
+    """Whether `kind` is one of those that a hint allows."""
+    return any(option is kind for option, _ in _options(hint))
+
+
+def _range_of_integers(bounds: Bounds) -> str:
+    if bounds.high < math.inf:
+        high = "2**32 - 1" if bounds.high == 2**32 - 1 else str(bounds.high)
+        return f" from {bounds.low} to {high}"
+    return f" of at least {bounds.low}" if bounds.low > -math.inf else ""
+
+
+def _range_of_numbers(bounds: Bounds) -> str:
+    words = f" {'above' if bounds.above else 'at least'} {bounds.low:g}"
+    words = words if bounds.low > -math.inf else ""
+    return words + (f" and at most {bounds.high:g}" if bounds.high < math.inf else "")
+
+
+def _nearest(value: Any, hint: Any) -> str:
+    """The nearest choice, where a string was meant to be one."""
+    choices = [
+        choice
+        for kind, _ in _options(hint)
+        if get_origin(kind) is Literal
+        for choice in get_args(kind)
+    ]
+    if not isinstance(value, str) or not choices:
+        return ""
+    found = difflib.get_close_matches(value.lower(), choices, n=1, cutoff=0.5)
+    return f"; the nearest: {found[0]}" if found else ""
