@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import jax
@@ -15,10 +14,14 @@ from flax import struct
 
 from jaxdrl.checks import Count, checked
 from jaxdrl.envs.protocol import Environment, strong_types
+from jaxdrl.programs import program
 from jaxdrl.types import LearnerState, Policy
 
 DEFAULT_MAX_STEPS = 10_000
 """Steps after which an episode of an environment without a limit is cut."""
+
+HOW = ("num_episodes", "max_episode_steps", "deterministic")
+"""Arguments of `run_episodes` that shape the program."""
 
 
 @dataclass(frozen=True)
@@ -92,9 +95,7 @@ def evaluate(
         max_episode_steps = env.max_episode_steps or DEFAULT_MAX_STEPS
     device = first_device(learner)
     returns, lengths, ended = jax.device_get(
-        _run_episodes_jit(
-            (env.reset, env.step),
-            policy,
+        program(run_episodes, HOW, (env.reset, env.step), policy)(
             env.default_params,
             *jax.device_put((learner, key), device),
             num_episodes=num_episodes,
@@ -307,10 +308,3 @@ def run_episodes(
     start = begin_episodes(reset, policy, params, key, num_episodes)
     found = jax.lax.while_loop(running, body, start)
     return found.returns, found.lengths, found.ended
-
-
-_run_episodes_jit = partial(
-    jax.jit,
-    static_argnums=(0, 1),
-    static_argnames=("num_episodes", "max_episode_steps", "deterministic"),
-)(run_episodes)

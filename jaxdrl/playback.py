@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax
@@ -12,6 +11,7 @@ import numpy as np
 
 from jaxdrl.envs import Environment
 from jaxdrl.evaluation import Episodes, begin_episodes, first_device, step_episodes
+from jaxdrl.programs import program
 from jaxdrl.types import LearnerState, Policy
 
 CHUNK = 64
@@ -70,11 +70,13 @@ def play(
       deterministic: as in `jaxdrl.evaluate`.
     """
     learner, key = jax.device_put((learner, key), first_device(learner))
-    episodes = _begin(env.reset, policy, env.default_params, key, num_envs)
+    begin = program(begin_episodes, ("num_episodes",), env.reset, policy)
+    play_chunk = program(_play_chunk, ("deterministic",), env.step, policy)
+    episodes = begin(env.default_params, key, num_episodes=num_envs)
     moments, every = [_moment(_on_host(jax.tree.map(lambda x: x[None], episodes)), 0)], 1
     while True:
-        episodes, played = _play_chunk(
-            env.step, policy, env.default_params, learner, episodes, deterministic=deterministic
+        episodes, played = play_chunk(
+            env.default_params, learner, episodes, deterministic=deterministic
         )
         played = _on_host(played)
         for i in range(CHUNK):
@@ -91,10 +93,6 @@ def play(
                 return moments
 
 
-_begin = partial(jax.jit, static_argnums=(0, 1, 4))(begin_episodes)
-
-
-@partial(jax.jit, static_argnums=(0, 1), static_argnames="deterministic")
 def _play_chunk(
     env_step: Any,
     policy: Policy,

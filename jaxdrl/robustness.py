@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,9 @@ from rich.console import Console
 from jaxdrl.checks import Count, check_fields, checked, require, require_range
 from jaxdrl.envs.protocol import Environment, replace_params
 from jaxdrl.errors import ConfigError
-from jaxdrl.evaluation import DEFAULT_MAX_STEPS, bootstrap_interval, run_episodes
+from jaxdrl.evaluation import DEFAULT_MAX_STEPS, HOW, bootstrap_interval, run_episodes
 from jaxdrl.plotting import make_figure, require_picture, save_figure
+from jaxdrl.programs import program
 from jaxdrl.terminal import drawable
 from jaxdrl.types import LearnerState, Policy
 
@@ -135,9 +135,7 @@ def vary(
     limit = env.max_episode_steps or DEFAULT_MAX_STEPS
     limits = [round(v.high) for v in variations if v.name == TIME_LIMIT]
     returns, _, _ = jax.device_get(
-        _run_cells(
-            (env.reset, env.step),
-            policy,
+        program(_run_cells, HOW, (env.reset, env.step), policy)(
             params,
             learner,
             keys,
@@ -164,11 +162,6 @@ def _grid(variations: Sequence[Variation]) -> list[tuple[float, ...]]:
     return list(itertools.product(*(v.values.tolist() for v in variations)))
 
 
-@partial(
-    jax.jit,
-    static_argnums=(0, 1),
-    static_argnames=("num_episodes", "max_episode_steps", "deterministic"),
-)
 def _run_cells(
     env: Any, policy: Policy, params: Any, learner: LearnerState, keys: jax.Array, **counts: Any
 ) -> tuple[jax.Array, jax.Array, jax.Array]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,7 +59,7 @@ class Setup:
 
     def on_one_device(self) -> Algorithm:
         """The same algorithm without a mesh."""
-        return _make_algorithm(self.env, self.experiment, self.given, None)
+        return _make_agent(self.env, self.experiment, self.given, None)
 
     def evaluate(self, state: TrainState, key: jax.Array) -> Evaluation:
         """Plays the episodes of an evaluation of a run."""
@@ -162,22 +165,55 @@ def python_call(verb: str, run_dir: Path, given: list[str]) -> str:
 def assemble(
     experiment: Experiment, given: Given, mesh: Mesh | None, stored: StoredRun | None = None
 ) -> Setup:
-    """Makes environment and algorithm; those of a stored run with the parameters it had."""
-    env = given.env
-    if env is None:
-        env = make(experiment.env, **experiment.env_params)
-        if stored is not None:
-            env = env._replace(default_params=_with_params(env.default_params, stored.env_params))
-    return Setup(experiment, env, _make_algorithm(env, experiment, given, mesh), mesh, given)
+    """Makes environment and algorithm; those of a stored run with the parameters it had.
+
+    The same ones as a short while before where all that decides them is the same, so that nothing
+    that was compiled for them is compiled again.
+    """
+    env_params = None if stored is None else stored.env_params
+
+    def make_both() -> tuple[Environment, Algorithm]:
+        env = given.env
+        if env is None:
+            env = make(experiment.env, **experiment.env_params)
+            if env_params is not None:
+                env = env._replace(default_params=_with_params(env.default_params, env_params))
+        return env, _make_agent(env, experiment, given, mesh)
+
+    names = experiment.env, experiment.env_params, experiment.randomize, env_params
+    text = json.dumps([*names, sweeping.agent_settings(experiment)], sort_keys=True, default=repr)
+    objects = tuple(map(id, vars(given).values()))
+    env, agent = _made(_Recipe((text, experiment.ppo, objects, mesh), make_both))
+    if experiment.sweep is not None:
+        agent = sweeping.of_experiment(agent, experiment)
+    return Setup(experiment, env, agent, mesh, given)
 
 
-def _make_algorithm(
+@dataclass(frozen=True)
+class _Recipe:
+    """How to make an environment and an agent; equal where the same would come of it.
+
+    Attributes:
+      key: everything that decides them, with the ids of objects that are not compared.
+      make: does it, and keeps these objects, and so their ids, as long as it is kept itself.
+    """
+
+    key: tuple[Any, ...]
+    make: Callable[[], tuple[Environment, Algorithm]] = field(compare=False)
+
+
+@lru_cache(maxsize=8)
+def _made(recipe: _Recipe) -> tuple[Environment, Algorithm]:
+    return recipe.make()
+
+
+def _make_agent(
     env: Environment, experiment: Experiment, given: Given, mesh: Mesh | None
 ) -> Algorithm:
     env, network, optimizer = _to_train_in(env, experiment), given.network, given.optimizer
     if experiment.sweep is None:
         return ppo(env, experiment.ppo, network=network, optimizer=optimizer, mesh=mesh)
-    return sweeping.make_algorithm(env, experiment, mesh, network=network, optimizer=optimizer)
+    return sweeping.make_agent(env, experiment, mesh, network=network, optimizer=optimizer)
 
 
 def _to_train_in(env: Environment, experiment: Experiment) -> Environment:

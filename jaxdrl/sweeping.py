@@ -16,10 +16,11 @@ from jaxdrl import populations
 from jaxdrl.algorithms.ppo import ppo
 from jaxdrl.checks import require
 from jaxdrl.envs import Environment
-from jaxdrl.evaluation import DEFAULT_MAX_STEPS, Evaluation, best_of, run_episodes, summarise
+from jaxdrl.evaluation import DEFAULT_MAX_STEPS, HOW, Evaluation, best_of, run_episodes, summarise
 from jaxdrl.exchange import Exchange
 from jaxdrl.experiment import Experiment
 from jaxdrl.populations import PopulationState
+from jaxdrl.programs import program
 from jaxdrl.types import Algorithm, LearnerState, Policy
 
 SUMMED = ("episode_return_sum", "episode_length_sum", "num_episodes", "states_without_action")
@@ -32,25 +33,28 @@ PREFIX = "members/"
 """Before the names of metrics that are arrays `[P]`."""
 
 
-def make_algorithm(
+def agent_settings(experiment: Experiment) -> Any:
+    """The settings of a sweep that `make_agent` reads: the same for all its waves, as JSON."""
+    sweep = experiment.sweep
+    if sweep is None:
+        return None
+    names = ("ranges", "pbt_every", "pbt_fraction", "pbt_factor", "pbt_resample")
+    return [getattr(sweep, name) for name in names] if sweep.pbt else "no exchange"
+
+
+def make_agent(
     env: Environment, experiment: Experiment, mesh: Mesh | None, **parts: Any
 ) -> Algorithm:
-    """All members of `experiment.sweep` as one `Algorithm`, whose `init` takes a key alone.
-
-    Its metrics are scalars over all members, and arrays `[P]` of each, named `members/...`.
+    """A population of any members of `experiment.sweep`, as `jaxdrl.population` gives it.
 
     Args:
       env: the environment.
       experiment: with a sweep.
       mesh: as in `jaxdrl.population`.
       **parts: further arguments of `jaxdrl.ppo`.
-
-    Raises:
-      ConfigError: if the experiment does not go with a sweep, or a range has values that do not.
     """
     sweep = experiment.sweep
     assert sweep is not None
-    check(experiment)
 
     def of_member(hyperparams: Any) -> Algorithm:
         return ppo(env, replace(experiment.ppo, **hyperparams), mesh=mesh, **parts)
@@ -64,9 +68,26 @@ def make_algorithm(
             factor=sweep.pbt_factor,
             resample=sweep.pbt_resample,
         )
-    values, numbers = hyperparams_of(experiment), sweep.numbers
     in_turn = experiment.ppo.reproducible or None
-    agent = populations.population(of_member, mesh=mesh, one_by_one=in_turn, exchange=exchange)
+    return populations.population(of_member, mesh=mesh, one_by_one=in_turn, exchange=exchange)
+
+
+def of_experiment(agent: Algorithm, experiment: Experiment) -> Algorithm:
+    """`agent` with the members of `experiment.sweep`, whose `init` takes a key alone.
+
+    Its metrics are scalars over all members, and arrays `[P]` of each, named `members/...`.
+
+    Args:
+      agent: from `make_agent`.
+      experiment: with a sweep.
+
+    Raises:
+      ConfigError: if the experiment does not go with a sweep, or a range has values that do not.
+    """
+    sweep = experiment.sweep
+    assert sweep is not None
+    check(experiment)
+    values, numbers = hyperparams_of(experiment), sweep.numbers
 
     def learn(state: PopulationState, trajectory: Any) -> tuple[PopulationState, Any]:
         state, metrics = agent.learn(state, trajectory)
@@ -142,9 +163,7 @@ def evaluate_members(
     """
     device = jax.devices()[0]
     returns, lengths, ended = jax.device_get(
-        _run_members(
-            (env.reset, env.step),
-            policy,
+        program(_run_members, HOW, (env.reset, env.step), policy)(
             env.default_params,
             *jax.device_put((learner, key), device),
             num_episodes=num_episodes,
@@ -157,11 +176,6 @@ def evaluate_members(
     return replace(members[best or 0], members=members)
 
 
-@partial(
-    jax.jit,
-    static_argnums=(0, 1),
-    static_argnames=("num_episodes", "max_episode_steps", "deterministic"),
-)
 def _run_members(
     env: tuple[Callable, Callable],
     policy: Any,

@@ -8,6 +8,7 @@ import pytest
 import jaxdrl
 from jaxdrl import playback
 from jaxdrl.envs import Environment
+from jaxdrl.programs import program
 from jaxdrl.spaces import Box, Discrete
 from jaxdrl.types import LearnerState, Policy
 from probe_environments import counter
@@ -117,9 +118,9 @@ def test_longer_episodes_are_cut(moments):
 
 def test_more_steps_than_one_call_makes(moments, monkeypatch):
     monkeypatch.setattr(playback, "CHUNK", 4)
-    playback._play_chunk.clear_cache()
+    program.cache_clear()
     chunked = play()
-    playback._play_chunk.clear_cache()
+    program.cache_clear()
     assert len(chunked) == len(moments)
     for ours, theirs in zip(chunked, moments, strict=True):
         np.testing.assert_allclose(ours.returns, theirs.returns, rtol=1e-6)
