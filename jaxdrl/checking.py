@@ -18,6 +18,7 @@ from jaxdrl.envs.inspecting import is_key
 from jaxdrl.envs.probing import Sight, Starts, play, play_alone
 from jaxdrl.envs.protocol import Environment, check_types
 from jaxdrl.errors import ConfigError
+from jaxdrl.numerals import short
 
 NUM_STEPS = 512
 """Steps that are played where nothing else is asked for, or twice the limit where that is less."""
@@ -262,7 +263,7 @@ def _check_rewards(sight: Sight) -> Finding:
     if bad.any():
         return Finding("rewards are finite", "broken", _where(bad, sight))
     low, high = sight.reward.min(), sight.reward.max()
-    return Finding("rewards are finite", "holds", f"{low:.4g} to {high:.4g}")
+    return Finding("rewards are finite", "holds", f"{short(low)} to {short(high)}")
 
 
 def _check_observations(sight: Sight) -> Finding:

@@ -165,6 +165,8 @@ class TrainingLoop:
         evaluation = self._evaluate(state)
         self.log.annotate({f"evaluation_{k}": v for k, v in figures(evaluation).items()})
         self.log.flush()  # before the checkpoint, or a resumed run would log the line again
+        per_update = self.setup.experiment.ppo.env_steps_per_update
+        self.progress.show_evaluation(self.done * per_update, figures(evaluation))
         at_end = self.done == self.setup.experiment.num_updates
         best = self.saver.is_best(evaluation.mean_return)
         if self.watch.num_bad == 0 and (at_end or best or self.saver.is_due(self.done)):

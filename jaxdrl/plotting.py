@@ -18,6 +18,7 @@ from jaxdrl.console import make_console
 from jaxdrl.errors import ConfigError
 from jaxdrl.experiment import Experiment, unresolve
 from jaxdrl.following import LineReader, Thinned
+from jaxdrl.numerals import short
 from jaxdrl.run_dir import METRICS_FILE, read_line, read_run, require_writable
 from jaxdrl.safe_files import replaced
 from jaxdrl.sweep_parts import parts_of
@@ -294,9 +295,9 @@ def show(console: Console, groups: list[Group], metric: str) -> None:
             continue
         mean = np.nanmean(group.values[:, there], axis=0)
         last = group.values[:, there][:, -1]
-        spread = f"{np.nanmin(last):.4g} to {np.nanmax(last):.4g}"
+        spread = f"{short(np.nanmin(last))} to {short(np.nanmax(last))}"
         line = sparkline(mean, low, high)
-        table.add_row(group.label, line, f"{mean[0]:.4g}", f"{mean[-1]:.4g}", spread)
+        table.add_row(group.label, line, short(mean[0]), short(mean[-1]), spread)
     console.print(table)
 
 

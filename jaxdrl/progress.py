@@ -6,10 +6,14 @@ import time
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Column
+
+from jaxdrl.numerals import duration, short
 
 SECONDS_BETWEEN_LINES = 5.0
-"""How often a plain line appears at most, where the output is no terminal."""
+"""How often a line appears at most: one of progress where the output is no terminal, and one of an
+evaluation."""
 
 
 class ProgressReport:
@@ -18,20 +22,11 @@ class ProgressReport:
     def __init__(self, console: Console, total_env_steps: int, env_steps: int = 0) -> None:
         self.console = console
         self.total_env_steps, self.first_env_steps = total_env_steps, env_steps
-        self.episode_return: float | None = None
+        self.episode_return = ""
         self.started = self.last_line = time.perf_counter()
-        self.bar = Progress(
-            TextColumn("training"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[figures]}"),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self.task = self.bar.add_task(
-            "training", total=total_env_steps, completed=env_steps, figures=""
-        )
+        self.last_evaluation = -float("inf")
+        self.bar = Progress(*_columns(), console=console, disable=not console.is_terminal)
+        self.task = self.bar.add_task("", total=total_env_steps, completed=env_steps, figures="")
 
     def __enter__(self) -> ProgressReport:
         self.bar.__enter__()
@@ -43,20 +38,46 @@ class ProgressReport:
     def show(self, record: dict[str, Any]) -> None:
         """Shows a line of `metrics.jsonl`."""
         if record["episode_return"] is not None:
-            self.episode_return = record["episode_return"]
-        figures = f"{record['steps_per_second']:,.0f} steps/s"
-        if self.episode_return is not None:
-            figures += f", episode return {self.episode_return:.1f}"
+            self.episode_return = f" return {short(record['episode_return'])},"
+        speed = f"{record['steps_per_second']:,.0f} steps/s"
         env_steps = record["env_steps"]
+        figures = f"{speed},{self.episode_return}".rstrip(",")
         self.bar.update(self.task, completed=env_steps, figures=figures)
         now = time.perf_counter()
         is_last = env_steps >= self.total_env_steps
         if self.bar.disable and (is_last or now - self.last_line >= SECONDS_BETWEEN_LINES):
             self.last_line = now
-            speed = (env_steps - self.first_env_steps) / (now - self.started)
-            left = (self.total_env_steps - env_steps) / speed
-            self.console.print(
-                f"  {env_steps:,} of {self.total_env_steps:,} steps, {figures}, {left:.0f} s left",
-                highlight=False,
-                soft_wrap=True,
+            seconds_a_step = (now - self.started) / max(1, env_steps - self.first_env_steps)
+            left = duration((self.total_env_steps - env_steps) * seconds_a_step)
+            self._print(
+                f"{env_steps:,} of {self.total_env_steps:,} steps, {speed},"
+                f"{self.episode_return.replace('return', 'episode return')} {left} left"
             )
+
+    def show_evaluation(self, env_steps: int, figures: dict[str, Any]) -> None:
+        """Shows an evaluation, as `jaxdrl.loop.figures` has it, but for the last one of a run."""
+        now = time.perf_counter()
+        is_last = env_steps >= self.total_env_steps  # whose result is printed anyway
+        if is_last or now - self.last_evaluation < SECONDS_BETWEEN_LINES:
+            return
+        self.last_evaluation = now
+        low, high = short(figures["ci95_low"]), short(figures["ci95_high"])
+        best = "best " if "best_member" in figures else ""
+        self._print(
+            f"evaluated after {env_steps:,} steps: {best}mean return "
+            f"{short(figures['mean_return'])} (95% interval {low} to {high})"
+        )
+
+    def _print(self, line: str) -> None:
+        self.console.print(f"  {line}", soft_wrap=True)
+
+
+def _columns() -> list[ProgressColumn]:
+    """The bar takes the width that the figures leave, which are whole on 80 columns."""
+    whole = Column(no_wrap=True)
+    return [
+        BarColumn(bar_width=20),
+        TextColumn("{task.percentage:.0f}% of {task.total:,} steps", table_column=whole),
+        TextColumn("{task.fields[figures]}", table_column=whole),
+        TimeRemainingColumn(compact=True, table_column=whole),
+    ]

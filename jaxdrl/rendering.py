@@ -22,9 +22,10 @@ from jaxdrl.envs.drawing import BLUE, LIGHT, VERMILLION
 from jaxdrl.errors import ConfigError
 from jaxdrl.evaluation import DEFAULT_MAX_STEPS
 from jaxdrl.experiment import Experiment
+from jaxdrl.numerals import short
 from jaxdrl.playback import Moment, play
 from jaxdrl.run_dir import read_run
-from jaxdrl.run_evaluation import STREAM, short
+from jaxdrl.run_evaluation import STREAM
 from jaxdrl.setup import Given, read_stored, restore
 from jaxdrl.terminal import printable
 from jaxdrl.types import Network

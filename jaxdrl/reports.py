@@ -161,4 +161,4 @@ def print_result(console: Console, run_dir: Path, result: dict[str, Any]) -> Non
 
 def _figure(value: float) -> str:
     """One digit after the point, and three where the number is small."""
-    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}"
+    return f"{value:,.1f}" if abs(value) >= 10 else f"{value:.3f}"

@@ -17,6 +17,7 @@ from jaxdrl.checks import Count, check_fields, checked, require, require_range
 from jaxdrl.envs.protocol import Environment, replace_params
 from jaxdrl.errors import ConfigError
 from jaxdrl.evaluation import DEFAULT_MAX_STEPS, HOW, bootstrap_interval, run_episodes
+from jaxdrl.numerals import short
 from jaxdrl.plotting import make_figure, require_picture, save_figure
 from jaxdrl.programs import program
 from jaxdrl.terminal import drawable
@@ -230,11 +231,11 @@ def show(console: Console, found: RobustnessMap) -> None:
     returns = found.mean_return
     quarter = np.sort(returns, axis=None)[: max(1, returns.size // 4)]
     console.print(
-        f"{returns.size:,} cells of {found.num_episodes} episodes: mean return {returns.mean():.4g}"
-        f", of the worst quarter {quarter.mean():.4g}, from {returns.min():.4g} to "
-        f"{returns.max():.4g}",
+        f"{returns.size:,} cells of {found.num_episodes} episodes: "
+        f"mean return {short(returns.mean())}, of the worst quarter {short(quarter.mean())}, "
+        f"from {short(returns.min())} to {short(returns.max())}",
         soft_wrap=True,
     )
     for params, mean in found.worst():
-        words = ", ".join(f"{name}={value:.4g}" for name, value in params.items())
-        console.print(f"  among the worst: {words}: {mean:.4g}", soft_wrap=True)
+        words = ", ".join(f"{name}={short(value)}" for name, value in params.items())
+        console.print(f"  among the worst: {words}: {short(mean)}", soft_wrap=True)

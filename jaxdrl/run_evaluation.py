@@ -22,6 +22,7 @@ from jaxdrl.envs import Environment
 from jaxdrl.evaluation import Evaluation, difference_interval, evaluate
 from jaxdrl.experiment import Experiment
 from jaxdrl.json_files import write_json
+from jaxdrl.numerals import short
 from jaxdrl.robustness import RobustnessMap, Variation, parse_variation, vary
 from jaxdrl.run_dir import CHECKPOINTS, read_run, require_writable
 from jaxdrl.saving import choose
@@ -276,8 +277,3 @@ def histogram(returns: np.ndarray, width: int = 40) -> list[str]:
         f"{label:>{margin}}  {'█' * round(width * count / counts.max())} {count}".rstrip()
         for label, count in zip(labels, counts.tolist(), strict=True)
     ]
-
-
-def short(value: float) -> str:
-    """Four digits that count."""
-    return f"{value:,.1f}" if abs(value) >= 1000 else f"{value:.4g}"

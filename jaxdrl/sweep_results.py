@@ -16,6 +16,7 @@ from jaxdrl.evaluation import bootstrap_interval
 from jaxdrl.experiment import Experiment
 from jaxdrl.hyperparams import Range
 from jaxdrl.json_files import write_json
+from jaxdrl.numerals import short
 from jaxdrl.plotting import make_figure, save_figure
 from jaxdrl.shapes import Choices
 from jaxdrl.terminal import drawable
@@ -114,11 +115,11 @@ def print_table(console: Console, rows: list[dict[str, Any]]) -> None:
         table.add_column(name, justify="right")
     for row in rows[:NUM_SHOWN]:
         numbers = [str(row[name]) for name in where]
-        values = [x if isinstance(x, str) else f"{x:.3g}" for x in _values(row).values()]
+        values = [x if isinstance(x, str) else short(x) for x in _values(row).values()]
         mean, interval = "not finite", ""
         if is_finite(row):
-            mean = f"{row['mean_return']:.4g}"
-            interval = f"{row['ci95_low']:.4g} to {row['ci95_high']:.4g}"
+            mean = short(row["mean_return"])
+            interval = f"{short(row['ci95_low'])} to {short(row['ci95_high'])}"
         table.add_row(*numbers, *values, mean, interval)
     console.print(table)
     if len(rows) > NUM_SHOWN:
@@ -212,7 +213,7 @@ def _label(axes: Any, x: int, spread: Range | Choices) -> None:
             axes.text(x + 0.04, _share(spread, text), text, va="center", fontsize=8, bbox=plain)
         return
     for y, value, align in ((-0.03, spread.low, "top"), (1.03, spread.high, "bottom")):
-        axes.text(x, y, f"{value:.3g}", ha="center", va=align, fontsize=8)
+        axes.text(x, y, short(value), ha="center", va=align, fontsize=8)
 
 
 def draw_lineage(

@@ -19,6 +19,7 @@ from jaxdrl.console import make_console
 from jaxdrl.experiment import Experiment
 from jaxdrl.following import LineReader, Thinned
 from jaxdrl.locking import writer_of
+from jaxdrl.numerals import short
 from jaxdrl.plotting import sparkline
 from jaxdrl.run_dir import METRICS_FILE, RESULT_FILE, in_words, read_line, read_run
 from jaxdrl.sweep_parts import parts_of
@@ -227,17 +228,17 @@ def find_warnings(history: History) -> list[str]:
     first = history.first.get("entropy", 0.0)
     if entropy is not None and first > 0 and 0 <= entropy < limits.entropy * first:
         found.append(
-            f"entropy has collapsed ({entropy:.2g} of {first:.2g}): nothing new is tried; "
+            f"entropy has collapsed ({short(entropy)} of {short(first)}): nothing new is tried; "
             "a larger ppo.entropy_coef keeps it up"
         )
     if kl is not None and kl > limits.approx_kl:
         found.append(
-            f"approx_kl is {kl:.2g}: the policy jumps; a smaller ppo.learning_rate, or a "
+            f"approx_kl is {short(kl)}: the policy jumps; a smaller ppo.learning_rate, or a "
             "ppo.target_kl, holds it"
         )
     if explained is not None and explained < limits.explained_variance:
         found.append(
-            f"explained_variance is {explained:.2g}: the values are worse than a constant; "
+            f"explained_variance is {short(explained)}: the values are worse than a constant; "
             "ppo.normalize_rewards may help"
         )
     for name, words in BAD.items():
@@ -261,14 +262,14 @@ def render(snapshot: Snapshot) -> Group:
     for name, column in snapshot.metrics.items():
         there = column[np.isfinite(column)]
         line = sparkline(there, float(there.min()), float(there.max()), width=40)
-        table.add_row(name, line, f"{snapshot.last[name]:,.5g}", style=None)
+        table.add_row(name, line, short(snapshot.last[name]), style=None)
     parts: list[Any] = [head, table if snapshot.metrics else Text("no metrics yet")]
     if snapshot.evaluation is not None:
         found = snapshot.evaluation
         parts.append(
             Text(
-                f"last evaluation: {found['mean_return']:.4g} "
-                f"(95% interval {found['ci95_low']:.4g} to {found['ci95_high']:.4g})"
+                f"last evaluation: {short(found['mean_return'])} "
+                f"(95% interval {short(found['ci95_low'])} to {short(found['ci95_high'])})"
             )
         )
     if snapshot.memory is not None:

@@ -1,0 +1,44 @@
+"""Numbers as a person reads them, everywhere that the terminal shows one.
+
+Importing this module imports nothing but Python's own.
+"""
+
+from __future__ import annotations
+
+import math
+
+
+def short(value: float) -> str:
+    """About four digits that count, and a power of ten only where there is no other way.
+
+    >>> [short(x) for x in (138_974.7, 1234.56, 0.693147, 500.0, 2.5399e-05, -4.2e12)]
+    ['138,975', '1,234.6', '0.6931', '500', '2.54e-5', '-4.2e12']
+    """
+    size = abs(value)
+    if not math.isfinite(value):
+        return str(float(value))
+    if size >= 1e9 or 0 < size < 1e-4:
+        digits, exponent = f"{value:.3g}".split("e")
+        return f"{digits}e{int(exponent)}"
+    if size < 1000:
+        return f"{value:.4g}"
+    return f"{value:,.1f}".removesuffix(".0") if size < 10_000 else f"{value:,.0f}"
+
+
+def duration(seconds: float) -> str:
+    """A time to wait, in its two largest units.
+
+    >>> [duration(x) for x in (0.4, 95, 600, 12_345, 200_000)]
+    ['0 s', '95 s', '10 min', '3 h 26 min', '2 d 8 h']
+    """
+    if not math.isfinite(seconds):
+        return "unknown"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 120:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min"
+    return f"{hours // 24} d {hours % 24} h"
