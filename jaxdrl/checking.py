@@ -263,7 +263,7 @@ def _check_rewards(sight: Sight) -> Finding:
     if bad.any():
         return Finding("rewards are finite", "broken", _where(bad, sight))
     low, high = sight.reward.min(), sight.reward.max()
-    return Finding("rewards are finite", "holds", f"{short(low)} to {short(high)}")
+    return Finding("rewards are finite", "holds", f"{short(float(low))} to {short(float(high))}")
 
 
 def _check_observations(sight: Sight) -> Finding:
