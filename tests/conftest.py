@@ -76,6 +76,20 @@ def with_quick_flags(*args, **kwargs):
     return options
 
 
+@pytest.fixture
+def no_compile():
+    """Fails the test with the first program that is compiled, single operations excepted."""
+
+    def refuse(event, seconds, fun_name="", **_):
+        is_operation = hasattr(jax.lax, fun_name.removeprefix("jit(").removesuffix(")"))
+        if event == "/jax/core/compile/backend_compile_duration" and not is_operation:
+            pytest.fail(f"compiled {fun_name} in {seconds:.1f} s")
+
+    jax.monitoring.register_event_duration_secs_listener(refuse)
+    yield
+    jax.monitoring.unregister_event_duration_listener(refuse)
+
+
 @pytest.fixture(scope="module")
 def compile_cache(tmp_path_factory):
     """Programs that were compiled once in a file that uses this are not compiled again."""

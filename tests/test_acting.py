@@ -11,7 +11,9 @@ import jaxdrl
 import probe_environments as probes
 from jaxdrl import Experiment, PPOConfig
 from jaxdrl.algorithms import acting
-from jaxdrl.distributions import has_action, mask_logits
+from jaxdrl.algorithms.acting import Parts
+from jaxdrl.architectures import make_network
+from jaxdrl.distributions import action_head, has_action, mask_logits
 from jaxdrl.errors import ConfigError
 from jaxdrl.spaces import Box, Discrete, MultiDiscrete
 from jaxdrl.stops import BadNumbersError
@@ -28,12 +30,15 @@ def components(space, row):
 def rolled_out(request):
     """`(space, parts, state, trajectory)` of a policy that is not uniform."""
     space = SPACES[request.param]
-    agent = jaxdrl.ppo(probes.masked(space), CONFIG)
+    env = probes.masked(space)
+    agent = jaxdrl.ppo(env, CONFIG)
     state = jax.jit(agent.init)(jax.random.key(0))
     params = jax.tree.map(lambda x: x * 30.0, state.learner.params["policy"])
     learner = replace(state.learner, params={**state.learner.params, "policy": params})
     state, trajectory = jax.jit(agent.rollout)(replace(state, learner=learner))
-    return space, agent.policy.act.args[0], state, jax.device_get(trajectory)
+    network = make_network(env.observation_space, space, CONFIG)
+    parts = Parts(env, CONFIG, network, None, action_head(space), None, 1)
+    return space, parts, state, jax.device_get(trajectory)
 
 
 def distribution_of(parts, state, obs):
@@ -68,15 +73,19 @@ def test_log_probability_entropy_and_mode_are_those_over_the_allowed_actions(rol
         assert np.atleast_1d(distribution.mode()[i]).tolist() == mode
 
 
-def test_what_is_not_allowed_has_no_probability(rolled_out):
+def test_what_is_not_allowed_has_no_probability_and_the_rest_has_all(rolled_out):
     space, parts, state, trajectory = rolled_out
-    if isinstance(space, MultiDiscrete):
-        return
     obs = trajectory.obs[0]
     distribution = distribution_of(parts, state, obs)
-    for action in range(4):
-        log_prob = np.asarray(distribution.log_prob(np.full(len(obs), action)))
-        assert (np.isneginf(log_prob) == (obs[:, action] == 0)).all()
+    sizes = space.nvec if isinstance(space, MultiDiscrete) else (space.n,)
+    total = 0.0
+    for action in np.ndindex(*sizes):
+        taken = np.array(action if isinstance(space, MultiDiscrete) else action[0], np.int32)
+        log_prob = distribution.log_prob(np.tile(taken, (len(obs), *[1] * taken.ndim)))
+        chosen = np.array(action) + np.cumsum([0, *sizes[:-1]])
+        np.testing.assert_array_equal(np.isneginf(log_prob), (obs[:, chosen] == 0).any(axis=1))
+        total += np.exp(np.asarray(log_prob, np.float64))
+    np.testing.assert_allclose(total, 1.0, rtol=1e-5)
 
 
 @pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
@@ -123,6 +132,7 @@ def test_masks_component_by_component():
     allowed = jnp.array([[1, 0, 0, 1, 1], [0, 0, 1, 0, 0]], bool)
     masked = mask_logits(logits, allowed, space)
     assert np.isneginf(masked).tolist() == [[0, 1, 1, 0, 0], [0, 0, 0, 1, 1]]
+    assert masked[1].tolist() == [5.0, 6.0, 7.0, -np.inf, -np.inf]
     assert has_action(allowed, space).tolist() == [True, False]
 
 

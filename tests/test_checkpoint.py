@@ -165,6 +165,19 @@ def test_a_state_from_one_mesh_is_placed_on_another(tmp_path, here, there):
         assert leaf.sharding.shard_shape(leaf.shape)[0] == NUM_ENVS // (here or 1)
 
 
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"a": {"b": jnp.zeros(2)}, "a/b": jnp.ones(3)},
+        {"a": [jnp.zeros(2)], "a/0": jnp.zeros(2)},
+    ],
+    ids=["names", "a name and a place"],
+)
+def test_two_arrays_of_one_path_are_refused(state):
+    with pytest.raises(ConfigError, match="two of its arrays have the same path; put no / into"):
+        checkpoint.to_host(state)
+
+
 def test_files_do_not_depend_on_the_devices(tmp_path):
     written = [contents(write(tmp_path / str(num), state=make_state(num))) for num in (1, 8)]
     assert written[0] == written[1]

@@ -42,12 +42,6 @@ def run_python(*args, cwd=ROOT):
     )
 
 
-@pytest.fixture(autouse=True)
-def no_compile(monkeypatch):
-    """Fails the test where the run would go on to compile."""
-    monkeypatch.setattr(runner, "_train", lambda *_: pytest.fail("compiled"))
-
-
 def refused(args):
     """What `jaxdrl ARGS` prints on its way out with exit code 2."""
     output, errors = io.StringIO(), io.StringIO()
@@ -129,6 +123,7 @@ BAD = [
 ]
 
 
+@pytest.mark.usefixtures("no_compile")
 @pytest.mark.parametrize(("flags", "in_python", "message"), BAD, ids=[row[0] for row in BAD])
 def test_bad_settings_get_the_same_message_in_the_shell_and_in_python(flags, in_python, message):
     output, errors = refused(["train", "CartPole-v1", *flags.split()])
@@ -203,6 +198,7 @@ BAD_RUNS = [
 ]
 
 
+@pytest.mark.usefixtures("no_compile")
 @pytest.mark.parametrize(("env", "flags", "message"), BAD_RUNS)
 def test_a_run_that_cannot_work_is_refused_before_anything_is_compiled(
     tmp_path, monkeypatch, env, flags, message
@@ -223,6 +219,7 @@ def test_a_run_that_cannot_work_is_refused_before_anything_is_compiled(
     assert (tmp_path / "file").read_text() == "mine"
 
 
+@pytest.mark.usefixtures("no_compile")
 def test_a_larger_mesh_than_there_are_devices_is_refused():
     with pytest.raises(ConfigError) as caught:
         make_mesh(9)
@@ -232,6 +229,7 @@ def test_a_larger_mesh_than_there_are_devices_is_refused():
     )
 
 
+@pytest.mark.usefixtures("no_compile")
 @pytest.mark.parametrize(
     ("args", "fragments"),
     [

@@ -348,6 +348,20 @@ def test_head_of_a_box_scales_to_its_range(kind, shape):
     np.testing.assert_array_equal(jax.jit(head.to_env)(u[0]), action[0])  # without a batch
 
 
+@pytest.mark.parametrize("kind", ["normal", "tanh_normal"])
+def test_no_rounding_steps_over_a_bound(kind):
+    """Of 500 pairs of bounds many have a middle plus a half that is above the upper one."""
+    low, high = np.sort(np.random.default_rng(8).normal(size=(2, 500)).astype(np.float32), axis=0)
+    middle = np.float32(low.astype(float) / 2 + high.astype(float) / 2)
+    half = np.float32(high.astype(float) / 2 - low.astype(float) / 2)
+    assert ((middle + half > high) | (middle - half < low)).sum() > 50
+    u = np.array([[-30.0], [30.0]], np.float32).repeat(500, axis=1)
+    action = np.asarray(jax.jit(action_head(Box(low, high, (500,)), kind).to_env)(u))
+    assert (action >= low).all()
+    assert (action <= high).all()
+    np.testing.assert_allclose(action, [low, high], rtol=1e-5, atol=1e-6)
+
+
 def test_head_by_hand_with_bounds_of_all_kinds():
     inf = np.inf
     space = Box([-1.0, 0.0, -inf, -inf], [3.0, inf, 2.0, inf], (4,))

@@ -141,7 +141,7 @@ def test_an_exchange_copies_what_was_learnt_and_varies_its_ranges_alone():
     rates = hyperparams["learning_rate"]
     np.testing.assert_array_equal(rates[:3], np.full(3, 1e-3, np.float32))
     assert rates[3] != rates[2]
-    assert state.num_episodes.tolist() == [0.0] * 4
+    assert state.score.tolist() == [1.0, 2.0, 3.0, 0.0]  # nothing was seen since the last
 
 
 SEEN = {"return_sum": [40.0, 30.0, 8.0, 0.0], "num_episodes": [2.0, 3.0, 1.0, 0.0]}

@@ -161,9 +161,9 @@ def test_the_peak_is_that_of_the_device_or_of_the_process():
         assert memory.peak(silent) == pytest.approx(1024 * int(resident), rel=0.01)
 
 
-def test_a_run_that_cannot_fit_is_refused_before_it_compiles(tmp_path, monkeypatch, capsys):
+@pytest.mark.usefixtures("no_compile")
+def test_a_run_that_cannot_fit_is_refused_before_it_compiles(tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "free_host_memory", lambda: 2**20)
-    monkeypatch.setattr(runner, "_train", lambda *_: pytest.fail("compiled"))
     large = replace(EXPERIMENT, run_dir=tmp_path / "run", ppo=replace(PPO, num_envs=16_384))
     with pytest.raises(ConfigError, match=r"^ppo.num_envs = 16384: needs at least .*fits: \d+$"):
         jaxdrl.run(large)

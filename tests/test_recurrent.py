@@ -13,6 +13,9 @@ import jaxdrl
 import probe_environments as probes
 from jaxdrl import PPOConfig, networks
 from jaxdrl.algorithms import acting
+from jaxdrl.algorithms.acting import Parts
+from jaxdrl.architectures import make_network
+from jaxdrl.distributions import action_head
 from jaxdrl.errors import ConfigError
 from jaxdrl.networks import Torso
 from jaxdrl.recurrent import GRU, LSTM, RecurrentActorCritic, from_recurrent
@@ -89,11 +92,17 @@ def test_gates_start_from_orthogonal_matrices_of_their_own(make):
 
 
 def rolled_out(env, config, *, network=None):
-    """`(parts, state before, trajectory)` of a second rollout, which starts within episodes."""
+    """`(parts, state before, trajectory)` of a second rollout, which starts within episodes.
+
+    The parts are those of one device, with the sequences that the trajectory has carries for.
+    """
     agent = jaxdrl.ppo(env, config, network=network)
     state, _ = jax.jit(agent.rollout)(jax.jit(agent.init)(jax.random.key(0)))
     _, trajectory = jax.jit(agent.rollout)(state)
-    return agent.policy.act.args[0], state, trajectory
+    length = config.num_steps // jax.tree.leaves(trajectory.carry)[0].shape[0]
+    network = network or make_network(env.observation_space, env.action_space, config)
+    parts = Parts(env, config, network, None, action_head(env.action_space), None, length)
+    return parts, state, trajectory
 
 
 def replay(parts, state, trajectory, episode_start=None, carry=None):

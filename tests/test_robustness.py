@@ -10,13 +10,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import struct
 
 import jaxdrl
 from jaxdrl import PPOConfig, cli, robustness
 from jaxdrl.envs import vector
-from jaxdrl.envs.protocol import replace_params
+from jaxdrl.envs.protocol import Environment, replace_params
 from jaxdrl.errors import ConfigError
 from jaxdrl.robustness import Variation, parse_variation, vary
+from jaxdrl.spaces import Box, Discrete
+from jaxdrl.types import LearnerState, Policy
 from small_runs import CARTPOLE
 
 FULLY_OPTIMIZED = True
@@ -51,6 +54,42 @@ def test_every_cell_is_the_evaluation_of_its_environment(trained):
             assert found.ci95_high[i, j] == cell.ci95_high
     assert (found.mean_return[:, 0] <= 10).all()
     assert found.mean_return[:, 1].max() > 10
+
+
+@struct.dataclass
+class ClockParams:
+    """How many steps an episode of `endless` has."""
+
+    max_steps_in_episode: int = 3
+
+
+def endless():
+    """Reward 1 at each step, and no end but that of the limit, which is 3."""
+
+    def reset(key, params):
+        del key, params
+        return jnp.zeros(1), jnp.zeros((), jnp.int32)
+
+    def step(key, time, action, params):
+        del key, action
+        time = time + 1
+        over = time >= params.max_steps_in_episode
+        return jnp.zeros(1), time, jnp.float32(1.0), jnp.zeros_like(over), over, {}
+
+    space, params = Box(0.0, 1.0, (1,)), ClockParams()
+    return Environment("endless", reset, step, space, Discrete(2), params, max_episode_steps=3)
+
+
+def test_a_cell_is_played_to_the_end_of_the_limit_that_it_raises():
+    def act(learner, carry, obs, episode_start, key, *, deterministic=False):
+        return jnp.zeros(episode_start.shape, jnp.int32), carry
+
+    learner = LearnerState((), (), None, None, (), jnp.int32(0))
+    policy, key = Policy(lambda num_envs: (), act), jax.random.key(0)
+    limits = Variation("max_steps_in_episode", 2, 8, 4)
+    found = vary(endless(), policy, learner, key, [limits], num_episodes=2)
+    assert found.mean_return.tolist() == [2.0, 4.0, 6.0, 8.0]
+    assert found.ci95_low.tolist() == found.ci95_high.tolist() == [2.0, 4.0, 6.0, 8.0]
 
 
 def test_the_worst_cells_are_named(trained):

@@ -20,7 +20,7 @@ from flax import linen as nn
 
 import jaxdrl
 import probe_environments as probes
-from jaxdrl import checkpoint, cli, runner, spaces
+from jaxdrl import checkpoint, cli, spaces
 from jaxdrl.checkpoint import updates_in
 from jaxdrl.config import PPOConfig
 from jaxdrl.envs import Environment
@@ -299,12 +299,6 @@ def test_environment_network_and_optimizer_of_your_own_on_eight_devices(tmp_path
 
 
 # What is refused leaves nothing behind.
-
-
-@pytest.fixture
-def no_compile(monkeypatch):
-    """Fails the test where something of the run would be compiled."""
-    monkeypatch.setattr(runner, "_train", lambda *_: pytest.fail("compiled"))
 
 
 class WrongNetwork(nn.Module):
