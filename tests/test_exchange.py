@@ -10,7 +10,7 @@ from jaxdrl.errors import ConfigError
 from jaxdrl.exchange import Exchange, choose_parents, rank, vary
 from jaxdrl.hyperparams import Range
 
-LOG, EVEN = Range(1e-4, 1e-2, log=True), Range(0.0, 0.02)
+LOG, EVEN = Range(1e-4, 1e-2, log=True), Range(0.01, 0.03)
 
 
 def parents_in_numpy(score, num_replaced, draws):

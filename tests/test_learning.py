@@ -101,22 +101,29 @@ def test_images_of_bytes_through_a_cnn():
     assert greedy_return(env, agent, state) == 1.0
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {
-            "normalize_observations": True,
-            "normalize_rewards": True,
-            "standardize_advantages": False,
-            "max_grad_norm": None,
-        },
-        {"shared_torso": True, "value_clip_epsilon": 0.2, "target_kl": 0.02, "entropy_coef": 1e-3},
-    ],
-)
-def test_options_learn_too(changes):
+def test_normalised_rewards_give_values_in_their_unit():
+    """All of nearly all episodes is a reward of 1: V is 1 over the deviation of the returns."""
     env = probes.observation_action_reward()
-    agent, state, _ = trained(env, 40, **changes)
+    options = {"standardize_advantages": False, "max_grad_norm": None}
+    normalised = {"normalize_observations": True, "normalize_rewards": True}
+    agent, state, trajectory = trained(env, 40, **options, **normalised)
     assert greedy_return(env, agent, state) == 1.0
+    unit = np.sqrt(state.learner.return_statistics.variance)
+    assert unit < 0.8
+    np.testing.assert_allclose(trajectory.value * unit, 1.0, atol=0.1)
+
+
+def test_the_entropy_bonus_tempers_the_policy_by_as_much_as_it_says():
+    """The best policy under a bonus c has probabilities like exp(reward / c), here 0.881."""
+    env = probes.observation_action_reward()
+    options = {"shared_torso": True, "value_clip_epsilon": 0.2, "target_kl": 0.02}
+    tempered = {"entropy_coef": 1.0, "standardize_advantages": False}
+    _, _, trajectory = trained(env, 60, **options, **tempered)
+    taken = np.exp(trajectory.log_prob)
+    right = np.where(trajectory.reward > 0, taken, 1.0 - taken)
+    best = 1.0 / (1.0 + np.exp(-2.0))
+    np.testing.assert_allclose(right, best, atol=0.03)
+    np.testing.assert_allclose(trajectory.value, 2.0 * best - 1.0, atol=0.15)
 
 
 # The scripts, with their own defaults: the seeds that the README speaks of.

@@ -48,6 +48,37 @@ def test_a_dictionary_is_prepared_part_by_part():
     assert shapes == jax.tree.map(lambda x: x.shape, prepared(SPACE, 1))
 
 
+def test_choices_become_one_hot_side_by_side_in_their_order():
+    space = MultiDiscrete((2, 3))
+    x = prepare_observation(space, jnp.array([[0, 2], [1, 0]], jnp.int32))
+    assert x.tolist() == [[1, 0, 0, 0, 1], [0, 1, 1, 0, 0]]
+    assert x.dtype == jnp.float32
+    assert prepared(space, 2).shape == x.shape
+
+
+@pytest.mark.parametrize(
+    ("space", "obs", "expected"),
+    [
+        (Box(0, 255, (2,), "uint8"), np.array([[0, 51]], np.uint8), [[0.0, 0.2]]),
+        (Box(0, 255, (2,), "int32"), np.array([[0, 51]], np.int32), [[0.0, 51.0]]),
+        (Box(-1.0, 1.0, ()), np.array([0.5, -0.5], np.float32), [[0.5], [-0.5]]),
+        (Box(0, 1, (2,), "bool"), np.array([[True, False]]), [[1.0, 0.0]]),
+    ],
+    ids=["bytes", "integers", "scalars", "bools"],
+)
+def test_numbers_are_cast_and_only_bytes_are_divided(space, obs, expected):
+    x = prepare_observation(space, jnp.asarray(obs))
+    np.testing.assert_allclose(x, np.float32(expected), rtol=1e-6)
+    assert x.dtype == jnp.float32
+    assert prepared(space, len(obs)).shape == x.shape
+
+
+def test_parts_of_a_dictionary_are_drawn_independently():
+    twins = Dict({"a": Box(0.0, 1.0, (3,)), "b": Box(0.0, 1.0, (3,))})
+    drawn = twins.sample(jax.random.key(0))
+    assert (drawn["a"] != drawn["b"]).all()
+
+
 def test_a_dictionary_of_spaces_is_a_value():
     assert Dict(dict(reversed(SPACE.items))) == SPACE
     assert hash(Dict(dict(SPACE.items))) == hash(SPACE)
@@ -115,8 +146,13 @@ def test_a_network_of_ones_own_gets_the_dictionary():
             return nn.Dense(4)(x), nn.Dense(1)(x)[:, 0]
 
     agent = jaxdrl.ppo(probes.dictionary(), CONFIG, network=Own())
-    _, metrics = jax.jit(agent.train_step)(jax.jit(agent.init)(jax.random.key(0)))
-    assert metrics["num_episodes"] == CONFIG.env_steps_per_update
+    state, trajectory = jax.jit(agent.rollout)(jax.jit(agent.init)(jax.random.key(0)))
+    weights = jax.device_get([state.learner.params[f"Dense_{i}"] for i in (0, 2)])
+    obs = jax.device_get(trajectory.obs)
+    x = np.concatenate([obs["number"][..., None], np.eye(3)[obs["choice"]]], axis=-1)
+    for layer in weights:
+        x = x @ layer["kernel"] + layer["bias"]
+    np.testing.assert_allclose(trajectory.value, x[..., 0], rtol=1e-5, atol=1e-6)
 
 
 def test_bad_numbers_in_a_dictionary_are_counted_and_left_out_of_the_statistics():
@@ -130,7 +166,9 @@ def test_bad_numbers_in_a_dictionary_are_counted_and_left_out_of_the_statistics(
     agent = jaxdrl.ppo(env._replace(reset=reset), config)
     state, metrics = jax.jit(agent.train_step)(jax.jit(agent.init)(jax.random.key(0)))
     assert metrics["nonfinite_observations"] == CONFIG.env_steps_per_update
-    assert np.isfinite(state.learner.obs_statistics.mean["number"]).all()
+    statistics = state.learner.obs_statistics
+    assert statistics.mean["number"].tolist() == [0.0]  # as it began
+    assert statistics.mean["choice"].sum() == pytest.approx(1.0, abs=1e-5)
 
 
 @pytest.mark.parametrize(
