@@ -84,6 +84,8 @@ class TrainingLoop:
             self._take_up(manifest)
             evaluation = manifest["evaluation"]
         while self.signals.name is None:
+            if self.done == num_updates and self.watch.num_bad > 0:
+                raise self.watch.error()  # no policy to call the result of the run
             if self._is_evaluated(self.done) and evaluation is None:
                 evaluation = self._evaluate_and_save(state)
                 continue

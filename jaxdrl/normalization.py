@@ -44,7 +44,8 @@ def update_statistics(
 
     With w = count / (old count + count) and d = mean - old mean:
     mean' = old mean + w d, variance' = old variance + w (variance - old variance) + w (1 - w) d^2.
-    Differences are merged, not totals, which would lose digits.
+    Differences are merged, not totals, which would lose digits. Where that is not finite, because
+    the moments are not or their squares are too large, the old moments stay.
 
     Source: Chan, Golub and LeVeque 1983, "Algorithms for Computing the Sample Variance".
     """
@@ -55,10 +56,17 @@ def update_statistics(
     def merge(old: jax.Array, new: jax.Array, delta: jax.Array) -> jax.Array:
         return old + weight * (new - old) + weight * (1.0 - weight) * jnp.square(delta)
 
+    merged_mean = jax.tree.map(lambda old, d: old + weight * d, statistics.mean, delta)
+    merged_variance = jax.tree.map(merge, statistics.variance, variance, delta)
+
+    def keep(old: jax.Array, merged: jax.Array, mean: jax.Array, variance: jax.Array) -> jax.Array:
+        return jnp.where(jnp.isfinite(mean) & jnp.isfinite(variance), merged, old)
+
+    merged = merged_mean, merged_variance
     return RunningStatistics(
         count=total,
-        mean=jax.tree.map(lambda old, d: old + weight * d, statistics.mean, delta),
-        variance=jax.tree.map(merge, statistics.variance, variance, delta),
+        mean=jax.tree.map(keep, statistics.mean, merged_mean, *merged),
+        variance=jax.tree.map(keep, statistics.variance, merged_variance, *merged),
     )
 
 

@@ -12,6 +12,8 @@ import jax.numpy as jnp
 from jaxdrl import loops
 from jaxdrl.envs import vector
 from jaxdrl.envs.protocol import Environment
+from jaxdrl.finiteness import is_usable
+from jaxdrl.magnitude import MAX_MAGNITUDE
 from jaxdrl.types import ActorState, Transition
 
 
@@ -142,6 +144,7 @@ def _step(
             jnp.zeros_like(decision.value),
             is_costly=costly_value,
         )
+    discounted_return = _add_usable(gamma * actor.discounted_return, stepped.reward)
     transition = Transition(
         obs=actor.obs,
         action=decision.action,
@@ -151,8 +154,8 @@ def _step(
         reward=stepped.reward,
         terminated=stepped.terminated,
         truncated=stepped.truncated,
-        discounted_return=_add_finite(gamma * actor.discounted_return, stepped.reward),
-        episode_return=_add_finite(actor.episode_return, stepped.reward),
+        discounted_return=jnp.clip(discounted_return, -MAX_MAGNITUDE, MAX_MAGNITUDE),
+        episode_return=_add_usable(actor.episode_return, stepped.reward),
         episode_length=actor.episode_length + 1,
         episode_start=actor.episode_start,
         carry=(),
@@ -171,7 +174,6 @@ def _step(
     return actor, transition
 
 
-def _add_finite(total: jax.Array, reward: jax.Array) -> jax.Array:
-    """`total + reward`, or `total` where that is not finite and would stay so for ever."""
-    added = total + reward
-    return jnp.where(jnp.isfinite(added), added, total)
+def _add_usable(total: jax.Array, reward: jax.Array) -> jax.Array:
+    """`total + reward`, or `total` where the reward is NaN or too large, and would stay so."""
+    return jnp.where(is_usable(reward), total + reward, total)

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxdrl import checkpoint
 from jaxdrl import run_dir as files
 from jaxdrl.errors import ConfigError
+from jaxdrl.finiteness import find_nonfinite
 from jaxdrl.locking import writer_of
 from jaxdrl.run_dir import RESULT_FILE
 from jaxdrl.types import TrainState
@@ -109,15 +110,14 @@ class Saver:
     ) -> None:
         manifest = {"config": self.config, "progress": progress, "evaluation": evaluation}
         described, arrays = checkpoint.describe(snapshot), checkpoint.to_host(snapshot)
+        bad_arrays, is_bad = find_nonfinite(arrays)
+        if is_bad.all():  # of several members some may go on
+            self._warn_unwritten(update, f"{bad_arrays[0]} holds NaN or infinity")
+            return
         try:
             checkpoint.write(self.directory, update, arrays, described, manifest)
         except OSError as error:
-            last = self.last_update
-            stands = "none is there yet" if last is None else f"that of update {last} stands"
-            self.warn(
-                f"the checkpoint of update {update} was not written ({error.strerror or error}); "
-                f"training goes on, and {stands}"
-            )
+            self._warn_unwritten(update, error.strerror or str(error))
             return
         self.scores[update], self.last_update = score_of(manifest), update
         for old in expendable(self.scores, self.keep):
@@ -126,6 +126,14 @@ class Saver:
             except OSError as error:
                 self.warn(f"the checkpoint of update {old} could not be removed ({error})")
             del self.scores[old]
+
+    def _warn_unwritten(self, update: int, why: str) -> None:
+        last = self.last_update
+        stands = "none is there yet" if last is None else f"that of update {last} stands"
+        self.warn(
+            f"the checkpoint of update {update} was not written ({why}); training goes on, "
+            f"and {stands}"
+        )
 
 
 def expendable(scores: dict[int, float | None], keep: int) -> list[int]:

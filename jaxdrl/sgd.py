@@ -12,6 +12,7 @@ import optax
 from flax import struct
 
 from jaxdrl import loops, sharding
+from jaxdrl.finiteness import stays_finite
 from jaxdrl.promotion import default_promotion
 from jaxdrl.sharding import Layout
 from jaxdrl.shuffle import permutation
@@ -119,7 +120,8 @@ def fit(
     """Takes `num_epochs * num_minibatches` gradient steps.
 
     A step whose gradient is not finite in norm is skipped: parameters and optimiser stay as they
-    are. Such a gradient comes from a number that is not finite, and would make them all so.
+    are. Such a gradient comes from a number that is not finite, and would make them all so. So is a
+    step from a finite gradient after which parameters or optimiser would not be finite.
 
     Args:
       layout: the layout.
@@ -135,7 +137,8 @@ def fit(
 
     Returns:
       `(params, opt_state, metrics)`, metrics the means over the gradient steps taken, with
-      `grad_norm` before clipping, and `skipped_steps` the number of those left out.
+      `grad_norm` before clipping, and two numbers of steps: `skipped_steps`, those left out, and
+      `nonfinite_params`, those of them whose gradient was finite.
     """
 
     # Rows are gathered part by part, so that no minibatch is ever in memory as a whole.
@@ -164,9 +167,11 @@ def fit(
         with jax.named_scope("optimizer"):
             norm = optax.tree.norm(gradient)
             finite = jnp.isfinite(norm)
-            carry = loops.if_true(finite, apply, *carry)
-        sums = jax.tree.map(lambda x: jnp.where(finite, x, 0.0), {**metrics, "grad_norm": norm})
-        return carry, {**sums, "taken_steps": finite.astype(jnp.float32)}
+            carry, sound = _step_if_sound(apply, finite, carry)
+        taken = finite & sound
+        sums = jax.tree.map(lambda x: jnp.where(taken, x, 0.0), {**metrics, "grad_norm": norm})
+        counts = {"taken_steps": taken, "nonfinite_params": finite & ~sound}
+        return carry, sums | jax.tree.map(lambda x: x.astype(jnp.float32), counts)
 
     # The key is carried: jax_debug_key_reuse takes a scan over keys under vmap for a reuse.
     def epoch(carry: tuple, _: Any) -> tuple[tuple, dict[str, jax.Array]]:
@@ -183,10 +188,30 @@ def fit(
         carry, sums, num_epochs = _epochs_until(epoch, schedule, carry)
     params, opt_state, _ = carry
     metrics = jax.tree.map(jnp.sum, sums)
-    taken = metrics.pop("taken_steps")
+    taken, nonfinite_params = metrics.pop("taken_steps"), metrics.pop("nonfinite_params")
     metrics = jax.tree.map(lambda x: x / jnp.maximum(taken, 1.0), metrics)
     metrics["skipped_steps"] = num_epochs * schedule.num_minibatches - taken
+    metrics["nonfinite_params"] = nonfinite_params
     return params, opt_state, metrics
+
+
+def _step_if_sound(
+    apply: Callable[[Any, Any], tuple[Any, Any]], finite: jax.Array, carry: tuple
+) -> tuple[tuple, jax.Array]:
+    """`carry` after a gradient step where that is `finite` and leaves it so, and whether it does.
+
+    Args:
+      apply: `(params, opt_state) -> (params, opt_state)`, the step.
+      finite: whether the gradient is, bool `[]`.
+      carry: `(params, opt_state)`.
+    """
+
+    def try_step(carry: tuple, sound: jax.Array) -> tuple[tuple, jax.Array]:
+        after = apply(*carry)
+        sound = stays_finite(carry, after)
+        return jax.tree.map(lambda new, old: jnp.where(sound, new, old), after, carry), sound
+
+    return loops.if_true(finite, try_step, carry, jnp.ones_like(finite))
 
 
 @jax.named_scope("shuffle")
@@ -205,7 +230,8 @@ def _minibatches(
         samples = advantage.reshape(*rows.shape[:2], -1)
         by_group = jnp.moveaxis(samples, 1, 0)  # [groups, minibatches, samples]
         mean, variance = sharding.moments(layout, by_group, axis=1)
-        deviation = jnp.sqrt(variance) + 1e-8
+        # An infinite deviation would make every advantage 0; a NaN has the step left out.
+        deviation = jnp.where(jnp.isfinite(variance), jnp.sqrt(variance) + 1e-8, jnp.nan)
         samples = (samples - mean[:, None, None]) / deviation[:, None, None]
         advantage = samples.reshape(advantage.shape)
     return rows, advantage

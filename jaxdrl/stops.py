@@ -7,6 +7,8 @@ import threading
 from types import FrameType
 from typing import Any
 
+from jaxdrl.magnitude import UNUSABLE
+
 
 class RunInterruptedError(Exception):
     """A run that a signal stopped; the message says what is saved and how to go on.
@@ -55,6 +57,10 @@ class Signals:
         self.name = signal.Signals(number).name
 
 
+RESULTS = "parameters or optimiser state, of finite gradients"
+GRADIENTS = "gradients"
+
+
 class BadNumberWatch:
     """Counts updates in a row of which every gradient step was skipped; a hook of the host loop.
 
@@ -64,9 +70,10 @@ class BadNumberWatch:
     """
 
     QUANTITIES = (
-        ("nonfinite_observations", "observations"),
-        ("nonfinite_rewards", "rewards"),
-        ("skipped_steps", "gradients"),
+        ("nonfinite_observations", f"observations ({UNUSABLE})"),
+        ("nonfinite_rewards", f"rewards ({UNUSABLE})"),
+        ("nonfinite_params", RESULTS),
+        ("skipped_steps", GRADIENTS),
     )
 
     def __init__(self, patience: int | None) -> None:
@@ -82,19 +89,29 @@ class BadNumberWatch:
                 "allowed no action; where nothing can be done an episode has to end, and its last "
                 "observation may allow any action"
             )
-        if metrics["skipped_steps"] == 0 or self.patience is None:
-            self.num_bad, self.since = 0, {}
+        if self.patience is None:
             return
-        for name, words in self.QUANTITIES:
-            if metrics[name] > 0:
+        bad = {words: float(metrics.get(name, 0)) for name, words in self.QUANTITIES}
+        bad[GRADIENTS] -= bad[RESULTS]
+        if metrics["skipped_steps"] == 0:
+            self.since = {words: since for words, since in self.since.items() if bad[words] > 0}
+        # Noted whether steps were skipped or not: a large number may have its effect later.
+        for words, count in bad.items():
+            if count > 0:
                 self.since.setdefault(words, update)
         # The mean over no gradient step at all is 0.
-        self.num_bad = self.num_bad + 1 if metrics["grad_norm"] == 0.0 else 0
+        took_none = metrics["skipped_steps"] > 0 and metrics["grad_norm"] == 0.0
+        self.num_bad = self.num_bad + 1 if took_none else 0
         if self.num_bad >= self.patience:
-            first = min(self.since, key=lambda words: self.since[words])
-            others = [f"{w} since update {u}" for w, u in self.since.items() if w != first]
-            raise BadNumbersError(
-                f"stopped: no gradient step of the last {self.num_bad} updates was finite. "
-                f"First went wrong: {first}, since update {self.since[first]}"
-                + (f" (then {', '.join(others)})" if others else "")
-            )
+            raise self.error()
+
+    def error(self) -> BadNumbersError:
+        """What went wrong, and what of it first, once an update took no gradient step."""
+        first = min(self.since, key=lambda words: self.since[words])
+        others = [f"{w} since update {u}" for w, u in self.since.items() if w != first]
+        updates = "update" if self.num_bad == 1 else f"{self.num_bad} updates"
+        return BadNumbersError(
+            f"stopped: no gradient step of the last {updates} was finite. "
+            f"First went wrong: {first}, since update {self.since[first]}"
+            + (f" (then {', '.join(others)})" if others else "")
+        )

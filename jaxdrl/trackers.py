@@ -41,6 +41,7 @@ TAGS = {
     "nonfinite_observations": "health/nonfinite_observations",
     "nonfinite_rewards": "health/nonfinite_rewards",
     "nonfinite_values": "health/nonfinite_values",
+    "nonfinite_params": "health/nonfinite_params",
     "states_without_action": "health/states_without_action",
 }
 """What metrics are called in all three trackers: as in CleanRL where it has them."""

@@ -29,8 +29,9 @@ class Transition:
       reward: float32, as the environment gave it.
       terminated: bool, no reward can follow.
       truncated: bool, a limit cut the episode; excludes `terminated`.
-      discounted_return: discounted sum of the finite rewards since the episode began, float32.
-      episode_return: sum of the finite rewards since the episode began, this one included, float32.
+      discounted_return: discounted sum of the usable rewards since the episode began (see
+        `jaxdrl.finiteness`), cut at +-`MAX_MAGNITUDE`, float32.
+      episode_return: sum of the usable rewards since the episode began, this one included, float32.
       episode_length: steps since the episode began, this one included, int32.
       episode_start: bool, `obs[t]` is the first of an episode.
       carry: memory of the network before the first step of each sequence of `L` steps,

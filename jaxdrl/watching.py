@@ -19,6 +19,7 @@ from jaxdrl.console import make_console
 from jaxdrl.experiment import Experiment
 from jaxdrl.following import LineReader, Thinned
 from jaxdrl.locking import writer_of
+from jaxdrl.magnitude import UNUSABLE
 from jaxdrl.numerals import short
 from jaxdrl.plotting import sparkline
 from jaxdrl.run_dir import METRICS_FILE, RESULT_FILE, in_words, read_line, read_run
@@ -34,8 +35,11 @@ SHOWN = (
 WINDOW = 10
 """Lines at the end of the metrics that warnings look at."""
 
-BAD = {"skipped_steps": "gradient steps", "nonfinite_values": "numbers"}
-"""Counts of what was not finite, and what they count."""
+BAD = {
+    "skipped_steps": "gradient steps were not finite",
+    "nonfinite_values": f"numbers were {UNUSABLE}",
+}
+"""Counts of what should not be, and what they count."""
 
 ONES = (1.0,) * len(SHOWN)
 
@@ -243,7 +247,7 @@ def find_warnings(history: History) -> list[str]:
         )
     for name, words in BAD.items():
         if bad := history.bad[name]:
-            found.append(f"{bad:,.0f} {words} were not finite; --debug-nans finds the operation")
+            found.append(f"{bad:,.0f} {words}; --debug-nans finds the operation")
     return found
 
 

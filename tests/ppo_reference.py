@@ -269,6 +269,7 @@ def update(problem, gradient_of, config, learner, adam, trajectory):
         "nonfinite_values": 0.0,
         "nonfinite_observations": 0.0,
         "nonfinite_rewards": 0.0,
+        "nonfinite_params": 0.0,
     }
     outside = jax.tree.map(lambda x: (np.abs(x) > config.observation_clip).mean(), unclipped)
     bound = {name: np.mean([row[name] for row in bounds]) for name in bounds[0]}

@@ -55,6 +55,23 @@ def bad_observation(at):
     return _clock("bad_observation", lambda time: jnp.where(time == at, jnp.nan, time))
 
 
+def sequence(numbers):
+    """Every number of an array in turn, as obs and as the reward for leaving it; never ends."""
+
+    def reset(key, params):
+        del key, params
+        time = jnp.zeros((), jnp.int32)
+        return jnp.asarray(numbers)[time][None], time
+
+    def step(key, time, action, params):
+        del key, action, params
+        number, no = jnp.asarray(numbers)[time], jnp.zeros((), jnp.bool)
+        time = time + 1
+        return jnp.asarray(numbers)[time][None], time, number, no, no, {}
+
+    return Environment("sequence", reset, step, Box(-jnp.inf, jnp.inf, (1,)), BINARY)
+
+
 def _clock(name, observe, is_bad=lambda time: time < 0):
     def as_obs(time):
         return observe(time.astype(jnp.float32))[None]

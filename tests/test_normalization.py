@@ -99,6 +99,21 @@ def test_the_first_batch_replaces_the_initial_moments(shape):
     np.testing.assert_array_equal(statistics.variance, variance)
 
 
+HUGE = [1e20, -3e38, np.inf, np.nan, 0.0]
+
+
+@pytest.mark.parametrize("variance", [0.0, np.inf, np.nan])
+def test_moments_that_cannot_be_merged_leave_the_old_ones(variance):
+    """Each number by itself; the last is sound where its variance is."""
+    before = update_statistics(init_statistics(sample((5,))), 4, jnp.full(5, 2.0), jnp.full(5, 3.0))
+    moments = jnp.float32(HUGE), jnp.full(5, variance, jnp.float32)
+    after = update_statistics(before, 4, *moments)
+    np.testing.assert_array_equal(after.mean[:4], 2.0)
+    np.testing.assert_array_equal(after.variance[:4], 3.0)
+    assert (after.mean[4], after.variance[4]) == ((1.0, 2.5) if variance == 0 else (2.0, 3.0))
+    assert np.isfinite(normalize(jnp.float32([3e38, -3e38, 1e20, 0, 0]), after, 10.0)).all()
+
+
 def test_types_are_kept():
     start = init_statistics(sample((2,)))
     after = update_statistics(start, 8, jnp.zeros(2), jnp.ones(2))

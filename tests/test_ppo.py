@@ -104,7 +104,7 @@ def test_metrics_are_a_flat_dictionary_of_finite_scalars(after_one):
         *("policy_loss", "value_loss", "entropy", "approx_kl", "clip_fraction"),
         *("explained_variance", "grad_norm", "learning_rate"),
         *("episode_return_sum", "episode_length_sum", "num_episodes", "skipped_steps"),
-        *("nonfinite_values", "nonfinite_observations", "nonfinite_rewards"),
+        *("nonfinite_values", "nonfinite_observations", "nonfinite_rewards", "nonfinite_params"),
     }
     for value in metrics.values():
         assert value.shape == ()
@@ -253,6 +253,55 @@ def test_one_bad_reward_costs_the_steps_of_its_update_and_nothing_else():
         moved = sha256(before) != sha256(state.learner.params)
         assert moved == (metrics["skipped_steps"] == 0)
     assert seen == [(0, 0), (4, 16), (0, 0), (0, 0)]
+
+
+HUGE = [1e16, 3e19, -3e38, 2e15, 1e25, -1e17]
+
+
+def test_huge_numbers_are_counted_and_spoil_nothing():
+    """Six of 16 steps give a huge observation and reward, four of them one whole update."""
+    numbers = np.arange(16, dtype=np.float32) % 3 - 1.0
+    at = [1, 4, 5, 6, 7, 11]
+    numbers[at] = HUGE
+    config = replace(SMALL, normalize_observations=True, normalize_rewards=True, gamma=0.5)
+    env = probes.sequence(numbers)
+    agent = jaxdrl.ppo(env, config, mesh=jaxdrl.make_mesh(2))
+    step, state = jax.jit(agent.train_step), jax.jit(agent.init)(jax.random.key(0))
+    counts = []
+    for _ in range(4):
+        before = sha256(state.learner.params)
+        state, metrics = step(state)
+        counts.append((int(metrics["nonfinite_observations"]), int(metrics["nonfinite_rewards"])))
+        assert finite((state.learner, state.actor.discounted_return, metrics))
+        assert metrics["skipped_steps"] == 0  # since rewards and observations are clipped
+        assert sha256(state.learner.params) != before
+    assert counts == [(16, 16), (64, 64), (16, 16), (0, 0)]
+    returns, seen, total, mean = [], [], 0.0, 0.0
+    for update in numbers.reshape(4, 4):
+        usable = np.abs(update) < 1e15
+        seen += np.where(usable, update, mean).tolist()
+        mean = np.mean(seen)
+        for reward in np.where(usable, update, 0.0):
+            total = 0.5 * total + reward
+            returns.append(total)
+    statistics = state.learner.obs_statistics
+    np.testing.assert_allclose(statistics.mean, [mean], atol=1e-6)
+    np.testing.assert_allclose(statistics.variance, [np.var(seen)], rtol=1e-5)
+    np.testing.assert_allclose(state.learner.return_statistics.variance, np.var(returns), rtol=1e-5)
+
+
+def test_returns_that_only_add_up_to_huge_ones_are_cut_and_counted():
+    """Rewards of 6e14 without a discount: the second of them goes beyond 1e15."""
+    config = replace(SMALL, normalize_rewards=True, gamma=1.0)
+    agent = jaxdrl.ppo(probes.sequence(np.full(8, 6e14, np.float32)), config)
+    step, state = jax.jit(agent.train_step), jax.jit(agent.init)(jax.random.key(0))
+    for num_bad in (3, 4):
+        state, metrics = step(state)
+        assert metrics["nonfinite_rewards"] == 16 * num_bad
+        assert finite((state.learner, state.actor.discounted_return))
+    kept = np.array([6e14] + [1e15] * 7)
+    np.testing.assert_allclose(state.learner.return_statistics.variance, kept.var(), rtol=1e-5)
+    np.testing.assert_allclose(state.actor.episode_return, 8 * 6e14, rtol=1e-5)  # is not squared
 
 
 def test_one_bad_observation_is_no_part_of_the_statistics():

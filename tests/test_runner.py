@@ -109,6 +109,7 @@ def test_metrics_file_has_a_line_an_update(cartpole):
         "grad_norm",
         "learning_rate",
         "skipped_steps",
+        "nonfinite_params",
         "nonfinite_values",
         "nonfinite_observations",
         "nonfinite_rewards",
@@ -510,11 +511,35 @@ def test_a_run_of_bad_numbers_stops_and_says_what_went_wrong(tmp_path):
     with pytest.raises(BadNumbersError) as caught:
         run_quietly(bad, env=probes.bad_reward(21, for_ever=True))
     assert str(caught.value).startswith(
-        "stopped: no gradient step of the last 3 updates was finite. First went wrong: rewards, "
-        f"since update 3 (then gradients since update 3). The last good checkpoint is {tmp_path}"
+        "stopped: no gradient step of the last 3 updates was finite. First went wrong: rewards "
+        f"(NaN, infinite or beyond 1e15), since update 3 (then gradients since "
+        f"update 3). The last good checkpoint is {tmp_path}"
     )
     assert set(updates_in(tmp_path / "checkpoints")) <= {1, 2}
     assert not (tmp_path / "result.json").exists()
+
+
+def test_a_run_whose_last_update_changed_nothing_is_not_finished(tmp_path):
+    """Of an optimiser that makes NaN of finite gradients from the third update's first step on."""
+
+    def init(params):
+        return jnp.zeros((), jnp.int32)
+
+    def update(updates, count, params=None):
+        scale = jnp.where(count < 4, -0.01, jnp.nan)
+        return jax.tree.map(lambda u: scale * u, updates), count + 1
+
+    short = dataclasses.replace(CARTPOLE, run_dir=tmp_path, checkpoint_every=1)
+    with pytest.raises(BadNumbersError) as caught:
+        run_quietly(short, optimizer=optax.GradientTransformation(init, update))
+    assert str(caught.value) == (
+        "stopped: no gradient step of the last update was finite. First went wrong: parameters or "
+        "optimiser state, of finite gradients, since update 3. The last good checkpoint is "
+        f"{tmp_path / 'checkpoints' / '00000002'}"
+    )
+    assert not (tmp_path / "result.json").exists()
+    (last,) = [line for line in lines_of(tmp_path) if line["update"] == 3]
+    assert last["skipped_steps"] == last["nonfinite_params"] == PPO.num_minibatches
 
 
 def test_the_operation_that_makes_a_nan_is_found(tmp_path):

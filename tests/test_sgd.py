@@ -86,12 +86,12 @@ def linear_loss(params, batch):
     return weighted.mean(), {"loss": weighted.mean(), "approx_kl": jnp.abs(error).mean()}
 
 
-def fit(num_devices, *, learning_rate=0.1, batch=None, **overrides):
+def fit(num_devices, *, learning_rate=0.1, batch=None, optimizer=None, **overrides):
     settings = {"num_epochs": 1, "num_minibatches": 1, "standardize_advantages": True}
     settings |= {"target_kl": None, **overrides}
     schedule = Schedule(rows_per_env=NUM_STEPS, num_accumulation_steps=1, **settings)
     layout = make_layout(NUM_SHARDS, False, make_mesh(num_devices))
-    optimizer = optax.with_extra_args_support(optax.sgd(learning_rate))
+    optimizer = optax.with_extra_args_support(optimizer or optax.sgd(learning_rate))
     params = jnp.array([0.1, 0.2, -0.3])
 
     def body(batch):
@@ -175,6 +175,40 @@ def test_a_step_whose_gradient_is_not_finite_is_left_out_and_counted(bad):
     np.testing.assert_array_equal(params, start.astype(np.float32))
     assert metrics["skipped_steps"] == 3
     assert metrics["loss"] == 0.0
+
+
+@pytest.mark.parametrize("huge", [1e20, -3e38])
+def test_advantages_that_cannot_be_standardised_are_not_taken_for_zeros(huge):
+    batch = make_batch()
+    batch.advantage[40] = huge
+    params, metrics = fit(2, num_epochs=3, num_minibatches=4, batch=batch)
+    assert metrics["skipped_steps"] == 3
+    assert np.isfinite([*params, *metrics.values()]).all()
+
+
+def breaks_at(count, of_params, of_state):
+    """Gradient descent whose step number `count` multiplies its results by the given numbers."""
+
+    def init(params):
+        return {"count": jnp.zeros((), jnp.int32), "scale": jnp.ones(()), "best": jnp.inf}
+
+    def update(updates, state, params=None):
+        is_now = state["count"] == count
+        updates = jax.tree.map(lambda u: -0.1 * u * jnp.where(is_now, of_params, 1.0), updates)
+        scale = state["scale"] * jnp.where(is_now, of_state, 1.0)
+        return updates, {"count": state["count"] + 1, "scale": scale, "best": state["best"]}
+
+    return optax.GradientTransformation(init, update)
+
+
+@pytest.mark.parametrize(("of_params", "of_state"), [(np.nan, 1), (np.inf, 1), (1, np.inf)])
+def test_a_step_that_would_leave_nothing_finite_is_left_out_and_counted(of_params, of_state):
+    """The third of five steps, and every one after it, since the state stays as it is."""
+    optimizer = breaks_at(2, np.float32(of_params), np.float32(of_state))
+    params, metrics = fit(2, num_epochs=5, optimizer=optimizer)
+    np.testing.assert_array_equal(params, fit(2, num_epochs=2)[0])
+    assert (metrics["skipped_steps"], metrics["nonfinite_params"]) == (3, 3)
+    assert np.isfinite(list(metrics.values())).all()
 
 
 def test_no_step_is_left_out_of_a_sound_batch():

@@ -40,9 +40,10 @@ def test_another_thread_may_train_too():
     assert names == [None]
 
 
-def metrics(skipped=0, grad_norm=1.0, observations=0, rewards=0):
+def metrics(skipped=0, grad_norm=1.0, observations=0, rewards=0, params=0):
     return {
         "skipped_steps": skipped,
+        "nonfinite_params": params,
         "grad_norm": grad_norm,
         "nonfinite_observations": observations,
         "nonfinite_rewards": rewards,
@@ -58,7 +59,8 @@ def test_the_watch_stops_after_as_many_bad_updates_in_a_row_as_it_has_patience()
         watch(9, bad)
     assert str(caught.value) == (
         "stopped: no gradient step of the last 3 updates was finite. "
-        "First went wrong: rewards, since update 4 (then gradients since update 4)"
+        "First went wrong: rewards (NaN, infinite or beyond 1e15), since update 4 "
+        "(then gradients since update 4)"
     )
 
 
@@ -68,6 +70,28 @@ def test_the_watch_names_what_went_wrong_first():
     watch(2, metrics(4, 0.0, observations=3))
     with pytest.raises(BadNumbersError, match=r"First went wrong: gradients, since update 1 "):
         watch(3, metrics(4, 0.0, observations=3, rewards=1))
+
+
+def test_a_number_that_was_too_large_is_blamed_for_what_comes_of_it_an_update_later():
+    watch = BadNumberWatch(1)
+    for update, seen in enumerate([metrics(rewards=1), metrics(), metrics(observations=2)], 1):
+        watch(update, seen)
+    with pytest.raises(BadNumbersError) as caught:
+        watch(4, metrics(4, 0.0))
+    assert str(caught.value) == (
+        "stopped: no gradient step of the last update was finite. First went wrong: observations "
+        "(NaN, infinite or beyond 1e15), since update 3 (then gradients since update 4)"
+    )
+
+
+def test_an_optimizer_that_makes_bad_numbers_of_good_gradients_is_named():
+    watch = BadNumberWatch(2)
+    watch(1, metrics(4, 0.0, params=4))
+    with pytest.raises(BadNumbersError) as caught:
+        watch(2, metrics(4, 0.0, params=4))
+    assert str(caught.value).endswith(
+        "First went wrong: parameters or optimiser state, of finite gradients, since update 1"
+    )
 
 
 def test_a_watch_without_patience_lets_a_wave_of_diverged_members_end():

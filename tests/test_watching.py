@@ -98,7 +98,7 @@ def lines(**columns):
         ({"approx_kl": [0.01] * 11 + [9.0]}, []),  # once is no illness
         ({"explained_variance": -0.5}, ["explained_variance is -0.5: the values are worse"]),
         ({"skipped_steps": [0.0] * 11 + [3.0]}, ["3 gradient steps were not finite"]),
-        ({"nonfinite_values": 2.0}, ["24 numbers were not finite; --debug-nans"]),
+        ({"nonfinite_values": 2.0}, ["24 numbers were NaN, infinite or beyond 1e15; --debug-nans"]),
     ],
 )
 def test_what_looks_ill_is_said(columns, words):

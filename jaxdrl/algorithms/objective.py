@@ -26,7 +26,8 @@ METRICS = (
     *("policy_loss", "value_loss", "entropy", "approx_kl", "clip_fraction"),
     *("explained_variance", "grad_norm", "learning_rate"),
     *("episode_return_sum", "episode_length_sum", "num_episodes", "skipped_steps"),
-    *("nonfinite_values", "nonfinite_observations", "nonfinite_rewards", "states_without_action"),
+    *("nonfinite_values", "nonfinite_observations", "nonfinite_rewards", "nonfinite_params"),
+    "states_without_action",
 )
 """Names that a term cannot have."""
 

@@ -70,10 +70,11 @@ def ppo(
       An `Algorithm`; its metrics are means over the update (`policy_loss`, `value_loss`,
       `entropy`, `approx_kl`, `clip_fraction`, `grad_norm`, `explained_variance`), `learning_rate`,
       `episode_return_sum`, `episode_length_sum`, `num_episodes` of the episodes that ended,
-      `skipped_steps` (gradient steps left out because the gradient was not finite), and
+      `skipped_steps` (gradient steps left out because the gradient, or what the optimiser made of
+      it, was not finite) and `nonfinite_params` (those of them whose gradient was finite),
       `states_without_action` where the environment has an `action_mask`, and
       `nonfinite_values`, the sum of `nonfinite_observations` and `nonfinite_rewards`: numbers
-      that running statistics and returns leave out.
+      that running statistics and returns leave out, being NaN, infinite or beyond 1e15.
 
     Raises:
       ConfigError: if the mesh does not divide the shards, or environment, network or extra loss
@@ -208,7 +209,7 @@ def _learn(
     config, layout, learner = parts.config, parts.layout, state.learner
     trajectory = sharding.split_groups(layout, trajectory, axis=1)
     sums = sharding.sum_groups(
-        layout, sharding.map_groups(layout, partial(summaries.sums, parts.env), trajectory)
+        layout, sharding.map_groups(layout, partial(summaries.sums, parts), trajectory)
     )
     return_statistics = summaries.update_return_statistics(parts, learner, trajectory)
     batch = sharding.map_groups(layout, partial(_make_batch, parts, return_statistics), trajectory)

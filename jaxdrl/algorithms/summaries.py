@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from jaxdrl import normalization, sharding
 from jaxdrl.algorithms.acting import Parts
 from jaxdrl.distributions import has_action
-from jaxdrl.envs.protocol import Environment
+from jaxdrl.finiteness import count_unusable, is_usable
+from jaxdrl.magnitude import MAX_MAGNITUDE
 from jaxdrl.normalization import update_statistics
 from jaxdrl.observations import prepare_observation
 from jaxdrl.sgd import Batch
@@ -25,12 +26,12 @@ def update_obs_statistics(parts: Parts, learner: LearnerState, trajectory: Trans
         return None
     old = learner.obs_statistics.mean
 
-    def finite(x: jax.Array, mean: jax.Array) -> jax.Array:
-        return jnp.where(jnp.isfinite(x), x, normalization.expand(mean, x))
+    def usable(x: jax.Array, mean: jax.Array) -> jax.Array:
+        return jnp.where(is_usable(x), x, normalization.expand(mean, x))
 
     def flat(obs: Any) -> Any:
         obs = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), obs)
-        return jax.tree.map(finite, prepare_observation(parts.env.observation_space, obs), old)
+        return jax.tree.map(usable, prepare_observation(parts.env.observation_space, obs), old)
 
     obs = sharding.map_groups(parts.layout, flat, trajectory.obs)
     mean, variance = sharding.moments(parts.layout, obs, axis=0)
@@ -54,11 +55,15 @@ def update_return_statistics(parts: Parts, learner: LearnerState, trajectory: Tr
 
 
 @jax.named_scope("metrics")
-def sums(env: Environment, trajectory: Transition) -> dict[str, jax.Array]:
+def sums(parts: Parts, trajectory: Transition) -> dict[str, jax.Array]:
     """Sums over the episodes that ended, and counts of what should not be there."""
+    env = parts.env
     ended = (trajectory.terminated | trajectory.truncated).astype(jnp.float32)
-    bad_obs = jnp.stack([_count_nonfinite(x) for x in jax.tree.leaves(trajectory.obs)]).sum()
-    bad_rewards = _count_nonfinite(trajectory.reward)
+    bad_obs = jnp.stack([count_unusable(x) for x in jax.tree.leaves(trajectory.obs)]).sum()
+    is_bad = ~is_usable(trajectory.reward)
+    if parts.config.normalize_rewards:  # usable rewards may add up to a return that is cut there
+        is_bad |= jnp.abs(trajectory.discounted_return) >= MAX_MAGNITUDE
+    bad_rewards = is_bad.sum(dtype=jnp.float32)
     found = {
         "episode_return_sum": (trajectory.episode_return * ended).sum(),
         "episode_length_sum": (trajectory.episode_length.astype(jnp.float32) * ended).sum(),
@@ -72,12 +77,6 @@ def sums(env: Environment, trajectory: Transition) -> dict[str, jax.Array]:
         stuck = ~has_action(allowed, env.action_space)
         found["states_without_action"] = stuck.reshape(-1).sum(dtype=jnp.float32)
     return found
-
-
-def _count_nonfinite(x: jax.Array) -> jax.Array:
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        return jnp.zeros((), jnp.float32)
-    return (~jnp.isfinite(x)).sum(dtype=jnp.float32)
 
 
 @jax.named_scope("metrics")
