@@ -11,6 +11,11 @@ import numpy as np
 
 from jaxdrl.magnitude import MAX_MAGNITUDE
 
+LEARNT = tuple(
+    f"learner/{name}" for name in ("params", "obs_statistics", "return_statistics", "opt_state")
+)
+"""Where a state has what was learnt."""
+
 
 def is_usable(x: jax.Array) -> jax.Array:
     """Whether numbers are neither NaN nor beyond `MAX_MAGNITUDE`; bool, in the shape of `x`."""
@@ -50,12 +55,11 @@ def find_nonfinite(arrays: Mapping[str, np.ndarray]) -> tuple[list[str], np.ndar
     Returns:
       `(names, is_bad)`: the arrays with such numbers, and bool `[P]`, `[1]` without members.
     """
-    num_updates = arrays["learner/num_updates"]
+    num_updates = arrays.get("learner/num_updates", np.zeros(()))  # not in a part of a learner
     names, is_bad = [], np.zeros(num_updates.shape or 1, bool)
     for name, array in arrays.items():
-        if name.startswith("learner/") and jnp.issubdtype(array.dtype, jnp.floating):
-            is_state = name.startswith("learner/opt_state")
-            bad = np.isnan(array) if is_state else ~np.isfinite(array)
+        if name.startswith(LEARNT) and jnp.issubdtype(array.dtype, jnp.floating):
+            bad = np.isnan(array) if name.startswith(LEARNT[-1]) else ~np.isfinite(array)
             if bad.any():
                 names.append(name)
                 is_bad |= bad.reshape(is_bad.size, -1).any(axis=1)

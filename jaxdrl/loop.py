@@ -14,7 +14,7 @@ from jaxdrl.metrics import MetricsLog
 from jaxdrl.progress import ProgressReport
 from jaxdrl.saving import Saver, copy
 from jaxdrl.setup import Setup
-from jaxdrl.stops import BadNumberWatch, Signals
+from jaxdrl.stops import BadNumbersError, BadNumberWatch, Signals
 from jaxdrl.tracing import Tracer
 from jaxdrl.training import Hook, run_updates
 from jaxdrl.types import TrainState
@@ -85,7 +85,8 @@ class TrainingLoop:
             evaluation = manifest["evaluation"]
         while self.signals.name is None:
             if self.done == num_updates and self.watch.num_bad > 0:
-                raise self.watch.error()  # no policy to call the result of the run
+                self.log.flush()
+                raise self.watch.error()  # such a policy is no result of a run
             if self._is_evaluated(self.done) and evaluation is None:
                 evaluation = self._evaluate_and_save(state)
                 continue
@@ -130,6 +131,9 @@ class TrainingLoop:
                 on_update=[*self.hooks, self.log.add, self.watch, self._hand_over, self._show],
                 on_state=self._look,
             )
+        except BadNumbersError:
+            self.log.flush()
+            raise
         finally:
             if self.tracer is not None:
                 self.tracer.close()

@@ -16,7 +16,7 @@ import optax
 from flax import linen as nn
 from jax.sharding import Mesh
 
-from jaxdrl import checkpoint, populations, saving, sweeping
+from jaxdrl import populations, saving, sound_states, sweeping
 from jaxdrl.algorithms.ppo import ppo
 from jaxdrl.checks import Index, checked, require, require_count, require_divisor
 from jaxdrl.envs import Environment, make
@@ -122,10 +122,11 @@ def restore(
         require(member is None, "member", member, f"{run_dir} has one agent, and no members")
     path, manifest = saving.choose(run_dir / CHECKPOINTS, checkpoint, _print_warning)
     setup = assemble(stored.experiment, given, mesh if sweep is None else None, stored)
-    state: Any = load_state(setup, path, stored)
-    if sweep is not None:
-        number = _best_member(path, manifest) if member is None else member
-        state = populations.member(state, number)
+    if sweep is not None and member is None:
+        member = _best_member(path, manifest)
+    state: Any = load_state(setup, path, stored, member)
+    if member is not None:
+        state = populations.member(state, member)
         values: dict[str, Any] = {name: float(x) for name, x in state.learner.hyperparams.items()}
         # From here on the config has them, as in a run of one agent.
         state = replace(state, learner=replace(state.learner, hyperparams=()))
@@ -260,12 +261,14 @@ def put(state: Any, mesh: Mesh | None) -> Any:
     return populations.place(state, mesh) if is_population else place(state, mesh)
 
 
-def load_state(setup: Setup, path: Path, stored: StoredRun) -> TrainState:
-    """The state in a verified checkpoint, in the host's memory."""
+def load_state(
+    setup: Setup, path: Path, stored: StoredRun, member: int | None = None
+) -> TrainState:
+    """The state in a verified checkpoint, in the host's memory; refused where it is not finite."""
     abstract = abstract_state(setup)
     env = setup.env
     what = f"{env.name} ({spaces_of(env)}); the run was made on {stored.spaces}"
-    return checkpoint.load(path, abstract, what)
+    return sound_states.load(path, abstract, what, member)
 
 
 def spaces_of(env: Environment) -> str:
@@ -285,7 +288,7 @@ def load_learnt(setup: Setup, run_dir: Path) -> dict[str, Any]:
     names = ("params", "obs_statistics", "return_statistics")
     abstract = {"learner": {name: getattr(learner, name) for name in names}}
     what = f"{setup.env.name} with this config; --from wants the same spaces and network"
-    return checkpoint.load(path, abstract, what)["learner"]
+    return sound_states.load(path, abstract, what)["learner"]
 
 
 def lengthen(

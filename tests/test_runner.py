@@ -542,6 +542,31 @@ def test_a_run_whose_last_update_changed_nothing_is_not_finished(tmp_path):
     assert last["skipped_steps"] == last["nonfinite_params"] == PPO.num_minibatches
 
 
+def test_a_policy_that_is_not_finite_is_neither_evaluated_nor_gone_on_with(cartpole, tmp_path):
+    """As an older version saved one."""
+    run_dir = tmp_path / "run"
+    shutil.copytree(cartpole.run_dir, run_dir)
+    path = checkpoint.path_of(run_dir / "checkpoints", 3)
+    manifest = checkpoint.read_manifest(path)
+    arrays = dict(np.load(path / checkpoint.STATE_FILE))
+    (name,) = [name for name in arrays if name.endswith("params/value/bias")]
+    arrays[name] = arrays[name] * np.float32(np.nan)
+    checkpoint.write(path.parent, 3, arrays, manifest["arrays"], manifest)
+    words = rf"00000003: the learner in it is not finite: {name} .* update 2$"
+    for verb in (
+        jaxdrl.restore,
+        jaxdrl.evaluate_run,
+        lambda run_dir: jaxdrl.export_policy(run_dir, tmp_path / "policy.zip"),
+        lambda run_dir: resumed(run_dir, total_env_steps=600),
+        lambda run_dir: run_quietly(
+            dataclasses.replace(CARTPOLE, run_dir=tmp_path / "next", from_run=run_dir)
+        ),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            verb(run_dir)
+    assert int(jaxdrl.restore(run_dir, checkpoint=2).state.learner.num_updates) == 2
+
+
 def test_the_operation_that_makes_a_nan_is_found(tmp_path):
     def step(key, position, action, params):
         root = jnp.sqrt(1.0 - position)  # of a negative number from the 12th step on

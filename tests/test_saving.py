@@ -385,6 +385,19 @@ def test_a_write_that_fails_is_reported_and_training_goes_on(saver_of, disk, tmp
     assert read_scores(tmp_path) == {2: 7.0, 8: None}
 
 
+def test_a_state_that_is_not_finite_is_not_written(saver_of, tmp_path, warnings):
+    saver, state = saver_of(), small_state()
+    save(saver, 1)
+    state["learner"]["params"] = {"bias": jnp.array([1.0, jnp.nan])}
+    saver.save(2, state, {})
+    saver.wait()
+    assert warnings == [
+        "the checkpoint of update 2 was not written (learner/params/bias holds NaN or infinity); "
+        "training goes on, and that of update 1 stands"
+    ]
+    assert checkpoint.updates_in(tmp_path) == [1]
+
+
 def test_a_first_write_that_fails_says_that_none_is_there(saver_of, disk, tmp_path, warnings):
     saver = saver_of()
     disk.is_full = True
