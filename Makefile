@@ -7,11 +7,12 @@ ARGS    ?=
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-suites test-adapters test-slow lint format notebooks clean venv
+.PHONY: help train test test-suites test-adapters test-pythons test-here test-slow lint format \
+        notebooks clean venv
 .NOTPARALLEL:
 
 help:  ## list the targets (the default)
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "  PYTHON=python3.12   the Python that makes the virtual environment (default: python3)"
 	@echo "  VENV=.venv-3.12     where that environment is (default: .venv)"
@@ -28,7 +29,7 @@ help:  ## list the targets (the default)
 comma := ,
 extras := $(sort $(subst $(comma), ,$(EXTRAS)))
 known := cuda12 tpu notebooks video tensorboard wandb mlflow optuna suites brax craftax jumanji navix \
-         playground xminigrid
+         playground xminigrid test
 unknown := $(filter-out $(known),$(extras))
 ifneq ($(unknown),)
 $(error EXTRAS=$(EXTRAS): there is no extra named $(unknown); there are $(known))
@@ -44,7 +45,7 @@ $(dev):  wanted := $(extras) dev
 
 $(core) $(dev): pyproject.toml | venv
 	@echo "Installing jaxdrl$(if $(strip $(wanted)),[$(call joined,$(comma),$(wanted))]) into $(VENV) (some minutes the first time)"
-	@"$(VENV)/bin/python" -m pip install --quiet --disable-pip-version-check \
+	@"$(VENV)/bin/python" -m pip install --disable-pip-version-check \
 	    --editable ".$(if $(strip $(wanted)),[$(call joined,$(comma),$(wanted))])"
 	@touch $(core) $@
 
@@ -77,6 +78,12 @@ venv:
 
 train: $(core)  ## train PPO on CartPole; on a GPU: make train EXTRAS=cuda12
 	"$(VENV)/bin/python" experiments/cartpole.py $(ARGS)
+	@echo
+	@echo "Next, in this terminal (README.md goes on from here):"
+	@echo "  . $(VENV)/bin/activate"
+	@echo "  jaxdrl train Acrobot-v1 --run-dir runs/acrobot"
+	@echo "  jaxdrl plot runs/acrobot --out curves.png"
+	@echo "  jaxdrl render runs/acrobot --out film.gif"
 
 test: lint  ## check formatting, lint and types, then run the tests
 	"$(VENV)/bin/pytest" -n $(WORKERS) $(ARGS)
@@ -95,6 +102,14 @@ kept := JAX_COMPILATION_CACHE_DIR="$(abspath $(VENV))/.compiled" \
 test-adapters: $(dev)
 	$(kept) "$(VENV)/bin/pytest" -n $(WORKERS) $(adapters:%=tests/test_envs_%.py) $(ARGS)
 
+test-pythons: $(dev)  ## try every other supported Python that is at hand
+	@"$(VENV)/bin/python" tests/other_pythons.py "$(MAKE)" "$(VENV)" "$(WORKERS)"
+
+# What depends on the Python most: installation, packaging, profiling and run directories.
+test-here: $(core)
+	"$(VENV)/bin/pytest" -q -p no:cacheprovider tests/test_package.py tests/test_profiling.py \
+	    tests/test_timeline.py tests/test_run_dir.py $(ARGS)
+
 test-slow: $(dev)  ## run the slow tests
 	"$(VENV)/bin/pytest" -n $(WORKERS) -m slow $(ARGS)
 
@@ -111,8 +126,8 @@ notebooks: $(dev)  ## execute the notebooks in place
 	"$(VENV)/bin/python" notebooks/execute.py $(ARGS)
 
 clean:  ## remove the virtual environments, caches and builds, never runs/
-	@echo "Removing $(VENV), $(VENV)-suites, caches and builds"
-	@for venv in "$(VENV)" "$(VENV)-suites"; do \
+	@echo "Removing $(VENV), $(VENV)-suites, $(VENV)-3.*, caches and builds"
+	@for venv in "$(VENV)" "$(VENV)-suites" "$(VENV)"-3.*; do \
 	  if [ -e "$$venv/pyvenv.cfg" ]; then rm -rf "$$venv"; fi; done
 	@rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
 	@find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
