@@ -188,6 +188,18 @@ def test_commands_exist_and_their_flags_parse(path, monkeypatch):
             pytest.fail(f"{path.name}: {shlex.join(words)} does not parse")
 
 
+def test_what_make_train_says_next_parses(monkeypatch):
+    """And the environment is activated before a command needs it, as in the README."""
+    recipe = (ROOT / "Makefile").read_text().split("\ntrain:")[1].split("\n\n")[0]
+    first, *others = map(shlex.split, re.findall(r'@echo "  (.*)"', recipe))
+    assert first == [".", "$(VENV)/bin/activate"] and others
+    for words in others:
+        assert words[0] == "jaxdrl"
+        check_command(monkeypatch, words)
+    words = [words[0] for words in commands(ROOT / "README.md")]
+    assert words.index("make") < words.index(".") < words.index("python") < words.index("jaxdrl")
+
+
 def benchmark_flags():
     command = [sys.executable, str(ROOT / "experiments/benchmark.py"), "throughput", "--help"]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
