@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,12 +21,13 @@ from jaxdrl.console import labelled, make_console
 from jaxdrl.envs import Environment, make
 from jaxdrl.memory import is_out_of_memory
 from jaxdrl.mesh import make_mesh
+from jaxdrl.numerals import duration
 from jaxdrl.tasks import make_config
 from jaxdrl.training import compile
 
 NUM_SHARDS = PPOConfig().num_shards
-SMALLEST, LARGEST = 64, 65_536
-"""Numbers of environments between which the one that saturates the machine is looked for."""
+SIZES = tuple(64 * 4**i for i in range(6))
+"""Numbers of environments among which the one that saturates the machine is looked for."""
 ENOUGH = 1.1
 """Gain in speed for four times the environments below which more are not worth it."""
 
@@ -43,7 +45,7 @@ class Diagnosis:
       by_devices: training steps per second by number of devices.
       by_envs: training steps per second by number of environments, on `num_devices`.
       num_devices: the number of devices that was fastest.
-      num_envs: the number of environments that saturates them.
+      num_envs: the number of environments that saturates them, 0 where not even the fewest fit.
     """
 
     machine: dict[str, Any]
@@ -75,27 +77,37 @@ def diagnose(env: str = "CartPole-v1", *, seconds: Positive = 1.0, say: Any = No
     tell = say or (lambda line: None)
     mesh, words = backend.start(None, NUM_SHARDS)
     tell(words)
+    tell(f"loading {env}")
     made = make(env)
     facts = machine.describe()
     config = replace(make_config(made), num_envs=512)
+    busy = machine.busy_complaints(machine.busy_cores())
+    for line in busy:  # before the minutes that may be for nothing
+        tell(line)
+    numbers = divisors(int(mesh.devices.size))
+    steps = Steps(tell, len(numbers) + len(SIZES))
+    tell(
+        f"measuring how {env} trains: {config.num_envs} environments on "
+        f"{', '.join(map(str, numbers))} device(s), then {SIZES[0]} to {SIZES[-1]:,} on the "
+        "fastest number; each is a program of its own, and compiling takes most of the time"
+    )
     by_devices = {}
-    for num_devices in divisors(int(mesh.devices.size)):
-        by_devices[num_devices] = measure(made, config, num_devices, seconds)
-        tell(f"{num_devices} device(s): {by_devices[num_devices]:,.0f} steps/s")
+    for num in numbers:
+        by_devices[num] = steps.take(f"{num} device(s)", measure, made, config, num, seconds)
     best = max(by_devices, key=lambda num: by_devices[num])
     by_envs: dict[int, float] = {}
-    num_envs = SMALLEST
-    while num_envs <= LARGEST and pays(list(by_envs.values())):
+    for num_envs in SIZES:
+        if not pays(list(by_envs.values())):
+            break
         changed = replace(config, num_envs=num_envs)
-        by_envs[num_envs] = measure(made, changed, best, seconds)
-        tell(f"{num_envs} environments: {by_envs[num_envs]:,.0f} steps/s")
-        num_envs *= 4
+        words = f"{num_envs:,} environments"
+        by_envs[num_envs] = steps.take(words, measure, made, changed, best, seconds)
     cache = backend.keep_programs()
     return Diagnosis(
         machine=facts,
         versions=machine.versions(),
         cache=None if cache is None else str(cache),
-        complaints=machine.complaints(facts),
+        complaints=[*machine.complaints(facts), *busy],
         env=env,
         by_devices=by_devices,
         by_envs=by_envs,
@@ -104,19 +116,45 @@ def diagnose(env: str = "CartPole-v1", *, seconds: Positive = 1.0, say: Any = No
     )
 
 
+class Steps:
+    """Says what each measurement found, and how long the rest may take."""
+
+    def __init__(self, say: Callable[[str], Any], most: int) -> None:
+        self.say, self.most, self.done, self.started = say, most, 0, time.perf_counter()
+
+    def take(self, what: str, measured: Callable[..., float], *args: Any) -> float:
+        """`measured(*args)`, steps per second."""
+        speed = measured(*args)
+        self.done += 1
+        a_step = (time.perf_counter() - self.started) / self.done
+        found = f"{speed:,.0f} steps/s" if speed else "out of memory"
+        self.say(f"{what}: {found} (at most {duration(a_step * (self.most - self.done))} more)")
+        return speed
+
+
 def divisors(at_most: int) -> list[int]:
     """Numbers of devices that divide the shards."""
     return [d for d in range(1, min(at_most, NUM_SHARDS) + 1) if NUM_SHARDS % d == 0]
 
 
 def pays(speeds: list[float]) -> bool:
-    """Whether one of the last two speeds, which are noisy, gained enough on all before."""
+    """Whether one of the last two speeds, which are noisy, gained enough on all before.
+
+    Where memory ended, it does so for every larger number.
+    """
+    if 0.0 in speeds:
+        return False
     return len(speeds) < 3 or max(speeds[-2:]) > ENOUGH * max(speeds[:-2])
 
 
 def saturation(by_envs: dict[int, float]) -> int:
-    """The fewest environments with which no larger number is `ENOUGH` times as fast."""
+    """The fewest environments with which no larger number is `ENOUGH` times as fast.
+
+    0 where memory ended with the fewest already.
+    """
     best = max(by_envs.values())
+    if not best:
+        return 0
     return min(num_envs for num_envs, speed in by_envs.items() if speed * ENOUGH >= best)
 
 
@@ -161,16 +199,27 @@ def print_diagnosis(console: Console, found: Diagnosis) -> None:
         console.print(labelled("to do:", complaint), soft_wrap=True)
     if not found.complaints:
         console.print("nothing is misconfigured")
+    for line in advice(found):
+        console.print(line, soft_wrap=True)
+
+
+def advice(found: Diagnosis) -> list[str]:
+    """What the measurements come to; the last line is the command that trains fastest."""
+    if not found.num_envs:
+        return [f"{found.env}: not even {SIZES[0]} environments fit into the memory"]
     one, best = found.by_devices[1], found.by_devices[found.num_devices]
-    if found.num_devices > 1:
+    if found.num_devices == 1:
+        words = "one device is fastest"
+    elif one:
         words = f"{found.num_devices} devices pay: {best / one:.2f}x the speed of one"
     else:
-        words = "one device is fastest"
-    console.print(f"{found.env}: {words}; {found.num_envs} environments saturate the machine")
-    console.print(
+        words = f"{found.num_devices} devices are fastest; one has too little memory"
+    return [
+        f"{found.env}: {words}; {found.num_envs} environments saturate the machine",
+        "fastest is not best: more environments make larger batches and fewer updates of as many "
+        "steps, and change what is learnt",
         f"jaxdrl train {found.env} --devices {found.num_devices} --ppo.num-envs {found.num_envs}",
-        soft_wrap=True,
-    )
+    ]
 
 
 def main(env: str, seconds: float) -> None:

@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 import subprocess
+import time
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,45 @@ def complaints(machine: dict[str, Any], environ: dict[str, str] | None = None) -
     if machine["cores"] < (os.cpu_count() or 1):
         found.append(f"this process may use {machine['cores']} of {os.cpu_count()} cores")
     return found
+
+
+def busy_cores(seconds: float = 0.5, stat: Path = Path("/proc/stat")) -> float | None:
+    """How many of the cores that this process may use others keep busy; None where nobody says.
+
+    Args:
+      seconds: over which it is looked at.
+      stat: what the kernel counts.
+    """
+    first, own, then = _busy_seconds(stat), time.process_time(), time.perf_counter()
+    time.sleep(seconds)
+    last, own = _busy_seconds(stat), time.process_time() - own
+    if first is None or last is None:
+        return None
+    return max(0.0, (last - first - own) / (time.perf_counter() - then))
+
+
+def _busy_seconds(stat: Path) -> float | None:
+    """Seconds that the cores which this process may use have worked since the machine started."""
+    try:
+        fields = [line.split() for line in stat.read_text().splitlines()]
+        cores = {f"cpu{core}" for core in os.sched_getaffinity(0)}
+        # user, nice, system, irq, softirq, steal; idle and iowait are left out.
+        own = [[int(x) for x in f[1:9]] for f in fields if f and f[0] in cores]
+        ticks = sum(sum(times[:3]) + sum(times[5:8]) for times in own)
+        return ticks / os.sysconf("SC_CLK_TCK") if own else None
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def busy_complaints(busy: float | None, cores: int | None = None) -> list[str]:
+    """What to say where others work on more than a tenth of the cores; nothing else."""
+    cores = num_cores() if cores is None else cores
+    if busy is None or busy < 0.1 * cores:
+        return []
+    return [
+        f"other processes keep {busy:.1f} of {cores} cores busy: the speeds measured now are too "
+        "low; measure again when they have ended"
+    ]
 
 
 def _of_settings(environ: dict[str, str]) -> list[str]:

@@ -27,6 +27,7 @@ from jax.interpreters.mlir import make_ir_context
 
 from jaxdrl.checks import checked
 from jaxdrl.errors import ConfigError
+from jaxdrl.safe_files import open_existing
 
 FORMAT_VERSION = 1
 POLICY, ABOUT, DIGESTS = "policy.stablehlo", "about.json", "SHA256SUMS"
@@ -99,10 +100,8 @@ def _read(path: Path) -> dict[str, bytes]:
     Raises:
       ConfigError: if it is not an archive such as `write` makes, or is damaged.
     """
-    if not path.is_file():
-        raise _refused(path, "is a directory or the like" if path.exists() else "no such file")
     try:
-        with path.open("rb") as file:
+        with open_existing(path) as file:
             size = _check_end(path, file)
             archive = zipfile.ZipFile(file)
             for info in archive.infolist():

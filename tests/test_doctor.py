@@ -38,8 +38,48 @@ def test_it_is_said_what_to_run(speeds):
     doctor.print_diagnosis(Console(file=output, width=200), found)
     lines = output.getvalue().splitlines()
     assert lines[-1] == "jaxdrl train CartPole-v1 --devices 4 --ppo.num-envs 1024"
-    assert "4 devices pay: 1.43x the speed of one; 1024 environments saturate" in lines[-2]
+    assert "4 devices pay: 1.43x the speed of one; 1024 environments saturate" in lines[-3]
+    assert "change what is learnt" in lines[-2]
     assert any(line.startswith("processor") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("fits", "says", "command"),
+    [
+        # One device holds 256 environments, two hold 512: 0 steps/s is what memory ended with.
+        (256, "2 devices are fastest; one has too little memory", "--devices 2"),
+        (31, "not even 64 environments fit into the memory", None),
+    ],
+)
+def test_where_memory_ends_is_said_and_nothing_is_divided_by_it(monkeypatch, fits, says, command):
+    def measure(env, config, num_devices, seconds):
+        return 100.0 / num_devices if config.num_envs <= fits * min(num_devices, 2) else 0.0
+
+    monkeypatch.setattr(doctor, "measure", measure)
+    lines, output = [], io.StringIO()
+    found = jaxdrl.diagnose("CartPole-v1", say=lines.append)
+    doctor.print_diagnosis(Console(file=output, width=200), found)
+    assert says in output.getvalue()
+    assert any("512" in line and "measuring" in line for line in lines)
+    assert any(line.startswith("1 device(s): out of memory") for line in lines)
+    assert list(found.by_envs.values()).count(0.0) <= 1  # no larger number is tried
+    if command is None:
+        assert found.num_envs == 0
+        assert "jaxdrl train" not in output.getvalue()
+    else:
+        assert output.getvalue().splitlines()[-1].endswith(f"{command} --ppo.num-envs 64")
+
+
+def test_it_is_said_what_is_measured_and_how_long_it_may_take(speeds, monkeypatch):
+    monkeypatch.setattr(doctor.machine, "busy_cores", lambda: 100.0)
+    lines = []
+    found = jaxdrl.diagnose("CartPole-v1", say=lines.append)
+    start = next(i for i, line in enumerate(lines) if line.startswith("measuring how"))
+    assert "512 environments on 1, 2, 4, 8 device(s), then 64 to 65,536" in lines[start]
+    assert "other processes keep 100.0 of" in lines[start - 1]
+    assert lines[start - 1] in found.complaints
+    assert len(lines) == start + 1 + 4 + 5
+    assert all("steps/s (at most 0 s more)" in line for line in lines[start + 1 :])
 
 
 def test_a_measurement_is_of_training():

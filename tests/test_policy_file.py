@@ -202,9 +202,9 @@ def test_whatever_is_wrong_with_an_archive_is_one_sentence(policy, tmp_path):
     assert num >= 50
 
 
-@pytest.mark.parametrize("what", ["missing", "directory", "loop", "fifo", "nul"])
+@pytest.mark.parametrize("what", ["missing", "directory", "loop", "fifo"])
 def test_what_is_no_file_is_refused(tmp_path, what):
-    path = tmp_path / ("\0" if what == "nul" else what)
+    path = tmp_path / what
     if what == "directory":
         path.mkdir()
     elif what == "loop":
