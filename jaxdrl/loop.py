@@ -10,11 +10,12 @@ import jax
 
 from jaxdrl.evaluation import Evaluation, best_of
 from jaxdrl.experiment import Experiment
-from jaxdrl.metrics import MetricsLog
+from jaxdrl.metrics import MetricsLog, episode_figures, split
 from jaxdrl.progress import ProgressReport
 from jaxdrl.saving import Saver, copy
+from jaxdrl.session import Session
 from jaxdrl.setup import Setup
-from jaxdrl.stops import BadNumbersError, BadNumberWatch, Signals
+from jaxdrl.stops import BadNumbersError, BadNumberWatch
 from jaxdrl.tracing import Tracer
 from jaxdrl.training import Hook, run_updates
 from jaxdrl.types import TrainState
@@ -45,6 +46,7 @@ class TrainingLoop:
 
     Attributes:
       done: updates done.
+      is_cut: whether `on_update` has ended the run before its length.
       seconds: time spent in updates, over all processes that worked on the run.
     """
 
@@ -53,17 +55,19 @@ class TrainingLoop:
         setup: Setup,
         log: MetricsLog,
         saver: Saver,
-        signals: Signals,
+        session: Session,
         progress: ProgressReport,
         tracer: Tracer | None = None,
         hooks: Sequence[Hook] = (),
     ) -> None:
         self.setup, self.log, self.saver = setup, log, saver
-        self.signals, self.progress, self.tracer, self.hooks = signals, progress, tracer, hooks
+        self.session, self.progress, self.tracer, self.hooks = session, progress, tracer, hooks
         sweep = setup.experiment.sweep
         is_wave = sweep is not None and sweep.wave is not None  # the others may do well
         self.watch = BadNumberWatch(None if is_wave else setup.experiment.max_bad_updates)
         self.done = 0
+        self.is_cut = False
+        self.error: BaseException | None = None  # of `on_update`
         self.saved = 0  # the last update that was handed over; the first state needs no saving
         self.seconds, self.resumed_at = 0.0, 0.0
         self.snapshot: tuple[int, TrainState] | None = None
@@ -73,33 +77,42 @@ class TrainingLoop:
     ) -> tuple[TrainState, Any]:
         """`(state, last evaluation)`, the evaluation None where a signal came first.
 
+        What `on_update` raises is raised once the state is saved.
+
         Args:
           state: donated.
           step: the compiled step.
           manifest: of the checkpoint that `state` is from, None at the start of a run.
         """
-        num_updates = self.setup.experiment.num_updates
         evaluation: Any = None
         if manifest is not None:
             self._take_up(manifest)
             evaluation = manifest["evaluation"]
-        while self.signals.name is None:
-            if self.done == num_updates and self.watch.num_bad > 0:
+        while not self._is_interrupted():
+            if self._is_at_end() and self.watch.num_bad > 0:
                 self.log.flush()
                 raise self.watch.error()  # such a policy is no result of a run
             if self._is_evaluated(self.done) and evaluation is None:
                 evaluation = self._evaluate_and_save(state)
                 continue
-            if self.done == num_updates:
+            if self._is_at_end():
                 break
             state, evaluation = self._advance(state, step), None
         if self.saved != self.done and self.watch.num_bad == 0:
             self._save(self.done, copy(state), evaluation)
-        self.log.flush(is_final=self.signals.name is None)
+        self.log.flush(is_final=not self._is_interrupted())
         self.saver.wait()
-        if self.done == num_updates and isinstance(evaluation, dict):  # of an earlier process
+        if self.error is not None:
+            raise self.error
+        if self._is_at_end() and isinstance(evaluation, dict):  # of an earlier process
             evaluation = self._evaluate(state)
-        return state, evaluation if self.done == num_updates else None
+        return state, evaluation if self._is_at_end() else None
+
+    def _is_interrupted(self) -> bool:
+        return self.session.signals.name is not None or self.error is not None
+
+    def _is_at_end(self) -> bool:
+        return self.is_cut or self.done == self.setup.experiment.num_updates
 
     def _take_up(self, manifest: dict[str, Any]) -> None:
         self.done = self.saved = manifest["update"]
@@ -114,7 +127,8 @@ class TrainingLoop:
 
     def _is_evaluated(self, update: int) -> bool:
         """Whether an evaluation belongs after `update`."""
-        return update > 0 and self._next_evaluation(update - 1) == update
+        is_cut_here = self.is_cut and update == self.done
+        return is_cut_here or (update > 0 and self._next_evaluation(update - 1) == update)
 
     def _advance(self, state: TrainState, step: Any) -> TrainState:
         """Updates up to the next evaluation or signal."""
@@ -128,7 +142,14 @@ class TrainingLoop:
                 step,
                 state,
                 num_updates=last - self.done,
-                on_update=[*self.hooks, self.log.add, self.watch, self._hand_over, self._show],
+                on_update=[
+                    *self.hooks,
+                    self.log.add,
+                    self.watch,
+                    self._hand_over,
+                    self._show,
+                    self._tell,
+                ],
                 on_state=self._look,
             )
         except BadNumbersError:
@@ -147,7 +168,7 @@ class TrainingLoop:
             self.snapshot = update, copy(state)
         if self.tracer is not None:
             self._leave_out(self.tracer.look(update, state, self._next_evaluation(update - 1)))
-        return self.signals.name is not None
+        return self._is_interrupted() or self.is_cut
 
     def _leave_out(self, seconds: float) -> None:
         """Counts time to no update."""
@@ -167,15 +188,31 @@ class TrainingLoop:
         if self.log.latest:
             self.progress.show(self.log.latest)
 
+    def _tell(self, update: int, metrics: dict[str, Any]) -> None:
+        """Calls `on_update`, and notes that it ends the run, or how it failed."""
+        on_update = self.session.on_update
+        if on_update is None or self.error is not None:
+            return
+        sums, others = split(metrics)
+        env_steps = self.setup.experiment.ppo.env_steps_per_update * update
+        try:
+            wants_end = on_update(
+                update, {"env_steps": env_steps, **episode_figures(sums), **others}
+            )
+            self.is_cut = self.is_cut or bool(wants_end)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # sys.exit() too ends the run with its state saved
+            self.error = error
+
     def _evaluate_and_save(self, state: TrainState) -> Evaluation:
         evaluation = self._evaluate(state)
         self.log.annotate({f"evaluation_{k}": v for k, v in figures(evaluation).items()})
         self.log.flush()  # before the checkpoint, or a resumed run would log the line again
         per_update = self.setup.experiment.ppo.env_steps_per_update
         self.progress.show_evaluation(self.done * per_update, figures(evaluation))
-        at_end = self.done == self.setup.experiment.num_updates
         best = self.saver.is_best(evaluation.mean_return)
-        if self.watch.num_bad == 0 and (at_end or best or self.saver.is_due(self.done)):
+        if self.watch.num_bad == 0 and (self._is_at_end() or best or self.saver.is_due(self.done)):
             self._save(self.done, copy(state), evaluation)
         if self.done % self.setup.experiment.log_every and self.log.latest:
             self.progress.show(self.log.latest)

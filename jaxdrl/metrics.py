@@ -68,9 +68,9 @@ class MetricsLog:
     def add(self, update: int, metrics: dict[str, Any]) -> None:
         """Takes the metrics of an update; a hook of `jaxdrl.train`."""
         self.update = update
-        self.metrics = {name: value.tolist() for name, value in metrics.items()}
-        for name in EPISODE_SUMS:
-            self.sums[name] += self.metrics.pop(name)
+        sums, self.metrics = split(metrics)
+        for name, value in sums.items():
+            self.sums[name] += value
         self.updates_timed += 1
         self.last_add = time.perf_counter()
         if update % self.log_every == 0:
@@ -86,13 +86,10 @@ class MetricsLog:
     def _begin_line(self) -> None:
         self.flush()
         timed_steps = self.num_members * self.env_steps_per_update * self.updates_timed
-        count = self.sums["num_episodes"]
         self.record = self.latest = {
             "update": self.update,
             "env_steps": self.env_steps_per_update * self.update,
-            "episode_return": self.sums["episode_return_sum"] / count if count else None,
-            "episode_length": self.sums["episode_length_sum"] / count if count else None,
-            "num_episodes": int(count),
+            **episode_figures(self.sums),
             **self.metrics,
             "steps_per_second": timed_steps / (self.last_add - self.clock),
         }
@@ -130,6 +127,22 @@ class MetricsLog:
             kept = [line for line in lines if line.endswith(b"\n")]
             kept = [line for line in kept if json.loads(line)["update"] <= update]
             write_text(self.path, b"".join(kept).decode())
+
+
+def split(metrics: dict[str, Any]) -> tuple[dict[str, float], dict[str, Any]]:
+    """`(sums over episodes, the other metrics)` of an update, as plain numbers and lists."""
+    plain = {name: value.tolist() for name, value in metrics.items()}
+    return {name: plain.pop(name) for name in EPISODE_SUMS}, plain
+
+
+def episode_figures(sums: dict[str, float]) -> dict[str, Any]:
+    """Means over the episodes that ended, None where none did, and their number."""
+    count = sums["num_episodes"]
+    return {
+        "episode_return": sums["episode_return_sum"] / count if count else None,
+        "episode_length": sums["episode_length_sum"] / count if count else None,
+        "num_episodes": int(count),
+    }
 
 
 def append(path: Path, lines: bytes, warn: Callable[[str], Any]) -> bytes:

@@ -25,7 +25,8 @@ class ProgressReport:
         self.episode_return = ""
         self.started = self.last_line = time.perf_counter()
         self.last_evaluation = -float("inf")
-        self.bar = Progress(*_columns(), console=console, disable=not console.is_terminal)
+        is_shown = console.is_terminal and not console.quiet
+        self.bar = Progress(*_columns(), console=console, disable=not is_shown)
         self.task = self.bar.add_task("", total=total_env_steps, completed=env_steps, figures="")
 
     def __enter__(self) -> ProgressReport:

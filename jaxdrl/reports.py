@@ -6,19 +6,21 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from rich.console import Console
 
 from jaxdrl import checkpoint as checkpoints
 from jaxdrl import memory, sweep_results
 from jaxdrl import run_dir as files
+from jaxdrl.advice import resume_call
 from jaxdrl.evaluation import Evaluation
 from jaxdrl.experiment import Experiment
 from jaxdrl.loop import figures
 from jaxdrl.machine import versions
 from jaxdrl.metrics import sha256
 from jaxdrl.saving import Saver
-from jaxdrl.setup import Setup, params_of, python_call, spaces_of
+from jaxdrl.setup import Setup, params_of, spaces_of
 from jaxdrl.sweep_parts import whole_of
 from jaxdrl.terminal import printable
 from jaxdrl.types import TrainState
@@ -43,13 +45,11 @@ def last_good(saver: Saver, run_dir: Path) -> str:
 
 def how_to_go_on(saver: Saver, setup: Setup) -> str:
     """Where the state is saved, and the command that goes on from it."""
-    assert setup.experiment.run_dir is not None
-    run_dir = whole_of(setup.experiment.run_dir)
-    if saver.last_update is None and run_dir == setup.experiment.run_dir:
-        return f"Nothing was saved: start again in another directory than {run_dir}"
-    words = f"jaxdrl resume {run_dir}"
-    if setup.given.names:
-        words = f"{python_call('resume', run_dir, setup.given.names)} in Python"
+    run_dir = setup.experiment.run_dir
+    assert run_dir is not None
+    words = resume_call(whole_of(run_dir), setup.given.names)
+    if saver.last_update is None and whole_of(run_dir) == run_dir:
+        return f"No checkpoint was written; begin again with: {words}"
     if saver.last_update is None:
         return f"Go on with: {words}"
     return f"The checkpoint of update {saver.last_update} is saved; go on with: {words}"
@@ -91,13 +91,15 @@ def summarise(
     """Content of `result.json`."""
     experiment, mesh = setup.experiment, setup.mesh
     num_members = len(evaluation.members) or 1
-    env_steps = experiment.num_updates * experiment.ppo.env_steps_per_update
+    updates = int(np.max(jax.device_get(state.learner.num_updates)))
+    env_steps = updates * experiment.ppo.env_steps_per_update
     return {
         "env": setup.env.name,
         "seed": experiment.seed,
         "devices": 1 if mesh is None else int(mesh.devices.size),
         "env_steps": env_steps,
-        "updates": experiment.num_updates,
+        "updates": updates,
+        "stopped_early": updates < experiment.num_updates,
         "compile_seconds": compile_seconds,
         "train_seconds": train_seconds,
         "steps_per_second": num_members * env_steps / train_seconds,

@@ -7,9 +7,8 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import optax
@@ -20,20 +19,16 @@ from jaxdrl import backend, memory, reports
 from jaxdrl import checkpoint as checkpoints
 from jaxdrl import run_dir as files
 from jaxdrl.checks import Count, checked
-from jaxdrl.console import make_console, warner
-from jaxdrl.debugging import find_operation, watched
 from jaxdrl.envs import Environment
 from jaxdrl.evaluation import Evaluation
 from jaxdrl.experiment import Experiment, default_run_dir, resolve
 from jaxdrl.json_files import write_json
-from jaxdrl.lineage import Lineage
 from jaxdrl.locking import claim
-from jaxdrl.loop import TrainingLoop
 from jaxdrl.mesh import make_mesh
-from jaxdrl.metrics import MetricsLog
 from jaxdrl.profiling import current_names
-from jaxdrl.progress import ProgressReport
-from jaxdrl.saving import Saver, choose, copy, drop_what_came_after
+from jaxdrl.run_loop import train
+from jaxdrl.saving import choose, copy, drop_what_came_after
+from jaxdrl.session import OnUpdate, Session, open_session
 from jaxdrl.setup import (
     Given,
     Setup,
@@ -47,11 +42,9 @@ from jaxdrl.setup import (
     read_stored,
     schedule_words,
 )
-from jaxdrl.stops import BadNumbersError, OutOfMemoryError, RunInterruptedError, Signals
 from jaxdrl.sweep_parts import folder_of
-from jaxdrl.tracing import tracer_of
 from jaxdrl.tracking import Tracker, Tracking, require_installed
-from jaxdrl.training import Hook, compile
+from jaxdrl.training import compile
 from jaxdrl.types import Algorithm, Network, TrainState
 
 
@@ -86,6 +79,8 @@ def run(
     network: nn.Module | Network | None = None,
     optimizer: optax.GradientTransformation | None = None,
     trackers: Sequence[Tracker] = (),
+    quiet: bool = False,
+    on_update: OnUpdate | None = None,
 ) -> Run:
     """Trains, evaluates, and writes a run directory with checkpoints on the way.
 
@@ -96,34 +91,48 @@ def run(
       optimizer: as in `jaxdrl.ppo`.
       trackers: what takes the lines of `metrics.jsonl` beside the trackers that `experiment.track`
         names, see `jaxdrl.tracking.Tracker`; none can stop the run.
+      quiet: print nothing but warnings.
+      on_update: called after each update with its number and its metrics: those of a line of
+        `metrics.jsonl`, of this update alone, without speed and memory; lists for the members of a
+        sweep. Where it returns true, the run ends after the update that is being computed, with an
+        evaluation, a checkpoint and its result; `resume` goes on to its full length. What it
+        raises comes through once the state is saved. In a sweep of parts it ends one part.
 
     Raises:
       ConfigError: for input that cannot work, before anything is compiled or written.
-      RunInterruptedError: after SIGTERM or SIGINT, with a checkpoint saved.
+      RunInterruptedError: after SIGINT, SIGTERM or SIGHUP; with a checkpoint saved, unless it came
+        before the first update, or twice.
       BadNumbersError: if nothing finite was left to learn from.
       OutOfMemoryError: if the devices had no room for it while it trained.
     """
-    console = make_console()
-    experiment = resolve(experiment)
+    given = Given(env, network, optimizer)
+    caller: dict[str, Any] = {"trackers": trackers, "on_update": on_update, "quiet": quiet}
+    with open_session(experiment.run_dir, given.names, **caller) as session:
+        return start(experiment, given, session)
+
+
+def start(experiment: Experiment, given: Given, session: Session) -> Run:
+    """`run` within a session."""
+    console, experiment = session.console, resolve(experiment)
     if experiment.run_dir is not None:
         files.require_free(experiment.run_dir)
     require_installed(experiment.track)
-    setup = assemble_on_devices(experiment, Given(env, network, optimizer), console)
-    learnt = _load_learnt(setup)
+    setup = assemble_on_devices(experiment, given, console)
+    learnt = _load_learnt(setup, session)
     setup = replace(setup, experiment=memory.in_waves(setup))
     if words := idle_words(setup.experiment, setup.given):
         console.print(words, soft_wrap=True)
     if folder_of(setup.experiment.sweep) is not None:
         from jaxdrl import sweep_runs  # which trains each part by the functions of this module
 
-        return sweep_runs.run(setup, console, trackers)
+        return sweep_runs.run(setup, session)
     room = memory.plan(setup, console)
-    with claimed(setup) as setup:
-        return _train(setup, None, room, console, trackers, lambda: init_state(setup, learnt))
+    with claimed(setup, session) as setup:
+        return _train(setup, None, room, session, lambda: init_state(setup, learnt))
 
 
 @contextlib.contextmanager
-def claimed(setup: Setup) -> Iterator[Setup]:
+def claimed(setup: Setup, session: Session) -> Iterator[Setup]:
     """The setup with a directory that holds no run and that this process alone writes to.
 
     Raises:
@@ -132,6 +141,7 @@ def claimed(setup: Setup) -> Iterator[Setup]:
     run_dir = setup.experiment.run_dir
     if run_dir is None:
         run_dir = files.make_new(default_run_dir(setup.experiment))
+    session.run_dir = session.run_dir or run_dir
     with claim(run_dir):
         files.require_free(run_dir)
         yield replace(setup, experiment=replace(setup.experiment, run_dir=run_dir))
@@ -149,6 +159,8 @@ def resume(
     network: nn.Module | Network | None = None,
     optimizer: optax.GradientTransformation | None = None,
     trackers: Sequence[Tracker] = (),
+    quiet: bool = False,
+    on_update: OnUpdate | None = None,
 ) -> Run:
     """Goes on with a run as if nothing had happened, from its last sound checkpoint.
 
@@ -163,6 +175,8 @@ def resume(
       network: likewise.
       optimizer: likewise.
       trackers: as in `jaxdrl.run`; those that the config names go on by themselves.
+      quiet: as in `jaxdrl.run`.
+      on_update: likewise.
 
     Raises:
       ConfigError: if there is nothing to go on with or it does not fit, naming what and what to do.
@@ -170,28 +184,40 @@ def resume(
       BadNumbersError: likewise.
       OutOfMemoryError: likewise.
     """
-    console = make_console()
     run_dir, given = Path(run_dir), Given(env, network, optimizer)
+    changes = Changes(devices, total_env_steps, keep_schedule, checkpoint)
+    caller: dict[str, Any] = {"trackers": trackers, "on_update": on_update, "quiet": quiet}
+    with open_session(run_dir, given.names, **caller) as session:
+        return go_on(run_dir, given, changes, session)
+
+
+class Changes(NamedTuple):
+    """What `resume` may change about a run; the arguments of that name."""
+
+    devices: int | None = None
+    total_env_steps: int | None = None
+    keep_schedule: bool = False
+    checkpoint: int | str | None = None
+
+
+def go_on(run_dir: Path, given: Given, changes: Changes, session: Session) -> Run:
+    """`resume` within a session."""
+    console = session.console
     stored = read_stored(run_dir, given, "resume")
     require_installed(stored.experiment.track)
     if folder_of(stored.experiment.sweep) is not None:
         from jaxdrl import sweep_runs
 
-        changes = {
-            "devices": devices,
-            "total_env_steps": total_env_steps,
-            "keep_schedule": keep_schedule,
-        }
-        return sweep_runs.resume(run_dir, stored, given, changes, checkpoint, console, trackers)
+        return sweep_runs.resume(run_dir, stored, given, changes, session)
     with claim(run_dir):
-        path, manifest = _choose(run_dir, checkpoint, console)
+        path, manifest = _choose(run_dir, changes.checkpoint, session)
         done = 0 if manifest is None else manifest["update"]
         before = replace(stored.experiment, run_dir=run_dir)
-        experiment = lengthen(before, devices, total_env_steps, done, keep_schedule)
+        experiment = lengthen(before, *changes[:2], done, changes.keep_schedule)
         setup = assemble_on_devices(experiment, given, console, stored)
         room = memory.plan(setup, console)
         loaded = load_state(setup, path, stored) if path else None
-        learnt = None if path else _load_learnt(setup)
+        learnt = None if path else _load_learnt(setup, session)
         console.print(f"going on from update {done}", f"({path})" if path else "", soft_wrap=True)
         if words := schedule_words(before, experiment, given):
             console.print(words, soft_wrap=True)
@@ -200,7 +226,7 @@ def resume(
         def make_state() -> TrainState:
             return init_state(setup, learnt) if loaded is None else put(loaded, setup.mesh)
 
-        return _train(setup, manifest, room, console, trackers, make_state)
+        return _train(setup, manifest, room, session, make_state)
 
 
 def compile_step(setup: Setup, state: TrainState) -> Any:
@@ -212,7 +238,7 @@ def compile_step(setup: Setup, state: TrainState) -> Any:
 
 
 def _choose(
-    run_dir: Path, wanted: int | str | None, console: Console
+    run_dir: Path, wanted: int | str | None, session: Session
 ) -> tuple[Path | None, dict[str, Any] | None]:
     """The checkpoint to go on with; nothing where the run was killed before its first one."""
     directory = run_dir / files.CHECKPOINTS
@@ -220,12 +246,12 @@ def _choose(
     if wanted is None and not checkpoints.updates_in(directory) and not is_finished:
         return None, None
     files.read_metrics(run_dir)  # refused, where they are damaged, before anything is changed
-    return choose(directory, wanted, warner(console))
+    return choose(directory, wanted, session.warn)
 
 
-def _load_learnt(setup: Setup) -> dict[str, Any] | None:
+def _load_learnt(setup: Setup, session: Session) -> dict[str, Any] | None:
     from_run = setup.experiment.from_run
-    return None if from_run is None else load_learnt(setup, from_run)
+    return None if from_run is None else load_learnt(setup, from_run, session.warn)
 
 
 def assemble_on_devices(
@@ -264,87 +290,21 @@ def _train(
     setup: Setup,
     manifest: dict[str, Any] | None,
     room: memory.Room,
-    console: Console,
-    trackers: Sequence[Tracker],
+    session: Session,
     make_state: Callable[[], TrainState],
 ) -> Run:
     """Trains to the end and writes `result.json`; `manifest` is that of the state's checkpoint."""
     run_dir = setup.experiment.run_dir
     assert run_dir is not None
     write_json(run_dir / files.CONFIG_FILE, reports.describe(setup, room[0]))
-    warn = warner(console)
     # The trackers open while the step is compiled.
-    with Tracking(setup.experiment.track, trackers, run_dir, warn) as tracking:
-        state, step, room, compile_seconds = _compile(setup, room, console, make_state)
+    with Tracking(setup.experiment.track, session.trackers, run_dir, session.warn) as tracking:
+        state, step, room, compile_seconds = _compile(setup, room, session.console, make_state)
         compiled = state, step, room
-        state, evaluation, seconds = _go_on(setup, manifest, compiled, console, tracking.log)
-        result = reports.summarise(setup, state, evaluation, compile_seconds, seconds)
-        result |= reports.rank_members(console, setup.experiment, state, result)
-        write_json(run_dir / files.RESULT_FILE, result)
-    reports.print_result(console, run_dir, result)
+        with session.signals.held():
+            state, evaluation, seconds = train(setup, manifest, compiled, session, tracking.log)
+            result = reports.summarise(setup, state, evaluation, compile_seconds, seconds)
+            result |= reports.rank_members(session.console, setup.experiment, state, result)
+            write_json(run_dir / files.RESULT_FILE, result)
+            reports.print_result(session.console, run_dir, result)
     return Run(run_dir, setup.env, setup.algorithm, state, evaluation, result)
-
-
-def _go_on(
-    setup: Setup,
-    manifest: dict[str, Any] | None,
-    compiled: tuple[TrainState, Any, memory.Room],
-    console: Console,
-    on_line: Callable[[dict[str, Any]], Any],
-) -> tuple[TrainState, Evaluation, float]:
-    """`(last state, last evaluation, seconds of training)` of a run that is compiled."""
-    experiment, (state, step, room) = setup.experiment, compiled
-    run_dir = experiment.run_dir
-    assert run_dir is not None and setup.mesh is not None
-    warn = warner(console)
-    config = reports.describe(setup, room[0])  # with the memory that the compiler has counted
-    write_json(run_dir / files.CONFIG_FILE, config)
-    log = MetricsLog(
-        run_dir / files.METRICS_FILE,
-        env_steps_per_update=experiment.ppo.env_steps_per_update,
-        log_every=experiment.log_every,
-        num_members=1 if experiment.sweep is None else experiment.sweep.num_members,
-        warn=warn,
-        on_line=on_line,
-        memory=partial(memory.peak, setup.mesh.devices.flat[0]),
-    )
-    total_env_steps = experiment.num_updates * experiment.ppo.env_steps_per_update
-    saver = Saver(
-        run_dir / files.CHECKPOINTS,
-        config,
-        every=experiment.checkpoint_every,
-        minutes=experiment.checkpoint_minutes,
-        keep=experiment.keep_checkpoints,
-        warn=warn,
-    )
-    done = 0 if manifest is None else manifest["update"]
-    tracer = tracer_of(experiment, console, step, done)
-    if experiment.debug_nans:
-        step = watched(step, partial(find_operation, setup.on_one_device()))
-    progress = ProgressReport(console, total_env_steps, done * experiment.ppo.env_steps_per_update)
-    with Signals() as signals, saver, progress:
-        hooks = _hooks(setup, done, warn)
-        loop = TrainingLoop(setup, log, saver, signals, progress, tracer, hooks)
-        try:
-            state, evaluation = loop.run(state, step, manifest)
-        except BadNumbersError as error:
-            raise BadNumbersError(f"{error}. {reports.last_good(saver, run_dir)}") from error
-        except jax.errors.JaxRuntimeError as error:
-            if not memory.is_out_of_memory(error):
-                raise
-            raise OutOfMemoryError(reports.no_room(setup, *room, error)) from error
-    if signals.name is not None and evaluation is None:
-        raise RunInterruptedError(
-            f"{signals.name}: stopped after update {loop.done} of {experiment.num_updates}. "
-            f"{reports.how_to_go_on(saver, setup)}"
-        )
-    return state, evaluation, loop.seconds
-
-
-def _hooks(setup: Setup, done: int, warn: Callable[[str], Any]) -> list[Hook]:
-    """What looks at every update of this kind of run."""
-    sweep, run_dir = setup.experiment.sweep, setup.experiment.run_dir
-    if sweep is None or not sweep.pbt:
-        return []
-    assert run_dir is not None
-    return [Lineage(run_dir, sweep.ranges, sweep.pbt_every, done, warn)]

@@ -17,8 +17,10 @@ from flax import linen as nn
 from jax.sharding import Mesh
 
 from jaxdrl import populations, saving, sound_states, sweeping
+from jaxdrl.advice import python_call
 from jaxdrl.algorithms.ppo import ppo
 from jaxdrl.checks import Index, checked, require, require_count, require_divisor
+from jaxdrl.console import make_console, warner
 from jaxdrl.envs import Environment, make
 from jaxdrl.envs.randomized import parse_ranges, randomize
 from jaxdrl.errors import ConfigError
@@ -120,7 +122,7 @@ def restore(
     sweep = stored.experiment.sweep
     if sweep is None:
         require(member is None, "member", member, f"{run_dir} has one agent, and no members")
-    path, manifest = saving.choose(run_dir / CHECKPOINTS, checkpoint, _print_warning)
+    path, manifest = saving.choose(run_dir / CHECKPOINTS, checkpoint, warner(make_console()))
     setup = assemble(stored.experiment, given, mesh if sweep is None else None, stored)
     if sweep is not None and member is None:
         member = _best_member(path, manifest)
@@ -156,11 +158,6 @@ def read_stored(run_dir: Path, given: Given, verb: str) -> StoredRun:
             f"{python_call(verb, run_dir, stored.given)}"
         )
     return stored
-
-
-def python_call(verb: str, run_dir: Path, given: list[str]) -> str:
-    """The line of Python that hands a run the objects that no file holds."""
-    return f"jaxdrl.{verb}({str(run_dir)!r}, {', '.join(f'{name}=my_{name}' for name in given)})"
 
 
 def assemble(
@@ -276,14 +273,14 @@ def spaces_of(env: Environment) -> str:
     return f"observations {env.observation_space}, actions {env.action_space}"
 
 
-def load_learnt(setup: Setup, run_dir: Path) -> dict[str, Any]:
+def load_learnt(setup: Setup, run_dir: Path, warn: Callable[[str], Any]) -> dict[str, Any]:
     """Parameters and statistics in the last checkpoint of another run.
 
     Raises:
       ConfigError: if it is no run, or was trained on other spaces, network or normalisation.
     """
     read_run(run_dir, Experiment)
-    path, _ = saving.choose(run_dir / CHECKPOINTS, None, _print_warning)
+    path, _ = saving.choose(run_dir / CHECKPOINTS, None, warn)
     learner = abstract_state(setup).learner
     names = ("params", "obs_statistics", "return_statistics")
     abstract = {"learner": {name: getattr(learner, name) for name in names}}
@@ -344,7 +341,3 @@ def idle_words(experiment: Experiment, given: Given) -> str | None:
         f"learning rate: 0 from step {idle:,.0f} (ppo.anneal_env_steps) to the end at "
         f"{experiment.total_env_steps:,}, so that nothing is learnt there"
     )
-
-
-def _print_warning(message: str) -> None:
-    print(f"warning: {message}")

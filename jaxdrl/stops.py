@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
@@ -31,19 +33,31 @@ class OutOfMemoryError(Exception):
 
 
 class Signals:
-    """Notes SIGTERM and SIGINT instead of dying of them; a context manager.
+    """SIGINT, SIGTERM and SIGHUP end a run in good order; a context manager over the whole run.
 
-    The second SIGINT interrupts at once. Outside the main thread, where Python delivers no signals,
-    it notes nothing.
+    Within `held` a signal is noted, and whoever holds it back looks at `name`; elsewhere it
+    interrupts what is going on, as Ctrl-C does. A second Ctrl-C interrupts in either case, while
+    a second SIGTERM or SIGHUP changes nothing. What the process ignores, as under `nohup`, stays
+    ignored. Outside the main thread, where Python delivers no signals, nothing is noted.
+
+    Attributes:
+      name: of the first signal that came, None before.
+      is_impatient: whether Ctrl-C came after it.
     """
+
+    NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 
     def __init__(self) -> None:
         self.name: str | None = None
+        self.is_impatient = self.is_held = False
         self.previous: dict[int, Any] = {}
 
     def __enter__(self) -> Signals:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
+        if threading.current_thread() is not threading.main_thread():
+            return self
+        for number in (getattr(signal, name) for name in self.NAMES if hasattr(signal, name)):
+            handler = signal.getsignal(number)
+            if handler not in (signal.SIG_IGN, None):  # None: not from Python, nor to be put back
                 self.previous[number] = signal.signal(number, self._note)
         return self
 
@@ -51,10 +65,33 @@ class Signals:
         for number, handler in self.previous.items():
             signal.signal(number, handler)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.name is not None and number == signal.SIGINT:
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Within it, the first signal is noted alone.
+
+        Raises:
+          KeyboardInterrupt: if one has been noted already.
+        """
+        self.require_none()
+        self.is_held = True
+        try:
+            yield
+        finally:
+            self.is_held = False
+
+    def require_none(self) -> None:
+        """Raises `KeyboardInterrupt` if a signal has been noted."""
+        if self.name is not None:
             raise KeyboardInterrupt
-        self.name = signal.Signals(number).name
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        is_first = self.name is None
+        if is_first:
+            self.name = signal.Signals(number).name
+        elif number == signal.SIGINT:
+            self.is_impatient = True
+        if (number == signal.SIGINT and not is_first) or (is_first and not self.is_held):
+            raise KeyboardInterrupt
 
 
 RESULTS = "parameters or optimiser state, of finite gradients"

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-from rich.console import Console
 
 from jaxdrl import checkpoint as checkpoints
 from jaxdrl import memory, reports, runner, trials, waves
@@ -19,30 +16,28 @@ from jaxdrl.experiment import Experiment, follows_length
 from jaxdrl.json_files import write_json
 from jaxdrl.locking import claim
 from jaxdrl.loop import evaluation_key
-from jaxdrl.runner import Run
+from jaxdrl.runner import Changes, Run
+from jaxdrl.session import Session
 from jaxdrl.setup import Given, Setup, lengthen, read_stored, restore, schedule_words
 from jaxdrl.sweep_parts import parts_of, read_result
 from jaxdrl.sweeping import hyperparams_of
-from jaxdrl.tracking import Tracker
 
 
-def run(setup: Setup, console: Console, trackers: Sequence[Tracker]) -> Run:
+def run(setup: Setup, session: Session) -> Run:
     """Trains a sweep in parts from its start."""
     assert setup.experiment.sweep is not None
     if setup.experiment.sweep.is_search:
         trials.check(setup.experiment)
-    with runner.claimed(setup) as setup:
-        return _train(setup, console, trackers)
+    with runner.claimed(setup, session) as setup:
+        return _train(setup, session)
 
 
 def resume(
     run_dir: Path,
     stored: files.StoredRun,
     given: Given,
-    changes: dict[str, Any],
-    checkpoint: int | str | None,
-    console: Console,
-    trackers: Sequence[Tracker],
+    changes: Changes,
+    session: Session,
 ) -> Run:
     """Goes on with a sweep in parts: with those that are not done, from their last checkpoints.
 
@@ -50,14 +45,13 @@ def resume(
       run_dir: of the sweep.
       stored: its `config.json`.
       given: as in `jaxdrl.resume`.
-      changes: `devices`, `total_env_steps` and `keep_schedule`, as there.
-      checkpoint: must be None: a part is taken back by itself.
-      console: where it says how it gets on.
-      trackers: of each part.
+      changes: as there, but for the checkpoint: a part is taken back by itself.
+      session: which its parts share.
 
     Raises:
       ConfigError: as in `jaxdrl.resume`.
     """
+    checkpoint = changes.checkpoint
     with claim(run_dir):
         parts = parts_of(run_dir)
         works = "is of one part; name its directory, such as "
@@ -67,15 +61,15 @@ def resume(
         done = max((update for updates in saved for update in updates), default=0)
         before = experiment = replace(stored.experiment, run_dir=run_dir)
         if experiment.sweep.is_search:
-            _require_unfinished(run_dir, changes["total_env_steps"])
+            _require_unfinished(run_dir, changes.total_env_steps)
             trials.check(experiment)
             done = 0  # of updates, which the trials differ in
-        experiment = lengthen(experiment, **changes, done=done)
-        setup = runner.assemble_on_devices(experiment, given, console, stored)
+        experiment = lengthen(experiment, *changes[:2], done, changes.keep_schedule)
+        setup = runner.assemble_on_devices(experiment, given, session.console, stored)
         if words := schedule_words(before, experiment, given):
-            console.print(words, soft_wrap=True)
+            session.console.print(words, soft_wrap=True)
         (run_dir / files.RESULT_FILE).unlink(missing_ok=True)
-        return _train(setup, console, trackers)
+        return _train(setup, session)
 
 
 def _require_unfinished(run_dir: Path, total_env_steps: int | None) -> None:
@@ -87,8 +81,8 @@ def _require_unfinished(run_dir: Path, total_env_steps: int | None) -> None:
     require(not is_finished, "run_dir", str(run_dir), works)
 
 
-def _train(setup: Setup, console: Console, trackers: Sequence[Tracker]) -> Run:
-    experiment, given = setup.experiment, setup.given
+def _train(setup: Setup, session: Session) -> Run:
+    experiment, given, console = setup.experiment, setup.given, session.console
     run_dir, sweep = experiment.run_dir, experiment.sweep
     assert run_dir is not None and sweep is not None
     needs = memory.estimate(setup)
@@ -96,15 +90,16 @@ def _train(setup: Setup, console: Console, trackers: Sequence[Tracker]) -> Run:
         needs = memory.of_members(setup, needs, min(sweep.wave_size, sweep.num_members))
     write_json(run_dir / files.CONFIG_FILE, reports.describe(setup, needs))
     train = trials.train if sweep.is_search else waves.train
-    result = train(experiment, partial(_train_part, given, trackers), console)
-    if sweep.is_search:
-        reports.show_sweep(console, experiment, result["settings"])
-    else:
-        values, found = hyperparams_of(experiment), result["evaluation"]
-        result |= reports.write_sweep(console, experiment, values, found)
-    write_json(run_dir / files.RESULT_FILE, result)
-    reports.print_result(console, run_dir, result)
-    return _best(experiment, given, result)
+    result = train(experiment, partial(_train_part, given, session), console)
+    with session.signals.held():
+        if sweep.is_search:
+            reports.show_sweep(console, experiment, result["settings"])
+        else:
+            values, found = hyperparams_of(experiment), result["evaluation"]
+            result |= reports.write_sweep(console, experiment, values, found)
+        write_json(run_dir / files.RESULT_FILE, result)
+        reports.print_result(console, run_dir, result)
+        return _best(experiment, given, result)
 
 
 def _best(experiment: Experiment, given: Given, result: dict[str, Any]) -> Run:
@@ -123,17 +118,18 @@ def _best(experiment: Experiment, given: Given, result: dict[str, Any]) -> Run:
     return Run(run_dir, env, algorithm, state, evaluation, result)
 
 
-def _train_part(given: Given, trackers: Sequence[Tracker], part: Experiment) -> dict[str, Any]:
+def _train_part(given: Given, session: Session, part: Experiment) -> dict[str, Any]:
     """Trains a part to its end, unless it is there, and gives back its `result.json`."""
     run_dir = part.run_dir
     assert run_dir is not None
-    how: dict[str, Any] = {**vars(given), "trackers": trackers}
+    session.signals.require_none()  # one that came at the end of the part before
     if not (run_dir / files.CONFIG_FILE).exists():
-        runner.run(part, **how)
+        runner.start(part, given, session)
         return read_result(run_dir)
     begun = read_stored(run_dir, given, "resume").experiment
     is_short = begun.total_env_steps != part.total_env_steps
     if is_short or not (run_dir / files.RESULT_FILE).exists():
-        how |= {"devices": part.devices, "total_env_steps": part.total_env_steps}
-        runner.resume(run_dir, keep_schedule=not follows_length(part), **how)
+        keep_schedule = not follows_length(part)
+        changes = Changes(part.devices, part.total_env_steps, keep_schedule)
+        runner.go_on(run_dir, given, changes, session)
     return read_result(run_dir)

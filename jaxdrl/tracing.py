@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from rich.console import Console
 
-from jaxdrl.console import warner
 from jaxdrl.experiment import Experiment
 from jaxdrl.profiling import (
     BREAKDOWN_FILE,
@@ -23,13 +21,14 @@ from jaxdrl.profiling import (
     break_down,
     show,
 )
+from jaxdrl.session import Session
 
 
 class Tracer:
     """Traces some updates of a run as soon as it is warm, and prints where their time goes.
 
     Args:
-      console: where to.
+      session: whose console it prints on.
       directory: for the files.
       text: of the compiled step.
       done: updates that the run has seen before this process.
@@ -39,7 +38,7 @@ class Tracer:
 
     def __init__(
         self,
-        console: Console,
+        session: Session,
         directory: Path,
         text: str,
         *,
@@ -47,8 +46,8 @@ class Tracer:
         num_updates: int,
         evaluate_every: int | None,
     ) -> None:
-        self.console, self.directory, self.text = console, directory, text
-        self.warn = warner(console)
+        self.console, self.warn = session.console, session.warn
+        self.directory, self.text = directory, text
         self.done, self.num_updates = done, num_updates
         self.wanted = min(NUM_TRACED, evaluate_every or NUM_TRACED)
         self.looks: list[float] = []
@@ -128,13 +127,13 @@ class Tracer:
                 self._end()
 
 
-def tracer_of(experiment: Experiment, console: Console, step: Any, done: int) -> Tracer | None:
+def tracer_of(experiment: Experiment, session: Session, step: Any, done: int) -> Tracer | None:
     """The tracer of a run with the compiled `step`; None where none is wanted, or it has been."""
     directory = Path(experiment.run_dir or "") / DIRECTORY
     if not experiment.profile or (directory / BREAKDOWN_FILE).exists():
         return None
     return Tracer(
-        console,
+        session,
         directory,
         step.as_text(),
         done=done,

@@ -44,13 +44,13 @@ def lines_of(run_dir):
     return [json.loads(line, parse_constant=pytest.fail) for line in lines]
 
 
-def stopped_after(update, experiment, **arguments):
+def stopped_after(update, experiment, name="SIGTERM", **arguments):
     """A run that a signal stops while it does `update`; what it says on its way out."""
     original = Saver.is_due
 
     def is_due(self, at):
         if at == update:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), getattr(signal, name))
         return original(self, at)
 
     with pytest.MonkeyPatch.context() as patch:

@@ -15,8 +15,11 @@ from rich.console import Console
 
 import jaxdrl
 from jaxdrl import profiling, tracing
+from jaxdrl.console import warner
 from jaxdrl.errors import ConfigError
 from jaxdrl.profiling import NUM_SKIPPED, NUM_TRACED, STAGES
+from jaxdrl.session import Session
+from jaxdrl.stops import Signals
 from jaxdrl.timeline import OTHER, WAITING
 from small_runs import CARTPOLE
 
@@ -78,12 +81,16 @@ def test_a_run_that_is_traced_already_is_not_traced_again(profiled):
     assert tracing.tracer_of(experiment, None, None, 0) is None
 
 
+def session_on(console):
+    return Session(None, console, warner(console), Signals())
+
+
 @pytest.mark.parametrize(("num_updates", "done"), [(1, 0), (NUM_SKIPPED, 0), (9, 7)])
 def test_a_run_that_is_too_short_says_so(tmp_path, num_updates, done):
     console = Console(file=io.StringIO())
     short = replace(LONG, run_dir=tmp_path / "run", total_env_steps=128 * num_updates)
     program = types.SimpleNamespace(as_text=lambda: "")
-    tracer = tracing.tracer_of(short, console, program, done)
+    tracer = tracing.tracer_of(short, session_on(console), program, done)
     words = f"warning: profile: nothing is traced: {num_updates - done} updates are too few"
     assert console.file.getvalue().replace("\n", " ").startswith(words)
     for update in range(done, num_updates + 1):
@@ -92,7 +99,7 @@ def test_a_run_that_is_too_short_says_so(tmp_path, num_updates, done):
 
 
 def make_tracer(**counts):
-    return tracing.Tracer(Console(file=io.StringIO()), None, "", **counts)
+    return tracing.Tracer(session_on(Console(file=io.StringIO())), None, "", **counts)
 
 
 class Traced:

@@ -151,6 +151,7 @@ def test_result_file(cartpole):
         "devices",
         "env_steps",
         "updates",
+        "stopped_early",
         "compile_seconds",
         "train_seconds",
         "steps_per_second",

@@ -1,5 +1,6 @@
 """Signals are noted, and numbers that stay bad stop a run with the first of them named."""
 
+import contextlib
 import os
 import signal
 import threading
@@ -9,22 +10,66 @@ import pytest
 from jaxdrl.stops import BadNumbersError, BadNumberWatch, Signals
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
-def test_a_signal_is_noted_and_the_handler_put_back(name):
+def send(name):
+    os.kill(os.getpid(), getattr(signal, name))
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
+def test_a_signal_is_noted_while_it_is_held_back_and_interrupts_elsewhere(name):
     number = getattr(signal, name)
     before = signal.getsignal(number)
     with Signals() as signals:
         assert signals.name is None
-        os.kill(os.getpid(), number)
+        with signals.held():
+            send(name)
+            assert signals.name == name
+    with Signals() as signals:
+        with pytest.raises(KeyboardInterrupt):
+            send(name)
         assert signals.name == name
     assert signal.getsignal(number) == before
 
 
-def test_the_second_interrupt_interrupts_at_once():
-    with Signals() as signals, pytest.raises(KeyboardInterrupt):
-        os.kill(os.getpid(), signal.SIGINT)
-        assert signals.name == "SIGINT"
-        os.kill(os.getpid(), signal.SIGINT)
+@pytest.mark.parametrize("second", ["SIGTERM", "SIGHUP"])
+def test_a_second_signal_of_a_scheduler_changes_nothing(second):
+    with Signals() as signals:
+        with signals.held():
+            for name in ("SIGTERM", second, second):
+                send(name)
+        send(second)  # while what comes after is put away
+        assert signals.name == "SIGTERM"
+        assert not signals.is_impatient
+
+
+@pytest.mark.parametrize("first", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_the_second_interrupt_interrupts_at_once(first):
+    with Signals() as signals, signals.held():
+        send(first)
+        with pytest.raises(KeyboardInterrupt):
+            send("SIGINT")
+        assert signals.name == first
+        assert signals.is_impatient
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
+def test_what_the_process_ignores_stays_ignored(name):
+    number = getattr(signal, name)
+    before = signal.signal(number, signal.SIG_IGN)  # as nohup does
+    try:
+        with Signals() as signals:
+            send(name)
+            assert signals.name is None
+        assert signal.getsignal(number) == signal.SIG_IGN
+    finally:
+        signal.signal(number, before)
+
+
+def test_an_interrupt_that_somebody_swallowed_is_not_forgotten():
+    with Signals() as signals:
+        with contextlib.suppress(KeyboardInterrupt):
+            send("SIGTERM")
+        with pytest.raises(KeyboardInterrupt), signals.held():
+            pytest.fail("trains")
 
 
 def test_another_thread_may_train_too():

@@ -1,0 +1,166 @@
+"""What the caller and the process have to say in a run: a hook, quiet, signals, a broken output."""
+
+import contextlib
+import dataclasses
+import io
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+import jaxdrl
+import quickly
+from jaxdrl import reports, runner
+from jaxdrl.checkpoint import updates_in
+from jaxdrl.stops import RunInterruptedError
+from small_runs import CARTPOLE, lines_of, read, resumed, run_quietly, stopped_after
+
+EXPERIMENT = dataclasses.replace(CARTPOLE, total_env_steps=5 * 128, evaluate_every=4)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """`(run to its end, what its hook was called with, what it printed)`."""
+    seen = []
+    experiment = dataclasses.replace(EXPERIMENT, run_dir=tmp_path_factory.mktemp("runs") / "whole")
+    run, printed = run_quietly(
+        experiment, quiet=True, on_update=lambda *arguments: seen.append(arguments)
+    )
+    return run, seen, printed
+
+
+def test_a_quiet_run_prints_nothing(whole):
+    assert whole[2] == ""
+
+
+def test_the_hook_gets_plain_numbers_those_of_the_file(whole):
+    run, seen, _ = whole
+    assert [update for update, _ in seen] == [1, 2, 3, 4, 5]
+    for (update, metrics), line in zip(seen, lines_of(run.run_dir), strict=True):
+        assert {type(value) for value in metrics.values()} <= {int, float, type(None)}
+        line = {k: v for k, v in line.items() if not k.startswith("evaluation_")}
+        del line["steps_per_second"], line["memory_bytes"]
+        assert {"update": update, **metrics} == line
+    assert not run.result["stopped_early"]
+
+
+class Broken(io.StringIO):
+    """An output whose reader has gone."""
+
+    def write(self, text):
+        raise BrokenPipeError
+
+
+def test_a_true_value_ends_a_run_early_with_all_that_a_run_leaves(whole, tmp_path, monkeypatch):
+    experiment = dataclasses.replace(EXPERIMENT, run_dir=tmp_path)
+    seen = []
+
+    def on_update(update, metrics):
+        seen.append(update)
+        return metrics["env_steps"] >= 2 * 128
+
+    with contextlib.redirect_stdout(Broken()):
+        run = jaxdrl.run(experiment, on_update=on_update)
+    assert seen == [1, 2, 3]  # the third was being computed
+    assert run.result == read(tmp_path, "result.json")
+    assert (run.result["updates"], run.result["env_steps"]) == (3, 3 * 128)
+    assert run.result["stopped_early"]
+    assert updates_in(tmp_path / "checkpoints") == [3]
+    assert lines_of(tmp_path)[-1]["evaluation_mean_return"] == run.evaluation.mean_return
+
+    summarise = reports.summarise
+
+    def late_signal(*arguments):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return summarise(*arguments)
+
+    monkeypatch.setattr(reports, "summarise", late_signal)
+    ended, _ = resumed(tmp_path)  # a signal while the last files are written changes nothing
+    for name in ("state_sha256", "evaluation", "updates", "stopped_early"):
+        assert ended.result[name] == whole[0].result[name]
+
+
+def test_what_the_hook_raises_comes_through_once_the_state_is_saved(whole, tmp_path):
+    def on_update(update, metrics):
+        if update == 2:
+            raise LookupError("mine")
+
+    experiment = dataclasses.replace(EXPERIMENT, run_dir=tmp_path)
+    with pytest.raises(LookupError, match=r"^mine$"):
+        run_quietly(experiment, on_update=on_update)
+    assert updates_in(tmp_path / "checkpoints") == [3]
+    assert not (tmp_path / "result.json").exists()
+    raw = io.BytesIO()
+    output = io.TextIOWrapper(raw, "ascii")
+    with contextlib.redirect_stdout(output):
+        ended = jaxdrl.resume(tmp_path)
+    assert ended.result["state_sha256"] == whole[0].result["state_sha256"]
+    assert b"going on from update 3" in raw.getvalue()
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
+def test_a_signal_during_compilation_ends_a_run_that_begins_again(name, tmp_path, monkeypatch):
+    number = getattr(signal, name)
+    before = signal.getsignal(number)
+    monkeypatch.setattr(runner, "compile_step", lambda *_: os.kill(os.getpid(), number))
+    monkeypatch.setattr(runner, "init_state", lambda *_: None)
+    with pytest.raises(RunInterruptedError) as caught:
+        run_quietly(dataclasses.replace(EXPERIMENT, run_dir=tmp_path))
+    assert caught.value.exit_code == 128 + number
+    assert str(caught.value) == (
+        f"{name}: stopped before the run could train on. Go on with: jaxdrl resume {tmp_path}"
+    )
+    assert signal.getsignal(number) == before
+
+
+def test_a_lost_terminal_stops_a_run_with_its_state_saved(tmp_path):
+    experiment = dataclasses.replace(EXPERIMENT, run_dir=tmp_path)
+    words = stopped_after(2, experiment, name="SIGHUP")
+    assert words.startswith("SIGHUP: stopped after update 2 of 5. The checkpoint of update 2 is ")
+
+
+def test_ctrl_c_twice_stops_at_once(tmp_path):
+    def on_update(update, metrics):
+        if update == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(RunInterruptedError, match=r"^SIGINT, and Ctrl-C after it: ") as caught:
+        run_quietly(dataclasses.replace(EXPERIMENT, run_dir=tmp_path), on_update=on_update)
+    assert caught.value.exit_code == 128 + signal.SIGINT
+    assert updates_in(tmp_path / "checkpoints") == []
+
+
+COMMAND = """train CartPole-v1 --env-params max_steps_in_episode 12 --total-env-steps 640
+--devices 2 --evaluate-every 4 --num-eval-episodes 8 --anneal-learning-rate --ppo.num-envs 16
+--ppo.num-steps 8 --ppo.num-epochs 1 --ppo.num-minibatches 2 --ppo.hidden-sizes 8"""
+OUTPUTS = {
+    "no reader, no letters": "2>/dev/full | head -1",
+    "full": ">/dev/full 2>&1",
+    "closed": ">&- 2>&- <&-",
+}
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if i else [], id=name)
+        for i, name in enumerate(OUTPUTS)
+    ],
+)
+def test_a_command_trains_to_its_end_whatever_its_output(output, tmp_path):
+    run_dir = tmp_path / "ünï[/x]"
+    program = "from jaxdrl.cli import main; main()"
+    command = [sys.executable, "-c", program, *COMMAND.split(), "--run-dir", str(run_dir)]
+    script = f'"$@" {OUTPUTS[output]}; exit ${{PIPESTATUS[0]}}'
+    environ = quickly.environ(PYTHONIOENCODING="ascii")
+    process = subprocess.run(
+        ["bash", "-c", script, "bash", *command], env=environ, capture_output=True, text=True
+    )
+    assert process.returncode == 0
+    assert process.stderr == ""
+    assert read(run_dir, "result.json")["updates"] == 5
+    assert updates_in(run_dir / "checkpoints") == [4, 5]
+    assert len(lines_of(run_dir)) == 5
