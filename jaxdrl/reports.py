@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 
 from jaxdrl import checkpoint as checkpoints
-from jaxdrl import memory, sweep_results
+from jaxdrl import env_params, memory, sweep_results
 from jaxdrl import run_dir as files
 from jaxdrl.advice import resume_call
 from jaxdrl.evaluation import Evaluation
@@ -20,7 +20,7 @@ from jaxdrl.loop import figures
 from jaxdrl.machine import versions
 from jaxdrl.metrics import sha256
 from jaxdrl.saving import Saver
-from jaxdrl.setup import Setup, params_of, spaces_of
+from jaxdrl.setup import Setup, spaces_of
 from jaxdrl.sweep_parts import whole_of
 from jaxdrl.terminal import printable
 from jaxdrl.types import TrainState
@@ -67,7 +67,7 @@ def describe(setup: Setup, needs: memory.Needs) -> dict[str, Any]:
     return {
         "format_version": files.FORMAT_VERSION,
         "experiment": experiment | {"env": setup.env.name},
-        "env_params": params_of(setup.env),
+        "env_params": env_params.describe(setup.env.default_params),
         "spaces": spaces_of(setup.env),
         "given": setup.given.names,
         "versions": versions(),
