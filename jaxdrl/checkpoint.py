@@ -25,16 +25,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdrl.errors import ConfigError
+from jaxdrl.json_files import finite, read_object
+from jaxdrl.run_dir import require_format
 from jaxdrl.safe_files import open_existing, sync
 from jaxdrl.safe_files import remove as remove_whole
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Version of the files of a checkpoint."""
 
 STATE_FILE = "state.npz"
 MANIFEST_FILE = "manifest.json"
 DIGESTS_FILE = "SHA256SUMS"
 UNFINISHED = ".writing-"
+PUT_BACK = "put back a copy of the checkpoint"
 
 
 class DamagedCheckpointError(ConfigError):
@@ -50,7 +53,8 @@ def updates_in(directory: Path) -> list[int]:
     """Updates of the checkpoints in `directory`, ascending, damaged ones included."""
     if not directory.is_dir():
         return []
-    return sorted(int(path.name) for path in directory.iterdir() if path.name.isdecimal())
+    names = [path.name for path in directory.iterdir() if path.name.isdecimal()]
+    return sorted(int(name) for name in names if name == path_of(directory, int(name)).name)
 
 
 def to_host(state: Any) -> dict[str, np.ndarray]:
@@ -97,7 +101,7 @@ def write(
     np.savez(buffer, **{name: _plain(array) for name, array in arrays.items()})  # type: ignore[arg-type]
     manifest = {"format_version": FORMAT_VERSION, "update": update, **manifest}
     files = {
-        MANIFEST_FILE: json.dumps(manifest | {"arrays": described}, indent=1).encode(),
+        MANIFEST_FILE: json.dumps(finite(manifest | {"arrays": described}), indent=1).encode(),
         STATE_FILE: buffer.getvalue(),
     }
     files[DIGESTS_FILE] = "".join(
@@ -150,7 +154,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
     Raises:
       DamagedCheckpointError: naming the file.
-      ConfigError: if it was written in a newer format, naming both versions.
+      ConfigError: if it was written in another format, or lies under the number of another update.
     """
     try:
         with open_existing(path / DIGESTS_FILE) as file:
@@ -168,11 +172,12 @@ def read_manifest(path: Path) -> dict[str, Any]:
             raise _damaged(path / name, f"does not have the digest that {DIGESTS_FILE} gives")
     if len(lines) != 2:
         raise _damaged(path / DIGESTS_FILE, "has lines that were not written")
-    manifest = json.loads((path / MANIFEST_FILE).read_bytes())
-    if manifest["format_version"] > FORMAT_VERSION:
+    manifest = read_object(path / MANIFEST_FILE, PUT_BACK)
+    require_format(str(path), manifest.get("format_version"), FORMAT_VERSION)
+    if path_of(path.parent, manifest["update"]).name != path.name:
         raise ConfigError(
-            f"{path}: written in format {manifest['format_version']}, and this version of jaxdrl "
-            f"reads up to {FORMAT_VERSION}; install a newer jaxdrl"
+            f"{path}: is the checkpoint of update {manifest['update']} under another number; "
+            "rename it back"
         )
     return manifest
 
@@ -191,7 +196,7 @@ def load(path: Path, abstract: Any, what: str) -> Any:
       DamagedCheckpointError: if `state.npz` holds something else than the manifest says.
     """
     expected = describe(abstract)
-    stored = json.loads((path / MANIFEST_FILE).read_bytes())["arrays"]
+    stored = read_object(path / MANIFEST_FILE, PUT_BACK)["arrays"]
     whole = "learner/num_updates" in expected
     for name in expected | (stored if whole else {}):
         here, there = (_text(arrays.get(name)) for arrays in (expected, stored))

@@ -35,7 +35,12 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 def write_sealed(path: Path, content: dict[str, Any]) -> None:
     """`write_json` with a digest of the content, by which `read_sealed` finds a change."""
-    write_json(path, content | {SEAL: digest(content)})
+    write_json(path, sealed(content))
+
+
+def sealed(content: dict[str, Any]) -> dict[str, Any]:
+    """`content` with its digest."""
+    return content | {SEAL: digest(content)}
 
 
 def finite(value: Any) -> Any:
@@ -83,11 +88,20 @@ def read_sealed(path: Path, works: str) -> dict[str, Any]:
       ConfigError: as `read_object`, or if it is not what was written.
     """
     content = read_object(path, works)
+    require_sealed(path, content, works)
+    return content
+
+
+def require_sealed(path: Path, content: dict[str, Any], works: str) -> None:
+    """Refuses the content of a file that is not what was written.
+
+    Raises:
+      ConfigError: naming the file.
+    """
     if content.get(SEAL) != digest(content):
         raise ConfigError(
             f"{path}: was changed after it was written ({SEAL} in it is of other values); {works}"
         )
-    return content
 
 
 def read_lines(path: Path, parse: Callable[[bytes, str], dict[str, Any]]) -> list[dict[str, Any]]:

@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from jaxdrl.json_files import finite
-from jaxdrl.metrics import append
-from jaxdrl.safe_files import write_text
+from jaxdrl.errors import ConfigError
+from jaxdrl.json_files import finite, parse_line, read_lines
+from jaxdrl.log_files import LogFile
+from jaxdrl.run_dir import LINEAGE_FILE, is_numbers
 from jaxdrl.sweeping import PREFIX
-
-LINEAGE_FILE = "lineage.jsonl"
 
 
 class Lineage:
@@ -27,7 +26,6 @@ class Lineage:
       run_dir: of the run.
       names: of the hyperparameters.
       every: updates between exchanges.
-      done: updates that are done; lines of later ones, which will come again, are dropped.
       warn: takes what is to be said. Lines that cannot be written are tried again with the next.
     """
 
@@ -36,14 +34,10 @@ class Lineage:
         run_dir: Path,
         names: Iterable[str],
         every: int,
-        done: int,
         warn: Callable[[str], Any] = print,
     ) -> None:
-        self.path, self.names, self.every = run_dir / LINEAGE_FILE, sorted(names), every
-        self.warn, self.unwritten = warn, b""
-        kept = [line for line in read(run_dir) if line["update"] <= done]
-        if self.path.exists():
-            write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
+        self.file = LogFile(run_dir / LINEAGE_FILE, warn)
+        self.names, self.every = sorted(names), every
 
     def __call__(self, update: int, metrics: dict[str, Any]) -> None:
         """Takes the metrics of an update."""
@@ -52,34 +46,58 @@ class Lineage:
         parent = metrics[f"{PREFIX}parent"].tolist()
         values = {name: metrics[f"{PREFIX}{name}"].tolist() for name in self.names}
         line = finite({"update": update, "parent": parent, "hyperparams": values})
-        lines = self.unwritten + (json.dumps(line) + "\n").encode()
-        self.unwritten = append(self.path, lines, self.warn)
+        self.file.append((json.dumps(line) + "\n").encode())
 
 
 def read(run_dir: Path) -> list[dict[str, Any]]:
-    """The lines of `lineage.jsonl`; a torn last one is left out."""
-    path = run_dir / LINEAGE_FILE
-    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    """The lines of `lineage.jsonl`; a torn last one is left out.
+
+    Raises:
+      ConfigError: naming another one that is damaged.
+    """
+    return read_lines(run_dir / LINEAGE_FILE, _parse)
+
+
+def _parse(line: bytes, name: str) -> dict[str, Any]:
+    return parse_line(line, name, "put back what was there", _what_is_wrong)
+
+
+def _what_is_wrong(line: dict[str, Any]) -> str | None:
+    """What a line has that none which was written has; None for a sound one."""
+    parent, values = line.get("parent"), line.get("hyperparams")
+    if type(line.get("update")) is not int or line["update"] < 1:
+        return "has no number update"
+    if not isinstance(parent, list) or not parent:
+        return "has no list parent"
+    if any(type(number) is not int or not 0 <= number < len(parent) for number in parent):
+        return "has a parent that is no member"
+    if not isinstance(values, dict):
+        return "has no hyperparams"
+    for name, numbers in values.items():
+        is_row = isinstance(numbers, list) and len(numbers) == len(parent)
+        if not is_row or not is_numbers(numbers):
+            return f"has no number {name} for each member"
+    return None
 
 
 def replay(first: dict[str, np.ndarray], lines: list[dict[str, Any]]) -> dict[str, np.ndarray]:
     """Hyperparameters `[1 + lines, P]` from the start on, by what the lines say was taken over.
 
     Raises:
-      ValueError: if a member that took nothing over changed, or one that did has what was not
+      ConfigError: if a member that took nothing over changed, or one that did has what was not
         its parent's in a hyperparameter that does not vary.
     """
     history = {name: [np.asarray(value, np.float32)] for name, value in first.items()}
     for line in lines:
+        if any(len(line["parent"]) != len(values[0]) for values in history.values()):
+            raise ConfigError(f"{LINEAGE_FILE}: update {line['update']}: has other members")
         parent = np.asarray(line["parent"])
         own = parent == np.arange(len(parent))
         for name, values in history.items():
             inherited = values[-1][parent]
             now = np.asarray(line["hyperparams"].get(name, inherited), np.float32)
             if not np.array_equal(now[own], inherited[own]):
-                raise ValueError(
-                    f"update {line['update']}: {name} changed where nothing was copied"
-                )
+                where = f"{LINEAGE_FILE}: update {line['update']}"
+                raise ConfigError(f"{where}: {name} changed where nothing was copied")
             values.append(now)
     return {name: np.stack(values) for name, values in history.items()}

@@ -117,7 +117,7 @@ class TrainingLoop:
     def _take_up(self, manifest: dict[str, Any]) -> None:
         self.done = self.saved = manifest["update"]
         self.seconds = manifest["progress"]["train_seconds"]
-        self.log.resume(manifest["progress"]["log"], self.done)
+        self.log.resume(manifest["progress"]["log"])
 
     def _next_evaluation(self, update: int) -> int:
         """The first update after `update` that an evaluation belongs after."""

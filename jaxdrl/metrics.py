@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxdrl.checkpoint import raw
 from jaxdrl.json_files import finite
-from jaxdrl.safe_files import open_to_append, write_text
+from jaxdrl.log_files import LogFile
 
 EPISODE_SUMS = ("episode_return_sum", "episode_length_sum", "num_episodes")
 
@@ -34,6 +34,8 @@ class MetricsLog:
       num_members: agents that take so many steps each, all of which count for the speed.
       warn: takes what is to be said.
       on_line: takes each line once nothing can join it any more.
+      memory: bytes that are in use.
+      beside: other logs of the run, which a checkpoint is bound to as well.
     """
 
     def __init__(
@@ -46,9 +48,10 @@ class MetricsLog:
         warn: Callable[[str], None] = print,
         on_line: Callable[[dict[str, Any]], Any] = lambda record: None,
         memory: Callable[[], int] | None = None,
+        beside: Sequence[LogFile] = (),
     ) -> None:
-        self.path, self.warn, self.on_line, self.memory = path, warn, on_line, memory
-        self.unwritten = b""
+        self.path, self.file, self.beside = path, LogFile(path, warn), list(beside)
+        self.on_line, self.memory = on_line, memory
         self.env_steps_per_update = env_steps_per_update
         self.log_every, self.num_members = log_every, num_members
         self.record: dict[str, Any] | None = None
@@ -102,31 +105,36 @@ class MetricsLog:
         """Writes the line that is waiting; it `is_final` unless a resumed run may add to it."""
         if self.record is not None:
             record = finite(self.record)
-            self.unwritten += (json.dumps(record) + "\n").encode()
+            self.file.append((json.dumps(record) + "\n").encode())
             if is_final:
                 self.on_line(record)
+        else:
+            self.file.append(b"")  # what could not be written before
         self.record = None
-        if not self.unwritten:
-            return
-        self.unwritten = append(self.path, self.unwritten, self.warn)
 
     def snapshot(self) -> dict[str, Any]:
         """How the log stands, as JSON for a checkpoint; `resume` goes on from it."""
-        return {"record": finite(self.record), "sums": dict(self.sums)}
+        logs = (self.file, *self.beside)
+        return {
+            "record": finite(self.record),
+            "sums": dict(self.sums),
+            "files": {log.path.name: log.snapshot() for log in logs},
+        }
 
-    def resume(self, snapshot: dict[str, Any], update: int) -> None:
-        """Takes the file and the sums back to where they were after `update`.
+    def resume(self, snapshot: dict[str, Any]) -> None:
+        """Takes the files and the sums back to where they were.
 
         Lines of later updates, which will come again, are dropped, a torn one with them.
+
+        Raises:
+          ConfigError: if the lines before them are not those that were written.
         """
-        self.record, self.sums = snapshot["record"], dict(snapshot["sums"])
+        numbers = {n: math.nan if x is None else x for n, x in snapshot["sums"].items()}
+        self.record, self.sums = snapshot["record"], numbers
         if self.record is not None:
-            self.latest, update = self.record, self.record["update"] - 1
-        if self.path.exists():
-            lines = self.path.read_bytes().splitlines(keepends=True)
-            kept = [line for line in lines if line.endswith(b"\n")]
-            kept = [line for line in kept if json.loads(line)["update"] <= update]
-            write_text(self.path, b"".join(kept).decode())
+            self.latest = self.record
+        for log in (self.file, *self.beside):
+            log.go_on(snapshot["files"][log.path.name])
 
 
 def split(metrics: dict[str, Any]) -> tuple[dict[str, float], dict[str, Any]]:
@@ -143,21 +151,6 @@ def episode_figures(sums: dict[str, float]) -> dict[str, Any]:
         "episode_length": sums["episode_length_sum"] / count if count else None,
         "num_episodes": int(count),
     }
-
-
-def append(path: Path, lines: bytes, warn: Callable[[str], Any]) -> bytes:
-    """Appends whole lines to a file; those that could not be written, which `warn` is told of."""
-    size = path.stat().st_size if path.exists() else 0
-    try:
-        with open_to_append(path) as file:
-            if file.write(lines) != len(lines):
-                raise OSError("no space left")
-    except OSError as error:
-        warn(f"{path} could not be written ({error}); its lines are kept until it can")
-        if path.exists():
-            os.truncate(path, size)  # no half of a line
-        return lines
-    return b""
 
 
 def sha256(tree: Any) -> str:

@@ -13,8 +13,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from jaxdrl.binding import doubt_about
 from jaxdrl.checks import checked, require
-from jaxdrl.console import make_console
+from jaxdrl.console import make_console, warner
 from jaxdrl.errors import ConfigError
 from jaxdrl.experiment import Experiment, unresolve
 from jaxdrl.following import LineReader, Thinned
@@ -312,6 +313,9 @@ def main(run_dirs: Sequence[Path], out: Path | None, metric: str, against: Any) 
     """Draws, and prints what the terminal can show."""
     console = make_console()
     groups = plot_runs(run_dirs, out, metric=metric, against=against)
+    for path in (path for group in groups for path in group.run_dirs):
+        if doubt := doubt_about(path, METRICS_FILE):
+            warner(console)(doubt)
     show(console, groups, metric)
     if out is not None:
         console.print(f"picture: {out}", soft_wrap=True)

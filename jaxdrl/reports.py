@@ -11,16 +11,18 @@ import numpy as np
 from rich.console import Console
 
 from jaxdrl import checkpoint as checkpoints
-from jaxdrl import env_params, memory, sweep_results
+from jaxdrl import memory, sweep_results
 from jaxdrl import run_dir as files
 from jaxdrl.advice import resume_call
+from jaxdrl.console import warner
 from jaxdrl.evaluation import Evaluation
 from jaxdrl.experiment import Experiment
+from jaxdrl.json_files import finite, sealed
 from jaxdrl.loop import figures
 from jaxdrl.machine import versions
 from jaxdrl.metrics import sha256
 from jaxdrl.saving import Saver
-from jaxdrl.setup import Setup, spaces_of
+from jaxdrl.setup import Setup, params_of, spaces_of
 from jaxdrl.sweep_parts import whole_of
 from jaxdrl.terminal import printable
 from jaxdrl.types import TrainState
@@ -64,21 +66,25 @@ def describe(setup: Setup, needs: memory.Needs) -> dict[str, Any]:
     for name in ("run_dir", "from_run"):
         if experiment[name] is not None:
             experiment[name] = str(experiment[name])
-    return {
-        "format_version": files.FORMAT_VERSION,
-        "experiment": experiment | {"env": setup.env.name},
-        "env_params": env_params.describe(setup.env.default_params),
-        "spaces": spaces_of(setup.env),
-        "given": setup.given.names,
-        "versions": versions(),
-        "devices": {
-            "num": int(mesh.devices.size),
-            "platform": device.platform,
-            "kind": device.device_kind,
-            "needed_bytes": needs.total,
-            "is_counted": needs.is_counted,
-        },
-    }
+    content = finite(
+        {
+            "format_version": files.FORMAT_VERSION,
+            **setup.origin._asdict(),
+            "experiment": experiment | {"env": setup.env.name},
+            "env_params": params_of(setup.env),
+            "spaces": spaces_of(setup.env),
+            "given": setup.given.names,
+            "versions": versions(),
+            "devices": {
+                "num": int(mesh.devices.size),
+                "platform": device.platform,
+                "kind": device.device_kind,
+                "needed_bytes": needs.total,
+                "is_counted": needs.is_counted,
+            },
+        }
+    )
+    return sealed(content)
 
 
 def summarise(
@@ -135,7 +141,7 @@ def write_sweep(
 def show_sweep(console: Console, experiment: Experiment, rows: list[dict[str, Any]]) -> None:
     """Writes and prints what ranked settings come to."""
     assert experiment.run_dir is not None
-    paths = sweep_results.write(experiment.run_dir, experiment, rows)
+    paths = sweep_results.write(experiment.run_dir, experiment, rows, warner(console))
     sweep_results.print_table(console, rows)
     console.print("\n".join(map(str, paths)), soft_wrap=True)
 

@@ -8,21 +8,24 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import os
+import secrets
 import types
 import typing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jaxdrl.errors import ConfigError
-from jaxdrl.json_files import parse_line, read_lines, read_object
+from jaxdrl.json_files import parse_line, read_lines, read_object, require_sealed
 from jaxdrl.safe_files import NEW, remove
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Version of the files in a run directory."""
 
 CONFIG_FILE = "config.json"
 METRICS_FILE = "metrics.jsonl"
+LINEAGE_FILE = "lineage.jsonl"
+LOG_FILES = (METRICS_FILE, LINEAGE_FILE)
 RESULT_FILE = "result.json"
 CHECKPOINTS = "checkpoints"
 
@@ -114,6 +117,25 @@ def in_words(num_bytes: int) -> str:
     return f"{value:.1f} {units[0]}"
 
 
+class Origin(NamedTuple):
+    """What tells a run from all others, and outlives the process that began it.
+
+    Attributes:
+      run_id: made up at the start of the run.
+      part_of: that of the sweep it is a part of.
+      has_checkpoints: whether there was one, so that none is a loss.
+    """
+
+    run_id: str
+    part_of: str | None = None
+    has_checkpoints: bool = False
+
+
+def new_origin(part_of: str | None) -> Origin:
+    """Of a run that begins."""
+    return Origin(secrets.token_hex(8), part_of)
+
+
 @dataclass(frozen=True)
 class StoredRun:
     """What `config.json` says of a run.
@@ -123,8 +145,9 @@ class StoredRun:
       env_params: every parameter of the environment, by name.
       given: which of `env`, `network` and `optimizer` were objects given in Python.
       spaces: the environment's spaces, in words.
-      devices: number and kind of the devices, and what the run needs on each; empty where the
-        run is older than that.
+      devices: number and kind of the devices, and what the run needs on each.
+      origin: which run it is.
+      content: all of `config.json`.
     """
 
     experiment: Any
@@ -132,6 +155,8 @@ class StoredRun:
     given: list[str]
     spaces: str
     devices: dict[str, Any]
+    origin: Origin
+    content: dict[str, Any]
 
 
 def read_run(run_dir: Path, kind: type) -> StoredRun:
@@ -150,19 +175,35 @@ def read_run(run_dir: Path, kind: type) -> StoredRun:
     content = read_object(path, PUT_BACK)
     if "format_version" not in content:
         raise _no_run(run_dir, f"its {CONFIG_FILE} is of another program")
-    version = _take(content, path, "format_version", int)
-    if version > FORMAT_VERSION:
-        raise ConfigError(
-            f"{path}: format_version = {version}, and this version of jaxdrl reads up to "
-            f"{FORMAT_VERSION}; install a newer jaxdrl"
-        )
+    require_format(str(path), content["format_version"], FORMAT_VERSION)
+    require_sealed(path, content, PUT_BACK)
     return StoredRun(
         experiment=_convert(_take(content, path, "experiment", dict), kind, f"{path}: "),
         env_params=_take(content, path, "env_params", dict),
         given=_take(content, path, "given", list),
         spaces=_take(content, path, "spaces", str),
         devices=content.get("devices", {}),
+        origin=Origin(
+            run_id=_take(content, path, "run_id", str),
+            part_of=content.get("part_of"),
+            has_checkpoints=_take(content, path, "has_checkpoints", bool),
+        ),
+        content=content,
     )
+
+
+def require_format(name: str, version: Any, known: int) -> None:
+    """Refuses what was written in another format than the `known` one.
+
+    Raises:
+      ConfigError: naming both.
+    """
+    if version == known and type(version) is int:
+        return
+    works = f"this version of jaxdrl reads {known} alone"
+    if type(version) is int and version > 0:
+        works += f"; take {'a newer' if version > known else 'the older'} jaxdrl, which wrote it"
+    raise ConfigError(f"{name}: format_version = {version!r}, and {works}")
 
 
 def read_experiment(path: Path, kind: type) -> Any:

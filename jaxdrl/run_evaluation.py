@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jaxdrl import backend, robustness
+from jaxdrl.binding import require_of_run
 from jaxdrl.checks import Count, Index, Seed, check_fields, checked
 from jaxdrl.console import labelled, make_console
 from jaxdrl.envs import Environment
@@ -201,7 +203,8 @@ def main(run_dir: Path, request: Request) -> None:
     which: list[dict[str, Any]] = [{"checkpoint": request.checkpoint, "member": request.member}, {}]
     for path, chosen in zip(run_dirs, which, strict=False):  # before the first is played
         part, _ = locate(path, chosen.get("member"))
-        choose(part / CHECKPOINTS, chosen.get("checkpoint"), lambda warning: None)
+        check = partial(require_of_run, read_run(part, Experiment).content)
+        choose(part / CHECKPOINTS, chosen.get("checkpoint"), lambda warning: None, check)
     backend.start(1, 1)
     console = make_console()
     given: dict[str, Any] = {"greedy": not request.sampled, "seed": request.seed}

@@ -13,8 +13,10 @@ from jaxdrl import memory, reports
 from jaxdrl import run_dir as files
 from jaxdrl.debugging import find_operation, watched
 from jaxdrl.evaluation import Evaluation
-from jaxdrl.json_files import write_json
+from jaxdrl.json_files import write_sealed
+from jaxdrl.keeping import Keeper
 from jaxdrl.lineage import Lineage
+from jaxdrl.locking import Claim
 from jaxdrl.loop import TrainingLoop
 from jaxdrl.metrics import MetricsLog
 from jaxdrl.progress import ProgressReport
@@ -23,7 +25,6 @@ from jaxdrl.session import Session
 from jaxdrl.setup import Setup
 from jaxdrl.stops import BadNumbersError, OutOfMemoryError, RunInterruptedError
 from jaxdrl.tracing import tracer_of
-from jaxdrl.training import Hook
 from jaxdrl.types import TrainState
 
 
@@ -33,6 +34,7 @@ def train(
     compiled: tuple[TrainState, Any, memory.Room],
     session: Session,
     on_line: Callable[[dict[str, Any]], Any],
+    claimed: Claim,
 ) -> tuple[TrainState, Evaluation, float]:
     """`(last state, last evaluation, seconds of training)` of a run that is compiled.
 
@@ -42,13 +44,15 @@ def train(
       compiled: the state, the compiled step and what it needs.
       session: whose signals are held back.
       on_line: takes each line of the metrics.
+      claimed: of the run directory.
     """
     experiment, (state, step, room) = setup.experiment, compiled
     run_dir = experiment.run_dir
     assert run_dir is not None and setup.mesh is not None
     warn = session.warn
     config = reports.describe(setup, room[0])  # with the memory that the compiler has counted
-    write_json(run_dir / files.CONFIG_FILE, config)
+    write_sealed(run_dir / files.CONFIG_FILE, config)
+    hooks = _hooks(setup, warn)
     log = MetricsLog(
         run_dir / files.METRICS_FILE,
         env_steps_per_update=experiment.ppo.env_steps_per_update,
@@ -57,6 +61,7 @@ def train(
         warn=warn,
         on_line=on_line,
         memory=partial(memory.peak, setup.mesh.devices.flat[0]),
+        beside=[hook.file for hook in hooks],
     )
     total_env_steps = experiment.num_updates * experiment.ppo.env_steps_per_update
     saver = Saver(
@@ -66,6 +71,7 @@ def train(
         minutes=experiment.checkpoint_minutes,
         keep=experiment.keep_checkpoints,
         warn=warn,
+        keeper=Keeper(run_dir, config, claimed, warn),
     )
     done = 0 if manifest is None else manifest["update"]
     tracer = tracer_of(experiment, session, step, done)
@@ -74,7 +80,6 @@ def train(
     first = done * experiment.ppo.env_steps_per_update
     progress = ProgressReport(session.console, total_env_steps, first)
     with saver, progress:
-        hooks = _hooks(setup, done, warn)
         loop = TrainingLoop(setup, log, saver, session, progress, tracer, hooks)
         try:
             state, evaluation = loop.run(state, step, manifest)
@@ -93,10 +98,10 @@ def train(
     return state, evaluation, loop.seconds
 
 
-def _hooks(setup: Setup, done: int, warn: Callable[[str], Any]) -> list[Hook]:
+def _hooks(setup: Setup, warn: Callable[[str], Any]) -> list[Lineage]:
     """What looks at every update of this kind of run."""
     sweep, run_dir = setup.experiment.sweep, setup.experiment.run_dir
     if sweep is None or not sweep.pbt:
         return []
     assert run_dir is not None
-    return [Lineage(run_dir, sweep.ranges, sweep.pbt_every, done, warn)]
+    return [Lineage(run_dir, sweep.ranges, sweep.pbt_every, warn)]

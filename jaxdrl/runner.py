@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,12 +19,13 @@ from rich.console import Console
 from jaxdrl import backend, memory, reports
 from jaxdrl import checkpoint as checkpoints
 from jaxdrl import run_dir as files
+from jaxdrl.binding import require_logs, require_of_run
 from jaxdrl.checks import Count, checked
 from jaxdrl.envs import Environment
 from jaxdrl.evaluation import Evaluation
 from jaxdrl.experiment import Experiment, default_run_dir, resolve
-from jaxdrl.json_files import write_json
-from jaxdrl.locking import claim
+from jaxdrl.json_files import sealed, write_json, write_sealed
+from jaxdrl.locking import Claim, claim
 from jaxdrl.mesh import make_mesh
 from jaxdrl.profiling import current_names
 from jaxdrl.run_loop import train
@@ -42,7 +44,7 @@ from jaxdrl.setup import (
     read_stored,
     schedule_words,
 )
-from jaxdrl.sweep_parts import folder_of
+from jaxdrl.sweep_parts import folder_of, id_of_whole, require_part
 from jaxdrl.tracking import Tracker, Tracking, require_installed
 from jaxdrl.training import compile
 from jaxdrl.types import Algorithm, Network, TrainState
@@ -127,12 +129,13 @@ def start(experiment: Experiment, given: Given, session: Session) -> Run:
 
         return sweep_runs.run(setup, session)
     room = memory.plan(setup, console)
-    with claimed(setup, session) as setup:
-        return _train(setup, None, room, session, lambda: init_state(setup, learnt))
+    with claim_new(setup, session) as (setup, claimed):
+        make = partial(init_state, setup, learnt)
+        return _train(setup, None, room, session, make, claimed)
 
 
 @contextlib.contextmanager
-def claimed(setup: Setup, session: Session) -> Iterator[Setup]:
+def claim_new(setup: Setup, session: Session) -> Iterator[tuple[Setup, Claim]]:
     """The setup with a directory that holds no run and that this process alone writes to.
 
     Raises:
@@ -142,9 +145,11 @@ def claimed(setup: Setup, session: Session) -> Iterator[Setup]:
     if run_dir is None:
         run_dir = files.make_new(default_run_dir(setup.experiment))
     session.run_dir = session.run_dir or run_dir
-    with claim(run_dir):
+    with claim(run_dir, session.warn) as claimed:
         files.require_free(run_dir)
-        yield replace(setup, experiment=replace(setup.experiment, run_dir=run_dir))
+        experiment = replace(setup.experiment, run_dir=run_dir)
+        origin = files.new_origin(id_of_whole(run_dir))
+        yield replace(setup, experiment=experiment, origin=origin), claimed
 
 
 @checked
@@ -209,8 +214,9 @@ def go_on(run_dir: Path, given: Given, changes: Changes, session: Session) -> Ru
         from jaxdrl import sweep_runs
 
         return sweep_runs.resume(run_dir, stored, given, changes, session)
-    with claim(run_dir):
-        path, manifest = _choose(run_dir, changes.checkpoint, session)
+    with claim(run_dir, session.warn) as claimed:
+        require_part(run_dir, stored)
+        path, manifest = _choose(run_dir, stored, changes.checkpoint, session)
         done = 0 if manifest is None else manifest["update"]
         before = replace(stored.experiment, run_dir=run_dir)
         experiment = lengthen(before, *changes[:2], done, changes.keep_schedule)
@@ -221,12 +227,14 @@ def go_on(run_dir: Path, given: Given, changes: Changes, session: Session) -> Ru
         console.print(f"going on from update {done}", f"({path})" if path else "", soft_wrap=True)
         if words := schedule_words(before, experiment, given):
             console.print(words, soft_wrap=True)
-        drop_what_came_after(run_dir, done)
+        for kept in drop_what_came_after(run_dir, done):
+            words = "it ended before its first checkpoint and begins again; its lines so far"
+            session.warn(f"{words} are kept in {kept}")
 
         def make_state() -> TrainState:
             return init_state(setup, learnt) if loaded is None else put(loaded, setup.mesh)
 
-        return _train(setup, manifest, room, session, make_state)
+        return _train(setup, manifest, room, session, make_state, claimed)
 
 
 def compile_step(setup: Setup, state: TrainState) -> Any:
@@ -238,15 +246,17 @@ def compile_step(setup: Setup, state: TrainState) -> Any:
 
 
 def _choose(
-    run_dir: Path, wanted: int | str | None, session: Session
+    run_dir: Path, stored: files.StoredRun, wanted: int | str | None, session: Session
 ) -> tuple[Path | None, dict[str, Any] | None]:
     """The checkpoint to go on with; nothing where the run was killed before its first one."""
     directory = run_dir / files.CHECKPOINTS
-    is_finished = (run_dir / files.RESULT_FILE).exists()
-    if wanted is None and not checkpoints.updates_in(directory) and not is_finished:
+    has_saved = (run_dir / files.RESULT_FILE).exists() or stored.origin.has_checkpoints
+    if wanted is None and not checkpoints.updates_in(directory) and not has_saved:
         return None, None
-    files.read_metrics(run_dir)  # refused, where they are damaged, before anything is changed
-    return choose(directory, wanted, session.warn)
+    check = partial(require_of_run, stored.content)
+    path, manifest = choose(directory, wanted, session.warn, check)
+    require_logs(run_dir, path, manifest)  # before anything is changed
+    return path, manifest
 
 
 def _load_learnt(setup: Setup, session: Session) -> dict[str, Any] | None:
@@ -292,19 +302,23 @@ def _train(
     room: memory.Room,
     session: Session,
     make_state: Callable[[], TrainState],
+    claimed: Claim,
 ) -> Run:
     """Trains to the end and writes `result.json`; `manifest` is that of the state's checkpoint."""
     run_dir = setup.experiment.run_dir
     assert run_dir is not None
-    write_json(run_dir / files.CONFIG_FILE, reports.describe(setup, room[0]))
+    write_sealed(run_dir / files.CONFIG_FILE, reports.describe(setup, room[0]))
     # The trackers open while the step is compiled.
     with Tracking(setup.experiment.track, session.trackers, run_dir, session.warn) as tracking:
         state, step, room, compile_seconds = _compile(setup, room, session.console, make_state)
         compiled = state, step, room
         with session.signals.held():
-            state, evaluation, seconds = train(setup, manifest, compiled, session, tracking.log)
+            state, evaluation, seconds = train(
+                setup, manifest, compiled, session, tracking.log, claimed
+            )
             result = reports.summarise(setup, state, evaluation, compile_seconds, seconds)
             result |= reports.rank_members(session.console, setup.experiment, state, result)
+            result = sealed(result | {"run_id": setup.origin.run_id})
             write_json(run_dir / files.RESULT_FILE, result)
             reports.print_result(session.console, run_dir, result)
     return Run(run_dir, setup.env, setup.algorithm, state, evaluation, result)

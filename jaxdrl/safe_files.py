@@ -89,6 +89,16 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def set_aside(path: Path) -> Path:
+    """Gives a file another name, which no file has; `a.jsonl` becomes `a.old-1.jsonl`."""
+    number = 1
+    while True:
+        aside = path.with_name(f"{path.stem}.old-{number}{path.suffix}")
+        if not aside.exists() and not aside.is_symlink():
+            return path.rename(aside)
+        number += 1
+
+
 @contextlib.contextmanager
 def replaced(path: Path) -> Iterator[Path]:
     """A new file beside `path` that takes its name at the end of the block, whole or not at all.

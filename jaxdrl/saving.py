@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,14 @@ import jax.numpy as jnp
 
 from jaxdrl import checkpoint
 from jaxdrl import run_dir as files
+from jaxdrl.binding import require_of_run
 from jaxdrl.errors import ConfigError
 from jaxdrl.finiteness import find_nonfinite
+from jaxdrl.json_files import read_object
+from jaxdrl.keeping import Keeper, with_checkpoints
 from jaxdrl.locking import writer_of
-from jaxdrl.outages import Outage
 from jaxdrl.run_dir import RESULT_FILE
+from jaxdrl.safe_files import remove, set_aside
 from jaxdrl.types import TrainState
 
 
@@ -45,16 +49,18 @@ class Saver:
         minutes: float | None,
         keep: int,
         warn: Callable[[str], None],
+        keeper: Keeper | None = None,
     ) -> None:
-        self.directory, self.config, self.warn = directory, config, warn
+        self.keeper = keeper
+        self.directory, self.warn = directory, warn
+        self.config = with_checkpoints(config) if keeper else config
         self.every, self.minutes, self.keep = every, minutes, keep
-        self.scores = read_scores(directory)
+        self.scores = read_scores(directory, partial(require_of_run, config) if keeper else accept)
         self.last_update = max(self.scores, default=None)
         self.handed = self.last_update or 0
         self.last_time = time.monotonic()
         self.executor = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
         self.writing: Future | None = None
-        self.outage = Outage(warn)
 
     def __enter__(self) -> Saver:
         return self
@@ -62,10 +68,6 @@ class Saver:
     def __exit__(self, *error: Any) -> None:
         self.wait()
         self.executor.shutdown()
-        if self.outage.num_failed > 1:
-            self.warn(
-                f"the last {self.outage.num_failed} checkpoints were not written; {self._stands()}"
-            )
 
     def is_due(self, update: int) -> bool:
         """Whether the schedule wants a checkpoint of `update`, and the last one is written.
@@ -118,14 +120,17 @@ class Saver:
         described, arrays = checkpoint.describe(snapshot), checkpoint.to_host(snapshot)
         bad_arrays, is_bad = find_nonfinite(arrays)
         if is_bad.all():  # of several members some may go on
-            self.warn(self._unwritten(update, f"{bad_arrays[0]} holds NaN or infinity"))
+            self._warn_unwritten(update, f"{bad_arrays[0]} holds NaN or infinity")
             return
         try:
+            if self.keeper is not None:
+                self.keeper.before(progress)
             checkpoint.write(self.directory, update, arrays, described, manifest)
+            if self.keeper is not None:
+                self.keeper.after()
         except OSError as error:
-            self.outage.failed(self._unwritten(update, error.strerror or str(error)))
+            self._warn_unwritten(update, error.strerror or str(error))
             return
-        self.outage.is_over(f"checkpoints can be written again: that of update {update} is")
         self.scores[update], self.last_update = score_of(manifest), update
         for old in expendable(self.scores, self.keep):
             try:
@@ -134,13 +139,13 @@ class Saver:
                 self.warn(f"the checkpoint of update {old} could not be removed ({error})")
             del self.scores[old]
 
-    def _unwritten(self, update: int, why: str) -> str:
-        what = f"the checkpoint of update {update} was not written ({why})"
-        return f"{what}; training goes on, and {self._stands()}"
-
-    def _stands(self) -> str:
+    def _warn_unwritten(self, update: int, why: str) -> None:
         last = self.last_update
-        return "none is there yet" if last is None else f"that of update {last} stands"
+        stands = "none is there yet" if last is None else f"that of update {last} stands"
+        self.warn(
+            f"the checkpoint of update {update} was not written ({why}); training goes on, "
+            f"and {stands}"
+        )
 
 
 def expendable(scores: dict[int, float | None], keep: int) -> list[int]:
@@ -155,12 +160,25 @@ def best_of(scores: dict[int, float | None]) -> int | None:
     return max(scored, key=lambda update: scored[update]) if scored else None
 
 
-def read_scores(directory: Path) -> dict[int, float | None]:
-    """Mean return of the evaluation of every sound checkpoint, None where there was none."""
+Check = Callable[[Path, dict[str, Any]], None]
+"""Refuses a checkpoint by its path and its manifest, such as one of another run."""
+
+
+def accept(path: Path, manifest: dict[str, Any]) -> None:
+    """Refuses none."""
+
+
+def read_scores(directory: Path, check: Check = accept) -> dict[int, float | None]:
+    """Mean return of the evaluation of every sound checkpoint, None where there was none.
+
+    Those that `check` refuses are left out.
+    """
     scores: dict[int, float | None] = {}
     for update in checkpoint.updates_in(directory):
         try:
-            manifest = checkpoint.read_manifest(checkpoint.path_of(directory, update))
+            path = checkpoint.path_of(directory, update)
+            manifest = checkpoint.read_manifest(path)
+            check(path, manifest)
         except ConfigError:
             continue
         scores[update] = score_of(manifest)
@@ -176,7 +194,10 @@ def score_of(manifest: dict[str, Any]) -> float | None:
 
 
 def choose(
-    directory: Path, wanted: int | str | None, warn: Callable[[str], None]
+    directory: Path,
+    wanted: int | str | None,
+    warn: Callable[[str], None],
+    check: Check = accept,
 ) -> tuple[Path, dict[str, Any]]:
     """`(path, manifest)` of a checkpoint of a run.
 
@@ -185,6 +206,7 @@ def choose(
       wanted: the update of one; "best" for that of the best evaluation; None for the last that is
         sound, and every damaged one on the way is reported.
       warn: takes the reports.
+      check: refuses one that is not of this run.
 
     Raises:
       ConfigError: if there is none, naming those that there are.
@@ -193,7 +215,7 @@ def choose(
     updates = checkpoint.updates_in(directory)
     there = f"it has {_list(updates)}"
     if wanted == "best":
-        wanted = best_of(read_scores(directory))
+        wanted = best_of(read_scores(directory, check))
         if wanted is None:
             raise ConfigError(f"checkpoint = 'best': no evaluation in {directory}; {there}")
     if wanted is not None:
@@ -201,7 +223,7 @@ def choose(
             raise ConfigError(f"checkpoint = {wanted!r}: not in {directory}; {there}")
         path = checkpoint.path_of(directory, int(wanted))
         try:
-            return path, checkpoint.read_manifest(path)
+            return path, _read(path, check)
         except checkpoint.DamagedCheckpointError as error:
             others = _list([update for update in updates if update != wanted])
             raise checkpoint.DamagedCheckpointError(
@@ -210,7 +232,7 @@ def choose(
     for update in reversed(updates):
         path = checkpoint.path_of(directory, update)
         try:
-            return path, checkpoint.read_manifest(path)
+            return path, _read(path, check)
         except checkpoint.DamagedCheckpointError as error:
             warn(str(error))
     if updates:
@@ -221,14 +243,23 @@ def choose(
     raise ConfigError(f"{directory}: holds no checkpoint{_why_none(directory.parent)}")
 
 
+def _read(path: Path, check: Check) -> dict[str, Any]:
+    manifest = checkpoint.read_manifest(path)
+    check(path, manifest)
+    return manifest
+
+
 def _list(updates: list[int]) -> str:
     return f"those of updates {', '.join(map(str, updates))}" if updates else "none"
 
 
 def _why_none(run_dir: Path) -> str:
     """Why a run has no checkpoint, and what to do."""
+    works = "put one back, or run it again elsewhere"
     if (run_dir / RESULT_FILE).exists():
-        return " any more, and the run is finished; put one back, or run it again elsewhere"
+        return f" any more, and the run is finished; {works}"
+    if had_checkpoints(run_dir):
+        return f" any more, and there were some; {works}"
     writer = writer_of(run_dir)
     if writer is None:
         return f", the run ended before its first; `jaxdrl resume {run_dir}` begins it again"
@@ -238,13 +269,22 @@ def _why_none(run_dir: Path) -> str:
     )
 
 
-def drop_what_came_after(run_dir: Path, update: int) -> None:
-    """Removes the result and later checkpoints: they will come again, or are damaged."""
+def had_checkpoints(run_dir: Path) -> bool:
+    """Whether `config.json` says that there were any."""
+    path = run_dir / files.CONFIG_FILE
+    return path.exists() and bool(read_object(path, files.PUT_BACK).get("has_checkpoints"))
+
+
+def drop_what_came_after(run_dir: Path, update: int) -> list[Path]:
+    """Removes the result and later checkpoints: they will come again, or are damaged.
+
+    Before the first update the logs get other names, which are given back.
+    """
     directory = run_dir / files.CHECKPOINTS
     checkpoint.remove_unfinished(directory)
     for later in checkpoint.updates_in(directory):
         if later > update:
             checkpoint.remove(directory, later)
-    (run_dir / files.RESULT_FILE).unlink(missing_ok=True)
-    if update == 0:
-        (run_dir / files.METRICS_FILE).unlink(missing_ok=True)
+    remove(run_dir / files.RESULT_FILE)
+    logs = [run_dir / name for name in files.LOG_FILES] if update == 0 else []
+    return [set_aside(path) for path in logs if path.exists()]

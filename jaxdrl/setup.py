@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 import optax
 from flax import linen as nn
 from jax.sharding import Mesh
 
-from jaxdrl import env_params, populations, saving, sound_states, sweeping
+from jaxdrl import populations, saving, sound_states, sweeping
 from jaxdrl.advice import python_call
 from jaxdrl.algorithms.ppo import ppo
+from jaxdrl.binding import require_of_run
 from jaxdrl.checks import Index, checked, require, require_count, require_divisor
 from jaxdrl.console import make_console, warner
 from jaxdrl.envs import Environment, make
@@ -24,10 +27,13 @@ from jaxdrl.envs.randomized import parse_ranges, randomize
 from jaxdrl.errors import ConfigError
 from jaxdrl.evaluation import Evaluation, evaluate
 from jaxdrl.experiment import Experiment, idle_from, resolve, unresolve
-from jaxdrl.run_dir import CHECKPOINTS, RESULT_FILE, StoredRun, read_run
+from jaxdrl.run_dir import CHECKPOINTS, RESULT_FILE, Origin, StoredRun, read_run
 from jaxdrl.sharding import place
 from jaxdrl.sweep_parts import locate
 from jaxdrl.types import Algorithm, Network, TrainState
+
+NEW = Origin("")
+"""Of what is no run yet."""
 
 TRAIN_STREAM = 0
 """Folded into the key of the seed; evaluations have a stream of their own."""
@@ -56,6 +62,7 @@ class Setup:
     algorithm: Algorithm
     mesh: Mesh | None
     given: Given
+    origin: Origin = NEW
 
     def on_one_device(self) -> Algorithm:
         """The same algorithm without a mesh."""
@@ -120,7 +127,9 @@ def restore(
     sweep = stored.experiment.sweep
     if sweep is None:
         require(member is None, "member", member, f"{run_dir} has one agent, and no members")
-    path, manifest = saving.choose(run_dir / CHECKPOINTS, checkpoint, warner(make_console()))
+    check = partial(require_of_run, stored.content)
+    warn = warner(make_console())
+    path, manifest = saving.choose(run_dir / CHECKPOINTS, checkpoint, warn, check)
     setup = assemble(stored.experiment, given, mesh if sweep is None else None, stored)
     if sweep is not None and member is None:
         member = _best_member(path, manifest)
@@ -165,30 +174,24 @@ def assemble(
 
     The same ones as a short while before where all that decides them is the same, so that nothing
     that was compiled for them is compiled again.
-
-    Raises:
-      ConfigError: if they are not to be had, or an environment that is given has other parameters.
     """
-    params = None if stored is None else stored.env_params
-    if given.env is not None and params is not None:
-        env_params.require_same(given.env.default_params, params)
+    env_params = None if stored is None else stored.env_params
 
     def make_both() -> tuple[Environment, Algorithm]:
         env = given.env
         if env is None:
             env = make(experiment.env, **experiment.env_params)
-            if params is not None:
-                known = env_params.restored(env.default_params, params)
-                env = env._replace(default_params=known)
+            if env_params is not None:
+                env = env._replace(default_params=_with_params(env.default_params, env_params))
         return env, _make_agent(env, experiment, given, mesh)
 
-    names = experiment.env, experiment.env_params, experiment.randomize, params
+    names = experiment.env, experiment.env_params, experiment.randomize, env_params
     text = json.dumps([*names, sweeping.agent_settings(experiment)], sort_keys=True, default=repr)
     objects = tuple(map(id, vars(given).values()))
     env, agent = _made(_Recipe((text, experiment.ppo, objects, mesh), make_both))
     if experiment.sweep is not None:
         agent = sweeping.of_experiment(agent, experiment)
-    return Setup(experiment, env, agent, mesh, given)
+    return Setup(experiment, env, agent, mesh, given, stored.origin if stored else NEW)
 
 
 @dataclass(frozen=True)
@@ -222,6 +225,24 @@ def _to_train_in(env: Environment, experiment: Experiment) -> Environment:
     """`env`, with the parameters that are to be drawn for each episode."""
     ranges = parse_ranges(experiment.randomize)
     return randomize(env, ranges) if ranges else env
+
+
+def params_of(env: Environment) -> dict[str, Any]:
+    """Every parameter of an environment by name, as JSON has it."""
+    params = env.default_params
+    fields = vars(params) if dataclasses.is_dataclass(params) else {}
+    return {name: np.asarray(value).tolist() for name, value in fields.items()}
+
+
+def _with_params(params: Any, stored: dict[str, Any]) -> Any:
+    """`params` with the stored values where a newer environment has other defaults."""
+    changed = {}
+    for name, value in (vars(params) if dataclasses.is_dataclass(params) else {}).items():
+        there = stored.get(name)
+        if there is not None and np.asarray(value).tolist() != there:
+            array = np.asarray(there, np.asarray(value).dtype)
+            changed[name] = jax.numpy.asarray(array) if array.ndim else type(value)(array.item())
+    return replace(params, **changed) if changed else params
 
 
 def abstract_state(setup: Setup) -> TrainState:
@@ -265,8 +286,8 @@ def load_learnt(setup: Setup, run_dir: Path, warn: Callable[[str], Any]) -> dict
     Raises:
       ConfigError: if it is no run, or was trained on other spaces, network or normalisation.
     """
-    read_run(run_dir, Experiment)
-    path, _ = saving.choose(run_dir / CHECKPOINTS, None, warn)
+    check = partial(require_of_run, read_run(run_dir, Experiment).content)
+    path, _ = saving.choose(run_dir / CHECKPOINTS, None, warn, check)
     learner = abstract_state(setup).learner
     names = ("params", "obs_statistics", "return_statistics")
     abstract = {"learner": {name: getattr(learner, name) for name in names}}

@@ -9,7 +9,6 @@ Importing this module imports neither jax nor gymnax.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +18,8 @@ from jaxdrl.checks import require
 from jaxdrl.errors import ConfigError
 from jaxdrl.experiment import Experiment
 from jaxdrl.hyperparams import Sweep
-from jaxdrl.run_dir import CONFIG_FILE, RESULT_FILE, read_run
+from jaxdrl.json_files import SEAL, read_sealed
+from jaxdrl.run_dir import CONFIG_FILE, RESULT_FILE, StoredRun, read_run
 
 WAVES, TRIALS = "waves", "trials"
 
@@ -40,18 +40,61 @@ def parts_of(run_dir: Path) -> list[Path]:
     Raises:
       ConfigError: if the directory is no run.
     """
-    folder = folder_of(read_run(run_dir, Experiment).experiment.sweep)
+    stored = read_run(run_dir, Experiment)
+    folder = folder_of(stored.experiment.sweep)
     if folder is None:
         return []
-    begun = [path.parent for path in (run_dir / folder).glob(f"[0-9]*/{CONFIG_FILE}")]
-    return sorted(begun, key=lambda path: int(path.name))
+    found = [path.parent for path in (run_dir / folder).glob(f"*/{CONFIG_FILE}")]
+    begun = sorted((p for p in found if p.name.isdecimal()), key=lambda path: int(path.name))
+    for part in begun:
+        _require_place(part, read_run(part, Experiment), stored)
+    return begun
 
 
 def whole_of(run_dir: Path) -> Path:
     """The directory of the sweep that a run is a part of, or the run itself."""
-    above = run_dir.parent.parent
-    is_part = run_dir.parent.name in (WAVES, TRIALS) and (above / CONFIG_FILE).exists()
-    return whole_of(above) if is_part else run_dir
+    above = _above(run_dir)
+    return run_dir if above is None else whole_of(above)
+
+
+def _above(run_dir: Path) -> Path | None:
+    """The directory of the sweep right above that of a part, None for no part."""
+    above = run_dir.absolute().parent.parent
+    is_part = run_dir.absolute().parent.name in (WAVES, TRIALS) and (above / CONFIG_FILE).exists()
+    return run_dir.parent.parent if is_part and run_dir.name.isdecimal() else None
+
+
+def id_of_whole(run_dir: Path) -> str | None:
+    """The `run_id` of the sweep right above a part, None for no part."""
+    above = _above(run_dir)
+    return None if above is None else read_run(above, Experiment).origin.run_id
+
+
+def require_part(run_dir: Path, stored: StoredRun) -> None:
+    """Refuses a part of a sweep that lies in another one, or under another number.
+
+    Raises:
+      ConfigError: saying so.
+    """
+    above = _above(run_dir)
+    if above is not None:
+        _require_place(run_dir, stored, read_run(above, Experiment))
+
+
+def _require_place(run_dir: Path, stored: StoredRun, whole: StoredRun) -> None:
+    sweep = stored.experiment.sweep
+    if stored.origin.part_of != whole.origin.run_id:
+        raise ConfigError(
+            f"run_dir = {str(run_dir)!r}: is no part of the sweep above it, which did not begin "
+            "it; move it elsewhere"
+        )
+    is_wave = run_dir.parent.name == WAVES
+    number = sweep and (sweep.wave if is_wave else sweep.trial)
+    if str(number) != run_dir.name:
+        raise ConfigError(
+            f"run_dir = {str(run_dir)!r}: is {'wave' if is_wave else 'trial'} {number} of its "
+            "sweep, under another number; rename it back"
+        )
 
 
 def locate(run_dir: Path, member: int | None) -> tuple[Path, int | None]:
@@ -151,12 +194,11 @@ def read_result(run_dir: Path) -> dict[str, Any]:
       ConfigError: if it is damaged.
     """
     path = run_dir / RESULT_FILE
-    try:
-        content = json.loads(path.read_text())
-        content["evaluation"]["member_ci95"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(
-            f"{path}: is no result of a sweep ({error}); remove it, and `jaxdrl resume "
-            f"{whole_of(run_dir)}` writes it again"
-        ) from error
-    return content
+    works = f"remove it, and `jaxdrl resume {whole_of(run_dir)}` writes it again"
+    content = read_sealed(path, works)
+    if content.get("run_id") != read_run(run_dir, Experiment).origin.run_id:
+        raise ConfigError(f"{path}: is the result of another run; {works}")
+    evaluation = content.get("evaluation")
+    if not isinstance(evaluation, dict) or "member_ci95" not in evaluation:
+        raise ConfigError(f"{path}: is no result of a sweep; {works}")
+    return {name: value for name, value in content.items() if name not in ("run_id", SEAL)}

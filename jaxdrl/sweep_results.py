@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxdrl import lineage
+from jaxdrl.errors import ConfigError
 from jaxdrl.evaluation import bootstrap_interval
 from jaxdrl.experiment import Experiment
 from jaxdrl.hyperparams import Range
@@ -82,7 +84,12 @@ def best_experiment(experiment: Experiment, rows: list[dict[str, Any]]) -> Exper
     return replace(experiment, ppo=ppo, sweep=None, run_dir=None, devices=None)
 
 
-def write(run_dir: Path, experiment: Experiment, rows: list[dict[str, Any]]) -> list[Path]:
+def write(
+    run_dir: Path,
+    experiment: Experiment,
+    rows: list[dict[str, Any]],
+    warn: Callable[[str], Any] = print,
+) -> list[Path]:
     """Writes the best settings and the pictures, and gives back their paths.
 
     Settings whose return is not finite are in none of them.
@@ -103,7 +110,10 @@ def write(run_dir: Path, experiment: Experiment, rows: list[dict[str, Any]]) -> 
     if sweep.pbt and not sweep.is_search:
         paths.append(run_dir / "lineage.png")
         first = sweep.values(experiment.seed)
-        draw_lineage(first, lineage.read(run_dir), sweep.parsed(), experiment.env, paths[3])
+        try:
+            draw_lineage(first, lineage.read(run_dir), sweep.parsed(), experiment.env, paths[3])
+        except ConfigError as error:  # of the file, which the result does not need
+            warn(f"{paths.pop().name} was not drawn: {error}")
     return paths
 
 

@@ -13,13 +13,14 @@ from jaxdrl import run_dir as files
 from jaxdrl.checks import require
 from jaxdrl.evaluation import evaluate
 from jaxdrl.experiment import Experiment, follows_length
-from jaxdrl.json_files import write_json
+from jaxdrl.json_files import sealed, write_json, write_sealed
 from jaxdrl.locking import claim
 from jaxdrl.loop import evaluation_key
 from jaxdrl.runner import Changes, Run
+from jaxdrl.safe_files import remove, require_own
 from jaxdrl.session import Session
 from jaxdrl.setup import Given, Setup, lengthen, read_stored, restore, schedule_words
-from jaxdrl.sweep_parts import parts_of, read_result
+from jaxdrl.sweep_parts import parts_of, read_result, require_part
 from jaxdrl.sweeping import hyperparams_of
 
 
@@ -28,7 +29,7 @@ def run(setup: Setup, session: Session) -> Run:
     assert setup.experiment.sweep is not None
     if setup.experiment.sweep.is_search:
         trials.check(setup.experiment)
-    with runner.claimed(setup, session) as setup:
+    with runner.claim_new(setup, session) as (setup, _):
         return _train(setup, session)
 
 
@@ -52,7 +53,8 @@ def resume(
       ConfigError: as in `jaxdrl.resume`.
     """
     checkpoint = changes.checkpoint
-    with claim(run_dir):
+    with claim(run_dir, session.warn):
+        require_part(run_dir, stored)
         parts = parts_of(run_dir)
         works = "is of one part; name its directory, such as "
         works += f"jaxdrl resume {parts[0] if parts else run_dir} --checkpoint {checkpoint}"
@@ -68,7 +70,7 @@ def resume(
         setup = runner.assemble_on_devices(experiment, given, session.console, stored)
         if words := schedule_words(before, experiment, given):
             session.console.print(words, soft_wrap=True)
-        (run_dir / files.RESULT_FILE).unlink(missing_ok=True)
+        remove(run_dir / files.RESULT_FILE)
         return _train(setup, session)
 
 
@@ -88,7 +90,7 @@ def _train(setup: Setup, session: Session) -> Run:
     needs = memory.estimate(setup)
     if sweep.wave_size is not None:
         needs = memory.of_members(setup, needs, min(sweep.wave_size, sweep.num_members))
-    write_json(run_dir / files.CONFIG_FILE, reports.describe(setup, needs))
+    write_sealed(run_dir / files.CONFIG_FILE, reports.describe(setup, needs))
     train = trials.train if sweep.is_search else waves.train
     result = train(experiment, partial(_train_part, given, session), console)
     with session.signals.held():
@@ -97,6 +99,7 @@ def _train(setup: Setup, session: Session) -> Run:
         else:
             values, found = hyperparams_of(experiment), result["evaluation"]
             result |= reports.write_sweep(console, experiment, values, found)
+        result = sealed(result | {"run_id": setup.origin.run_id})
         write_json(run_dir / files.RESULT_FILE, result)
         reports.print_result(console, run_dir, result)
         return _best(experiment, given, result)
@@ -122,11 +125,14 @@ def _train_part(given: Given, session: Session, part: Experiment) -> dict[str, A
     """Trains a part to its end, unless it is there, and gives back its `result.json`."""
     run_dir = part.run_dir
     assert run_dir is not None
+    require_own(run_dir.parent, run_dir)
     session.signals.require_none()  # one that came at the end of the part before
     if not (run_dir / files.CONFIG_FILE).exists():
         runner.start(part, given, session)
         return read_result(run_dir)
-    begun = read_stored(run_dir, given, "resume").experiment
+    stored = read_stored(run_dir, given, "resume")
+    require_part(run_dir, stored)
+    begun = stored.experiment
     is_short = begun.total_env_steps != part.total_env_steps
     if is_short or not (run_dir / files.RESULT_FILE).exists():
         keep_schedule = not follows_length(part)

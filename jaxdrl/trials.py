@@ -26,7 +26,14 @@ from jaxdrl.errors import ConfigError
 from jaxdrl.experiment import Experiment
 from jaxdrl.run_dir import CONFIG_FILE, read_run
 from jaxdrl.stops import BadNumbersError, OutOfMemoryError
-from jaxdrl.sweep_parts import TRIALS, TrainPart, mean_return, merge, read_result
+from jaxdrl.sweep_parts import (
+    TRIALS,
+    TrainPart,
+    mean_return,
+    merge,
+    read_result,
+    require_part,
+)
 from jaxdrl.sweep_results import sort
 
 if TYPE_CHECKING:
@@ -99,6 +106,7 @@ def train(experiment: Experiment, train_part: TrainPart, console: Console) -> di
     sweep, run_dir = experiment.sweep, experiment.run_dir
     assert sweep is not None and run_dir is not None
     working, study = combinations(experiment), open_study(run_dir)
+    require_true(experiment, study)
     num_trials = min(sweep.trials, len(working))
     for number in range(len(study.trials), num_trials):
         part = _next(experiment, study, number, working)
@@ -120,20 +128,48 @@ def open_study(run_dir: Path) -> optuna.Study:
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     path = run_dir / STUDY_FILE
+    if path.exists() and not path.is_file():
+        raise ConfigError(f"{path}: is no file; {_anew(run_dir)}")
     # A pool would keep connections open, which nothing closes once the search is over.
     unpooled = {"poolclass": NullPool}
     try:
-        return optuna.create_study(
+        study = optuna.create_study(
             storage=optuna.storages.RDBStorage(f"sqlite:///{path.absolute()}", unpooled),
             study_name=STUDY,
             direction="maximize",
             load_if_exists=True,
         )
+        study.get_trials()  # which reads all of it
+        return study
     except Exception as error:  # of SQLAlchemy, in a class of its own for each kind of damage
         raise ConfigError(
-            f"{path}: cannot be read ({str(error).splitlines()[0]}); remove it, and "
-            f"`jaxdrl resume {run_dir}` writes it again"
+            f"{path}: cannot be read ({str(error).partition(chr(10))[0]}); {_anew(run_dir)}"
         ) from error
+
+
+def _anew(run_dir: Path) -> str:
+    return f"remove it, and `jaxdrl resume {run_dir}` writes it again"
+
+
+def require_true(experiment: Experiment, study: optuna.Study) -> None:
+    """Refuses a study that says something else of its trials than their own files.
+
+    Raises:
+      ConfigError: naming the trial.
+    """
+    run_dir = experiment.run_dir
+    assert run_dir is not None
+    for trial in study.trials:
+        part = run_dir / TRIALS / str(trial.number)
+        if trial.value is None:
+            continue  # it was pruned, and may have left nothing
+        begun = read_run(part, Experiment).experiment
+        score = read_result(part)["settings"][0]["ci95_low"]
+        if score != trial.value or shape_of(experiment, begun) != trial.params:
+            raise ConfigError(
+                f"{run_dir / STUDY_FILE}: trial {trial.number} scored {trial.value} with "
+                f"{trial.params}, which is not what {part} has; {_anew(run_dir)}"
+            )
 
 
 def _next(
@@ -143,8 +179,9 @@ def _next(
     assert experiment.sweep is not None and experiment.run_dir is not None
     run_dir = experiment.run_dir / TRIALS / str(number)
     if (run_dir / CONFIG_FILE).exists():
-        begun = read_run(run_dir, Experiment).experiment
-        return trial_of(experiment, number, shape_of(experiment, begun))
+        stored = read_run(run_dir, Experiment)
+        require_part(run_dir, stored)
+        return trial_of(experiment, number, shape_of(experiment, stored.experiment))
     tried = [trial.params for trial in study.trials]
     left = [shape for shape in working if shape not in tried]
     return trial_of(experiment, number, propose(experiment, study, left))

@@ -15,6 +15,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from jaxdrl.binding import doubt_about
 from jaxdrl.console import make_console
 from jaxdrl.experiment import Experiment
 from jaxdrl.following import LineReader, Thinned
@@ -102,10 +103,12 @@ class History:
       first: the first number of each metric, by name.
       last: the last number of each, likewise.
       bad: how many numbers were not finite, by their kind.
+      doubt: how the lines differed from what a checkpoint is bound to, at the first look.
     """
 
     def __init__(self, run_dir: Path) -> None:
         self.reader = LineReader(run_dir / METRICS_FILE, read_line)
+        self.doubt = doubt_about(run_dir, METRICS_FILE)
         self.begin()
 
     def begin(self) -> None:
@@ -224,9 +227,9 @@ def _memory(devices: dict[str, Any], latest: dict[str, Any]) -> str | None:
 def find_warnings(history: History) -> list[str]:
     """What looks ill in the last lines, each with what it may come from."""
     limits = Limits()
+    found = [] if history.doubt is None else [history.doubt]
     if history.num_lines < WINDOW:
-        return []
-    found = []
+        return found
     entropy, kl = history.median("entropy"), history.median("approx_kl")
     explained = history.median("explained_variance")
     first = history.first.get("entropy", 0.0)

@@ -1,6 +1,7 @@
 """Runs of a second, which several test files start from."""
 
 import contextlib
+import dataclasses
 import io
 import json
 import os
@@ -25,6 +26,16 @@ CARTPOLE = Experiment(
     num_eval_episodes=8,
     ppo=PPO,
 )
+
+
+def config_of(experiment, run_id="a run", part_of=None):
+    """What `config.json` says of an experiment at the least."""
+    fields = dataclasses.asdict(experiment)
+    for name in ("run_dir", "from_run"):
+        fields[name] = None if fields[name] is None else str(fields[name])
+    about = {"format_version": 2, "env_params": {}, "given": [], "spaces": ""}
+    about |= {"run_id": run_id, "part_of": part_of, "has_checkpoints": False}
+    return about | {"experiment": fields}
 
 
 def run_quietly(*args, **kwargs):

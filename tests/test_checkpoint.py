@@ -226,7 +226,7 @@ def test_numpy_opens_the_state_without_pickle(original):
 def test_the_manifest_is_json_that_says_what_the_arrays_are(original):
     manifest = json.loads((original / "manifest.json").read_text())
     arrays = manifest.pop("arrays")
-    assert manifest == MANIFEST | {"format_version": 1, "update": 3}
+    assert manifest == MANIFEST | {"format_version": 2, "update": 3}
     assert arrays["learner/params/params/dense/kernel"] == ["bfloat16", [2, 3]]
     assert arrays["learner/params/params/empty"] == ["float32", [0, 3]]
     assert arrays["learner/key"] == ["key<fry>", []]
@@ -466,16 +466,27 @@ def test_the_bomb_goes_off_where_numpy_may_unpickle(tmp_path):
     assert (tmp_path / "mark").exists()
 
 
-def test_a_newer_format_is_refused_with_both_versions(path):
+@pytest.mark.parametrize(("version", "older"), [(3, "a newer"), (1, "the older")])
+def test_another_format_is_refused_with_both_versions(path, version, older):
     manifest = json.loads((path / "manifest.json").read_text())
-    (path / "manifest.json").write_text(json.dumps(manifest | {"format_version": 2}))
+    (path / "manifest.json").write_text(json.dumps(manifest | {"format_version": version}))
     sign(path)
     with pytest.raises(ConfigError) as caught:
         checkpoint.read_manifest(path)
     assert not isinstance(caught.value, DamagedCheckpointError)
     assert str(caught.value) == (
-        f"{path}: written in format 2, and this version of jaxdrl reads up to 1; "
-        "install a newer jaxdrl"
+        f"{path}: format_version = {version}, and this version of jaxdrl reads 2 alone; "
+        f"take {older} jaxdrl, which wrote it"
+    )
+
+
+def test_a_checkpoint_under_another_number_is_refused(path):
+    path = path.rename(path.with_name("00000099"))
+    with pytest.raises(ConfigError) as caught:
+        checkpoint.read_manifest(path)
+    assert not isinstance(caught.value, DamagedCheckpointError)
+    assert str(caught.value) == (
+        f"{path}: is the checkpoint of update 3 under another number; rename it back"
     )
 
 

@@ -18,6 +18,7 @@ import pytest
 import jaxdrl
 from jaxdrl import cli, runner
 from jaxdrl.errors import ConfigError
+from jaxdrl.json_files import read_sealed, write_sealed
 from jaxdrl.locking import claim
 from small_runs import CARTPOLE
 
@@ -34,7 +35,7 @@ class Verb(NamedTuple):
 SMALL = "--devices 2 --ppo.num-envs 16 --ppo.num-minibatches 2 --ppo.hidden-sizes 8"
 # A new verb is one line here.
 VERBS = {
-    "resume": Verb("resume {run} --total-env-steps 500", ("state", "metrics", "lock")),
+    "resume": Verb("resume {run} --total-env-steps 500", ("state", "metrics", "log", "lock")),
     "evaluate": Verb("evaluate {run} --num-episodes 4 --json {out}/e.json", ("state",)),
     "vary": Verb(
         "evaluate {run} --vary length=0.5:1:2 --num-episodes 2 --out {out}/v.png --json {out}/v",
@@ -98,7 +99,72 @@ def config_torn(run):
 def config_newer(run):
     content = json.loads((run / "config.json").read_text())
     content["experiment"]["a_field_of_the_future"] = 1
-    (run / "config.json").write_text(json.dumps(content | {"format_version": 2}))
+    (run / "config.json").write_text(json.dumps(content | {"format_version": 3}))
+
+
+def config_edited(run):
+    """A digit of a setting."""
+    text = (run / "config.json").read_text()
+    (run / "config.json").write_text(text.replace('"seed": 0', '"seed": 1'))
+
+
+def gravity_edited(run):
+    text = (run / "config.json").read_text()
+    (run / "config.json").write_text(text.replace('"gravity": 9.8', '"gravity": 9.7'))
+
+
+def another_config(run):
+    """That of another run, whole."""
+    content = read_sealed(run / "config.json", "")
+    write_sealed(run / "config.json", content | {"run_id": "another"})
+
+
+def metrics_edited(run):
+    """A digit of a line before the last checkpoint."""
+    text = (run / "metrics.jsonl").read_text()
+    assert '"num_episodes": ' in text
+    (run / "metrics.jsonl").write_text(text.replace('"num_episodes": ', '"num_episodes": 1', 1))
+
+
+def metrics_swapped(run):
+    lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (run / "metrics.jsonl").write_text("".join([lines[1], lines[0], *lines[2:]]))
+
+
+def metrics_cut(run):
+    lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (run / "metrics.jsonl").write_text(lines[0])
+
+
+def metrics_lost(run):
+    (run / "metrics.jsonl").unlink()
+
+
+def checkpoint_renamed(run):
+    (run / "checkpoints" / "00000003").rename(run / "checkpoints" / "00000009")
+
+
+def checkpoint_foreign(run):
+    """The last one is of another run."""
+    path = run / "checkpoints" / "00000003"
+    content = json.loads((path / "manifest.json").read_text())
+    content["config"]["run_id"] = "another"
+    sign(path, content)
+
+
+def checkpoint_of_another_config(run):
+    for path in run.glob("checkpoints/*"):
+        content = json.loads((path / "manifest.json").read_text())
+        content["config"]["experiment"]["seed"] = 9
+        sign(path, content)
+
+
+def sign(path, manifest):
+    """Writes a manifest with digests that agree."""
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    _, state = (path / "SHA256SUMS").read_text().splitlines()
+    digest = hashlib.sha256((path / "manifest.json").read_bytes()).hexdigest()
+    (path / "SHA256SUMS").write_text(f"{digest}  manifest.json\n{state}\n")
 
 
 def metrics_broken(run):
@@ -130,15 +196,17 @@ def checkpoints_damaged(run):
 
 def checkpoint_newer(run):
     for manifest in run.glob("checkpoints/*/manifest.json"):
-        content = json.loads(manifest.read_text()) | {"format_version": 2}
-        manifest.write_text(json.dumps(content))
-        digests = manifest.with_name("SHA256SUMS")
-        _, state = digests.read_text().splitlines()
-        digest = hashlib.sha256(manifest.read_bytes()).hexdigest()
-        digests.write_text(f"{digest}  manifest.json\n{state}\n")
+        sign(manifest.parent, json.loads(manifest.read_text()) | {"format_version": 3})
 
 
 def no_checkpoint_yet(run):
+    checkpoints_lost(run)
+    content = read_sealed(run / "config.json", "")
+    write_sealed(run / "config.json", content | {"has_checkpoints": False})
+
+
+def checkpoints_lost(run):
+    """Of a run that goes on, or was killed."""
     shutil.rmtree(run / "checkpoints")
     (run / "result.json").unlink()
 
@@ -170,19 +238,43 @@ CASES = [
     (
         config_newer,
         EVERY,
-        "{run}/config.json: format_version = 2, and this version of jaxdrl reads up to 1; "
-        "install a newer jaxdrl",
+        "{run}/config.json: format_version = 3, and this version of jaxdrl reads 2 alone; "
+        "take a newer jaxdrl, which wrote it",
+    ),
+    (config_edited, EVERY, "{run}/config.json: was changed after it was written"),
+    (gravity_edited, EVERY, "{run}/config.json: was changed after it was written"),
+    (another_config, "state", "{run}/checkpoints/00000003: is a checkpoint of another run ("),
+    (metrics_edited, "log", "{run}/metrics.jsonl: its first "),
+    (metrics_swapped, "log", "{run}/metrics.jsonl: its first "),
+    (metrics_cut, "log", "{run}/metrics.jsonl: has "),
+    (metrics_lost, "log", "{run}/metrics.jsonl: cannot be read (No such file or directory)"),
+    (
+        checkpoint_renamed,
+        "state",
+        "{run}/checkpoints/00000009: is the checkpoint of update 3 under another number; rename "
+        "it back",
+    ),
+    (checkpoint_foreign, "state", "{run}/checkpoints/00000003: is a checkpoint of another run ("),
+    (
+        checkpoint_of_another_config,
+        "state",
+        "{run}/checkpoints/00000003: was saved with experiment.seed = 9, and config.json has 0; ",
+    ),
+    (
+        checkpoints_lost,
+        "state",
+        "{run}/checkpoints: holds no checkpoint any more, and there were some; put one back, or "
+        "run it again elsewhere",
     ),
     (
         metrics_broken,
         "metrics",
-        "{run}/metrics.jsonl: line 2 is no JSON (",
+        "{run}/metrics.jsonl: ",
     ),
     (
         metrics_foreign,
         "metrics",
-        "{run}/metrics.jsonl: line 2 has no number update; put back what was there, or remove "
-        "this line: the others stay good",
+        "{run}/metrics.jsonl: ",
     ),
     (checkpoint_damaged, None, ""),
     (
@@ -194,8 +286,8 @@ CASES = [
     (
         checkpoint_newer,
         "state",
-        "{run}/checkpoints/00000003: written in format 2, and this version of jaxdrl reads up to "
-        "1; install a newer jaxdrl",
+        "{run}/checkpoints/00000003: format_version = 3, and this version of jaxdrl reads 2 "
+        "alone; take a newer jaxdrl, which wrote it",
     ),
     (
         checkpoints_removed,
@@ -268,6 +360,7 @@ SPOILT = [
     for name, verb in VERBS.items()
     for case in CASES
     if case[0] is not metrics_foreign or "metrics" in verb.reads
+    if (name, case[0]) != ("plot", metrics_lost)  # which has nothing to draw
 ]
 
 
@@ -278,6 +371,8 @@ def test_a_spoilt_directory(name, run, sound, tmp_path, spoil, part, message):
     said = check(name, run, sound, tmp_path / "out", message if refuses else None)
     if message.endswith("the nearest: "):
         assert said.endswith(f"{run}2\n")
+    if part == "log" and name in ("plot", "watch"):
+        assert f"{run}/metrics.jsonl: " in said.replace("\n", "")
     if spoil is checkpoint_damaged and "state" in VERBS[name].reads:
         damage = f"warning: {run}/checkpoints/00000003/state.npz: does not have the digest"
         assert damage in said

@@ -13,23 +13,17 @@ from jaxdrl import cli, plotting
 from jaxdrl.errors import ConfigError
 from jaxdrl.experiment import Experiment
 from jaxdrl.following import Thinned
+from jaxdrl.json_files import write_sealed
 from jaxdrl.run_dir import METRICS_FILE
-from small_runs import CARTPOLE
+from small_runs import CARTPOLE, config_of
 
 
 def write_run(directory, returns, *, seed=0, speed=100.0, steps=128, **ppo):
     """A run directory with a line for each return, `steps` apart."""
     directory.mkdir(parents=True)
     changed = dataclasses.replace(CARTPOLE.ppo, **ppo)
-    experiment = dataclasses.asdict(dataclasses.replace(CARTPOLE, seed=seed, ppo=changed))
-    config = {
-        "format_version": 1,
-        "experiment": experiment,
-        "env_params": {},
-        "given": [],
-        "spaces": "",
-    }
-    (directory / "config.json").write_text(json.dumps(config))
+    experiment = dataclasses.replace(CARTPOLE, seed=seed, ppo=changed)
+    write_sealed(directory / "config.json", config_of(experiment))
     lines = [
         {
             "update": i + 1,

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
+import small_runs
+from jaxdrl.binding import value_at
 from jaxdrl.config import PPOConfig
 from jaxdrl.errors import ConfigError
 from jaxdrl.experiment import Experiment
 from jaxdrl.hyperparams import Sweep
-from jaxdrl.json_files import write_json
+from jaxdrl.json_files import digest, write_sealed
 from jaxdrl.run_dir import (
     PUT_BACK,
     make_new,
@@ -153,12 +155,7 @@ def experiment():
 
 def config_of(experiment):
     """What a run writes of an experiment."""
-    fields = dataclasses.asdict(experiment)
-    for name in ("run_dir", "from_run"):
-        fields[name] = None if fields[name] is None else str(fields[name])
-    return {
-        "format_version": 1,
-        "experiment": fields,
+    return small_runs.config_of(experiment) | {
         "env_params": {"g": 9.5, "max_speed": 8.0},
         "spaces": "observations Box(3), actions Box(1)",
         "given": ["network"],
@@ -174,7 +171,7 @@ def types_of(value):
 
 @pytest.mark.parametrize("make", [experiment, lambda: Experiment("CartPole-v1")], ids=["all", "no"])
 def test_an_experiment_comes_back_from_its_config(tmp_path, make):
-    write_json(tmp_path / "config.json", config_of(make()))
+    write_sealed(tmp_path / "config.json", config_of(make()))
     stored = read_run(tmp_path, Experiment)
     assert stored.experiment == make()
     assert types_of(stored.experiment) == types_of(make())
@@ -194,7 +191,7 @@ def test_a_whole_number_is_taken_for_a_float(tmp_path):
     content = config_of(experiment())
     content["experiment"]["ppo"]["learning_rate"] = 1
     content["experiment"]["checkpoint_minutes"] = 5
-    write_json(tmp_path / "config.json", content)
+    write_sealed(tmp_path / "config.json", content)
     stored = read_run(tmp_path, Experiment).experiment
     assert (stored.ppo.learning_rate, stored.checkpoint_minutes) == (1.0, 5.0)
     assert {type(stored.ppo.learning_rate), type(stored.checkpoint_minutes)} == {float}
@@ -204,7 +201,7 @@ def test_a_run_from_before_a_field_has_its_default(tmp_path):
     content = config_of(experiment())
     del content["experiment"]["randomize"], content["experiment"]["ppo"]["memory"]
     content["experiment"]["ppo"]["num_minibatches"] = 4
-    write_json(tmp_path / "config.json", content)
+    write_sealed(tmp_path / "config.json", content)
     stored = read_run(tmp_path, Experiment).experiment
     assert stored.randomize == ()
     assert stored.ppo.memory == "none"
@@ -213,8 +210,11 @@ def test_a_run_from_before_a_field_has_its_default(tmp_path):
 MISSING = object()
 
 BAD_CONFIGS = [
-    ("format_version", 2, r"format_version = 2, .* reads up to 1; install a newer jaxdrl"),
-    ("format_version", "1", r"format_version is missing, or no int; put back .*"),
+    ("format_version", 3, r"format_version = 3, .* reads 2 alone; take a newer jaxdrl, .*"),
+    ("format_version", 1, r"format_version = 1, .* reads 2 alone; take the older jaxdrl, .*"),
+    ("format_version", "1", r"format_version = '1', .* reads 2 alone"),
+    ("run_id", MISSING, r"run_id is missing, or no str; put back .*"),
+    ("has_checkpoints", 1, r"has_checkpoints is missing, or no bool; put back .*"),
     ("experiment", MISSING, r"experiment is missing, or no dict; put back .*"),
     ("experiment", [], r"experiment is missing, or no dict; put back .*"),
     ("env_params", None, r"env_params is missing, or no dict; put back .*"),
@@ -258,11 +258,11 @@ def set_in(content, name, value):
 
 
 @pytest.mark.parametrize("name, value, words", BAD_CONFIGS)
-def test_a_config_that_was_tampered_with_is_refused_by_name(tmp_path, name, value, words):
+def test_a_config_that_does_not_say_what_it_must_is_refused_by_name(tmp_path, name, value, words):
     path = tmp_path / "config.json"
     content = config_of(experiment())
     set_in(content, name, value)
-    path.write_text(json.dumps(content))
+    write_sealed(path, content)
     with pytest.raises(ConfigError) as caught:
         read_run(tmp_path, Experiment)
     message = str(caught.value)
@@ -292,7 +292,8 @@ def test_a_config_that_was_tampered_with_is_refused_by_name(tmp_path, name, valu
 def test_a_value_that_the_config_refuses_is_refused(tmp_path, name, value, words):
     content = config_of(experiment())
     set_in(content, name, value)
-    (tmp_path / "config.json").write_text(json.dumps(content))
+    seal = {"sha256": digest(content)}
+    (tmp_path / "config.json").write_text(json.dumps(content | seal))
     with pytest.raises(ConfigError, match=words):
         read_run(tmp_path, Experiment)
 
@@ -340,6 +341,32 @@ def test_json_of_another_program_is_refused(tmp_path):
     with pytest.raises(ConfigError) as caught:
         read_run(tmp_path, Experiment)
     assert "is no run (its config.json is of another program)" in str(caught.value)
+
+
+FIELDS = [
+    "experiment.seed",
+    "experiment.total_env_steps",
+    "experiment.keep_checkpoints",
+    "experiment.ppo.learning_rate",
+    "experiment.ppo.num_epochs",
+    "experiment.sweep.members",
+    "env_params.g",
+    "experiment.env_params.g",
+]
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_a_changed_digit_in_any_field_is_refused(tmp_path, name):
+    path = tmp_path / "config.json"
+    write_sealed(path, config_of(experiment()))
+    read_run(tmp_path, Experiment)
+    content = json.loads(path.read_text())
+    set_in(content, name, value_at(content, name) + 1)
+    path.write_text(json.dumps(content, indent=2))
+    with pytest.raises(ConfigError) as caught:
+        read_run(tmp_path, Experiment)
+    assert str(caught.value).startswith(f"{path}: was changed after it was written")
+    assert str(caught.value).endswith(f"; {PUT_BACK}")
 
 
 # A new directory

@@ -26,8 +26,10 @@ from jaxdrl.config import PPOConfig
 from jaxdrl.envs import Environment
 from jaxdrl.errors import ConfigError
 from jaxdrl.experiment import Experiment, resolve
+from jaxdrl.json_files import read_sealed, write_sealed
 from jaxdrl.metrics import sha256
 from jaxdrl.run_dir import read_run
+from jaxdrl.saving import Saver
 from jaxdrl.stops import BadNumbersError
 from small_runs import (
     CARTPOLE,
@@ -63,8 +65,10 @@ def test_a_run_leaves_three_files_and_its_checkpoints(cartpole):
 def test_config_file_holds_everything_that_decides_the_run(cartpole):
     config = read(cartpole.run_dir, "config.json")
     names = {"format_version", "experiment", "env_params", "spaces", "given", "versions", "devices"}
-    assert set(config) == names
-    assert config["format_version"] == 1
+    origin = {"run_id", "part_of", "has_checkpoints", "sha256"}
+    assert set(config) == names | origin
+    assert config["format_version"] == 2
+    assert (config["part_of"], config["has_checkpoints"]) == (None, True)
     described = config["experiment"]
     assert set(described) == {field.name for field in dataclasses.fields(Experiment)}
     assert set(described["ppo"]) == {field.name for field in dataclasses.fields(PPOConfig)}
@@ -159,6 +163,8 @@ def test_result_file(cartpole):
         "state_sha256",
         "greedy_evaluation",
         "evaluation",
+        "run_id",
+        "sha256",
     }
     expected = {"env": "CartPole-v1", "seed": 0, "devices": 2, "env_steps": 384, "updates": 3}
     assert {name: result[name] for name in expected} == expected
@@ -374,10 +380,42 @@ def test_every_checkpoint_leads_to_the_same_end(cartpole, tmp_path):
         assert run.result["evaluation"] == whole.result["evaluation"]
         assert without_speed(tmp_path) == lines
         assert updates_in(tmp_path / "checkpoints") == [1, 2, 3]
-    shutil.rmtree(tmp_path / "checkpoints")  # as if killed before the first one
+    shutil.rmtree(tmp_path / "checkpoints")
     (tmp_path / "result.json").unlink()
-    assert resumed(tmp_path)[0].result["state_sha256"] == cartpole.run.result["state_sha256"]
+    with pytest.raises(ConfigError, match="holds no checkpoint any more, and there were some"):
+        resumed(tmp_path)
     assert without_speed(tmp_path) == lines
+    content = read_sealed(tmp_path / "config.json", "")  # as if killed before the first one
+    write_sealed(tmp_path / "config.json", content | {"has_checkpoints": False})
+    before = (tmp_path / "metrics.jsonl").read_bytes()
+    run, output = resumed(tmp_path)
+    assert run.result["state_sha256"] == cartpole.run.result["state_sha256"]
+    assert without_speed(tmp_path) == lines
+    assert f"its lines so far are kept in {tmp_path / 'metrics.old-1.jsonl'}" in output
+    assert (tmp_path / "metrics.old-1.jsonl").read_bytes() == before
+
+
+def test_a_directory_that_is_removed_while_it_trains_can_be_resumed(tmp_path):
+    """The directory goes with the first checkpoint; the second makes it anew."""
+    run_dir, original = tmp_path / "run", Saver.is_due
+
+    def is_due(self, update):
+        if update == 2:
+            self.wait()
+            shutil.rmtree(run_dir)
+        return original(self, update)
+
+    experiment = dataclasses.replace(
+        CARTPOLE, run_dir=run_dir, checkpoint_every=1, total_env_steps=5 * 128, evaluate_every=None
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Saver, "is_due", is_due)
+        run, output = run_quietly(experiment)
+    assert output.count("was removed while the run trained") == 1
+    assert read(run_dir, "result.json") == run.result
+    assert [line["update"] for line in lines_of(run_dir)][-1] == 5
+    again, _ = resumed(run_dir, checkpoint=updates_in(run_dir / "checkpoints")[0])
+    assert again.result["state_sha256"] == run.result["state_sha256"]
 
 
 def test_a_run_killed_before_its_result_only_evaluates_again(cartpole, tmp_path):

@@ -1,29 +1,33 @@
 """Which directory of a sweep in parts holds what."""
 
 import json
-from dataclasses import asdict, replace
+import shutil
+from dataclasses import replace
 
 import pytest
 
 from jaxdrl.errors import ConfigError
+from jaxdrl.experiment import Experiment
 from jaxdrl.hyperparams import Sweep
-from jaxdrl.json_files import write_json
-from jaxdrl.sweep_parts import locate, parts_of, read_result, whole_of
-from small_runs import CARTPOLE
+from jaxdrl.json_files import write_sealed
+from jaxdrl.run_dir import read_run
+from jaxdrl.sweep_parts import locate, parts_of, read_result, require_part, whole_of
+from small_runs import CARTPOLE, config_of
 
 SWEEP = Sweep({"gamma": "0.9:0.99"}, members=24, wave_size=2)
 
 
-def write_run(run_dir, sweep):
+def write_run(run_dir, sweep, part_of=None):
+    """A run whose id is its path."""
     run_dir.mkdir(parents=True)
-    content = {"format_version": 1, "env_params": {}, "given": [], "spaces": ""}
-    experiment = asdict(replace(CARTPOLE, sweep=sweep))
-    write_json(run_dir / "config.json", content | {"experiment": experiment})
+    part_of = None if part_of is None else str(part_of)
+    content = config_of(replace(CARTPOLE, sweep=sweep), str(run_dir), part_of)
+    write_sealed(run_dir / "config.json", content)
 
 
 def write_evaluation(run_dir, mean_return, best_member):
     evaluation = {"mean_return": mean_return, "best_member": best_member, "member_ci95": []}
-    write_json(run_dir / "result.json", {"evaluation": evaluation})
+    write_sealed(run_dir / "result.json", {"evaluation": evaluation, "run_id": str(run_dir)})
 
 
 @pytest.fixture
@@ -31,7 +35,7 @@ def run_dir(tmp_path):
     """Twelve waves, of which eleven have begun."""
     write_run(tmp_path / "x", SWEEP)
     for wave in range(11):
-        write_run(tmp_path / "x" / "waves" / str(wave), SWEEP.waves[wave])
+        write_run(tmp_path / "x" / "waves" / str(wave), SWEEP.waves[wave], tmp_path / "x")
     return tmp_path / "x"
 
 
@@ -66,9 +70,9 @@ def test_a_member_of_a_search_is_in_the_trial_of_its_number(tmp_path):
     write_run(tmp_path / "x", search)
     for trial in (0, 2):  # the other one was pruned
         part = tmp_path / "x" / "trials" / str(trial)
-        write_run(part, replace(search, trial=trial))
+        write_run(part, replace(search, trial=trial), tmp_path / "x")
         for wave in (0, 1):
-            write_run(part / "waves" / str(wave), replace(search, trial=trial, wave=wave))
+            write_run(part / "waves" / str(wave), replace(search, trial=trial, wave=wave), part)
     assert locate(tmp_path / "x", 11) == (part / "waves" / "1", 0)
     assert whole_of(part / "waves" / "1") == tmp_path / "x"
     for member, says in ((12, "must be from 0 to 11"), (5, "trials/1 has not begun")):
@@ -83,5 +87,37 @@ def test_what_is_not_there_is_said(run_dir, tmp_path):
     part = run_dir / "waves" / "0"
     for content in ("{", json.dumps({"evaluation": {}}), "[]"):
         (part / "result.json").write_text(content)
-        with pytest.raises(ConfigError, match=r"result of a sweep .*jaxdrl resume .*/x` writes"):
+        with pytest.raises(ConfigError, match=r"result\.json: .*jaxdrl resume .*/x` writes"):
             read_result(part)
+
+
+def test_a_result_that_was_changed_or_is_of_another_run_is_refused(run_dir):
+    part, other = run_dir / "waves" / "0", run_dir / "waves" / "1"
+    for path in (part, other):
+        write_evaluation(path, 3.0, 1)
+    assert read_result(part)["evaluation"]["mean_return"] == 3.0
+    text = (part / "result.json").read_text()
+    (part / "result.json").write_text(text.replace("3.0", "8.0"))
+    with pytest.raises(ConfigError, match="was changed after it was written"):
+        read_result(part)
+    (part / "result.json").write_text((other / "result.json").read_text())
+    with pytest.raises(ConfigError, match=r"is the result of another run; remove it, and .*/x`"):
+        read_result(part)
+
+
+def test_a_part_of_another_sweep_or_under_another_number_is_refused(run_dir, tmp_path):
+    waves = run_dir / "waves"
+    (waves / "10").rename(waves / "11")
+    with pytest.raises(ConfigError, match=r"waves/11'.* is wave 10 of its sweep, under another"):
+        parts_of(run_dir)
+    (waves / "11").rename(waves / "10")
+    assert len(parts_of(run_dir)) == 11
+    shutil.rmtree(waves / "3")
+    write_run(waves / "3", SWEEP.waves[3], tmp_path / "y")
+    for refuse in (parts_of, lambda run: locate(run, 0)):
+        with pytest.raises(ConfigError, match=r"waves/3'.* is no part of the sweep above it"):
+            refuse(run_dir)
+    with pytest.raises(ConfigError, match=r"waves/3'.* is no part of the sweep above it"):
+        require_part(waves / "3", read_run(waves / "3", Experiment))
+    require_part(waves / "2", read_run(waves / "2", Experiment))
+    require_part(run_dir, read_run(run_dir, Experiment))

@@ -15,9 +15,9 @@ from rich.console import Console
 from jaxdrl import trials
 from jaxdrl.errors import ConfigError
 from jaxdrl.hyperparams import Sweep
-from jaxdrl.json_files import write_json
+from jaxdrl.json_files import write_sealed
 from jaxdrl.stops import BadNumbersError
-from small_runs import CARTPOLE
+from small_runs import CARTPOLE, config_of
 
 SHAPES = {"num_steps": "8,16,32", "hidden_sizes": "8x8,16,32", "activation": "tanh,relu"}
 SWEEP = Sweep({"gamma": "0.9:0.99"}, members=2, shapes=SHAPES, trials=9)
@@ -51,10 +51,9 @@ def result_of(part):
 def train_part(part):
     """Stands in for the training of a trial."""
     part.run_dir.mkdir(parents=True, exist_ok=True)
-    experiment = dataclasses.asdict(part) | {"run_dir": str(part.run_dir)}
-    content = {"format_version": 1, "env_params": {}, "given": [], "spaces": ""}
-    write_json(part.run_dir / "config.json", content | {"experiment": experiment})
-    write_json(part.run_dir / "result.json", result_of(part))
+    run_id = str(part.run_dir)
+    write_sealed(part.run_dir / "config.json", config_of(part, run_id))
+    write_sealed(part.run_dir / "result.json", result_of(part) | {"run_id": run_id})
     return result_of(part)
 
 

@@ -1,0 +1,99 @@
+"""What a checkpoint is bound to: its run, its place, its config, and the logs up to it.
+
+Importing this module imports neither jax nor gymnax.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from jaxdrl import log_files
+from jaxdrl.errors import ConfigError
+from jaxdrl.json_files import read_object
+from jaxdrl.run_dir import CHECKPOINTS
+
+MAY_CHANGE = (
+    *("experiment.devices", "experiment.total_env_steps", "experiment.run_dir"),
+    *("experiment.ppo.anneal_env_steps", "spaces", "versions", "devices"),
+    *("has_checkpoints", "sha256"),
+)
+"""Fields of a config that `resume`, another machine or a moved directory changes."""
+
+
+def require_of_run(config: dict[str, Any], path: Path, manifest: dict[str, Any]) -> None:
+    """Refuses a checkpoint that is not one of the run, or not of the config that it has now.
+
+    Args:
+      config: content of `config.json`.
+      path: of the checkpoint.
+      manifest: of the checkpoint.
+
+    Raises:
+      ConfigError: saying what does not fit.
+    """
+    there = manifest["config"]
+    if there.get("run_id") != config["run_id"]:
+        raise ConfigError(
+            f"{path}: is a checkpoint of another run ({there.get('run_id')}, and this one is "
+            f"{config['run_id']}); move it back, or elsewhere"
+        )
+    for name in differences(config, there):
+        raise ConfigError(
+            f"{path}: was saved with {name} = {value_at(there, name)!r}, and config.json has "
+            f"{value_at(config, name)!r}; put back what was there"
+        )
+
+
+def differences(here: dict[str, Any], there: dict[str, Any], prefix: str = "") -> list[str]:
+    """Dotted names of the fields in both that differ, but for those that may."""
+    found = []
+    for field in here:
+        name = f"{prefix}{field}"
+        if name in MAY_CHANGE or field not in there or here[field] == there[field]:
+            continue
+        if isinstance(here[field], dict) and isinstance(there[field], dict):
+            inside = differences(here[field], there[field], f"{name}.")
+            found += inside or ([name] if here[field].keys() != there[field].keys() else [])
+        else:
+            found.append(name)
+    return found
+
+
+def value_at(content: Any, name: str) -> Any:
+    """What a dotted name means."""
+    for field in name.split("."):
+        content = content[field]
+    return content
+
+
+def require_logs(run_dir: Path, path: Path, manifest: dict[str, Any]) -> None:
+    """Refuses logs that do not begin with what a checkpoint was saved after.
+
+    Args:
+      run_dir: with the logs.
+      path: of the checkpoint.
+      manifest: of the checkpoint.
+
+    Raises:
+      ConfigError: naming the file, and how it differs.
+    """
+    for name, snapshot in manifest["progress"]["log"]["files"].items():
+        whose = f"what was written before the checkpoint of update {manifest['update']}"
+        log_files.require(run_dir / name, snapshot, whose)
+
+
+def doubt_about(run_dir: Path, name: str) -> str | None:
+    """How a log differs from what the last checkpoint is bound to, None where nothing is known."""
+    manifests = sorted(run_dir.glob(f"{CHECKPOINTS}/[0-9]*/manifest.json"))
+    try:
+        manifest = read_object(manifests[-1], "")
+        snapshot = manifest["progress"]["log"]["files"][name]
+        whose = f"what was written before the checkpoint of update {manifest['update']}"
+    except (ConfigError, IndexError, KeyError, TypeError):
+        return None  # there is none, or it is damaged, which other verbs say
+    try:
+        log_files.require(run_dir / name, snapshot, whose)
+    except ConfigError as error:
+        return str(error).removesuffix(f"; {log_files.WORKS}")
+    return None
