@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import io
+import os
 import shutil
 import signal
 import subprocess
@@ -21,6 +22,7 @@ from jaxdrl.errors import ConfigError
 from jaxdrl.run_dir import read_metrics
 from jaxdrl.saving import Saver
 from jaxdrl.setup import Given
+from jaxdrl.stops import RunInterruptedError
 from jaxdrl.watching import render, take
 from small_sweeps import WAVES, content, quietly, without_times
 
@@ -32,10 +34,19 @@ def cached(compile_cache):
     """Parts of equal shapes are compiled once."""
 
 
+SEEN = []
+"""What the hook of the waves was called with."""
+
+
 @pytest.fixture(scope="module")
 def waves(tmp_path_factory):
     run_dir = tmp_path_factory.mktemp("runs") / "waves"
-    return quietly(jaxdrl.run, dataclasses.replace(WAVES, run_dir=run_dir))
+
+    def on_update(*arguments):
+        SEEN.append(arguments)
+
+    experiment = dataclasses.replace(WAVES, run_dir=run_dir)
+    return quietly(jaxdrl.run, experiment, quiet=True, on_update=on_update)
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +153,30 @@ def test_killed_in_any_wave_and_resumed_it_ends_the_same(waves, tmp_path, part, 
     for name in ("best.json", "waves/0/result.json"):
         ours, theirs = (content(path / name) for path in (run_dir, waves.run_dir))
         assert without_times(ours) == without_times(theirs)
+
+
+@pytest.mark.usefixtures("waves")
+def test_the_hook_sees_every_update_of_every_wave():
+    assert [update for update, _ in SEEN] == [1, 2, 3, 4] * 2
+    lengths = [len(metrics["members/entropy"]) for _, metrics in SEEN]
+    assert lengths == [2] * 4 + [1] * 4
+    assert all(type(metrics["entropy"]) is float for _, metrics in SEEN)
+
+
+@pytest.mark.slow
+def test_a_signal_at_the_end_of_a_wave_stops_the_sweep_before_the_next(tmp_path, monkeypatch):
+    summarise = reports.summarise
+
+    def late_signal(*arguments):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return summarise(*arguments)
+
+    monkeypatch.setattr(reports, "summarise", late_signal)
+    with pytest.raises(RunInterruptedError) as caught:
+        quietly(jaxdrl.run, dataclasses.replace(WAVES, run_dir=tmp_path))
+    assert str(caught.value).endswith(f"Go on with: jaxdrl resume {tmp_path}")
+    assert (tmp_path / "waves" / "0" / "result.json").exists()
+    assert not (tmp_path / "waves" / "1").exists()
 
 
 def test_a_part_is_not_trained_twice(waves, tmp_path, monkeypatch):
