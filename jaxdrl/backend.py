@@ -5,7 +5,6 @@ Importing jaxdrl sets nothing; what the user has set already stays as it is.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import platform
@@ -35,7 +34,8 @@ def start(num_devices: int | None, num_shards: int) -> tuple[Mesh, str]:
       ConfigError: if there is no device, or fewer than are asked for.
     """
     cache = keep_programs()
-    simulate_devices(num_devices or largest_divisor(num_shards, num_cores()))
+    wanted = num_devices or largest_divisor(num_shards, num_cores())
+    is_late = not simulate_devices(wanted)
     try:
         devices = jax.devices()
     except RuntimeError as error:
@@ -53,19 +53,30 @@ def start(num_devices: int | None, num_shards: int) -> tuple[Mesh, str]:
         if chosen > num_cores():
             kind = f"CPU, simulated on {num_cores()} core(s)"
     words = f"devices: {chosen}{of_all if left else ''} ({kind}); "
-    return mesh, words + f"compiled programs: {cache or 'not kept'}"
+    words += f"compiled programs: {cache or 'not kept'}"
+    if is_late and kind == "cpu" and chosen < wanted:
+        words += (
+            f"\nnote: {wanted} devices would train faster on {num_cores()} cores, but JAX had "
+            "started before, as it does for the first array; put this line above that: "
+            f'jax.config.update("jax_num_cpu_devices", {wanted})'
+        )
+    return mesh, words
 
 
-def simulate_devices(num_devices: int) -> None:
-    """Makes the CPU count as so many devices, unless it is told otherwise or has started already.
+def simulate_devices(num_devices: int) -> bool:
+    """Makes the CPU count as so many devices, unless it is told otherwise.
 
-    Other backends do not heed this.
+    Returns:
+      False where it is too late for that, since JAX has started already.
     """
     is_set = jax.config.values["jax_num_cpu_devices"] > 0
     if is_set or "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
-        return
-    with contextlib.suppress(RuntimeError):
+        return True
+    try:
         jax.config.update("jax_num_cpu_devices", num_devices)
+    except RuntimeError:
+        return False
+    return True
 
 
 def keep_programs() -> Path | None:

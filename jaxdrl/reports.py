@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 
 from jaxdrl import checkpoint as checkpoints
-from jaxdrl import memory, sweep_results
+from jaxdrl import env_params, memory, sweep_results
 from jaxdrl import run_dir as files
 from jaxdrl.advice import resume_call
 from jaxdrl.console import warner
@@ -22,7 +22,7 @@ from jaxdrl.loop import figures
 from jaxdrl.machine import versions
 from jaxdrl.metrics import sha256
 from jaxdrl.saving import Saver
-from jaxdrl.setup import Setup, params_of, spaces_of
+from jaxdrl.setup import Setup, spaces_of
 from jaxdrl.sweep_parts import whole_of
 from jaxdrl.terminal import printable
 from jaxdrl.types import TrainState
@@ -71,7 +71,7 @@ def describe(setup: Setup, needs: memory.Needs) -> dict[str, Any]:
             "format_version": files.FORMAT_VERSION,
             **setup.origin._asdict(),
             "experiment": experiment | {"env": setup.env.name},
-            "env_params": params_of(setup.env),
+            "env_params": env_params.describe(setup.env.default_params),
             "spaces": spaces_of(setup.env),
             "given": setup.given.names,
             "versions": versions(),

@@ -21,6 +21,7 @@ from jaxdrl.finiteness import find_nonfinite
 from jaxdrl.json_files import read_object
 from jaxdrl.keeping import Keeper, with_checkpoints
 from jaxdrl.locking import writer_of
+from jaxdrl.outages import Outage
 from jaxdrl.run_dir import RESULT_FILE
 from jaxdrl.safe_files import remove, set_aside
 from jaxdrl.types import TrainState
@@ -61,6 +62,7 @@ class Saver:
         self.last_time = time.monotonic()
         self.executor = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
         self.writing: Future | None = None
+        self.outage = Outage(warn)
 
     def __enter__(self) -> Saver:
         return self
@@ -68,6 +70,10 @@ class Saver:
     def __exit__(self, *error: Any) -> None:
         self.wait()
         self.executor.shutdown()
+        if self.outage.num_failed > 1:
+            self.warn(
+                f"the last {self.outage.num_failed} checkpoints were not written; {self._stands()}"
+            )
 
     def is_due(self, update: int) -> bool:
         """Whether the schedule wants a checkpoint of `update`, and the last one is written.
@@ -120,7 +126,7 @@ class Saver:
         described, arrays = checkpoint.describe(snapshot), checkpoint.to_host(snapshot)
         bad_arrays, is_bad = find_nonfinite(arrays)
         if is_bad.all():  # of several members some may go on
-            self._warn_unwritten(update, f"{bad_arrays[0]} holds NaN or infinity")
+            self.warn(self._unwritten(update, f"{bad_arrays[0]} holds NaN or infinity"))
             return
         try:
             if self.keeper is not None:
@@ -129,8 +135,9 @@ class Saver:
             if self.keeper is not None:
                 self.keeper.after()
         except OSError as error:
-            self._warn_unwritten(update, error.strerror or str(error))
+            self.outage.failed(self._unwritten(update, error.strerror or str(error)))
             return
+        self.outage.is_over(f"checkpoints can be written again: that of update {update} is")
         self.scores[update], self.last_update = score_of(manifest), update
         for old in expendable(self.scores, self.keep):
             try:
@@ -139,13 +146,13 @@ class Saver:
                 self.warn(f"the checkpoint of update {old} could not be removed ({error})")
             del self.scores[old]
 
-    def _warn_unwritten(self, update: int, why: str) -> None:
+    def _unwritten(self, update: int, why: str) -> str:
+        what = f"the checkpoint of update {update} was not written ({why})"
+        return f"{what}; training goes on, and {self._stands()}"
+
+    def _stands(self) -> str:
         last = self.last_update
-        stands = "none is there yet" if last is None else f"that of update {last} stands"
-        self.warn(
-            f"the checkpoint of update {update} was not written ({why}); training goes on, "
-            f"and {stands}"
-        )
+        return "none is there yet" if last is None else f"that of update {last} stands"
 
 
 def expendable(scores: dict[int, float | None], keep: int) -> list[int]:

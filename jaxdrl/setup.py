@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -11,12 +10,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 import optax
 from flax import linen as nn
 from jax.sharding import Mesh
 
-from jaxdrl import populations, saving, sound_states, sweeping
+from jaxdrl import env_params, populations, saving, sound_states, sweeping
 from jaxdrl.advice import python_call
 from jaxdrl.algorithms.ppo import ppo
 from jaxdrl.binding import require_of_run
@@ -174,18 +172,24 @@ def assemble(
 
     The same ones as a short while before where all that decides them is the same, so that nothing
     that was compiled for them is compiled again.
+
+    Raises:
+      ConfigError: if they are not to be had, or an environment that is given has other parameters.
     """
-    env_params = None if stored is None else stored.env_params
+    params = None if stored is None else stored.env_params
+    if given.env is not None and params is not None:
+        env_params.require_same(given.env.default_params, params)
 
     def make_both() -> tuple[Environment, Algorithm]:
         env = given.env
         if env is None:
             env = make(experiment.env, **experiment.env_params)
-            if env_params is not None:
-                env = env._replace(default_params=_with_params(env.default_params, env_params))
+            if params is not None:
+                known = env_params.restored(env.default_params, params)
+                env = env._replace(default_params=known)
         return env, _make_agent(env, experiment, given, mesh)
 
-    names = experiment.env, experiment.env_params, experiment.randomize, env_params
+    names = experiment.env, experiment.env_params, experiment.randomize, params
     text = json.dumps([*names, sweeping.agent_settings(experiment)], sort_keys=True, default=repr)
     objects = tuple(map(id, vars(given).values()))
     env, agent = _made(_Recipe((text, experiment.ppo, objects, mesh), make_both))
@@ -225,24 +229,6 @@ def _to_train_in(env: Environment, experiment: Experiment) -> Environment:
     """`env`, with the parameters that are to be drawn for each episode."""
     ranges = parse_ranges(experiment.randomize)
     return randomize(env, ranges) if ranges else env
-
-
-def params_of(env: Environment) -> dict[str, Any]:
-    """Every parameter of an environment by name, as JSON has it."""
-    params = env.default_params
-    fields = vars(params) if dataclasses.is_dataclass(params) else {}
-    return {name: np.asarray(value).tolist() for name, value in fields.items()}
-
-
-def _with_params(params: Any, stored: dict[str, Any]) -> Any:
-    """`params` with the stored values where a newer environment has other defaults."""
-    changed = {}
-    for name, value in (vars(params) if dataclasses.is_dataclass(params) else {}).items():
-        there = stored.get(name)
-        if there is not None and np.asarray(value).tolist() != there:
-            array = np.asarray(there, np.asarray(value).dtype)
-            changed[name] = jax.numpy.asarray(array) if array.ndim else type(value)(array.item())
-    return replace(params, **changed) if changed else params
 
 
 def abstract_state(setup: Setup) -> TrainState:

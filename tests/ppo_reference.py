@@ -207,7 +207,11 @@ def update(problem, gradient_of, config, learner, adam, trajectory):
     """One update of `learner` (jaxdrl's) with Adam's state `(count, mu, nu)`."""
     x = problem.prepare(trajectory.obs)
     old_obs, old_returns = moments(learner.obs_statistics), moments(learner.return_statistics)
-    flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), x)
+    flat = jax.tree.map(
+        lambda x, mean: np.where(np.isfinite(x), x, mean).reshape(-1, *x.shape[2:]),
+        x,
+        old_obs.mean,
+    )
     returns = with_samples(old_returns, trajectory.discounted_return.reshape(-1).astype(np.float64))
     scaled = trajectory.reward.astype(np.float64) / np.sqrt(returns.variance + 1e-8)
     reward = np.clip(scaled, -config.reward_clip, config.reward_clip)
@@ -231,7 +235,7 @@ def update(problem, gradient_of, config, learner, adam, trajectory):
     length = problem.sequence_length
     rate = rate_after(config, int(learner.num_updates))
     params, state = as_vector(learner.params), adam
-    rows, bounds, norms, kls, deviations = [], [], [], [], []
+    rows, bounds, norms, kls, deviations, skipped = [], [], [], [], [], 0
     key = jax.random.split(jax.random.clone(learner.key))[0]
     for _ in range(config.num_epochs):
         shuffle_key, key = jax.random.split(key)
@@ -249,6 +253,9 @@ def update(problem, gradient_of, config, learner, adam, trajectory):
             gradient, (parts, bound) = gradient_of(
                 as_tree(params, learner.params), minibatch, settings
             )
+            if not np.isfinite(as_vector(gradient)).all():
+                skipped += 1
+                continue
             params, state, norm = adam_step(config, rate, params, as_vector(gradient), state)
             rows.append(jax.tree.map(float, parts) | {"grad_norm": norm})
             bounds.append(jax.tree.map(float, bound))
@@ -259,15 +266,16 @@ def update(problem, gradient_of, config, learner, adam, trajectory):
             break
     metrics = {name: np.mean([row[name] for row in rows]) for name in rows[0]}
     ended = flags[0] | flags[1]
+    num_bad = sum((~np.isfinite(x)).sum() for x in jax.tree.leaves(trajectory.obs))
     metrics |= {
         "explained_variance": 1.0 - (target - value).var() / target.var(),
         "learning_rate": rate,
         "episode_return_sum": trajectory.episode_return[ended].sum(dtype=np.float64),
         "episode_length_sum": trajectory.episode_length[ended].sum(),
         "num_episodes": ended.sum(),
-        "skipped_steps": 0.0,
-        "nonfinite_values": 0.0,
-        "nonfinite_observations": 0.0,
+        "skipped_steps": skipped,
+        "nonfinite_values": num_bad,
+        "nonfinite_observations": num_bad,
         "nonfinite_rewards": 0.0,
         "nonfinite_params": 0.0,
     }

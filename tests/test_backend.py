@@ -71,6 +71,25 @@ def test_what_the_user_set_stays(tmp_path):
     assert start_with(8, None, XLA_FLAGS=flags, **mine)[:2] == (4, 4)
 
 
+def test_cores_that_are_lost_since_jax_had_started_are_said(tmp_path):
+    code = """
+        import jax, jax.numpy as jnp
+        {setting}
+        scale = jnp.ones(3)
+        from jaxdrl import backend
+        backend.num_cores = lambda: 6
+        print(backend.start(None, 8)[1])
+    """
+    said = run_python(code.format(setting=""), XDG_CACHE_HOME=str(tmp_path))
+    assert said[0].startswith("devices: 1 (cpu); ")
+    (note,) = said[1:]
+    assert note.startswith("note: 4 devices would train faster on 6 cores, but JAX had started")
+    line = note.partition("put this line above that: ")[2]
+    assert line == 'jax.config.update("jax_num_cpu_devices", 4)'
+    (mended,) = run_python(code.format(setting=line), XDG_CACHE_HOME=str(tmp_path))
+    assert mended.startswith("devices: 4 (CPU, one for each of 4 of its 6 cores)")
+
+
 def test_a_program_is_found_again_by_the_next_process(tmp_path):
     code = """
         import jax

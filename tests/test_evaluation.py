@@ -176,6 +176,27 @@ def test_a_policy_with_a_memory_sees_each_start_once():
     assert result.returns.tolist() == [101 + 102 + 103 + 104] * 3
 
 
+def test_every_environment_has_random_numbers_of_its_own_at_every_step():
+    """The return of two steps is what the second draws less what the first did."""
+
+    def reset(key, params):
+        del key, params
+        return jnp.zeros(1), (jnp.zeros((), jnp.int32), jnp.zeros(()))
+
+    def step(key, state, action, params):
+        del action, params
+        time, before = state
+        drawn = jax.random.uniform(key)
+        reward = jnp.where(time == 0, 0.0, drawn - before)
+        over = time == 1
+        return jnp.zeros(1), (time + 1, drawn), reward, over, jnp.zeros_like(over), {}
+
+    env = action_reward()._replace(reset=reset, step=step, max_episode_steps=2)
+    result = evaluate(env, POLICY, LEARNER, KEY(), num_episodes=50)
+    assert len(set(result.returns.tolist())) == 50
+    assert result.returns.std() == pytest.approx(np.sqrt(1 / 6), rel=0.3)
+
+
 class Linear(nn.Module):
     """A network that is quick to compile."""
 

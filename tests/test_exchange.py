@@ -111,7 +111,9 @@ def test_returns_are_added_up_between_exchanges():
 def test_a_member_has_diverged_where_no_gradient_step_was_finite():
     state = exchange.init(jax.random.key(0), 3)
     seen = metrics(skipped_steps=jnp.array([0.0, 2.0, 4.0]), grad_norm=jnp.array([0.0, 1.0, 0.0]))
-    assert exchange.observe(state, seen).diverged.tolist() == [False, False, True]
+    state = exchange.observe(state, seen)
+    assert state.diverged.tolist() == [False, False, True]
+    assert exchange.observe(state, metrics()).diverged.tolist() == [False] * 3  # it is again
 
 
 def exchanged(num_updates, score=(1.0, 2.0, 3.0, 0.0), ranges=None, **seen):
@@ -142,6 +144,16 @@ def test_an_exchange_copies_what_was_learnt_and_varies_its_ranges_alone():
     np.testing.assert_array_equal(rates[:3], np.full(3, 1e-3, np.float32))
     assert rates[3] != rates[2]
     assert state.score.tolist() == [1.0, 2.0, 3.0, 0.0]  # nothing was seen since the last
+
+
+def test_what_is_varied_is_the_parents_value():
+    config = Exchange({"learning_rate": LOG}, every=4, fraction=0.25, factor=1.5, resample=0.0)
+    state = exchange.init(jax.random.key(0), 4).replace(score=jnp.array([1.0, 2.0, 3.0, 0.0]))
+    rates = {"learning_rate": jnp.array([1e-4, 2e-4, 4e-4, 8e-3])}
+    updates = jnp.full((4,), 8, jnp.int32)
+    _, found, _, _ = exchange.exchange(config, None, state, rates, {}, updates)
+    moved = float(found["learning_rate"][3]) / 4e-4
+    assert moved == pytest.approx(1.5, rel=1e-5) or moved == pytest.approx(1 / 1.5, rel=1e-5)
 
 
 SEEN = {"return_sum": [40.0, 30.0, 8.0, 0.0], "num_episodes": [2.0, 3.0, 1.0, 0.0]}
@@ -178,6 +190,19 @@ def test_ranges_in_another_order_are_varied_alike():
     assert found["learning_rate"][3] != 1e-3
 
 
+def test_every_copy_draws_its_parent_and_each_of_its_hyperparameters_for_itself():
+    ranges = {name: Range(0.0, 1.0) for name in ("entropy_coef", "gamma")}
+    config = Exchange(ranges, every=1, fraction=0.5, resample=1.0)
+    state = exchange.init(jax.random.key(0), 20).replace(score=jnp.arange(20.0))
+    values = {name: jnp.full(20, 0.5) for name in ranges}
+    updates = jnp.ones((20,), jnp.int32)
+    _, found, _, parent = exchange.exchange(config, None, state, values, {}, updates)
+    assert len(set(parent[:10].tolist())) > 3  # of the 10 best
+    assert (parent[:10] >= 10).all()
+    drawn = np.concatenate([np.asarray(found[name][:10]) for name in ranges])
+    assert len(set(drawn.tolist())) == 20
+
+
 def test_every_exchange_draws_anew():
     rates = {float(exchanged(4 * i)[1]["learning_rate"][3]) for i in range(1, 9)}
     assert len(rates) > 2
@@ -208,4 +233,4 @@ def test_a_population_that_cannot_exchange_is_refused():
 
 def test_at_least_one_member_is_replaced():
     config = Exchange({"learning_rate": LOG}, fraction=0.2)
-    assert [config.num_replaced(n) for n in (2, 4, 10, 16)] == [1, 1, 2, 3]
+    assert [config.num_replaced(n) for n in (2, 4, 9, 10, 14, 16)] == [1, 1, 1, 2, 2, 3]

@@ -245,12 +245,13 @@ def test_one_bad_reward_costs_the_steps_of_its_update_and_nothing_else():
     step, state = jax.jit(agent.train_step), jax.jit(agent.init)(jax.random.key(0))
     seen = []
     for _ in range(4):
-        before = jax.device_get(state.learner.params)
+        learnt = (state.learner.params, state.learner.opt_state)
+        before = sha256(jax.device_get(learnt))
         state, metrics = step(state)
         seen.append((int(metrics["skipped_steps"]), int(metrics["nonfinite_rewards"])))
         assert metrics["nonfinite_values"] == metrics["nonfinite_rewards"]
         assert finite((state.learner, state.actor, metrics))
-        moved = sha256(before) != sha256(state.learner.params)
+        moved = before != sha256((state.learner.params, state.learner.opt_state))
         assert moved == (metrics["skipped_steps"] == 0)
     assert seen == [(0, 0), (4, 16), (0, 0), (0, 0)]
 

@@ -255,6 +255,15 @@ def test_epochs_end_after_the_first_whose_mean_kl_exceeds_the_target(
     assert_same(after.learner, metrics, expected, state.learner.params)
 
 
+def test_steps_that_see_a_bad_observation_are_left_out_and_no_others(continuous, second):
+    state, trajectory = second
+    obs = {**trajectory.obs, "x": trajectory.obs["x"].copy()}
+    obs["x"][3, 5, 0] = np.nan
+    after, metrics, expected = continuous[2](state, replace(trajectory, obs=obs))
+    assert expected.metrics["skipped_steps"] == 3  # one of the four of each epoch
+    assert_same(after.learner, metrics, expected, state.learner.params)
+
+
 # Discrete actions of two parts under a mask, and a memory; experience is the rollout's.
 
 PARTS = (2, 3)
