@@ -14,10 +14,12 @@ from jaxdrl import PPOConfig
 from jaxdrl.errors import ConfigError
 from jaxdrl.evaluation import (
     DEFAULT_MAX_STEPS,
+    best_of,
     bootstrap_interval,
     difference_interval,
     evaluate,
     interquartile_mean,
+    summarise,
 )
 from jaxdrl.types import LearnerState, Policy
 from probe_environments import action_reward, constant_reward, counter, delayed_reward
@@ -237,6 +239,33 @@ def test_refuses_numbers_of_episodes_that_are_no_counts(value):
 def test_refuses_a_cap_that_is_no_count(value):
     with pytest.raises(ConfigError, match=r"max_episode_steps = .*integer of at least 1"):
         evaluate(action_reward(), POLICY, LEARNER, KEY(), num_episodes=2, max_episode_steps=value)
+
+
+@pytest.mark.parametrize(
+    ("returns", "best"),
+    [
+        ([1.0, 3.0, 2.0], 1),
+        ([-3.0, -1.0, -1.0], 1),  # the first of equals
+        ([np.nan, 2.0, np.inf, 5.0, -np.inf], 3),
+        ([np.nan, np.inf], None),
+        ([], None),
+    ],
+)
+def test_the_best_is_the_first_greatest_of_those_that_are_finite(returns, best):
+    assert best_of(returns) == best
+
+
+def test_an_interval_of_returns_that_are_not_finite_is_none():
+    assert np.isnan(bootstrap_interval(np.array([1.0, np.nan]))).all()
+    assert np.isnan(bootstrap_interval(np.array([1.0, np.inf]))).all()
+
+
+def test_a_summary_is_that_of_its_episodes():
+    returns, ended = np.array([1.0, 2.0, 9.0], np.float32), np.array([True, False, True])
+    found = summarise(returns, np.array([4, 5, 9], np.int32), ended)
+    assert (found.num_episodes, found.num_cut) == (3, 1)
+    assert (found.mean_return, found.median_return, found.mean_length) == (4.0, 2.0, 6.0)
+    assert found.interquartile_mean == interquartile_mean(returns)
 
 
 def test_bootstrap_interval_agrees_with_scipy():

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import struct
+from rich.console import Console
 
 import jaxdrl
 from jaxdrl import PPOConfig, cli, robustness
@@ -101,6 +102,27 @@ def test_the_worst_cells_are_named(trained):
     assert means[0] == found.mean_return.min()
     assert {tuple(params) for params, _ in worst} == {("length", "max_steps_in_episode")}
     assert len({tuple(params.values()) for params, _ in worst}) == 6
+
+
+def test_what_is_printed_and_written_of_a_map_are_its_figures():
+    means = np.arange(12.0).reshape(3, 4)[::-1]
+    variations = (Variation("a", 0.0, 1.0, 3), Variation("b", 10.0, 40.0, 4))
+    found = robustness.RobustnessMap(variations, 5, means, means - 1.0, means + 2.0)
+    assert robustness.figures_of(found) == {
+        "vary": {"a": [0.0, 0.5, 1.0], "b": [10.0, 20.0, 30.0, 40.0]},
+        "num_episodes": 5,
+        "mean_return": means.tolist(),
+        "ci95_low": (means - 1.0).tolist(),
+        "ci95_high": (means + 2.0).tolist(),
+    }
+    console = Console(file=io.StringIO(), width=200)
+    robustness.show(console, found)
+    assert console.file.getvalue().splitlines() == [
+        "12 cells of 5 episodes: mean return 5.5, of the worst quarter 1, from 0 to 11",
+        "  among the worst: a=1, b=10: 0",
+        "  among the worst: a=1, b=20: 1",
+        "  among the worst: a=1, b=30: 2",
+    ]
 
 
 def test_what_follows_from_other_parameters_is_recomputed():
