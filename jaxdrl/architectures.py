@@ -14,6 +14,7 @@ from jaxdrl.config import PPOConfig
 from jaxdrl.distributions import ActionHead
 from jaxdrl.envs.protocol import Environment
 from jaxdrl.errors import ConfigError
+from jaxdrl.keys import abstract_key
 from jaxdrl.networks import ActorCritic, Torso, from_module, num_policy_outputs
 from jaxdrl.observations import prepared, zeros
 from jaxdrl.recurrent import CELLS, RecurrentActorCritic, from_recurrent
@@ -91,7 +92,7 @@ def check_network(env: Environment, network: Network, head: ActionHead) -> None:
         policy_outputs, value, _ = network.apply(params, network.initial_carry(2), obs, start)
         return policy_outputs, head.distribution(policy_outputs).mode(), value
 
-    key = jax.eval_shape(lambda: jax.random.key(0))
+    key = abstract_key()
     try:
         policy_outputs, action, value = jax.eval_shape(outputs, key)
     except ConfigError:
@@ -129,7 +130,7 @@ def check_mask(env: Environment) -> None:
             f"{env.name}: action_mask is given, but actions are {env.action_space}; only Discrete "
             "and MultiDiscrete ones can be masked"
         )
-    key = jax.eval_shape(lambda: jax.random.key(0))
+    key = abstract_key()
     obs, _ = jax.eval_shape(env.reset, key, env.default_params)
     mask, size = jax.eval_shape(env.action_mask, obs), num_policy_outputs(env.action_space)
     if (mask.shape, str(mask.dtype)) != ((size,), "bool"):

@@ -18,6 +18,7 @@ from jaxdrl.envs.inspecting import is_key
 from jaxdrl.envs.probing import Sight, Starts, play, play_alone
 from jaxdrl.envs.protocol import Environment, check_types
 from jaxdrl.errors import ConfigError
+from jaxdrl.keys import abstract_key, make_key
 from jaxdrl.numerals import short
 
 NUM_STEPS = 512
@@ -93,7 +94,7 @@ def check_environment(
         num_steps = min(2 * (env.max_episode_steps or NUM_STEPS) + 2, NUM_STEPS)
     # Keys are used twice on purpose: by the environment, and to see what a reset makes of them.
     with jax.debug_key_reuse(False):
-        return EnvironmentReport(env.name, _look(env, num_envs, num_steps, jax.random.key(seed)))
+        return EnvironmentReport(env.name, _look(env, num_envs, num_steps, make_key(seed)))
 
 
 def _look(env: Environment, num_envs: int, num_steps: int, key: jax.Array) -> tuple[Finding, ...]:
@@ -128,7 +129,7 @@ def _check_types(env: Environment) -> tuple[Finding, ...]:
         return (
             Finding("reset and step can be traced", "broken", f"{type(error).__name__}: {error}"),
         )
-    key = jax.eval_shape(lambda: jax.random.key(0))
+    key = abstract_key()
     before = jax.eval_shape(env.reset, key, env.default_params)
     action = jax.eval_shape(env.action_space.sample, key)
     after = jax.eval_shape(env.step, key, before[1], action, env.default_params)[:2]
@@ -147,7 +148,7 @@ def _check_types(env: Environment) -> tuple[Finding, ...]:
 def _check_purity(env: Environment) -> Finding:
     """Traces twice: numbers from outside, NumPy's for example, differ from trace to trace."""
     what = "reset and step are pure: a second trace gives the same program"
-    key = jax.random.key(0)
+    key = make_key(0)
     obs_and_state = jax.eval_shape(env.reset, key, env.default_params)
     action = jax.eval_shape(env.action_space.sample, key)
 

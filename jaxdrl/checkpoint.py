@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdrl import keys
 from jaxdrl.errors import ConfigError
 from jaxdrl.json_files import finite, read_object
 from jaxdrl.run_dir import require_format
@@ -180,6 +181,17 @@ def read_manifest(path: Path) -> dict[str, Any]:
             "rename it back"
         )
     return manifest
+
+
+def with_stored_keys(path: Path, abstract: Any) -> Any:
+    """`abstract` with keys of the kinds that are stored, which JAX's default then was."""
+    stored = json.loads((path / MANIFEST_FILE).read_bytes())["arrays"]
+
+    def of_kind(where: Any, leaf: Any) -> Any:
+        dtype, *_ = stored.get(_name(where), [""])
+        return keys.of_kind(leaf, dtype)
+
+    return jax.tree_util.tree_map_with_path(of_kind, abstract)
 
 
 def load(path: Path, abstract: Any, what: str) -> Any:

@@ -19,6 +19,7 @@ from jaxdrl.checks import Positive, checked
 from jaxdrl.config import PPOConfig
 from jaxdrl.console import labelled, make_console
 from jaxdrl.envs import Environment, make
+from jaxdrl.keys import make_key
 from jaxdrl.memory import is_out_of_memory
 from jaxdrl.mesh import make_mesh
 from jaxdrl.numerals import duration
@@ -162,7 +163,7 @@ def measure(env: Environment, config: PPOConfig, num_devices: int, seconds: floa
     """Training steps per second on so many devices, compile time apart; 0 where memory ends."""
     agent = ppo(env, config, mesh=make_mesh(num_devices))
     try:
-        state = jax.jit(agent.init)(jax.random.key(0))
+        state = jax.jit(agent.init)(make_key(0))
         step = compile(agent).lower(state).compile()
         state, _ = jax.block_until_ready(step(state))
         rates: list[float] = []

@@ -18,6 +18,7 @@ from jaxdrl.checks import Index, checked, require
 from jaxdrl.console import make_console
 from jaxdrl.envs import Environment, vector
 from jaxdrl.experiment import Experiment
+from jaxdrl.keys import make_key, pinned
 from jaxdrl.machine import versions
 from jaxdrl.policy_file import FORMAT_VERSION, custom_calls_of, load_policy
 from jaxdrl.run_dir import read_run, require_writable
@@ -45,6 +46,7 @@ class Exported:
 
 
 @checked
+@pinned()
 def export_policy(
     run_dir: Path | str,
     out: Path | str,
@@ -97,7 +99,7 @@ def _policy(restored: Restored) -> tuple[Any, tuple[Any, ...]]:
     policy = restored.algorithm.policy
     learner = jax.device_get(restored.state.learner)
     carry = policy.initial_carry(1)
-    key = jax.random.key(0)  # of no use to a deterministic policy
+    key = make_key(0)  # of no use to a deterministic policy
 
     def with_memory(obs: Any, carry: Any, episode_start: jax.Array) -> tuple[Any, Any]:
         return policy.act(learner, carry, obs, episode_start, key, deterministic=True)
@@ -114,7 +116,7 @@ def _policy(restored: Restored) -> tuple[Any, tuple[Any, ...]]:
 
 def _observations(env: Environment, num: int) -> Any:
     """Observations of resets, `[num, ...]`."""
-    return jax.jit(partial(vector.reset, env))(jax.random.split(jax.random.key(0), num))[0]
+    return jax.jit(partial(vector.reset, env))(jax.random.split(make_key(0), num))[0]
 
 
 def _describe(restored: Restored, examples: tuple[Any, ...]) -> dict[str, Any]:

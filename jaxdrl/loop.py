@@ -10,6 +10,7 @@ import jax
 
 from jaxdrl.evaluation import Evaluation, best_of
 from jaxdrl.experiment import Experiment
+from jaxdrl.keys import make_key
 from jaxdrl.metrics import MetricsLog, episode_figures, split
 from jaxdrl.progress import ProgressReport
 from jaxdrl.saving import Saver, copy
@@ -26,7 +27,7 @@ EVALUATION_STREAM = 1
 
 def evaluation_key(experiment: Experiment, update: int) -> jax.Array:
     """The key of the evaluation after `update`."""
-    key = jax.random.fold_in(jax.random.key(experiment.seed), EVALUATION_STREAM)
+    key = jax.random.fold_in(make_key(experiment.seed), EVALUATION_STREAM)
     return jax.random.fold_in(key, update)
 
 

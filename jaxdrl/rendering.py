@@ -22,6 +22,7 @@ from jaxdrl.envs.drawing import BLUE, LIGHT, VERMILLION
 from jaxdrl.errors import ConfigError
 from jaxdrl.evaluation import DEFAULT_MAX_STEPS
 from jaxdrl.experiment import Experiment
+from jaxdrl.keys import make_key, pinned
 from jaxdrl.numerals import short
 from jaxdrl.playback import Moment, play
 from jaxdrl.run_dir import read_run
@@ -45,6 +46,7 @@ class Film:
 
 
 @checked
+@pinned()
 def render_run(
     run_dir: Path | str,
     out: Path | str | None = None,
@@ -124,7 +126,7 @@ def make_film(run_dir: Path, out: Path | None, request: Request, given: Given) -
         env,
         algorithm.policy,
         state.learner,
-        jax.random.fold_in(jax.random.key(request.seed), STREAM),
+        jax.random.fold_in(make_key(request.seed), STREAM),
         num_envs=request.num_envs,
         num_steps=request.num_steps or env.max_episode_steps or DEFAULT_MAX_STEPS,
         max_frames=request.max_frames,

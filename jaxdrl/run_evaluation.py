@@ -24,6 +24,7 @@ from jaxdrl.envs import Environment
 from jaxdrl.evaluation import Evaluation, difference_interval, evaluate
 from jaxdrl.experiment import Experiment
 from jaxdrl.json_files import write_json
+from jaxdrl.keys import make_key, pinned
 from jaxdrl.numerals import short
 from jaxdrl.robustness import RobustnessMap, Variation, parse_variation, vary
 from jaxdrl.run_dir import CHECKPOINTS, read_run, require_writable
@@ -81,6 +82,7 @@ class RunEvaluation:
 
 
 @checked
+@pinned()
 def evaluate_run(
     run_dir: Path | str,
     *,
@@ -118,7 +120,7 @@ def evaluate_run(
         restored.env,
         restored.algorithm.policy,
         learner,
-        jax.random.fold_in(jax.random.key(seed), STREAM),
+        jax.random.fold_in(make_key(seed), STREAM),
         num_episodes=num_episodes,
         deterministic=greedy,
     )
@@ -128,6 +130,7 @@ def evaluate_run(
 
 
 @checked
+@pinned()
 def vary_run(
     run_dir: Path | str,
     variations: Sequence[str | Variation],
@@ -165,7 +168,7 @@ def vary_run(
         restored.env,
         restored.algorithm.policy,
         restored.state.learner,
-        jax.random.fold_in(jax.random.key(seed), STREAM),
+        jax.random.fold_in(make_key(seed), STREAM),
         parsed,
         num_episodes=num_episodes,
         deterministic=greedy,

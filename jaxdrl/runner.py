@@ -25,6 +25,7 @@ from jaxdrl.envs import Environment
 from jaxdrl.evaluation import Evaluation
 from jaxdrl.experiment import Experiment, default_run_dir, resolve
 from jaxdrl.json_files import sealed, write_json, write_sealed
+from jaxdrl.keys import pinned
 from jaxdrl.locking import Claim, claim
 from jaxdrl.mesh import make_mesh
 from jaxdrl.profiling import current_names
@@ -74,6 +75,7 @@ class Run:
 
 
 @checked
+@pinned()
 def run(
     experiment: Experiment,
     *,
@@ -153,6 +155,7 @@ def claim_new(setup: Setup, session: Session) -> Iterator[tuple[Setup, Claim]]:
 
 
 @checked
+@pinned()
 def resume(
     run_dir: Path | str,
     *,

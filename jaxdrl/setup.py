@@ -25,6 +25,7 @@ from jaxdrl.envs.randomized import parse_ranges, randomize
 from jaxdrl.errors import ConfigError
 from jaxdrl.evaluation import Evaluation, evaluate
 from jaxdrl.experiment import Experiment, idle_from, resolve, unresolve
+from jaxdrl.keys import abstract_key, make_key, pinned
 from jaxdrl.run_dir import CHECKPOINTS, RESULT_FILE, Origin, StoredRun, read_run
 from jaxdrl.sharding import place
 from jaxdrl.sweep_parts import locate
@@ -92,6 +93,7 @@ class Restored(NamedTuple):
 
 
 @checked
+@pinned()
 def restore(
     run_dir: Path | str,
     *,
@@ -233,12 +235,12 @@ def _to_train_in(env: Environment, experiment: Experiment) -> Environment:
 
 def abstract_state(setup: Setup) -> TrainState:
     """Shapes and dtypes of the state."""
-    return jax.eval_shape(setup.algorithm.init, jax.eval_shape(lambda: jax.random.key(0)))
+    return jax.eval_shape(setup.algorithm.init, abstract_key())
 
 
 def init_state(setup: Setup, learnt: dict[str, Any] | None = None) -> TrainState:
     """The state that a run starts with, or that with what another run learnt."""
-    key = jax.random.fold_in(jax.random.key(setup.experiment.seed), TRAIN_STREAM)
+    key = jax.random.fold_in(make_key(setup.experiment.seed), TRAIN_STREAM)
     state = jax.jit(setup.algorithm.init)(key)
     if learnt is None:
         return state

@@ -15,6 +15,8 @@ from jaxdrl.finiteness import find_nonfinite
 def load(path: Path, abstract: Any, what: str, member: int | None = None) -> Any:
     """`checkpoint.load` of a state, or of parts of its learner, that holds no NaN or infinity.
 
+    Its keys may be of any kind.
+
     Args:
       path: of a verified checkpoint.
       abstract: as in `checkpoint.load`.
@@ -25,6 +27,7 @@ def load(path: Path, abstract: Any, what: str, member: int | None = None) -> Any
       ConfigError: as `checkpoint.load`; and where the learner is not finite, naming the array, the
         checkpoint, and the last one beside it whose learner is.
     """
+    abstract = checkpoint.with_stored_keys(path, abstract)
     state = checkpoint.load(path, abstract, what)
     name = _nonfinite(state, member)
     if name is None:

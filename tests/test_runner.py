@@ -581,6 +581,17 @@ def test_a_run_whose_last_update_changed_nothing_is_not_finished(tmp_path):
     assert last["skipped_steps"] == last["nonfinite_params"] == PPO.num_minibatches
 
 
+def test_a_run_is_the_same_under_any_default_of_jax_for_keys(cartpole, tmp_path):
+    changed = dataclasses.replace(CARTPOLE, run_dir=tmp_path)
+    with jax.default_prng_impl("rbg"), jax.threefry_partitionable(False):
+        run, _ = run_quietly(changed)
+        found = jaxdrl.evaluate_run(tmp_path, num_episodes=8)
+    assert run.result["state_sha256"] == cartpole.run.result["state_sha256"]
+    assert run.result["evaluation"] == cartpole.run.result["evaluation"]
+    expected = jaxdrl.evaluate_run(cartpole.run_dir, num_episodes=8)
+    np.testing.assert_array_equal(found.evaluation.returns, expected.evaluation.returns)
+
+
 def test_a_policy_that_is_not_finite_is_neither_evaluated_nor_gone_on_with(cartpole, tmp_path):
     """As an older version saved one."""
     run_dir = tmp_path / "run"

@@ -16,6 +16,7 @@ from jaxdrl.algorithms.acting import Parts
 from jaxdrl.checks import require
 from jaxdrl.distributions import Distribution
 from jaxdrl.errors import ConfigError
+from jaxdrl.keys import abstract_key
 from jaxdrl.observations import prepared, zeros
 from jaxdrl.sgd import Batch
 
@@ -108,7 +109,7 @@ def check_extra_loss(parts: Parts, num: int = 7) -> None:
         batch = Batch(obs, action, log_prob, value, value, value, start[0], ())
         return extra_loss(params, batch, distribution, value)
 
-    terms = jax.eval_shape(found, jax.eval_shape(lambda: jax.random.key(0)))
+    terms = jax.eval_shape(found, abstract_key())
     if not isinstance(terms, dict) or not all(isinstance(name, str) for name in terms):
         raise ConfigError(f"extra_loss: gives {terms}; must give a dictionary of terms by name")
     for name, term in terms.items():

@@ -25,6 +25,7 @@ from jaxdrl.config import PPOConfig
 from jaxdrl.distributions import action_head
 from jaxdrl.envs.protocol import Environment, check_types
 from jaxdrl.errors import ConfigError
+from jaxdrl.keys import pinned, require_reproducible
 from jaxdrl.networks import from_module
 from jaxdrl.normalization import init_statistics
 from jaxdrl.observations import prepared, zeros
@@ -98,10 +99,12 @@ def ppo(
     parts = Parts(env, config, network, optimizer, head, layout, sequence_length, extra_loss)
     objective.check_extra_loss(parts)
     state_specs = TrainState(learner=REPLICATED, actor=ALONG_ENVS)  # type: ignore[arg-type]
-    init = sharding.shard(layout, partial(_init, parts), REPLICATED, state_specs, check_vma=False)
+    init = sharding.shard(
+        layout, pinned()(partial(_init, parts)), REPLICATED, state_specs, check_vma=False
+    )
     collect = sharding.shard(
         layout,
-        partial(_rollout, parts),
+        pinned()(partial(_rollout, parts)),
         (state_specs,),
         (state_specs, ALONG_ENVS_IN_TIME),
         check_vma=False,
@@ -153,6 +156,8 @@ def learning_rate(config: PPOConfig, num_updates: jax.Array) -> Any:
 
 def _init(parts: Parts, key: jax.Array) -> TrainState:
     config, layout = parts.config, parts.layout
+    if config.reproducible:
+        require_reproducible(key)
     params_key, env_key, shuffle_key = jax.random.split(key, 3)
     shapes = prepared(parts.env.observation_space, 1)
     params = parts.network.init(params_key, zeros(shapes))

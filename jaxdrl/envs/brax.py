@@ -15,6 +15,7 @@ from jaxdrl import spaces
 from jaxdrl.checks import require
 from jaxdrl.envs.protocol import Environment, strong_types, time_limit
 from jaxdrl.envs.suites import Suite, episode_limit, fit_params, require_task
+from jaxdrl.keys import abstract_key
 from jaxdrl.promotion import default_promotion
 
 
@@ -66,7 +67,7 @@ def make_brax(
     require(kwargs["backend"] in BACKENDS, "env_params.backend", kwargs["backend"], works)
     with their_rules():
         brax_env = envs.get_environment(task, **kwargs)
-        obs = jax.eval_shape(brax_env.reset, jax.random.key(0)).obs
+        obs = jax.eval_shape(brax_env.reset, abstract_key()).obs
 
     def reset(key: jax.Array, params: Any) -> tuple[jax.Array, Any]:
         del params

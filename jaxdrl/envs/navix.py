@@ -12,6 +12,7 @@ import numpy as np
 from jaxdrl import spaces
 from jaxdrl.envs.protocol import Environment, strong_types, time_limit
 from jaxdrl.envs.suites import Suite, episode_limit, fit_params, require_task
+from jaxdrl.keys import abstract_key
 from jaxdrl.promotion import default_promotion
 
 with warnings.catch_warnings():
@@ -102,7 +103,7 @@ def _adapt(name: str, suite_env: Any, *, tells_mission: bool) -> Environment:
             state = state.replace(cache=RenderingCache.init(jnp.asarray(state.grid)))
             return np.asarray(observations.rgb(jax.tree.map(jnp.asarray, state)))
 
-    key = jax.eval_shape(lambda: jax.random.key(0))
+    key = abstract_key()
     obs, _ = jax.eval_shape(reset, key, ())
     return Environment(
         name=name,

@@ -14,6 +14,7 @@ from flax import struct
 
 from jaxdrl.checks import Count, checked
 from jaxdrl.errors import ConfigError
+from jaxdrl.keys import abstract_key
 from jaxdrl.spaces import Dict, Discrete, ObservationSpace, Space
 
 
@@ -164,7 +165,7 @@ def check_types(env: Environment) -> None:
     Raises:
       ConfigError: naming the environment and the first part that differs.
     """
-    key = jax.eval_shape(lambda: jax.random.key(0))
+    key = abstract_key()
     obs, env_state = jax.eval_shape(env.reset, key, env.default_params)
     action = jax.eval_shape(env.action_space.sample, key)
     next_obs, next_state, reward, terminated, truncated, _ = jax.eval_shape(
