@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, get_origin, get_type_hints
 
 import tyro
 
-from jaxdrl.exits import answer
+from jaxdrl.exits import FAILED, answer
 from jaxdrl.experiment import Experiment, unresolve
 from jaxdrl.run_dir import read_experiment
 from jaxdrl.sweep_flags import Ranges, SweepFlags
@@ -115,7 +115,7 @@ def train(experiment: Flags) -> None:
     """
     from jaxdrl.runner import run
 
-    run(experiment)
+    _require_written(run(experiment))
 
 
 def sweep(settings: Annotated[SweepFlags, tyro.conf.arg(name="")], experiment: Flags) -> None:
@@ -127,7 +127,7 @@ def sweep(settings: Annotated[SweepFlags, tyro.conf.arg(name="")], experiment: F
     """
     from jaxdrl.runner import run
 
-    run(dataclasses.replace(experiment, sweep=settings.to_sweep()))
+    _require_written(run(dataclasses.replace(experiment, sweep=settings.to_sweep())))
 
 
 def resume(
@@ -150,7 +150,14 @@ def resume(
     from jaxdrl import runner
 
     length: Any = {"total_env_steps": total_env_steps, "keep_schedule": keep_schedule}
-    runner.resume(run_dir, devices=devices, checkpoint=checkpoint, **length)
+    run = runner.resume(run_dir, devices=devices, checkpoint=checkpoint, **length)
+    _require_written(run)
+
+
+def _require_written(run: Any) -> None:
+    """Fails where the result of a run that came to its end could not be written, as was said."""
+    if run is not None and not run.is_written:
+        sys.exit(FAILED)
 
 
 def evaluate(
@@ -315,7 +322,7 @@ def check(
     from jaxdrl.checking import main
 
     if not main(env, env_params, num_envs, num_steps):
-        sys.exit(1)
+        sys.exit(FAILED)
 
 
 def run_script(experiment: Experiment, description: str | None) -> None:

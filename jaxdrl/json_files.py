@@ -43,6 +43,11 @@ def sealed(content: dict[str, Any]) -> dict[str, Any]:
     return content | {SEAL: digest(content)}
 
 
+def as_written(content: dict[str, Any]) -> dict[str, Any]:
+    """What reading a file of `content` gives back."""
+    return json.loads(json.dumps(finite(content)))
+
+
 def finite(value: Any) -> Any:
     """`value` as JSON takes it: scalars of NumPy and JAX as numbers, None where not finite."""
     if isinstance(value, dict):

@@ -112,6 +112,11 @@ class MetricsLog:
             self.file.append(b"")  # what could not be written before
         self.record = None
 
+    def finish(self) -> None:
+        """Writes what could not be written before, of the logs beside it too, or says how much."""
+        for log in (self.file, *self.beside):
+            log.finish()
+
     def snapshot(self) -> dict[str, Any]:
         """How the log stands, as JSON for a checkpoint; `resume` goes on from it."""
         logs = (self.file, *self.beside)

@@ -14,14 +14,14 @@ from jaxdrl import checkpoint as checkpoints
 from jaxdrl import env_params, memory, sweep_results
 from jaxdrl import run_dir as files
 from jaxdrl.advice import resume_call
-from jaxdrl.console import warner
 from jaxdrl.evaluation import Evaluation
 from jaxdrl.experiment import Experiment
-from jaxdrl.json_files import finite, sealed
+from jaxdrl.json_files import finite, sealed, write_json
 from jaxdrl.loop import figures
 from jaxdrl.machine import versions
 from jaxdrl.metrics import sha256
 from jaxdrl.saving import Saver
+from jaxdrl.session import Session
 from jaxdrl.setup import Setup, spaces_of
 from jaxdrl.sweep_parts import whole_of
 from jaxdrl.terminal import printable
@@ -117,33 +117,52 @@ def summarise(
 
 
 def rank_members(
-    console: Console, experiment: Experiment, state: Any, result: dict[str, Any]
+    session: Session, experiment: Experiment, state: Any, result: dict[str, Any]
 ) -> dict[str, Any]:
     """`write_sweep` for a run that is done; nothing for one agent, or a part of a sweep."""
     if experiment.sweep is None or experiment.sweep.wave is not None:
         return {}
     hyperparams = {name: np.asarray(x) for name, x in state.hyperparams.items()}
-    return write_sweep(console, experiment, hyperparams, result["evaluation"])
+    return write_sweep(session, experiment, hyperparams, result["evaluation"])
 
 
 def write_sweep(
-    console: Console,
+    session: Session,
     experiment: Experiment,
     hyperparams: dict[str, np.ndarray],
     evaluation: dict[str, Any],
 ) -> dict[str, Any]:
     """Writes and prints what a sweep found; what `result.json` has of it."""
     rows = sweep_results.rank(experiment, hyperparams, evaluation)
-    show_sweep(console, experiment, rows)
+    show_sweep(session, experiment, rows)
     return {"settings": rows}
 
 
-def show_sweep(console: Console, experiment: Experiment, rows: list[dict[str, Any]]) -> None:
+def show_sweep(session: Session, experiment: Experiment, rows: list[dict[str, Any]]) -> None:
     """Writes and prints what ranked settings come to."""
     assert experiment.run_dir is not None
-    paths = sweep_results.write(experiment.run_dir, experiment, rows, warner(console))
-    sweep_results.print_table(console, rows)
-    console.print("\n".join(map(str, paths)), soft_wrap=True)
+    try:
+        paths = sweep_results.write(experiment.run_dir, experiment, rows, session.warn)
+    except OSError as error:
+        why = f"{error.filename or 'a file'}: {error.strerror or error}"
+        session.warn(f"not all files of the sweep could be written ({why})")
+        paths = []
+    sweep_results.print_table(session.console, rows)
+    session.console.print("\n".join(map(str, paths)), soft_wrap=True)
+
+
+def write_result(session: Session, run_dir: Path, given: list[str], result: dict[str, Any]) -> bool:
+    """Writes `result.json` and prints what was reached; whether the file could be written."""
+    try:
+        write_json(run_dir / files.RESULT_FILE, result)
+        return True
+    except OSError as error:
+        what = f"{run_dir / files.RESULT_FILE}: could not be written ({error.strerror or error})"
+        call = resume_call(whole_of(run_dir), given)
+        session.warn(f"{what}; once it can, the run is evaluated and it is written by: {call}")
+        return False
+    finally:
+        print_result(session.console, run_dir, result)
 
 
 def print_result(console: Console, run_dir: Path, result: dict[str, Any]) -> None:

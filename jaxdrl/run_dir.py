@@ -5,12 +5,14 @@ Importing this module imports neither jax nor gymnax.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import os
 import secrets
 import types
 import typing
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -72,6 +74,15 @@ def make_new(run_dir: Path) -> Path:
             except FileExistsError:  # another run took it, at this very moment maybe
                 path = run_dir.with_name(f"{run_dir.name}-{suffix}")
                 suffix += 1
+    except OSError as error:
+        raise _cannot_be_written(run_dir, error) from error
+
+
+@contextlib.contextmanager
+def refused_unless_written(run_dir: Path) -> Iterator[None]:
+    """Raises `ConfigError` if what is written in the block cannot be, such as on a full disk."""
+    try:
+        yield
     except OSError as error:
         raise _cannot_be_written(run_dir, error) from error
 

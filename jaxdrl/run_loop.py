@@ -51,7 +51,10 @@ def train(
     assert run_dir is not None and setup.mesh is not None
     warn = session.warn
     config = reports.describe(setup, room[0])  # with the memory that the compiler has counted
-    write_sealed(run_dir / files.CONFIG_FILE, config)
+    try:
+        write_sealed(run_dir / files.CONFIG_FILE, config)
+    except OSError as error:
+        warn(f"{error.filename}: could not be written ({error.strerror}); it stays as it was")
     hooks = _hooks(setup, warn)
     log = MetricsLog(
         run_dir / files.METRICS_FILE,
@@ -89,6 +92,8 @@ def train(
             if not memory.is_out_of_memory(error):
                 raise
             raise OutOfMemoryError(reports.no_room(setup, *room, error)) from error
+        finally:
+            log.finish()
     if evaluation is None:
         name = session.signals.name
         assert name is not None

@@ -24,7 +24,7 @@ from jaxdrl.checks import Count, checked
 from jaxdrl.envs import Environment
 from jaxdrl.evaluation import Evaluation
 from jaxdrl.experiment import Experiment, default_run_dir, resolve
-from jaxdrl.json_files import sealed, write_json, write_sealed
+from jaxdrl.json_files import sealed, write_sealed
 from jaxdrl.keys import pinned
 from jaxdrl.locking import Claim, claim
 from jaxdrl.mesh import make_mesh
@@ -64,6 +64,7 @@ class Run:
       state: its last state.
       evaluation: the last evaluation.
       result: content of `result.json`.
+      is_written: whether that file could be written.
     """
 
     run_dir: Path
@@ -72,6 +73,7 @@ class Run:
     state: TrainState
     evaluation: Evaluation
     result: dict[str, Any]
+    is_written: bool = True
 
 
 @checked
@@ -310,7 +312,8 @@ def _train(
     """Trains to the end and writes `result.json`; `manifest` is that of the state's checkpoint."""
     run_dir = setup.experiment.run_dir
     assert run_dir is not None
-    write_sealed(run_dir / files.CONFIG_FILE, reports.describe(setup, room[0]))
+    with files.refused_unless_written(run_dir):
+        write_sealed(run_dir / files.CONFIG_FILE, reports.describe(setup, room[0]))
     # The trackers open while the step is compiled.
     with Tracking(setup.experiment.track, session.trackers, run_dir, session.warn) as tracking:
         state, step, room, compile_seconds = _compile(setup, room, session.console, make_state)
@@ -320,8 +323,7 @@ def _train(
                 setup, manifest, compiled, session, tracking.log, claimed
             )
             result = reports.summarise(setup, state, evaluation, compile_seconds, seconds)
-            result |= reports.rank_members(session.console, setup.experiment, state, result)
+            result |= reports.rank_members(session, setup.experiment, state, result)
             result = sealed(result | {"run_id": setup.origin.run_id})
-            write_json(run_dir / files.RESULT_FILE, result)
-            reports.print_result(session.console, run_dir, result)
-    return Run(run_dir, setup.env, setup.algorithm, state, evaluation, result)
+            is_written = reports.write_result(session, run_dir, setup.given.names, result)
+    return Run(run_dir, setup.env, setup.algorithm, state, evaluation, result, is_written)

@@ -13,7 +13,7 @@ from jaxdrl import run_dir as files
 from jaxdrl.checks import require
 from jaxdrl.evaluation import evaluate
 from jaxdrl.experiment import Experiment, follows_length
-from jaxdrl.json_files import sealed, write_json, write_sealed
+from jaxdrl.json_files import as_written, sealed, write_sealed
 from jaxdrl.locking import claim
 from jaxdrl.loop import evaluation_key
 from jaxdrl.runner import Changes, Run
@@ -90,19 +90,19 @@ def _train(setup: Setup, session: Session) -> Run:
     needs = memory.estimate(setup)
     if sweep.wave_size is not None:
         needs = memory.of_members(setup, needs, min(sweep.wave_size, sweep.num_members))
-    write_sealed(run_dir / files.CONFIG_FILE, reports.describe(setup, needs))
+    with files.refused_unless_written(run_dir):
+        write_sealed(run_dir / files.CONFIG_FILE, reports.describe(setup, needs))
     train = trials.train if sweep.is_search else waves.train
     result = train(experiment, partial(_train_part, given, session), console)
     with session.signals.held():
         if sweep.is_search:
-            reports.show_sweep(console, experiment, result["settings"])
+            reports.show_sweep(session, experiment, result["settings"])
         else:
             values, found = hyperparams_of(experiment), result["evaluation"]
-            result |= reports.write_sweep(console, experiment, values, found)
+            result |= reports.write_sweep(session, experiment, values, found)
         result = sealed(result | {"run_id": setup.origin.run_id})
-        write_json(run_dir / files.RESULT_FILE, result)
-        reports.print_result(console, run_dir, result)
-        return _best(experiment, given, result)
+        is_written = reports.write_result(session, run_dir, given.names, result)
+        return replace(_best(experiment, given, result), is_written=is_written)
 
 
 def _best(experiment: Experiment, given: Given, result: dict[str, Any]) -> Run:
@@ -128,8 +128,7 @@ def _train_part(given: Given, session: Session, part: Experiment) -> dict[str, A
     require_own(run_dir.parent, run_dir)
     session.signals.require_none()  # one that came at the end of the part before
     if not (run_dir / files.CONFIG_FILE).exists():
-        runner.start(part, given, session)
-        return read_result(run_dir)
+        return as_written(runner.start(part, given, session).result)
     stored = read_stored(run_dir, given, "resume")
     require_part(run_dir, stored)
     begun = stored.experiment
@@ -137,5 +136,5 @@ def _train_part(given: Given, session: Session, part: Experiment) -> dict[str, A
     if is_short or not (run_dir / files.RESULT_FILE).exists():
         keep_schedule = not follows_length(part)
         changes = Changes(part.devices, part.total_env_steps, keep_schedule)
-        runner.go_on(run_dir, given, changes, session)
+        return as_written(runner.go_on(run_dir, given, changes, session).result)
     return read_result(run_dir)

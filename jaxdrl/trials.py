@@ -11,6 +11,7 @@ the tree-structured Parzen estimator of Bergstra et al. 2011.
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import itertools
 from dataclasses import replace
@@ -250,15 +251,20 @@ def _record(
     import optuna
 
     states = optuna.trial.TrialState
-    study.add_trial(
-        optuna.trial.create_trial(
-            state=states.PRUNED if score is None else states.COMPLETE,
-            params=shape_of(experiment, part),
-            distributions=_distributions(experiment),
-            value=score,
-            user_attrs={"why": why} if score is None else {},
-        )
+    trial = optuna.trial.create_trial(
+        state=states.PRUNED if score is None else states.COMPLETE,
+        params=shape_of(experiment, part),
+        distributions=_distributions(experiment),
+        value=score,
+        user_attrs={"why": why} if score is None else {},
     )
+    try:
+        study.add_trial(trial)
+    except optuna.exceptions.StorageInternalError as error:  # a full disk is one
+        assert experiment.run_dir is not None
+        words = str(error.__cause__ or error).splitlines()[0]
+        path = str(experiment.run_dir / STUDY_FILE)
+        raise OSError(errno.EIO, f"the trial could not be noted ({words})", path) from error
 
 
 def _merge(experiment: Experiment, study: optuna.Study) -> dict[str, Any]:

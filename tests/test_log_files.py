@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from jaxdrl import log_files
 from jaxdrl.errors import ConfigError
 from jaxdrl.log_files import LogFile, require
 
@@ -111,3 +112,80 @@ def test_a_log_is_not_written_through_a_link(log, tmp_path, warnings):
     log.append(LINES[0])
     assert "Is a symbolic link" in warnings[0]
     assert (tmp_path / "foreign").read_text() == "theirs"
+
+
+class Disk:
+    """Takes so many bytes more; None: as many as come."""
+
+    room: int | None = None
+
+    def write(self, descriptor, data, write=os.write):
+        if self.room is None:
+            return write(descriptor, data)
+        if self.room == 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        num = write(descriptor, data[: self.room])
+        self.room -= num
+        return num
+
+
+@pytest.fixture
+def disk(monkeypatch):
+    disk = Disk()
+    monkeypatch.setattr(os, "write", disk.write)
+    return disk
+
+
+def test_an_outage_is_said_once_and_its_end_too_and_nothing_is_lost(log, disk, warnings):
+    log.append(LINES[0])
+    for _ in range(2):  # outages
+        disk.room = 0
+        for line in LINES[1:4]:
+            log.append(line)
+        disk.room = None
+        log.append(b"")
+    log.finish()
+    assert log.path.read_bytes() == LINES[0] + b"".join(LINES[1:4]) * 2
+    require(log.path, log.snapshot(), "the run's")
+    assert warnings == 2 * [
+        f"{log.path} could not be written (No space left on device); its lines wait until it can",
+        f"{log.path} can be written again",
+    ]
+
+
+@pytest.mark.parametrize("room", range(1, 3 * len(LINES[0]) + 1))
+def test_as_many_whole_lines_are_written_as_there_is_room_for(log, disk, room):
+    log.append(LINES[0])
+    disk.room = 0
+    log.append(LINES[1] + LINES[2])
+    disk.room = room
+    log.append(LINES[3])
+    whole = room // len(LINES[0])
+    assert log.path.read_bytes() == b"".join(LINES[: 1 + whole])
+    require(log.path, log.snapshot(), "the run's")
+    disk.room = None
+    log.append(LINES[4])
+    assert log.path.read_bytes() == b"".join(LINES[:5])
+    require(log.path, log.snapshot(), "the run's")
+
+
+def test_lines_that_wait_are_bounded_and_what_is_lost_is_counted(log, disk, warnings, monkeypatch):
+    monkeypatch.setattr(log_files, "MAX_WAITING", 3 * len(LINES[0]))
+    disk.room = 0
+    for line in LINES:
+        log.append(line)
+    assert len(log.unwritten) == 3 * len(LINES[0])
+    assert len(warnings) == 2
+    assert "no more can, and lines from here on are lost" in warnings[1]
+    disk.room = None
+    log.append(LINES[0])  # three and this one are more than may wait, and there is room for all
+    assert log.path.read_bytes() == b"".join(LINES[:3]) + LINES[0]
+    assert warnings[2:] == [f"{log.path} can be written again; 3 lines are lost"]
+    require(log.path, log.snapshot(), "the run's")
+
+
+def test_what_never_could_be_written_is_said_at_the_end(log, disk, warnings):
+    disk.room = 0
+    log.append(LINES[0] + LINES[1])
+    log.finish()
+    assert warnings[1:] == [f"{log.path}: its last 2 lines could not be written"]

@@ -2,11 +2,13 @@
 
 import contextlib
 import dataclasses
+import errno
 import io
 import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -14,6 +16,7 @@ import jaxdrl
 import quickly
 from jaxdrl import reports, runner
 from jaxdrl.checkpoint import updates_in
+from jaxdrl.errors import ConfigError
 from jaxdrl.stops import RunInterruptedError
 from small_runs import CARTPOLE, lines_of, read, resumed, run_quietly, stopped_after
 
@@ -131,6 +134,71 @@ def test_ctrl_c_twice_stops_at_once(tmp_path):
         run_quietly(dataclasses.replace(EXPERIMENT, run_dir=tmp_path), on_update=on_update)
     assert caught.value.exit_code == 128 + signal.SIGINT
     assert updates_in(tmp_path / "checkpoints") == []
+
+
+class Disk:
+    """No file is made while it is full."""
+
+    is_full = False
+
+    def open(self, path, flags, *args, make=os.open, **kwargs):
+        if self.is_full and flags & os.O_CREAT:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        return make(path, flags, *args, **kwargs)
+
+    def sync(self, descriptor, sync=os.fsync):
+        if self.is_full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        sync(descriptor)
+
+
+@pytest.fixture
+def disk(monkeypatch):
+    disk = Disk()
+    monkeypatch.setattr(os, "open", disk.open)
+    monkeypatch.setattr(os, "fsync", disk.sync)
+    return disk
+
+
+def test_a_disk_that_fills_costs_files_and_no_training(whole, tmp_path, disk):
+    def on_update(update, metrics):
+        while update == 3 and not (tmp_path / "checkpoints" / "00000002").exists():
+            time.sleep(0.01)
+        disk.is_full = update >= 3
+
+    experiment = dataclasses.replace(EXPERIMENT, run_dir=tmp_path, checkpoint_every=1)
+    experiment = dataclasses.replace(experiment, evaluate_every=2)
+    run, printed = run_quietly(experiment, on_update=on_update)
+    assert run.result["state_sha256"] == whole[0].result["state_sha256"]
+    assert not run.is_written
+    assert printed.count("warning: ") == printed.count("No space left on device") + 2
+    for words in (
+        f"{tmp_path}/metrics.jsonl could not be written (No space left on device); its lines wait",
+        "was not written (No space left on device); training goes on, and that of update ",
+        "checkpoints were not written; that of update ",
+        "lines could not be written\n",
+        f"{tmp_path}/result.json: could not be written (No space left on device); once it can, the "
+        f"run is evaluated and it is written by: jaxdrl resume {tmp_path}\n",
+        "greedy mean return",
+    ):
+        assert printed.count(words) == 1, words
+    assert not [path for path in tmp_path.rglob("*") if ".writing" in path.name]
+    disk.is_full = False
+    again, _ = resumed(tmp_path)
+    for name in ("state_sha256", "evaluation"):
+        assert again.result[name] == whole[0].result[name]
+    assert again.is_written
+    assert [line["update"] for line in lines_of(tmp_path)] == [1, 2, 3, 4, 5]
+
+
+def test_a_disk_that_is_full_at_the_start_is_refused(tmp_path, disk, monkeypatch):
+    monkeypatch.setattr(runner, "compile_step", lambda *_: pytest.fail("compiled"))
+    disk.is_full = True
+    with pytest.raises(ConfigError) as caught:
+        run_quietly(dataclasses.replace(EXPERIMENT, run_dir=tmp_path / "run"))
+    assert str(caught.value).startswith(
+        f"run_dir = {str(tmp_path / 'run')!r}: cannot be written (No"
+    )
 
 
 COMMAND = """train CartPole-v1 --env-params max_steps_in_episode 12 --total-env-steps 640

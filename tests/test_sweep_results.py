@@ -12,8 +12,9 @@ from jaxdrl import sweep_results
 from jaxdrl.evaluation import bootstrap_interval, summarise
 from jaxdrl.experiment import Experiment
 from jaxdrl.hyperparams import Sweep
+from jaxdrl.json_files import finite
 from jaxdrl.loop import figures
-from jaxdrl.run_dir import finite, read_experiment
+from jaxdrl.run_dir import read_experiment
 from small_runs import CARTPOLE
 
 RANGES = {"learning_rate": "log:0.0001:0.01", "gamma": "0.9:0.99"}
