@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from jaxdrl.populations import PopulationState, member, population
     from jaxdrl.profiling import Profile, profile
     from jaxdrl.rendering import render_run
+    from jaxdrl.restoring import Restored, restore
     from jaxdrl.robustness import RobustnessMap, Variation, vary
     from jaxdrl.run_evaluation import RunEvaluation, evaluate_run, vary_run
     from jaxdrl.runner import Run, resume, run
-    from jaxdrl.setup import Restored, restore
     from jaxdrl.tasks import make_config, make_experiment
     from jaxdrl.training import compile, train
     from jaxdrl.types import Algorithm, Network, Policy, TrainState, Transition
@@ -114,7 +114,7 @@ _HOMES = {
     "jaxdrl.robustness": ("RobustnessMap", "Variation", "vary"),
     "jaxdrl.run_evaluation": ("RunEvaluation", "evaluate_run", "vary_run"),
     "jaxdrl.runner": ("Run", "resume", "run"),
-    "jaxdrl.setup": ("Restored", "restore"),
+    "jaxdrl.restoring": ("Restored", "restore"),
     "jaxdrl.tasks": ("make_config", "make_experiment"),
     "jaxdrl.training": ("compile", "train"),
     "jaxdrl.types": ("Algorithm", "Network", "Policy", "TrainState", "Transition"),

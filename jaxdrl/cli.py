@@ -168,6 +168,7 @@ def evaluate(
     num_episodes: int | None = None,
     sampled: bool = False,
     member: int | None = None,
+    setting: int | None = None,
     checkpoint: int | Literal["best"] | None = None,
     seed: int = 0,
     json: Path | None = None,
@@ -182,6 +183,7 @@ def evaluate(
       num_episodes: How many episodes; None: 1000, and 32 in each cell of a grid.
       sampled: Act by a sample instead of the most probable action.
       member: Of a sweep, the one that is meant; None: the best.
+      setting: Of a sweep, in place of a member a setting by its number in the table: its best seed.
       checkpoint: Update of a checkpoint, or best; None: the last.
       seed: Seed of the episodes, of both runs.
       json: File for the figures and all returns, or those of the grid.
@@ -189,8 +191,8 @@ def evaluate(
     """
     from jaxdrl.run_evaluation import Request, main
 
-    request = Request(vary, compare, num_episodes, sampled, checkpoint, seed, json, out, member)
-    main(run_dir, request)
+    which = checkpoint, seed, json, out, member, setting
+    main(run_dir, Request(vary, compare, num_episodes, sampled, *which))
 
 
 def plot(
@@ -223,6 +225,7 @@ def render(
     fps: int | None = None,
     sampled: bool = False,
     member: int | None = None,
+    setting: int | None = None,
     checkpoint: int | Literal["best"] | None = None,
     seed: int = 0,
 ) -> None:
@@ -237,13 +240,14 @@ def render(
       fps: Frames a second; None: by their number, 5 to 30.
       sampled: Act by a sample instead of the most probable action.
       member: Of a sweep, the one that is meant; None: the best.
+      setting: Of a sweep, in place of a member a setting by its number in the table: its best seed.
       checkpoint: Update of a checkpoint, or best; None: the last.
       seed: Seed of the episodes.
     """
     from jaxdrl.rendering import Request, main
 
     how = num_envs, num_steps, max_frames, fps, not sampled
-    main(run_dir, out, Request(*how, checkpoint, seed, member))
+    main(run_dir, out, Request(*how, checkpoint, seed, member, setting))
 
 
 def export(
@@ -251,6 +255,7 @@ def export(
     *,
     out: Path | None = None,
     member: int | None = None,
+    setting: int | None = None,
     checkpoint: int | Literal["best"] | None = None,
 ) -> None:
     """Write the policy of a run as one file, for programs that have JAX and nothing of ours.
@@ -259,11 +264,12 @@ def export(
       run_dir: Directory of the run, which may still go on.
       out: The file; None: policy.zip in the directory of the run.
       member: Of a sweep, the one that is meant; None: the best.
+      setting: Of a sweep, in place of a member a setting by its number in the table: its best seed.
       checkpoint: Update of a checkpoint, or best; None: the last.
     """
     from jaxdrl.exporting import main
 
-    main(run_dir, out, checkpoint, member)
+    main(run_dir, out, checkpoint, member, setting)
 
 
 def watch(run_dir: tyro.conf.Positional[Path], *, once: bool = False, seconds: float = 1.0) -> None:

@@ -121,10 +121,13 @@ def summarise(returns: np.ndarray, lengths: np.ndarray, ended: np.ndarray) -> Ev
     )
 
 
-def best_of(returns: Sequence[float]) -> int | None:
-    """The index of the greatest, the first of equals; None where none of them is finite."""
-    finite = [i for i, value in enumerate(returns) if math.isfinite(value)]
-    return max(finite, key=lambda i: returns[i]) if finite else None
+def best_of(returns: Sequence[float | None]) -> int | None:
+    """The index of the greatest, the first of equals; None where none of them is finite.
+
+    In JSON a number that is not finite is None.
+    """
+    finite = {i: x for i, x in enumerate(returns) if x is not None and math.isfinite(x)}
+    return max(finite, key=lambda i: finite[i]) if finite else None
 
 
 def first_device(learner: LearnerState) -> jax.Device:

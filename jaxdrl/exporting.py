@@ -20,10 +20,12 @@ from jaxdrl.envs import Environment, vector
 from jaxdrl.experiment import Experiment
 from jaxdrl.keys import make_key, pinned
 from jaxdrl.machine import versions
+from jaxdrl.members import Member
 from jaxdrl.policy_file import FORMAT_VERSION, custom_calls_of, load_policy
+from jaxdrl.restoring import Player, load_player
 from jaxdrl.run_dir import read_run, require_writable
 from jaxdrl.safe_files import replaced
-from jaxdrl.setup import Restored, restore, spaces_of
+from jaxdrl.setup import Given, spaces_of
 from jaxdrl.types import Network
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -38,11 +40,13 @@ class Exported:
       path: the file.
       about: content of its `about.json`.
       num_bytes: its size.
+      member: of a sweep, the one that it is of.
     """
 
     path: Path
     about: dict[str, Any]
     num_bytes: int
+    member: Member | None = None
 
 
 @checked
@@ -53,6 +57,7 @@ def export_policy(
     *,
     checkpoint: int | str | None = None,
     member: Index | None = None,
+    setting: Index | None = None,
     env: Environment | None = None,
     network: nn.Module | Network | None = None,
     optimizer: optax.GradientTransformation | None = None,
@@ -69,6 +74,7 @@ def export_policy(
       out: the file.
       checkpoint: as in `jaxdrl.restore`.
       member: as in `jaxdrl.restore`, of a sweep.
+      setting: likewise.
       env: as in `jaxdrl.restore`, for a run that was given one.
       network: likewise.
       optimizer: likewise.
@@ -78,26 +84,26 @@ def export_policy(
         written, or if it acts in another way than the run.
     """
     require_writable("out", Path(out))
-    given: dict[str, Any] = {"env": env, "network": network, "optimizer": optimizer}
-    restored = restore(run_dir, checkpoint=checkpoint, member=member, **given)
-    act, examples = _policy(restored)
+    given = Given(env, network, optimizer)
+    player = load_player(run_dir, given, "export_policy", checkpoint, member, setting)
+    act, examples = _policy(player)
     (batch,) = jax.export.symbolic_shape("batch")
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct((batch, *x.shape[1:]), x.dtype), examples)
     program = jax.export.export(jax.jit(act), platforms=PLATFORMS)(*shapes)
-    about = _describe(restored, examples)
+    about = _describe(player, examples)
     path = Path(out)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replaced(path) as unchecked:
         policy_file.write(unchecked, bytes(program.serialize()), about)
         policy = load_policy(unchecked, custom_calls=custom_calls_of(program))
-        _check(path, policy, act, restored)
-    return Exported(path, about, path.stat().st_size)
+        _check(path, policy, act, player)
+    return Exported(path, about, path.stat().st_size, player.member)
 
 
-def _policy(restored: Restored) -> tuple[Any, tuple[Any, ...]]:
+def _policy(player: Player) -> tuple[Any, tuple[Any, ...]]:
     """The function of the file, and an example of its arguments with one row."""
-    policy = restored.algorithm.policy
-    learner = jax.device_get(restored.state.learner)
+    policy = player.policy
+    learner = jax.device_get(player.learner)
     carry = policy.initial_carry(1)
     key = make_key(0)  # of no use to a deterministic policy
 
@@ -108,7 +114,7 @@ def _policy(restored: Restored) -> tuple[Any, tuple[Any, ...]]:
         start = jnp.zeros(jax.tree.leaves(obs)[0].shape[:1], jnp.bool)
         return with_memory(obs, (), start)[0]
 
-    obs = _observations(restored.env, 1)
+    obs = _observations(player.env, 1)
     if not jax.tree.leaves(carry):
         return without, (obs,)
     return with_memory, (obs, carry, jnp.ones(1, jnp.bool))
@@ -119,7 +125,7 @@ def _observations(env: Environment, num: int) -> Any:
     return jax.jit(partial(vector.reset, env))(jax.random.split(make_key(0), num))[0]
 
 
-def _describe(restored: Restored, examples: tuple[Any, ...]) -> dict[str, Any]:
+def _describe(player: Player, examples: tuple[Any, ...]) -> dict[str, Any]:
     """Content of `about.json`; arrays are described by the names of their parts."""
 
     def words(x: Any) -> dict[str, str]:
@@ -132,9 +138,10 @@ def _describe(restored: Restored, examples: tuple[Any, ...]) -> dict[str, Any]:
 
     about: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
-        "env": restored.env.name,
-        "spaces": spaces_of(restored.env),
-        "update": int(restored.state.learner.num_updates),
+        "env": player.env.name,
+        "spaces": spaces_of(player.env),
+        "update": player.update,
+        **({} if player.member is None else player.member.figures),
         "versions": versions(),
         "call": "(obs) -> action"
         if len(examples) == 1
@@ -147,12 +154,12 @@ def _describe(restored: Restored, examples: tuple[Any, ...]) -> dict[str, Any]:
     return about
 
 
-def _check(path: Path, policy: Any, act: Any, restored: Restored) -> None:
+def _check(path: Path, policy: Any, act: Any, player: Player) -> None:
     """Refuses a policy that acts in another way than the run, for several numbers of rows."""
     call = jax.jit(policy)
     for num in (1, 7):
-        obs = _observations(restored.env, num)
-        carry = restored.algorithm.policy.initial_carry(num)
+        obs = _observations(player.env, num)
+        carry = player.policy.initial_carry(num)
         args = (obs, carry, jnp.arange(num) % 2 == 0) if jax.tree.leaves(carry) else (obs,)
         expected, actual = jax.device_get((jax.jit(act)(*args), call(*args)))
         for a, b in zip(jax.tree.leaves(expected), jax.tree.leaves(actual), strict=True):
@@ -161,14 +168,21 @@ def _check(path: Path, policy: Any, act: Any, restored: Restored) -> None:
 
 
 def main(
-    run_dir: Path, out: Path | None, checkpoint: int | str | None, member: int | None = None
+    run_dir: Path,
+    out: Path | None,
+    checkpoint: int | str | None,
+    member: int | None = None,
+    setting: int | None = None,
 ) -> None:
     """Exports, and says what was written and how it is called."""
     read_run(run_dir, Experiment)  # before the backend starts
     backend.start(1, 1)
     out = out or run_dir / "policy.zip"
-    found = export_policy(run_dir, out, checkpoint=checkpoint, member=member)
-    make_console().print(
+    which: Any = {"checkpoint": checkpoint, "member": member, "setting": setting}
+    found, console = export_policy(run_dir, out, **which), make_console()
+    if found.member is not None:
+        console.print(str(found.member), soft_wrap=True)
+    console.print(
         f"{found.about['env']}, after update {found.about['update']}: {found.about['call']}, "
         f"{found.num_bytes / 1024:.0f} KiB, for {', '.join(PLATFORMS)}\n"
         f"policy: {found.path}",

@@ -23,11 +23,13 @@ from jaxdrl.errors import ConfigError
 from jaxdrl.evaluation import DEFAULT_MAX_STEPS
 from jaxdrl.experiment import Experiment
 from jaxdrl.keys import make_key, pinned
+from jaxdrl.members import Member
 from jaxdrl.numerals import short
 from jaxdrl.playback import Moment, play
+from jaxdrl.restoring import load_player
 from jaxdrl.run_dir import read_run
 from jaxdrl.run_evaluation import STREAM
-from jaxdrl.setup import Given, read_stored, restore
+from jaxdrl.setup import Given, read_stored
 from jaxdrl.terminal import printable
 from jaxdrl.types import Network
 
@@ -43,10 +45,10 @@ class Film:
     title: str
     moments: list[Moment]
     fps: int
+    member: Member | None = None
 
 
 @checked
-@pinned()
 def render_run(
     run_dir: Path | str,
     out: Path | str | None = None,
@@ -58,6 +60,7 @@ def render_run(
     greedy: bool = True,
     checkpoint: int | str | None = None,
     member: int | None = None,
+    setting: int | None = None,
     seed: int = 0,
     env: Environment | None = None,
     network: nn.Module | Network | None = None,
@@ -81,6 +84,7 @@ def render_run(
       greedy: take the most probable action instead of a sample.
       checkpoint: as in `jaxdrl.restore`.
       member: as in `jaxdrl.restore`, of a sweep.
+      setting: likewise.
       seed: of the episodes.
       env: as in `jaxdrl.restore`, for a run that was given one, or to give it a `draw`.
       network: likewise.
@@ -94,7 +98,8 @@ def render_run(
         environment, if the file would be of another kind, or for a bad number.
     """
     given = Given(env, network, optimizer)
-    request = Request(num_envs, num_steps, max_frames, fps, greedy, checkpoint, seed, member)
+    how = num_envs, num_steps, max_frames, fps, greedy
+    request = Request(*how, checkpoint, seed, member, setting)
     return make_film(Path(run_dir), None if out is None else Path(out), request, given).path
 
 
@@ -110,22 +115,25 @@ class Request:
     checkpoint: int | str | None = None
     seed: Seed = 0
     member: Index | None = None
+    setting: Index | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
 
 
+@pinned()
 def make_film(run_dir: Path, out: Path | None, request: Request, given: Given) -> Film:
     """As `render_run`, and says what is in the film."""
     out = run_dir / "film.gif" if out is None else out
     films.require_film(out)
     require_drawing(run_dir, given)
-    which: dict[str, Any] = {"checkpoint": request.checkpoint, "member": request.member}
-    env, algorithm, state = restore(run_dir, **which, **vars(given))
+    which = request.checkpoint, request.member, request.setting
+    player = load_player(run_dir, given, "render_run", *which)
+    env = player.env
     moments = play(
         env,
-        algorithm.policy,
-        state.learner,
+        player.policy,
+        player.learner,
         jax.random.fold_in(make_key(request.seed), STREAM),
         num_envs=request.num_envs,
         num_steps=request.num_steps or env.max_episode_steps or DEFAULT_MAX_STEPS,
@@ -133,10 +141,11 @@ def make_film(run_dir: Path, out: Path | None, request: Request, given: Given) -
         deterministic=request.greedy,
     )
     how = "" if request.greedy else ", sampled"
-    title = f"{printable(env.name)}, after update {int(state.learner.num_updates)}{how}"
+    of_sweep = "" if player.member is None else f", member {player.member.number}"
+    title = f"{printable(env.name)}, after update {player.update}{of_sweep}{how}"
     fps = request.fps or min(max(round(len(moments) / 10), 5), 30)
     films.write_film(out, len(moments), frame_maker(env, title, moments), fps)
-    return Film(out, title, moments, fps)
+    return Film(out, title, moments, fps, player.member)
 
 
 def require_drawing(run_dir: Path, given: Given) -> None:
@@ -216,7 +225,10 @@ def main(run_dir: Path, out: Path | None, request: Request) -> None:
     ends = {"terminated": int(last.terminated.sum()), "truncated": int(last.truncated.sum())}
     counts = [f"{num} {name}" for name, num in {**ends, "not over": cut}.items() if num]
     returns = ", ".join(short(value) for value in last.returns.tolist())
-    make_console().print(
+    console = make_console()
+    if film.member is not None:
+        console.print(str(film.member), soft_wrap=True)
+    console.print(
         f"{film.title}: {', '.join(counts)}, {'returns' if len(last.returns) > 1 else 'return'} "
         f"{returns}\n{len(moments)} frames{thinned}, {film.fps} a second, "
         f"{film.path.stat().st_size / 2**20:.1f} MiB\nfilm: {film.path}",

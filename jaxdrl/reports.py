@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -167,25 +168,44 @@ def write_result(session: Session, run_dir: Path, given: list[str], result: dict
 
 def print_result(console: Console, run_dir: Path, result: dict[str, Any]) -> None:
     """Prints what was reached and where it lies."""
-    evaluated = result["evaluation"]
-    num = len(evaluated.get("member_returns", ()))
+    num = len(result["evaluation"].get("member_returns", ()))
     of_members = f" of each of {num} members" if num else ""
     how = "greedy" if result["greedy_evaluation"] else "sampled"
+    shown, whose, over = _shown(result)
     console.print(
         f"trained {result['env_steps']:,} steps{of_members} in {result['train_seconds']:.1f} s "
         f"({result['steps_per_second']:,.0f} steps/s)\n"
-        f"{printable(result['env'])}: {'best ' if num else ''}{how} mean return ",
+        f"{printable(result['env'])}: {whose}{how} mean return ",
         end="",
         soft_wrap=True,
     )
-    console.print(_figure(evaluated["mean_return"]), style="bold", end="")
+    console.print(figure(shown["mean_return"]), style="bold", end="")
     console.print(
-        f" (95% interval {_figure(evaluated['ci95_low'])} to {_figure(evaluated['ci95_high'])}) "
-        f"over {evaluated['num_episodes']} episodes\nresults: {printable(run_dir)}",
+        f" (95% interval {figure(shown['ci95_low'])} to {figure(shown['ci95_high'])}) "
+        f"over {over}\nresults: {printable(run_dir)}",
         soft_wrap=True,
     )
 
 
-def _figure(value: float) -> str:
+def _shown(result: dict[str, Any]) -> tuple[dict[str, Any], str, str]:
+    """The figures of the last line, whose they are, and what they are means over.
+
+    Of a sweep they are those of the best setting, and not of the luckiest of all members.
+    """
+    evaluated = result["evaluation"]
+    over = f"{evaluated['num_episodes']} episodes"
+    if result.get("settings"):
+        row = result["settings"][0]
+        members, seeds = sweep_results.in_words(row["members"]), len(row["members"])
+        whose = f"the best setting, {row['setting']} (member{'s' if seeds > 1 else ''} {members})"
+        over = over if seeds == 1 else f"its {seeds} seeds, each over {over}"
+        return row, f"{whose}: ", over
+    best = evaluated.get("best_member")
+    return evaluated, "" if best is None else f"the best member, {best}: ", over
+
+
+def figure(value: float | None) -> str:
     """One digit after the point, and three where the number is small."""
+    if value is None or not math.isfinite(value):
+        return "not finite"
     return f"{value:,.1f}" if abs(value) >= 10 else f"{value:.3f}"

@@ -17,20 +17,18 @@ from rich.table import Table
 from rich.text import Text
 
 from jaxdrl import backend, robustness
-from jaxdrl.binding import require_of_run
 from jaxdrl.checks import Count, Index, Seed, check_fields, checked
 from jaxdrl.console import labelled, make_console
 from jaxdrl.envs import Environment
 from jaxdrl.evaluation import Evaluation, difference_interval, evaluate
-from jaxdrl.experiment import Experiment
 from jaxdrl.json_files import write_json
 from jaxdrl.keys import make_key, pinned
+from jaxdrl.members import Member
 from jaxdrl.numerals import short
+from jaxdrl.restoring import Player, load_player, player_names, require_checkpoint
 from jaxdrl.robustness import RobustnessMap, Variation, parse_variation, vary
-from jaxdrl.run_dir import CHECKPOINTS, read_run, require_writable
-from jaxdrl.saving import choose
-from jaxdrl.setup import restore
-from jaxdrl.sweep_parts import locate
+from jaxdrl.run_dir import require_writable
+from jaxdrl.setup import Given
 from jaxdrl.terminal import printable
 from jaxdrl.types import Network
 
@@ -51,6 +49,7 @@ class RunEvaluation:
       env_steps: steps that it was trained for.
       greedy: whether the most probable action was taken, or a sample.
       evaluation: the returns, and their mean with its interval.
+      member: of a sweep.
     """
 
     env: str
@@ -58,12 +57,14 @@ class RunEvaluation:
     env_steps: int
     greedy: bool
     evaluation: Evaluation
+    member: Member | None = None
 
     @property
     def figures(self) -> dict[str, Any]:
         """Everything but the single returns, as JSON has it."""
         found = self.evaluation
         return {
+            **({} if self.member is None else self.member.figures),
             "env": self.env,
             "update": self.update,
             "env_steps": self.env_steps,
@@ -82,12 +83,12 @@ class RunEvaluation:
 
 
 @checked
-@pinned()
 def evaluate_run(
     run_dir: Path | str,
     *,
     checkpoint: int | str | None = None,
     member: Index | None = None,
+    setting: Index | None = None,
     num_episodes: Count = 1000,
     greedy: bool = True,
     seed: Seed = 0,
@@ -101,6 +102,7 @@ def evaluate_run(
       run_dir: directory of the run, which may still go on.
       checkpoint: as in `jaxdrl.restore`.
       member: as in `jaxdrl.restore`, of a sweep.
+      setting: likewise.
       num_episodes: how many.
       greedy: take the most probable action instead of a sample.
       seed: of the episodes.
@@ -111,32 +113,40 @@ def evaluate_run(
     Raises:
       ConfigError: if the directory is no run, holds no sound checkpoint, or a number is bad.
     """
-    run_dir, member = locate(Path(run_dir), member)
-    config = read_run(run_dir, Experiment).experiment.ppo
-    given: dict[str, Any] = {"env": env, "network": network, "optimizer": optimizer}
-    restored = restore(run_dir, checkpoint=checkpoint, member=member, **given)
-    learner = restored.state.learner
+    which: dict[str, Any] = {"checkpoint": checkpoint, "member": member, "setting": setting}
+    player = load_player(run_dir, Given(env, network, optimizer), "evaluate_run", **which)
+    return evaluate_player(player, num_episodes, greedy, seed)
+
+
+@pinned()
+def evaluate_player(player: Player, num_episodes: int, greedy: bool, seed: int) -> RunEvaluation:
+    """As `evaluate_run`, of a policy that is loaded already."""
     found = evaluate(
-        restored.env,
-        restored.algorithm.policy,
-        learner,
+        player.env,
+        player.policy,
+        player.learner,
         jax.random.fold_in(make_key(seed), STREAM),
         num_episodes=num_episodes,
         deterministic=greedy,
     )
-    update = int(learner.num_updates)
-    steps = update * config.env_steps_per_update
-    return RunEvaluation(restored.env.name, update, steps, greedy, found)
+    return RunEvaluation(
+        env=player.env.name,
+        update=player.update,
+        env_steps=player.env_steps,
+        greedy=greedy,
+        evaluation=found,
+        member=player.member,
+    )
 
 
 @checked
-@pinned()
 def vary_run(
     run_dir: Path | str,
     variations: Sequence[str | Variation],
     *,
     checkpoint: int | str | None = None,
     member: Index | None = None,
+    setting: Index | None = None,
     num_episodes: Count = 32,
     greedy: bool = True,
     seed: Seed = 0,
@@ -151,6 +161,7 @@ def vary_run(
       variations: such as `"length=0.25:1.0:16"`, one or more; their product is the grid.
       checkpoint: as in `jaxdrl.restore`.
       member: as in `jaxdrl.restore`, of a sweep.
+      setting: likewise.
       num_episodes: whole episodes in each cell.
       greedy: take the most probable action instead of a sample.
       seed: of the episodes.
@@ -161,15 +172,23 @@ def vary_run(
     Raises:
       ConfigError: if the directory is no run, or for a variation that the environment cannot have.
     """
+    which: dict[str, Any] = {"checkpoint": checkpoint, "member": member, "setting": setting}
     parsed = [parse_variation(v) if isinstance(v, str) else v for v in variations]
-    given: dict[str, Any] = {"env": env, "network": network, "optimizer": optimizer}
-    restored = restore(run_dir, checkpoint=checkpoint, member=member, **given)
+    player = load_player(run_dir, Given(env, network, optimizer), "vary_run", **which)
+    return vary_player(player, parsed, num_episodes, greedy, seed)
+
+
+@pinned()
+def vary_player(
+    player: Player, variations: Sequence[Variation], num_episodes: int, greedy: bool, seed: int
+) -> RobustnessMap:
+    """As `vary_run`, of a policy that is loaded already."""
     return vary(
-        restored.env,
-        restored.algorithm.policy,
-        restored.state.learner,
+        player.env,
+        player.policy,
+        player.learner,
         jax.random.fold_in(make_key(seed), STREAM),
-        parsed,
+        variations,
         num_episodes=num_episodes,
         deterministic=greedy,
     )
@@ -188,6 +207,7 @@ class Request:
     json: Path | None
     out: Path | None
     member: Index | None = None
+    setting: Index | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -195,52 +215,72 @@ class Request:
 
 def main(run_dir: Path, request: Request) -> None:
     """Evaluates, prints, and writes the files that were asked for."""
-    run_dirs = [run_dir] if request.compare is None else [run_dir, request.compare]
-    envs = [read_run(path, Experiment).experiment.env for path in run_dirs]
-    out = request.out
-    if out is not None:
-        robustness.require_drawable(out, len(request.vary))
+    if request.out is not None:
+        robustness.require_drawable(request.out, len(request.vary))
     if request.json is not None:
         require_writable("json", request.json)
-    # The run to compare with is taken by its last checkpoint, and its best member.
-    which: list[dict[str, Any]] = [{"checkpoint": request.checkpoint, "member": request.member}, {}]
-    for path, chosen in zip(run_dirs, which, strict=False):  # before the first is played
-        part, _ = locate(path, chosen.get("member"))
-        check = partial(require_of_run, read_run(part, Experiment).content)
-        choose(part / CHECKPOINTS, chosen.get("checkpoint"), lambda warning: None, check)
+    variations = [parse_variation(text) for text in request.vary]
+    num_episodes = request.num_episodes or (32 if request.vary else 1000)
+    which = [(run_dir, request.checkpoint, request.member, request.setting)]
+    if request.compare is not None:  # by its last checkpoint, and its best member
+        which.append((request.compare, None, None, None))
+    for one in which:  # before anything starts
+        require_checkpoint(*one)
     backend.start(1, 1)
     console = make_console()
-    given: dict[str, Any] = {"greedy": not request.sampled, "seed": request.seed}
-    if request.num_episodes is not None:
-        given["num_episodes"] = request.num_episodes
-    content: dict[str, Any] = {}
-    if request.vary:
-        grids = {}
-        for path, env, chosen in zip(run_dirs, envs, which, strict=False):
-            title = env if len(run_dirs) == 1 else str(path)
-            grid = grids[title] = vary_run(path, request.vary, **chosen, **given)
-            console.print(title, style="bold", soft_wrap=True)
-            robustness.show(console, grid)
-            content[str(path)] = {"env": env, **robustness.figures_of(grid)}
-        if out is not None:
-            robustness.draw(grids, out)
-            console.print(f"picture: {out}", soft_wrap=True)
-    else:
-        found = []
-        for path, chosen in zip(run_dirs, which, strict=False):
-            found.append(evaluate_run(path, **chosen, **given))
-            returns = found[-1].evaluation.returns
-            show(console, found[-1])
-            content[str(path)] = {**found[-1].figures, "returns": returns.tolist()}
-        if len(found) == 2:
-            ours, theirs = (one.evaluation.returns for one in found)
-            low, high = difference_interval(ours, theirs)
-            gain = short(float(ours.mean() - theirs.mean()))
-            words, interval = "the first over the second:", f"{short(low)} to {short(high)}"
-            console.print(labelled(f"{words} {gain}", f"(95% interval {interval})", "bold"))
+    players = [load_player(one[0], Given(), "evaluate_run", *one[1:]) for one in which]
+    names = player_names(players)
+    act = partial(_vary, variations) if variations else _evaluate
+    contents = act(console, players, names, request, num_episodes)
     if request.json is not None:
         request.json.parent.mkdir(parents=True, exist_ok=True)
-        write_json(request.json, content if len(run_dirs) == 2 else content[str(run_dir)])
+        both = dict(zip(names, contents, strict=True))
+        write_json(request.json, both if len(contents) == 2 else contents[0])
+
+
+def _vary(
+    variations: list[Variation],
+    console: Console,
+    players: list[Player],
+    names: list[str],
+    request: Request,
+    num_episodes: int,
+) -> list[dict[str, Any]]:
+    """Maps of one or two policies, printed and drawn; what JSON has of each."""
+    titles = names if len(players) == 2 else [players[0].env.name]
+    how = num_episodes, not request.sampled, request.seed
+    contents, grids = [], {}
+    for player, title in zip(players, titles, strict=True):
+        grid = grids[title] = vary_player(player, variations, *how)
+        console.print(title, style="bold", soft_wrap=True)
+        if player.member is not None:
+            console.print(str(player.member), soft_wrap=True)
+        robustness.show(console, grid)
+        env, figures = player.env.name, robustness.figures_of(grid)
+        contents.append({**player.origin, "update": player.update, "env": env, **figures})
+    if request.out is not None:
+        robustness.draw(grids, request.out)
+        console.print(f"picture: {request.out}", soft_wrap=True)
+    return contents
+
+
+def _evaluate(
+    console: Console, players: list[Player], names: list[str], request: Request, num_episodes: int
+) -> list[dict[str, Any]]:
+    """Returns of one or two policies, printed; what JSON has of each."""
+    found = []
+    for player, name in zip(players, names, strict=True):
+        if len(players) == 2:
+            console.print(name, style="bold", soft_wrap=True)
+        found.append(evaluate_player(player, num_episodes, not request.sampled, request.seed))
+        show(console, found[-1])
+    if len(found) == 2:
+        ours, theirs = (one.evaluation.returns for one in found)
+        low, high = difference_interval(ours, theirs)
+        gain = short(float(ours.mean() - theirs.mean()))
+        words, interval = "the first over the second:", f"{short(low)} to {short(high)}"
+        console.print(labelled(f"{words} {gain}", f"(95% interval {interval})", "bold"))
+    return [{**one.figures, "returns": one.evaluation.returns.tolist()} for one in found]
 
 
 def show(console: Console, found: RunEvaluation) -> None:
@@ -251,6 +291,8 @@ def show(console: Console, found: RunEvaluation) -> None:
         f"{printable(found.env)}, after update {found.update} ({found.env_steps:,} steps): "
         f"{found.evaluation.num_episodes:,} whole episodes, {how}"
     )
+    if found.member is not None:
+        console.print(str(found.member), soft_wrap=True)
     table = Table(show_header=False, box=None, pad_edge=False)
     low, high = short(figures["ci95_low"]), short(figures["ci95_high"])
     rows = {

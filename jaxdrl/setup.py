@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import optax
@@ -18,17 +18,15 @@ from jaxdrl import env_params, populations, saving, sound_states, sweeping
 from jaxdrl.advice import python_call
 from jaxdrl.algorithms.ppo import ppo
 from jaxdrl.binding import require_of_run
-from jaxdrl.checks import Index, checked, require, require_count, require_divisor
-from jaxdrl.console import make_console, warner
+from jaxdrl.checks import require_count, require_divisor
 from jaxdrl.envs import Environment, make
 from jaxdrl.envs.randomized import parse_ranges, randomize
 from jaxdrl.errors import ConfigError
 from jaxdrl.evaluation import Evaluation, evaluate
 from jaxdrl.experiment import Experiment, idle_from, resolve, unresolve
-from jaxdrl.keys import abstract_key, make_key, pinned
+from jaxdrl.keys import abstract_key, make_key
 from jaxdrl.run_dir import CHECKPOINTS, RESULT_FILE, Origin, StoredRun, read_run
 from jaxdrl.sharding import place
-from jaxdrl.sweep_parts import locate
 from jaxdrl.types import Algorithm, Network, TrainState
 
 NEW = Origin("")
@@ -76,82 +74,6 @@ class Setup:
             learner = populations.learners(state)  # type: ignore[arg-type]
         arguments = self.env, self.algorithm.policy, learner, key
         return play(*arguments, num_episodes=num_episodes, deterministic=greedy)
-
-
-class Restored(NamedTuple):
-    """What `jaxdrl.restore` gives.
-
-    Attributes:
-      env: the environment of the run.
-      algorithm: its algorithm, on the mesh that was asked for.
-      state: the state in the checkpoint, on that mesh.
-    """
-
-    env: Environment
-    algorithm: Algorithm
-    state: TrainState
-
-
-@checked
-@pinned()
-def restore(
-    run_dir: Path | str,
-    *,
-    env: Environment | None = None,
-    network: nn.Module | Network | None = None,
-    optimizer: optax.GradientTransformation | None = None,
-    checkpoint: int | str | None = None,
-    mesh: Mesh | None = None,
-    member: Index | None = None,
-) -> Restored:
-    """Environment, algorithm and state of a run: `env, agent, state = jaxdrl.restore("runs/x")`.
-
-    Args:
-      run_dir: directory of the run.
-      env: the environment, for a run that was given one in Python instead of a name.
-      network: likewise.
-      optimizer: likewise.
-      checkpoint: the update of a checkpoint, "best" for the one with the best evaluation, None for
-        the last one that is sound.
-      mesh: devices, any number that divides the shards, as in `jaxdrl.ppo`.
-      member: of a sweep, the one that is given back, with its own hyperparameters; None: the best
-        by the evaluation in the checkpoint.
-
-    Raises:
-      ConfigError: if the directory is no run, or what it holds does not fit; naming the file or the
-        field, and what to do.
-    """
-    run_dir, member = locate(Path(run_dir), member)
-    given = Given(env, network, optimizer)
-    stored = read_stored(run_dir, given, "restore")
-    sweep = stored.experiment.sweep
-    if sweep is None:
-        require(member is None, "member", member, f"{run_dir} has one agent, and no members")
-    check = partial(require_of_run, stored.content)
-    warn = warner(make_console())
-    path, manifest = saving.choose(run_dir / CHECKPOINTS, checkpoint, warn, check)
-    setup = assemble(stored.experiment, given, mesh if sweep is None else None, stored)
-    if sweep is not None and member is None:
-        member = _best_member(path, manifest)
-    state: Any = load_state(setup, path, stored, member)
-    if member is not None:
-        state = populations.member(state, member)
-        values: dict[str, Any] = {name: float(x) for name, x in state.learner.hyperparams.items()}
-        # From here on the config has them, as in a run of one agent.
-        state = replace(state, learner=replace(state.learner, hyperparams=()))
-        ppo_config = replace(stored.experiment.ppo, **values)
-        experiment = replace(stored.experiment, sweep=None, ppo=ppo_config)
-        setup = assemble(experiment, given, mesh, stored)
-    return Restored(setup.env, setup.algorithm, place(state, mesh))
-
-
-def _best_member(path: Path, manifest: dict[str, Any]) -> int:
-    evaluation = manifest["evaluation"]
-    if evaluation is None:
-        raise ConfigError(f"{path}: was not evaluated; name one of its members")
-    if evaluation["best_member"] is None:
-        raise ConfigError(f"{path}: no member has a finite return; name one of its members")
-    return evaluation["best_member"]
 
 
 def read_stored(run_dir: Path, given: Given, verb: str) -> StoredRun:

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from jaxdrl.checks import require
 from jaxdrl.errors import ConfigError
 from jaxdrl.experiment import Experiment
 from jaxdrl.hyperparams import Sweep
@@ -97,41 +96,6 @@ def _require_place(run_dir: Path, stored: StoredRun, whole: StoredRun) -> None:
         )
 
 
-def locate(run_dir: Path, member: int | None) -> tuple[Path, int | None]:
-    """The run that a member of a sweep is in, and its number there; an ordinary run as it is.
-
-    Args:
-      run_dir: of the sweep.
-      member: None is the best that is known.
-
-    Raises:
-      ConfigError: if the directory is no run, or there is no such member yet.
-    """
-    sweep = read_run(run_dir, Experiment).experiment.sweep
-    folder = folder_of(sweep)
-    if folder is None:
-        return run_dir, member
-    assert sweep is not None
-    parts = parts_of(run_dir)
-    if not parts:
-        raise ConfigError(f"run_dir = {str(run_dir)!r}: none of its {folder} has begun yet")
-    if member is None:
-        if not (run_dir / RESULT_FILE).exists():
-            return locate(_best_part(parts), None)
-        member = read_result(run_dir)["evaluation"]["best_member"]
-        if member is None:
-            why = "no member has a finite return; name one of its members"
-            raise ConfigError(f"run_dir = {str(run_dir)!r}: {why}")
-    total = sweep.num_members * (sweep.trials if sweep.is_search else 1)
-    works = f"must be from 0 to {total - 1}: there are {total} members"
-    require(0 <= member < total, "member", member, works)
-    size = sweep.num_members if sweep.is_search else sweep.wave_size
-    assert size is not None
-    part = run_dir / folder / str(member // size)
-    require(part in parts, "member", member, f"{part} has not begun")
-    return locate(part, member % size)
-
-
 def merge(
     results: list[dict[str, Any]], firsts: list[int], num_members: int, best: int
 ) -> dict[str, Any]:
@@ -173,7 +137,7 @@ def _numbers(values: list[float | None]) -> list[float]:
     return [math.nan if value is None else value for value in values]
 
 
-def _best_part(parts: list[Path]) -> Path:
+def best_part(parts: list[Path]) -> Path:
     """The part with the best evaluation; the last one where none is finished."""
     finished = [path for path in parts if (path / RESULT_FILE).exists()]
     if not finished:

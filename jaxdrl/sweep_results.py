@@ -118,13 +118,14 @@ def write(
 
 
 def print_table(console: Console, rows: list[dict[str, Any]]) -> None:
-    """The best settings."""
+    """The best settings, with the numbers that `--setting` and `--member` take."""
     where = [name for name in ("trial", "setting") if name in rows[0]]
+    members = "member" if len(rows[0]["members"]) == 1 else "members"
     table = Table(box=None, pad_edge=False)
-    for name in (*where, *_values(rows[0]), "mean return", "95% interval"):
+    for name in (*where, members, *_values(rows[0]), "mean return", "95% interval"):
         table.add_column(name, justify="right")
     for row in rows[:NUM_SHOWN]:
-        numbers = [str(row[name]) for name in where]
+        numbers = [*(str(row[name]) for name in where), in_words(row["members"])]
         values = [x if isinstance(x, str) else short(x) for x in _values(row).values()]
         mean, interval = "not finite", ""
         if is_finite(row):
@@ -134,6 +135,15 @@ def print_table(console: Console, rows: list[dict[str, Any]]) -> None:
     console.print(table)
     if len(rows) > NUM_SHOWN:
         console.print(f"and {len(rows) - NUM_SHOWN} more, all in result.json")
+
+
+def in_words(members: list[int]) -> str:
+    """The numbers of the members of one setting, which follow each other.
+
+    >>> in_words([4]), in_words([3, 4, 5])
+    ('4', '3-5')
+    """
+    return str(members[0]) if len(members) == 1 else f"{members[0]}-{members[-1]}"
 
 
 def _values(row: dict[str, Any]) -> dict[str, Any]:

@@ -16,10 +16,11 @@ from jaxdrl.experiment import Experiment, follows_length
 from jaxdrl.json_files import as_written, sealed, write_sealed
 from jaxdrl.locking import claim
 from jaxdrl.loop import evaluation_key
+from jaxdrl.restoring import restore
 from jaxdrl.runner import Changes, Run
 from jaxdrl.safe_files import remove, require_own
 from jaxdrl.session import Session
-from jaxdrl.setup import Given, Setup, lengthen, read_stored, restore, schedule_words
+from jaxdrl.setup import Given, Setup, lengthen, read_stored, schedule_words
 from jaxdrl.sweep_parts import parts_of, read_result, require_part
 from jaxdrl.sweeping import hyperparams_of
 

@@ -281,6 +281,7 @@ def _merge(experiment: Experiment, study: optuna.Study) -> dict[str, Any]:
     rows = [
         {"trial": trial.number, **row, "shape": trial.params}
         | {"members": [first + number for number in row["members"]]}
+        | {"setting": trial.number * sweep.members + row["setting"]}
         for trial, first, result in zip(done, firsts, results, strict=True)
         for row in result["settings"]
     ]

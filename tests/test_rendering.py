@@ -163,7 +163,7 @@ def test_the_command_says_what_is_in_the_film(run_dir, tmp_path, capsys):
 
 
 def untouched(monkeypatch):
-    monkeypatch.setattr(rendering, "restore", lambda *_, **__: pytest.fail("restored"))
+    monkeypatch.setattr(rendering, "load_player", lambda *_, **__: pytest.fail("restored"))
 
 
 def test_an_environment_that_nothing_draws_is_refused_at_once(

@@ -11,6 +11,8 @@ import pytest
 import jaxdrl
 from jaxdrl import cli, run_evaluation
 from jaxdrl.errors import ConfigError
+from jaxdrl.members import Member
+from jaxdrl.restoring import Player, player_names
 from small_runs import CARTPOLE
 
 
@@ -84,6 +86,43 @@ def test_two_runs_are_compared_by_the_difference_of_their_means(run_dir, tmp_pat
     assert code == 0
     ours, theirs = (np.array(one["returns"]) for one in json.loads(file.read_text()).values())
     assert f"the first over the second: {ours.mean() - theirs.mean():.4g} (95% interval" in output
+
+
+@pytest.mark.parametrize("vary", [[], ["--vary", "max_steps_in_episode=3:12:2"]])
+def test_two_checkpoints_of_one_run_are_both_kept(run_dir, tmp_path, vary):
+    file, out = tmp_path / "both.json", tmp_path / "both.svg"
+    flags = ["--checkpoint", "1", "--num-episodes", "16", *vary, "--json", file]
+    other = run_dir / ".." / run_dir.name
+    for compared in (run_dir, other):
+        picture = ["--out", out] if vary else []
+        code, output, _ = ended(["evaluate", run_dir, "--compare", compared, *flags, *picture])
+        assert code == 0
+        first, second = content = json.loads(file.read_text())
+        assert (first, second) == (f"{run_dir}, update 1", f"{compared}, update 3")
+        assert [one["update"] for one in content.values()] == [1, 3]
+        for name in content:
+            assert f"{name}\n" in output
+            assert not vary or name in out.read_text()
+    alone = json.loads(file.read_text())
+    ended(["evaluate", run_dir, *flags])
+    assert json.loads(file.read_text()) == alone[first]
+
+
+def test_policies_to_compare_have_names_that_differ(tmp_path):
+    def player(directory, update=3, number=None):
+        member = None if number is None else Member(number, number, 0, 1, {}, {})
+        return Player(None, None, None, tmp_path / directory, update, 0, member)
+
+    def names(*players):
+        return [name.removeprefix(f"{tmp_path}/") for name in player_names(players)]
+
+    assert names(player("a/x"), player("b/x")) == ["a/x", "b/x"]
+    assert names(player("x"), player("y", 4)) == ["x", "y"]
+    assert names(player("x"), player("x", 4)) == ["x, update 3", "x, update 4"]
+    assert names(player("x", 3, 0), player("x", 3, 1)) == ["x, member 0", "x, member 1"]
+    both = names(player("x", 3, 0), player("x", 4, 1))
+    assert both == ["x, update 3, member 0", "x, update 4, member 1"]
+    assert names(player("x"), player("x")) == ["x", "x (2)"]
 
 
 @pytest.mark.parametrize(

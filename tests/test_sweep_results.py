@@ -3,17 +3,19 @@
 import dataclasses
 import io
 import json
+import re
 
 import numpy as np
 import pytest
 from rich.console import Console
 
-from jaxdrl import sweep_results
+from jaxdrl import reports, sweep_results
 from jaxdrl.evaluation import bootstrap_interval, summarise
 from jaxdrl.experiment import Experiment
 from jaxdrl.hyperparams import Sweep
 from jaxdrl.json_files import finite
 from jaxdrl.loop import figures
+from jaxdrl.numerals import short
 from jaxdrl.run_dir import read_experiment
 from small_runs import CARTPOLE
 
@@ -50,6 +52,40 @@ def test_with_one_seed_the_interval_is_over_episodes():
     _, _, rows = ranked([5.0, 7.0], seeds=1, spread=3.0)
     assert rows[0]["setting"] == 1
     assert 4.0 <= rows[0]["ci95_low"] < 7.0 < rows[0]["ci95_high"] <= 10.0
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_what_is_printed_of_a_sweep_are_the_figures_of_its_json(seeds, tmp_path):
+    _, _, rows = ranked([10.0, 90.0, 40.0, 44.0], seeds=seeds, spread=2.5)
+    best = rows[0]
+    found = io.StringIO()
+    console = Console(file=found, width=150)
+    sweep_results.print_table(console, rows)
+    evaluation = {"member_returns": [10.0, 90.0, 40.0, 44.0], "best_member": 1}
+    times = {"env_steps": 300, "train_seconds": 2.0, "steps_per_second": 150.0}
+    result = {"env": "x", "greedy_evaluation": True, "settings": rows, **times}
+    result["evaluation"] = evaluation | {"mean_return": 90.0, "num_episodes": 8}
+    reports.print_result(console, tmp_path, result)
+    header, *table = found.getvalue().splitlines()[: len(rows) + 1]
+    assert header.split()[:2] == ["setting", "member" if seeds == 1 else "members"]
+    for line, row in zip(table, rows, strict=True):
+        setting, members, rate, gamma, mean, low, _, high = line.split()
+        assert setting == str(row["setting"])
+        assert members == "-".join(map(str, row["members"]))
+        assert (rate, gamma) == tuple(short(x) for x in row["hyperparams"].values())
+        figures = (row[name] for name in ("mean_return", "ci95_low", "ci95_high"))
+        assert (mean, low, high) == tuple(short(x) for x in figures)
+    (last,) = (line for line in found.getvalue().splitlines() if line.startswith("x: "))
+    whose = f"member{'s' if seeds > 1 else ''} {'-'.join(map(str, best['members']))}"
+    assert last.startswith(f"x: the best setting, {best['setting']} ({whose}): greedy mean return ")
+    assert [float(x) for x in re.findall(r"[\d.]+", last.partition("return ")[2])[:4]] == [
+        pytest.approx(best["mean_return"], abs=0.05),
+        95.0,
+        pytest.approx(best["ci95_low"], abs=0.05),
+        pytest.approx(best["ci95_high"], abs=0.05),
+    ]
+    assert last.endswith("8 episodes")
+    assert ("over its 2 seeds, each over" in last) == (seeds == 2)
 
 
 NAN, INF = float("nan"), float("inf")

@@ -19,6 +19,7 @@ import jaxdrl
 from jaxdrl import cli, memory, reports, runner
 from jaxdrl.checkpoint import raw
 from jaxdrl.errors import ConfigError
+from jaxdrl.numerals import short
 from jaxdrl.run_dir import read_metrics
 from jaxdrl.saving import Saver
 from jaxdrl.setup import Given
@@ -100,13 +101,20 @@ def test_members_that_there_are_not_are_refused(waves):
 def test_every_verb_takes_it(waves, tmp_path):
     found = io.StringIO()
     with contextlib.redirect_stdout(found):
-        cli.main(f"evaluate {waves.run_dir} --member 2 --num-episodes 4".split())
+        cli.main(f"evaluate {waves.run_dir} --setting 2 --num-episodes 4".split())
         cli.main(f"plot {waves.run_dir} --out {tmp_path / 'curve.png'}".split())
         cli.main(f"watch {waves.run_dir} --once".split())
         cli.main(f"export {waves.run_dir} --member 1 --out {tmp_path / 'policy.zip'}".split())
         film = tmp_path / "film.gif"
         cli.main(f"render {waves.run_dir} --num-steps 3 --out {film}".split())
-    assert "after update 4 (512 steps): 4 whole episodes" in found.getvalue()
+    printed = found.getvalue()
+    assert "after update 4 (512 steps): 4 whole episodes" in printed
+    rates = [row["hyperparams"]["learning_rate"] for row in waves.result["settings"]]
+    places = [row["setting"] for row in waves.result["settings"]]
+    best = waves.result["evaluation"]["best_member"]
+    for number in (2, 1, best):
+        rate = rates[places.index(number)]
+        assert f"member {number}, of setting {number}: learning_rate {short(rate)}\n" in printed
     assert "(2 runs)" in found.getvalue()  # the waves are of one group
     assert "finished, waves/1: 512 of 512 steps" in found.getvalue()
     assert film.exists() and (tmp_path / "policy.zip").exists()
