@@ -18,6 +18,15 @@ from jaxdrl.sweep_flags import Ranges, SweepFlags
 from jaxdrl.tasks import make_experiment
 
 Flags = Annotated[Experiment, tyro.conf.arg(name="")]
+ConfigFile = Annotated[
+    Path | None,
+    tyro.conf.arg(
+        metavar="FILE",
+        help="Instead of ENV: config.json of a run or best.json of a sweep, whose settings the "
+        "flags are laid over.",
+    ),
+]
+"""Taken out of the arguments before they are parsed; it is declared for `--help`."""
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -50,14 +59,14 @@ def _of_known(function: Callable, args: list[str]) -> Callable:
         if position is None:
             return function
         known = make_experiment(args.pop(position))
-    parameter = inspect.signature(function).parameters["experiment"].replace(default=known)
-    others = [p for n, p in inspect.signature(function).parameters.items() if n != "experiment"]
+    parameters = dict(inspect.signature(function).parameters)
+    parameters["experiment"] = parameters["experiment"].replace(default=known)
 
     def with_known(**given: Any) -> None:
         function(**given)
 
     hints = get_type_hints(function, include_extras=True)
-    with_known.__signature__ = inspect.Signature([*others, parameter])  # type: ignore[attr-defined]
+    with_known.__signature__ = inspect.Signature([*parameters.values()])  # type: ignore[attr-defined]
     with_known.__annotations__ = hints
     return with_known
 
@@ -106,7 +115,7 @@ def _kinds_of_flags(config: type, prefix: str = "--") -> dict[str, str]:
     return kinds
 
 
-def train(experiment: Flags) -> None:
+def train(experiment: Flags, *, config: ConfigFile = None) -> None:
     """Train on an environment, evaluate, and write a run directory.
 
     The flags are laid over the settings that are known to work for it, which `--help` after its
@@ -118,7 +127,12 @@ def train(experiment: Flags) -> None:
     _require_written(run(experiment))
 
 
-def sweep(settings: Annotated[SweepFlags, tyro.conf.arg(name="")], experiment: Flags) -> None:
+def sweep(
+    settings: Annotated[SweepFlags, tyro.conf.arg(name="")],
+    experiment: Flags,
+    *,
+    config: ConfigFile = None,
+) -> None:
     """Train many agents at once that differ in settings and seeds, and rank the settings.
 
     One program trains them all, on every device, or with --shape one program after another.

@@ -29,7 +29,7 @@ class Experiment:
       ConfigError: in the constructor, naming the field, its value and what works.
     """
 
-    env: str
+    env: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ENV")]
     """Name of the environment, such as CartPole-v1."""
     env_params: dict[str, float | str] = field(default_factory=dict)
     """Parameters of the environment other than its defaults: NAME VALUE [NAME VALUE ...]."""

@@ -56,14 +56,21 @@ def require_known(names: Sequence[str]) -> None:
 
 def require_installed(names: Sequence[str]) -> None:
     """Raises `ConfigError` for a tracker whose packages are missing, with what installs them."""
-    for name in names:
-        for package in PACKAGES[name]:
-            found = importlib.util.find_spec(package)
-            # A directory of that name, such as wandb writes, is found too, without an origin.
-            if found is None or found.origin is None:
-                raise ConfigError(
-                    f"track = {name!r}: {package} is not installed; pip install 'jaxdrl[{name}]'"
-                )
+    missing = {name: [p for p in PACKAGES[name] if not _is_installed(p)] for name in names}
+    extras = [name for name, packages in missing.items() if packages]
+    if extras:
+        packages = dict.fromkeys(package for name in extras for package in missing[name])
+        raise ConfigError(
+            f"track = {', '.join(map(repr, extras))}: {', '.join(packages)} "
+            f"{'is' if len(packages) == 1 else 'are'} not installed; "
+            f"pip install 'jaxdrl[{','.join(extras)}]'"
+        )
+
+
+def _is_installed(package: str) -> bool:
+    """Whether it can be imported; a directory of its name, such as wandb writes, has no origin."""
+    found = importlib.util.find_spec(package)
+    return found is not None and found.origin is not None
 
 
 class Tracking:

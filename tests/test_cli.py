@@ -369,6 +369,15 @@ def test_help_explains_every_field(cls):
             assert f"{prefix}{flag}" in text
 
 
+@pytest.mark.parametrize("verb", ["train", "sweep"])
+@pytest.mark.parametrize("env", [[], ["Pendulum-v1"]])
+def test_help_shows_the_environment_as_an_argument_and_the_file_as_an_option(verb, env):
+    text = help_of([verb, *env, "--help"])
+    assert re.search(r"^usage: .* ENV$", text, re.MULTILINE)
+    assert "--config FILE" in text
+    assert "--env " not in text
+
+
 def test_help_names_the_command_and_what_it_does():
     text = help_of(["--help"])
     assert plain(inspect.getdoc(cli.main)) in text

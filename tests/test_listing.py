@@ -30,6 +30,14 @@ def test_an_unknown_suite_is_one_sentence(capsys):
     assert capsys.readouterr().err.startswith("error: suite = 'brux': unknown; the nearest: brax")
 
 
+def test_the_suites_that_there_are_include_the_first(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["envs", "nosuch"])
+    err = capsys.readouterr().err
+    assert all(name in err for name in ("gymnax, ", "brax, ", "xminigrid"))
+    assert err.count("\n") == 1
+
+
 def test_a_dictionary_is_listed_by_its_names():
     space = spaces.Dict({"b": spaces.MultiDiscrete((2, 3)), "a": spaces.Box(0, 1, (2,), "uint8")})
     assert listing.in_words(space) == "{a: uint8[2], b: 2 x 3}"

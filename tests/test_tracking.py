@@ -226,6 +226,18 @@ def test_a_missing_package_is_refused_before_anything_is_written(tmp_path, monke
         (tmp_path / "nobodys_package").mkdir(exist_ok=True)  # as wandb leaves one behind
 
 
+def test_all_missing_packages_are_named_at_once(monkeypatch):
+    monkeypatch.setitem(tracking.PACKAGES, "wandb", ("nobodys_package",))
+    monkeypatch.setitem(tracking.PACKAGES, "mlflow", ("no_such", "json", "nobodys_package"))
+    monkeypatch.setitem(tracking.PACKAGES, "tensorboard", ("json",))
+    with pytest.raises(ConfigError) as caught:
+        tracking.require_installed(("wandb", "tensorboard", "mlflow"))
+    assert str(caught.value) == (
+        "track = 'wandb', 'mlflow': nobodys_package, no_such are not installed; "
+        "pip install 'jaxdrl[wandb,mlflow]'"
+    )
+
+
 def test_metrics_have_the_names_of_the_page():
     page = (ROOT / "docs/results.md").read_text().split("## Trackers")[1]
     rows = re.findall(r"^\| (`[^|]*`) \| (`[^|]*`) \|$", page, re.MULTILINE)

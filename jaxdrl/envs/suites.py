@@ -86,8 +86,8 @@ def load(name: str) -> Suite:
     points = _entry_points()
     if name not in BUILT_IN and name not in points:
         raise ConfigError(
-            f"suite = {name!r}: unknown; {nearest(name, names())}; gymnax environments go by their "
-            "name alone, such as CartPole-v1"
+            f"suite = {name!r}: unknown; {nearest(name, ['gymnax', *names()])}; "
+            "environments of gymnax go by their name alone, such as CartPole-v1"
         )
     command = missing(name)
     if command is not None:
