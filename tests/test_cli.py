@@ -373,7 +373,7 @@ def test_help_explains_every_field(cls):
 @pytest.mark.parametrize("env", [[], ["Pendulum-v1"]])
 def test_help_shows_the_environment_as_an_argument_and_the_file_as_an_option(verb, env):
     text = help_of([verb, *env, "--help"])
-    assert re.search(r"^usage: .* ENV$", text, re.MULTILINE)
+    assert "OPTIONS] ENV" in " ".join(text.split())
     assert "--config FILE" in text
     assert "--env " not in text
 
