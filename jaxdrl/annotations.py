@@ -55,6 +55,7 @@ ARGUMENTS = {
 """What more helps with an argument, by its name."""
 
 MANY = (collections.abc.Sequence, collections.abc.Collection)
+MAX_INTEGER = 2**63
 REFUSED: Any = object()
 
 
@@ -69,6 +70,7 @@ def fit(field: str, value: Any, hint: Any) -> Any:
         if taken is not REFUSED:
             return taken
     more = f"; {ARGUMENTS[field]}" if field in ARGUMENTS else ""
+    more += " and less than 2**63" if isinstance(value, int) and value >= MAX_INTEGER else ""
     words = f"must be {works(hint, value)}{_nearest(value, hint)}{more}"
     raise ConfigError(f"{field} = {shown(value)}: {words}")
 
@@ -120,7 +122,7 @@ def _take(field: str, value: Any, kind: Any, bounds: Bounds) -> Any:
         fits = len(kinds) == len(value)
         return tuple(map(fit, [field] * len(value), value, kinds)) if fits else REFUSED
     if origin in (dict, collections.abc.Mapping) and isinstance(value, collections.abc.Mapping):
-        names = [fit(f"name in {field}", name, args[0]) for name in value]
+        names = [fit(f"{field}.{shown(name)}", name, args[0]) for name in value]
         items = zip(names, value.values(), strict=True)
         return {name: fit(f"{field}.{name}", item, args[1]) for name, item in items}
     if origin in MANY and isinstance(value, list | tuple | set | frozenset):
@@ -144,7 +146,8 @@ def _take_scalar(value: Any, kind: type, bounds: Bounds) -> Any:
         number = kind(value)
     except (TypeError, ValueError, OverflowError):
         return REFUSED
-    return number if math.isfinite(number) and bounds.hold(number) else REFUSED
+    fits = abs(number) < MAX_INTEGER if kind is int else math.isfinite(number)
+    return number if fits and bounds.hold(number) else REFUSED
 
 
 def is_traced(value: Any) -> bool:

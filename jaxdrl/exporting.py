@@ -167,12 +167,13 @@ def _check(path: Path, policy: Any, act: Any, player: Player) -> None:
             require(same, "export", path.name, "does not act as the run does; report it")
 
 
+@checked
 def main(
     run_dir: Path,
     out: Path | None,
     checkpoint: int | str | None,
-    member: int | None = None,
-    setting: int | None = None,
+    member: Index | None = None,
+    setting: Index | None = None,
 ) -> None:
     """Exports, and says what was written and how it is called."""
     read_run(run_dir, Experiment)  # before the backend starts

@@ -122,8 +122,8 @@ def load_player(
     given: Given,
     verb: str,
     checkpoint: int | str | None = None,
-    member: int | None = None,
-    setting: int | None = None,
+    member: Index | None = None,
+    setting: Index | None = None,
 ) -> Player:
     """The policy in a checkpoint of a run; arguments and errors as in `restore`.
 
@@ -155,8 +155,8 @@ def load_player(
 def require_checkpoint(
     run_dir: Path,
     checkpoint: int | str | None = None,
-    member: int | None = None,
-    setting: int | None = None,
+    member: Index | None = None,
+    setting: Index | None = None,
 ) -> None:
     """Refuses what `load_player` would refuse of the files, before anything starts."""
     place = locate(run_dir, member, setting)

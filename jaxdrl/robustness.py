@@ -6,13 +6,14 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
+from jaxdrl.annotations import Bounds
 from jaxdrl.checks import Count, check_fields, checked, require, require_range
 from jaxdrl.envs.protocol import Environment, replace_params
 from jaxdrl.errors import ConfigError
@@ -38,11 +39,10 @@ class Variation:
     name: str
     low: float
     high: float
-    num: int
+    num: Annotated[int, Bounds(2)]
 
     def __post_init__(self) -> None:
         check_fields(self, "vary.")
-        require(self.num >= 2, f"vary.{self.name}", self.num, "must have two values at least")
         require_range(f"vary.{self.name}", self.low, self.high)
 
     @property

@@ -145,7 +145,7 @@ def test_what_follows_from_other_parameters_is_recomputed():
         ("length=a:b:c", "must be NAME=LOW:HIGH:NUM"),
         ("length=2:1:4", "vary.length = '2:1': must be LOW:HIGH with LOW below HIGH"),
         ("length=0:inf:4", "vary.high = inf: must be a finite number"),
-        ("length=1:2:1", "vary.length = 1: must have two values at least"),
+        ("length=1:2:1", "vary.num = 1: must be an integer of at least 2"),
         ("lenght=1:2:4", "lenght = 1.0: CartPole-v1 has no such parameter; the nearest: length"),
         ("xyz=1:2:4", "xyz = 1.0: CartPole-v1 has no such parameter; it has max_steps_in_episode,"),
         ("total_mass=1:2:4", "total_mass = 1.0: follows from other parameters of CartPole-v1"),
