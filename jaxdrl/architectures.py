@@ -86,15 +86,16 @@ def check_network(env: Environment, network: Network, head: ActionHead) -> None:
     """
     shapes = prepared(env.observation_space, 2)
 
-    def outputs(key: jax.Array) -> tuple[Any, Any, Any]:
+    def outputs(key: jax.Array) -> tuple[Any, Any]:
         obs, start = zeros(shapes), jnp.zeros((2,), jnp.bool)
-        params = network.init(key, obs)
-        policy_outputs, value, _ = network.apply(params, network.initial_carry(2), obs, start)
-        return policy_outputs, head.distribution(policy_outputs).mode(), value
+        params, carry = network.init(key, obs), network.initial_carry(2)
+        return network.apply(params, carry, obs, start), carry
 
-    key = abstract_key()
     try:
-        policy_outputs, action, value = jax.eval_shape(outputs, key)
+        found, carry = jax.eval_shape(outputs, abstract_key())
+        _require_outputs(env, found, carry)
+        policy_outputs, value, _ = found
+        action = jax.eval_shape(lambda x: head.distribution(x).mode(), policy_outputs)
     except ConfigError:
         raise
     except Exception as error:
@@ -115,6 +116,38 @@ def check_network(env: Environment, network: Network, head: ActionHead) -> None:
         f"must give actions {expected} for {env.action_space}",
     )
     require(value.shape == (2,), "network value", value.shape, "must be (2,) for 2 observations")
+
+
+def _require_outputs(env: Environment, found: Any, carry: Any) -> None:
+    """Refuses what is not what `Network.apply` has to give, by its shapes."""
+    parts = "(policy_outputs, value, carry)"
+    if not isinstance(found, tuple) or len(found) != 3:
+        num = f"{len(found)} values" if isinstance(found, tuple) else f"a {type(found).__name__}"
+        raise ConfigError(f"network: apply gives {num}; must give {parts}")
+    policy_outputs, value, after = found
+    if not isinstance(value, jax.ShapeDtypeStruct):
+        given = type(value).__name__
+        raise ConfigError(f"network: the value is a {given}; must be an array [N]")
+    is_array = isinstance(policy_outputs, jax.ShapeDtypeStruct)
+    is_pair = isinstance(policy_outputs, tuple | list) and len(policy_outputs) == 2
+    is_box = isinstance(env.action_space, spaces.Box)
+    if not (is_pair if is_box else is_array):
+        works = "(mean, log_std), each [N, *shape]," if is_box else "logits [N, n]"
+        given = type(policy_outputs).__name__
+        given = "an array" if is_array else f"a {given}"
+        raise ConfigError(
+            f"network: policy_outputs are {given}; must be {works} for {env.action_space}"
+        )
+    before, after = (_types_of(x) for x in (carry, after))
+    if before != after:
+        raise ConfigError(
+            f"network: apply gives back a carry of {after}; must be as initial_carry gives it, "
+            f"{before}"
+        )
+
+
+def _types_of(tree: Any) -> str:
+    return str(jax.tree.map(lambda x: f"{x.dtype}{list(x.shape)}", tree))
 
 
 def check_mask(env: Environment) -> None:

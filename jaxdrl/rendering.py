@@ -19,6 +19,7 @@ from jaxdrl.checks import Count, Index, Seed, check_fields, checked, require
 from jaxdrl.console import make_console
 from jaxdrl.envs import Environment, make
 from jaxdrl.envs.drawing import BLUE, LIGHT, VERMILLION
+from jaxdrl.envs.randomized import unwrapped
 from jaxdrl.errors import ConfigError
 from jaxdrl.evaluation import DEFAULT_MAX_STEPS
 from jaxdrl.experiment import Experiment
@@ -154,11 +155,15 @@ def require_drawing(run_dir: Path, given: Given) -> None:
     experiment = stored.experiment
     env = given.env or make(experiment.env, **experiment.env_params)
     if env.draw is None:
+        made, others = "my_env", [name for name in stored.given if name != "env"]
+        if "env" not in stored.given:
+            params = "".join(f", {name}={value!r}" for name, value in experiment.env_params.items())
+            made = f"jaxdrl.make({experiment.env!r}{params})"
+        again = "".join(f", {name}=my_{name}" for name in others)
         raise ConfigError(
             f"env = {env.name!r}: nothing draws it; give it a function "
             "(env_state, params) -> uint8 [height, width, 3], in Python: "
-            f"env = jaxdrl.restore({str(run_dir)!r}).env; "
-            f"jaxdrl.render_run({str(run_dir)!r}, env=env._replace(draw=my_draw))"
+            f"jaxdrl.render_run({str(run_dir)!r}, env={made}._replace(draw=my_draw){again})"
         )
 
 
@@ -193,7 +198,7 @@ def draw_state(env: Environment, params: Any, moment: Moment, i: int) -> np.ndar
       ConfigError: if it is none.
     """
     env_state = jax.tree.map(lambda x: x[i], moment.env_state)
-    picture = np.asarray(env.draw(env_state, params))  # type: ignore[misc]
+    picture = np.asarray(env.draw(*unwrapped(env, env_state, params)))  # type: ignore[misc]
     shape = picture.shape
     if picture.dtype != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape:
         raise ConfigError(

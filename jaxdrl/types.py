@@ -148,7 +148,10 @@ class Network(NamedTuple):
     Attributes:
       initial_carry: `(num_envs) -> carry`, `()` for a feed-forward network.
       init: `(key, obs) -> params`, `obs [N, ...]` float32.
-      apply: `(params, carry, obs, episode_start) -> (policy_outputs, value [N], carry)`. A network
+      apply: `(params, carry, obs, episode_start) -> (policy_outputs, value [N], carry)`, always all
+        three, the carry as `initial_carry` gives it. Policy outputs are logits, `[N, n]` for
+        Discrete and `[N, sum(nvec)]` for MultiDiscrete actions, and `(mean, log_std)`, each
+        `[N, *shape]`, for a Box. A network
         with memory takes its initial carry instead of the given one where `episode_start`.
       unroll: `apply` of many steps, `(params, carry, obs [T, N, ...], episode_start [T, N]) ->
         (policy_outputs [T, N, ...], value [T, N])`. None applies it step by step to a network with

@@ -13,6 +13,7 @@ import jaxdrl
 from jaxdrl.envs import drawing, gymnax_boards, gymnax_drawing
 from jaxdrl.envs.drawing import BLUE, DARK, GREEN, ORANGE, SKY, VERMILLION, YELLOW
 from jaxdrl.promotion import default_promotion
+from jaxdrl.rendering import draw_state
 from jaxdrl.tasks import TASKS
 
 CHAINS_AND_BANDITS = {
@@ -337,6 +338,22 @@ def test_drawn_parameters_are_seen():
     np.testing.assert_array_equal(picture, longer.draw(env_state.inner, longer.default_params))
     assert (picture != CARTPOLE.draw(env_state.inner, CARTPOLE.default_params)).any()
     assert jaxdrl.randomize(CARTPOLE._replace(draw=None), {"length": (0.9, 1.0)}).draw is None
+
+
+def test_a_drawing_of_ones_own_gets_the_state_of_the_environment_itself():
+    def pole(env_state, params):
+        return np.full((8, 8, 3), [255 * params.length, 0, env_state.time], np.uint8)
+
+    limited = jaxdrl.time_limit(jaxdrl.randomize(CARTPOLE, {"length": (0.1, 0.4)}), 5)
+    _, env_state = limited.reset(jax.random.key(0), limited.default_params)
+    drawn = env_state.inner.drawn["length"]
+    states = jax.tree.map(lambda x: np.asarray(x)[None], jax.device_get(env_state))
+    moment = SimpleNamespace(env_state=states)
+    before = jaxdrl.time_limit(CARTPOLE._replace(draw=pole), 5)
+    for env in (limited._replace(draw=pole), before):
+        picture = draw_state(env, env.default_params, moment, 0)
+        np.testing.assert_array_equal(picture[0, 0], [int(255 * drawn), 0, 0])
+    assert draw_state(limited, limited.default_params, moment, 0).shape[2] == 3
 
 
 def test_an_environment_of_anybody_else_is_not_taken_for_that_of_gymnax():

@@ -180,3 +180,19 @@ def test_check_types_runs_nothing():
 
     check_types(env._replace(reset=reset))
     jax.effects_barrier()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"step": lambda *_: (0.0,) * 5}, r"step gives 5 values; must give \(obs, env_state, rew"),
+        ({"step": lambda *_: jnp.zeros(6)}, r"step gives a ShapeDtypeStruct; must give \(obs, "),
+        ({"reset": lambda *_: jnp.zeros(2)}, r"reset gives a ShapeDtypeStruct; must give \(obs, "),
+        ({"reset": lambda *_: (0.0, 0.0, {})}, r"reset gives 3 values; must give \(obs, env_state"),
+    ],
+)
+def test_a_step_or_reset_of_other_parts_is_refused(change, message):
+    env = constant_reward(3, "terminated")._replace(**change)
+    for refuse in (check_types, lambda env: jaxdrl.ppo(env, jaxdrl.PPOConfig())):
+        with pytest.raises(ConfigError, match=f"^{env.name}: {message}"):
+            refuse(env)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+import jaxdrl
 from jaxdrl.architectures import make_network
 from jaxdrl.config import PPOConfig
 from jaxdrl.errors import ConfigError
@@ -388,3 +389,52 @@ def test_the_carry_passes_through():
     network, params, obs = init((4,), hidden_sizes=(8,))
     carry = {"memory": jnp.ones((N, 2))}
     assert network.apply(params, carry, obs, None)[2] is carry
+
+
+def plain_network(outputs):
+    """A network of one matrix, whose `apply` gives what `outputs(logits, value, carry)` makes."""
+
+    def apply(params, carry, obs, episode_start):
+        found = obs @ params
+        return outputs(found[:, :2], found[:, 2], carry)
+
+    def init(key, obs):
+        return jax.random.normal(key, (obs.shape[-1], 3))
+
+    return jaxdrl.Network(lambda num_envs: jnp.zeros((num_envs, 4)), init, apply)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "message"),
+    [
+        (lambda logits, value, carry: (logits, value), "apply gives 2 values; must give "),
+        (lambda logits, value, carry: logits, "apply gives a .*; must give "),
+        (
+            lambda logits, value, carry: (logits, (value,), carry),
+            "the value is a tuple; must be an",
+        ),
+        (
+            lambda logits, value, carry: ((logits,), value, carry),
+            "policy_outputs are a tuple; must",
+        ),
+        (
+            lambda logits, value, carry: (logits, value, ()),
+            "apply gives back a carry of .*; must be",
+        ),
+        (
+            lambda logits, value, carry: (logits, value, carry[:1]),
+            r"apply gives back a carry of float32\[1, 4\]; mus",
+        ),
+    ],
+)
+def test_what_apply_gives_is_checked(outputs, message):
+    env = jaxdrl.make("CartPole-v1")
+    jaxdrl.ppo(env, PPOConfig(), network=plain_network(lambda *found: found))
+    with pytest.raises(ConfigError, match=f"^network: {message}"):
+        jaxdrl.ppo(env, PPOConfig(), network=plain_network(outputs))
+
+
+def test_continuous_actions_want_a_pair():
+    env = jaxdrl.make("MountainCarContinuous-v0")
+    with pytest.raises(ConfigError, match=r"are an array; must be \(mean, log_std\)"):
+        jaxdrl.ppo(env, PPOConfig(), network=plain_network(lambda *found: found))

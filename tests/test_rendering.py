@@ -176,7 +176,7 @@ def test_an_environment_that_nothing_draws_is_refused_at_once(
     assert caught.value.code == 2
     message = capsys.readouterr().err
     assert "env = 'MemoryChain-bsuite': nothing draws it; give it a function" in message
-    assert "env=env._replace(draw=my_draw)" in message
+    assert "env=jaxdrl.make('MemoryChain-bsuite')._replace(draw=my_draw))" in message
 
 
 def test_what_the_message_says_works(run_dir, monkeypatch):

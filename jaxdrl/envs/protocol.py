@@ -17,6 +17,9 @@ from jaxdrl.errors import ConfigError
 from jaxdrl.keys import abstract_key
 from jaxdrl.spaces import Dict, Discrete, ObservationSpace, Space
 
+STEP = ("obs", "env_state", "reward", "terminated", "truncated", "info")
+"""What a step gives."""
+
 
 class Environment(NamedTuple):
     """One environment as a bundle of pure functions; the vectoriser maps it over many.
@@ -41,7 +44,8 @@ class Environment(NamedTuple):
         then reset fewer at a time: nearly none in vain, but in more turns. The results are equal.
       draw: `(env_state, params) -> uint8 [height, width, 3]`, a picture of one state, always of the
         same size, for `jaxdrl.render_run`. Runs on the host, one state at a time, its arrays those
-        of NumPy; None: there is none.
+        of NumPy. The state is that of the environment itself, without what `time_limit` and
+        `randomize` put around it, whose drawn parameters are in `params`; None: there is none.
     """
 
     name: str
@@ -89,7 +93,8 @@ def time_limit(env: Environment, max_episode_steps: Count) -> Environment:
         return obs, env_state, reward, terminated, truncated, info
 
     def draw(env_state: TimeLimitState, params: Any) -> Any:
-        return env.draw(env_state.inner, params)  # type: ignore[misc]
+        is_wrapped = isinstance(env_state, TimeLimitState)
+        return env.draw(env_state.inner if is_wrapped else env_state, params)  # type: ignore[misc]
 
     limit = min(max_episode_steps, env.max_episode_steps or max_episode_steps)
     return env._replace(reset=reset, step=step, max_episode_steps=limit, draw=env.draw and draw)
@@ -166,10 +171,12 @@ def check_types(env: Environment) -> None:
       ConfigError: naming the environment and the first part that differs.
     """
     key = abstract_key()
-    obs, env_state = jax.eval_shape(env.reset, key, env.default_params)
+    started = jax.eval_shape(env.reset, key, env.default_params)
+    obs, env_state = _require_parts(env.name, "reset", started, ("obs", "env_state"))
     action = jax.eval_shape(env.action_space.sample, key)
-    next_obs, next_state, reward, terminated, truncated, _ = jax.eval_shape(
-        env.step, key, env_state, action, env.default_params
+    stepped = jax.eval_shape(env.step, key, env_state, action, env.default_params)
+    next_obs, next_state, reward, terminated, truncated, _ = _require_parts(
+        env.name, "step", stepped, STEP
     )
     _require_in_space(env.name, "observation", obs, env.observation_space)
     _require_same(env.name, "observation", obs, next_obs)
@@ -177,11 +184,25 @@ def check_types(env: Environment) -> None:
     scalars = {"reward": (reward, "float32"), "terminated": (terminated, "bool")}
     scalars["truncated"] = (truncated, "bool")
     for name, (leaf, dtype) in scalars.items():
+        if not isinstance(leaf, jax.ShapeDtypeStruct):
+            raise ConfigError(
+                f"{env.name}: {name} is a {type(leaf).__name__}; must be a scalar of {dtype}"
+            )
         if leaf.shape != () or str(leaf.dtype) != dtype:
             raise ConfigError(
                 f"{env.name}: {name} has shape {leaf.shape} and dtype {leaf.dtype}; "
                 f"must be a scalar of {dtype}"
             )
+
+
+def _require_parts(name: str, function: str, given: Any, parts: tuple[str, ...]) -> tuple:
+    """Refuses what is no tuple of as many parts as the protocol has."""
+    is_tuple = isinstance(given, tuple | list)
+    if is_tuple and len(given) == len(parts):
+        return tuple(given)
+    what = f"{len(given)} values" if is_tuple else f"a {type(given).__name__}"
+    ends = "; a flag for both ends is to be split in two" if len(parts) > 2 else ""
+    raise ConfigError(f"{name}: {function} gives {what}; must give ({', '.join(parts)}){ends}")
 
 
 def _require_in_space(name: str, part: str, obs: Any, space: ObservationSpace) -> None:

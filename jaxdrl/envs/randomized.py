@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from jaxdrl.checks import checked, require, require_range
-from jaxdrl.envs.protocol import Environment, replace_params
+from jaxdrl.envs.protocol import Environment, TimeLimitState, replace_params
 from jaxdrl.errors import ConfigError
 
 
@@ -48,9 +49,7 @@ def randomize(env: Environment, ranges: Mapping[str, tuple[float, float]]) -> En
         for value in (low, high):
             replace_params(env, {name: value})
 
-    def with_drawn(params: Any, drawn: dict[str, jax.Array]) -> Any:
-        changed = dataclasses.replace(params, **drawn)
-        return changed if env.derive_params is None else env.derive_params(changed)
+    with_drawn = partial(_with_drawn, env)
 
     def reset(key: jax.Array, params: Any) -> tuple[Any, RandomizedState]:
         reset_key, draw_key = jax.random.split(key)
@@ -69,9 +68,23 @@ def randomize(env: Environment, ranges: Mapping[str, tuple[float, float]]) -> En
         return obs, RandomizedState(inner=inner, drawn=env_state.drawn), *rest
 
     def draw(env_state: RandomizedState, params: Any) -> Any:
-        return env.draw(env_state.inner, with_drawn(params, env_state.drawn))  # type: ignore[misc]
+        return env.draw(*unwrapped(env, env_state, params))  # type: ignore[misc]
 
     return env._replace(reset=reset, step=step, draw=env.draw and draw)
+
+
+def _with_drawn(env: Environment, params: Any, drawn: dict[str, jax.Array]) -> Any:
+    changed = dataclasses.replace(params, **drawn)
+    return changed if env.derive_params is None else env.derive_params(changed)
+
+
+def unwrapped(env: Environment, env_state: Any, params: Any) -> tuple[Any, Any]:
+    """State and parameters as the environment below `time_limit` and `randomize` has them."""
+    while isinstance(env_state, TimeLimitState | RandomizedState):
+        if isinstance(env_state, RandomizedState):
+            params = _with_drawn(env, params, env_state.drawn)
+        env_state = env_state.inner
+    return env_state, params
 
 
 def parse_ranges(texts: tuple[str, ...]) -> dict[str, tuple[float, float]]:
