@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from jaxdrl.errors import ConfigError
-from jaxdrl.stops import BadNumbersError, OutOfMemoryError, RunInterruptedError
+from jaxdrl.stops import BadNumbersError, OutOfMemoryError, RunInterruptedError, Signals
 from jaxdrl.terminal import guarded_output
 
 DONE = 0
@@ -21,10 +21,8 @@ FAILED = 1
 """It could not: numbers that are not finite, no memory, a file that cannot be written."""
 
 REFUSED = 2
-"""It was asked for what cannot be: nothing was trained."""
-
-INTERRUPTED = 128 + signal.SIGINT
-"""Ctrl-C ended it with nothing saved; for another signal it is 128 and the signal's number."""
+"""It was asked for what cannot be: nothing was trained. Above 128 it is 128 and the number of the
+signal that ended the command with nothing saved."""
 
 
 def answer(action: Callable[[], Any]) -> None:
@@ -33,16 +31,18 @@ def answer(action: Callable[[], Any]) -> None:
     Raises:
       SystemExit: with one of the codes above, unless that is `DONE`.
     """
-    with guarded_output():
-        words, code = outcome(action)
+    with guarded_output(), Signals() as signals:
+        words, code = outcome(action, signals)
+        if signals.name is not None:  # schedulers send more than one
+            signals.end()
         if words:
             print(words, file=sys.stderr)
         if code:
             sys.exit(code)
 
 
-def outcome(action: Callable[[], Any]) -> tuple[str, int]:
-    """`(last words, exit code)` of an action."""
+def outcome(action: Callable[[], Any], signals: Signals) -> tuple[str, int]:
+    """`(last words, exit code)` of an action that signals may interrupt."""
     try:
         action()
     except ConfigError as error:
@@ -55,5 +55,5 @@ def outcome(action: Callable[[], Any]) -> tuple[str, int]:
         where = "" if error.filename is None else f"{error.filename}: "
         return f"error: {where}{error.strerror or error}", FAILED
     except KeyboardInterrupt:
-        return "interrupted", INTERRUPTED
+        return "interrupted", 128 + signal.Signals[signals.name or "SIGINT"]
     return "", DONE

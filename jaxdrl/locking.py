@@ -23,6 +23,9 @@ LOCK_FILE = ".lock"
 NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EBADF, errno.EINVAL}
 """What file systems without locks, or without those of directories, answer."""
 
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+"""What a full disk answers."""
+
 SECONDS_OF_A_LOOK = 0.1
 """How long a lock is tried for: `jaxdrl watch` holds it for a moment at each look."""
 
@@ -54,8 +57,9 @@ class Claim:
             self._take_file()
         except OSError as error:
             self.release()
+            works = "make room" if error.errno in NO_ROOM else "remove it"
             raise ConfigError(
-                f"{self.path}: cannot be written ({error.strerror}); remove it"
+                f"{self.path}: cannot be written ({error.strerror}); {works}"
             ) from error
         except ConfigError:
             self.release()

@@ -160,7 +160,7 @@ def write_result(session: Session, run_dir: Path, given: list[str], result: dict
     except OSError as error:
         what = f"{run_dir / files.RESULT_FILE}: could not be written ({error.strerror or error})"
         call = resume_call(whole_of(run_dir), given)
-        session.warn(f"{what}; once it can, the run is evaluated and it is written by: {call}")
+        session.warn(f"{what}; once it can, it is written by: {call}")
         return False
     finally:
         print_result(session.console, run_dir, result)

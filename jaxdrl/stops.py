@@ -62,8 +62,18 @@ class Signals:
         return self
 
     def __exit__(self, *error: Any) -> None:
+        for handler in self.previous.values():
+            outer = getattr(handler, "__self__", None)
+            if isinstance(outer, Signals):
+                outer.name = outer.name or self.name  # or it would take the next for the first
         for number, handler in self.previous.items():
             signal.signal(number, handler)
+
+    def end(self) -> None:
+        """Ignores all signals from here on, for a process that is about to end."""
+        for number in self.previous:
+            signal.signal(number, signal.SIG_IGN)
+        self.previous.clear()
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:

@@ -177,8 +177,8 @@ def test_a_disk_that_fills_costs_files_and_no_training(whole, tmp_path, disk):
         "was not written (No space left on device); training goes on, and that of update ",
         "checkpoints were not written; that of update ",
         "lines could not be written\n",
-        f"{tmp_path}/result.json: could not be written (No space left on device); once it can, the "
-        f"run is evaluated and it is written by: jaxdrl resume {tmp_path}\n",
+        f"{tmp_path}/result.json: could not be written (No space left on device); once it can, it "
+        f"is written by: jaxdrl resume {tmp_path}\n",
         "greedy mean return",
     ):
         assert printed.count(words) == 1, words

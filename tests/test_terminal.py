@@ -205,3 +205,42 @@ def test_a_command_ends_with_its_own_exit_code_whatever_its_output(how, end, cod
     assert path.read_text() == "went on"
     assert "Traceback" not in process.stderr
     assert "ignored" not in process.stderr
+
+
+SIGNALLED = """
+import atexit, os, signal
+from jaxdrl.exits import answer
+from jaxdrl.stops import RunInterruptedError, Signals
+def send(*names):
+    for name in names:
+        os.kill(os.getpid(), getattr(signal, name))
+def run():
+    with Signals() as signals, signals.held():
+        send("SIGTERM", "SIGTERM")
+        raise RunInterruptedError("saved", 0)
+def saved():
+    try:
+        run()
+    finally:
+        send("SIGTERM", "SIGHUP")  # on the way out
+def at_once():
+    send({name!r})
+    raise AssertionError
+atexit.register(send, "SIGTERM", "SIGHUP", "SIGINT")
+answer({action})
+"""
+
+
+@pytest.mark.parametrize(
+    ("action", "name", "code", "words"),
+    [
+        ("saved", "", 0, "saved\n"),
+        ("at_once", "SIGINT", 130, "interrupted\n"),
+        ("at_once", "SIGTERM", 143, "interrupted\n"),
+        ("at_once", "SIGHUP", 129, "interrupted\n"),
+    ],
+)
+def test_signals_end_a_command_once(action, name, code, words):
+    program = SIGNALLED.format(action=action, name=name)
+    process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (process.returncode, process.stderr) == (code, words)
