@@ -1,16 +1,19 @@
 """Data cannot style or steer a terminal, and an output that fails stops nothing."""
 
+import ast
 import errno
 import io
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+import jaxdrl
 from jaxdrl.console import labelled, make_console, warner
 from jaxdrl.plotting import make_figure, save_figure
 from jaxdrl.terminal import Output, drawable, printable
@@ -244,3 +247,19 @@ def test_signals_end_a_command_once(action, name, code, words):
     program = SIGNALLED.format(action=action, name=name)
     process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (process.returncode, process.stderr) == (code, words)
+
+
+def prints_of(path):
+    """What a module calls that prints, or that reads markup, other than its console's methods."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        words = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+        name = words.split(".")[-1]
+        if name in ("print", "Console", "from_markup") and not words.endswith("console.print"):
+            yield words
+
+
+def test_everything_is_printed_by_the_one_console():
+    found = {path.name: set(prints_of(path)) for path in Path(jaxdrl.__file__).parent.rglob("*.py")}
+    assert {name: words for name, words in found.items() if words} == {
+        "exits.py": {"print"}  # the last words, without rich
+    }
