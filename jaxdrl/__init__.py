@@ -121,13 +121,15 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    for module, names in _HOMES.items():
-        if name in names:
-            return getattr(importlib.import_module(module), name)
-    if name in __all__:
-        return importlib.import_module(f"jaxdrl.{name}")
-    raise AttributeError(f"module 'jaxdrl' has no attribute {name!r}")
+if not TYPE_CHECKING:  # which would take any name for one of ours
+
+    def __getattr__(name: str) -> Any:
+        for module, names in _HOMES.items():
+            if name in names:
+                return getattr(importlib.import_module(module), name)
+        if name in __all__:
+            return importlib.import_module(f"jaxdrl.{name}")
+        raise AttributeError(f"module 'jaxdrl' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

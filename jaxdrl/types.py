@@ -7,7 +7,7 @@ one device or shard inside it).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Concatenate, NamedTuple, Protocol
 
 import jax
 from flax import struct
@@ -110,6 +110,22 @@ class TrainState:
     actor: ActorState
 
 
+class Act(Protocol):
+    """How a policy acts, see `Policy`."""
+
+    def __call__(
+        self,
+        learner: Any,
+        carry: Any,
+        obs: Any,
+        episode_start: jax.Array,
+        key: jax.Array,
+        *,
+        deterministic: bool = False,
+    ) -> tuple[Any, Any]:
+        """`(action, carry)`."""
+
+
 class Policy(NamedTuple):
     """A policy as pure functions; the learner is an argument, so that it is never a stale closure.
 
@@ -120,25 +136,25 @@ class Policy(NamedTuple):
         and is the mode of the distribution where `deterministic`.
     """
 
-    initial_carry: Callable[..., Any]
-    act: Callable[..., Any]
+    initial_carry: Callable[[int], Any]
+    act: Act
 
 
 class Algorithm(NamedTuple):
     """An algorithm as pure functions over `TrainState`; nothing in it is jitted or donates.
 
     Attributes:
-      init: `(key) -> state`.
+      init: `(key) -> state`, of a population `(key, hyperparams) -> state`.
       rollout: `(state) -> (state, trajectory)`, the trajectory a `Transition [T, N, ...]`.
       learn: `(state, trajectory) -> (state, metrics)`, metrics a flat dictionary of scalars.
       train_step: `learn` after `rollout`: `(state) -> (state, metrics)`.
       policy: how the learner acts.
     """
 
-    init: Callable[..., Any]
-    rollout: Callable[..., Any]
-    learn: Callable[..., Any]
-    train_step: Callable[..., Any]
+    init: Callable[Concatenate[jax.Array, ...], Any]
+    rollout: Callable[[Any], tuple[Any, Any]]
+    learn: Callable[[Any, Any], tuple[Any, dict[str, jax.Array]]]
+    train_step: Callable[[Any], tuple[Any, dict[str, jax.Array]]]
     policy: Policy
 
 
@@ -158,10 +174,10 @@ class Network(NamedTuple):
         memory, and to all steps at once without.
     """
 
-    initial_carry: Callable[..., Any]
-    init: Callable[..., Any]
-    apply: Callable[..., Any]
-    unroll: Callable[..., Any] | None = None
+    initial_carry: Callable[[int], Any]
+    init: Callable[[jax.Array, Any], Any]
+    apply: Callable[[Any, Any, Any, jax.Array], tuple[Any, jax.Array, Any]]
+    unroll: Callable[[Any, Any, Any, jax.Array], tuple[Any, jax.Array]] | None = None
 
     @property
     def has_memory(self) -> bool:

@@ -99,24 +99,40 @@ def test_the_archive_builds_the_same_wheel(built, tmp_path):
 
 
 PROGRAM = """
+import jax
+import jax.numpy as jnp
 import jaxdrl
 
 env = jaxdrl.make("CartPole-v1")
 reveal_type(env)
 reveal_type(jaxdrl.make_config("CartPole-v1"))
-reveal_type(jaxdrl.ppo(env, jaxdrl.PPOConfig()))
+reveal_type(agent := jaxdrl.ppo(env, jaxdrl.PPOConfig()))
+reveal_type(agent.train_step(0))
+reveal_type(env.reset)
 reveal_type(jaxdrl.run(jaxdrl.Experiment(env="CartPole-v1")))
 reveal_type(jaxdrl.restore("runs/first").state)
 reveal_type(jaxdrl.evaluate_run("runs/first").evaluation.mean_return)
 jaxdrl.PPOConfig(num_env=8)
+jaxdrl.typo
+env.step(jax.random.key(0), 1)
+jaxdrl.ppo(env, jaxdrl.PPOConfig()).init()
+agent.policy.act(0, 0, 0, jnp.zeros(1), jax.random.key(0), determinstic=True)
 """
 REVEALED = [
     r"tuple\[.*fallback=jaxdrl\.envs\.protocol\.Environment\]",
     r"jaxdrl\.config\.PPOConfig",
     r"tuple\[.*fallback=jaxdrl\.types\.Algorithm\]",
+    r"tuple\[Any, (builtins\.)?dict\[(builtins\.)?str, jax.*Array\]\]",
+    r"def \(jax.*Array, Any\) -> tuple\[Any, Any\]",
     r"jaxdrl\.runner\.Run",
     r"jaxdrl\.types\.TrainState",
     r"(builtins\.)?float",
+]
+REFUSED = [
+    'Unexpected keyword argument "num_env"',
+    'Module has no attribute "typo"',
+    "Too few arguments",
+    'Unexpected keyword argument "determinstic"',
 ]
 
 
@@ -141,4 +157,5 @@ def test_what_is_installed_elsewhere_works_and_has_types(built, tmp_path):
     assert len(revealed) == len(REVEALED), printed
     for actual, expected in zip(revealed, REVEALED, strict=True):
         assert re.fullmatch(expected, actual), actual
-    assert 'Unexpected keyword argument "num_env"' in printed
+    for error in REFUSED:
+        assert error in printed, printed

@@ -49,8 +49,10 @@ class Environment(NamedTuple):
     """
 
     name: str
-    reset: Callable[..., Any]
-    step: Callable[..., Any]
+    reset: Callable[[jax.Array, Any], tuple[Any, Any]]
+    step: Callable[
+        [jax.Array, Any, Any, Any], tuple[Any, Any, jax.Array, jax.Array, jax.Array, Any]
+    ]
     observation_space: ObservationSpace
     action_space: Space
     default_params: Any = ()
