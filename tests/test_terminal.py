@@ -254,7 +254,9 @@ def prints_of(path):
     for node in ast.walk(ast.parse(path.read_text())):
         words = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
         name = words.split(".")[-1]
-        if name in ("print", "Console", "from_markup") and not words.endswith("console.print"):
+        if name in ("print", "Console", "from_markup") and not words.endswith(
+            ("console.print", "console().print")
+        ):
             yield words
 
 
