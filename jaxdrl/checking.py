@@ -11,7 +11,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from jaxdrl.checks import Count, Seed, checked
+from jaxdrl.checks import Count, Seed, checked, require
 from jaxdrl.console import make_console
 from jaxdrl.envs import make
 from jaxdrl.envs.inspecting import is_key
@@ -20,6 +20,9 @@ from jaxdrl.envs.protocol import Environment, check_types
 from jaxdrl.errors import ConfigError
 from jaxdrl.keys import abstract_key, make_key
 from jaxdrl.numerals import short
+
+MAX_STEPS = 10_000_000
+"""Of all copies, whose every step is looked at."""
 
 NUM_STEPS = 512
 """Steps that are played where nothing else is asked for, or twice the limit where that is less."""
@@ -92,6 +95,9 @@ def check_environment(
     """
     if num_steps is None:
         num_steps = min(2 * (env.max_episode_steps or NUM_STEPS) + 2, NUM_STEPS)
+    most = max(1, MAX_STEPS // num_steps)
+    works = f"must be at most {most} with {num_steps} steps of each"
+    require(num_envs <= most and num_steps <= MAX_STEPS, "num_envs", num_envs, works)
     # Keys are used twice on purpose: by the environment, and to see what a reset makes of them.
     with jax.debug_key_reuse(False):
         return EnvironmentReport(env.name, _look(env, num_envs, num_steps, make_key(seed)))

@@ -14,6 +14,8 @@ from jaxdrl.errors import ConfigError
 
 Count = Annotated[int, Bounds(1)]
 """An integer of at least 1."""
+EpisodeCount = Annotated[int, Bounds(1, 1_000_000)]
+"""Episodes of one evaluation, which are played side by side."""
 Index = Annotated[int, Bounds(0)]
 """An integer of at least 0."""
 Seed = Annotated[int, Bounds(0, 2**32 - 1)]
@@ -107,12 +109,21 @@ def require_range(field: str, low: float, high: float) -> None:
 
 def require_divisor(field: str, num_devices: int, num_shards: int) -> None:
     """Raises `ConfigError` unless `num_devices` divides `num_shards`, naming those that do."""
-    divisors = [d for d in range(1, num_shards + 1) if num_shards % d == 0]
-    if num_devices not in divisors:
+    if num_devices not in divisors(num_shards):
         raise ConfigError(
             f"{field} = {num_devices}: must divide ppo.num_shards = {num_shards}; "
-            f"{', '.join(map(str, divisors))} do, or change ppo.num_shards"
+            f"{', '.join(map(str, divisors(num_shards)))} do, or change ppo.num_shards"
         )
+
+
+def divisors(total: int) -> list[int]:
+    """Every divisor of `total`, in order.
+
+    >>> divisors(12)
+    [1, 2, 3, 4, 6, 12]
+    """
+    small = [d for d in range(1, math.isqrt(total) + 1) if total % d == 0]
+    return small + [total // d for d in reversed(small) if d * d != total]
 
 
 def nearest_multiples(value: int, divisor: int) -> str:
@@ -123,11 +134,11 @@ def nearest_multiples(value: int, divisor: int) -> str:
 
 def largest_divisor(total: int, at_most: int) -> int:
     """The largest divisor of `total` that is at most `at_most`, 1 where that is less."""
-    return max(d for d in range(1, max(1, min(at_most, total)) + 1) if total % d == 0)
+    return max(d for d in divisors(total) if d <= max(1, at_most))
 
 
 def nearest_divisors(value: int, total: int) -> str:
     """The divisors of `total` just below and just above `value`, in words."""
     below = largest_divisor(total, value)
-    above = next((d for d in range(value, total + 1) if total % d == 0), None)
+    above = next((d for d in divisors(total) if d >= value), None)
     return f"{below}" if above is None or above == below else f"{below} or {above}"

@@ -35,6 +35,9 @@ __all__ = [
     "require_range",
 ]
 
+MAX_STEPS = 2**31 - 1
+"""Of one update, in all environments; and units of a layer."""
+
 
 @dataclass(frozen=True)
 class PPOConfig:
@@ -131,6 +134,7 @@ class PPOConfig:
         self._check_division()
 
     def _check_division(self) -> None:
+        self._check_size()
         length = self.sequence_length
         if length is not None:
             require(
@@ -149,6 +153,20 @@ class PPOConfig:
             f"the nearest that work: {nearest_multiples(self.num_envs, multiple)}",
         )
         self.check_minibatches(self.row_length)
+
+    def _check_size(self) -> None:
+        """Steps of an update and units of a layer are numbered by 32 bits."""
+        layers = ("hidden_sizes", "cnn_channels", "memory_size")
+        for name, sizes in ((name, getattr(self, name)) for name in layers):
+            most = max(sizes, default=1) if isinstance(sizes, tuple) else sizes
+            require(most <= MAX_STEPS, f"ppo.{name}", most, f"must be at most {MAX_STEPS}")
+        most_envs = MAX_STEPS // self.num_steps // self.num_shards * self.num_shards
+        most, field, other = most_envs, "num_envs", "num_steps"
+        if most_envs == 0:
+            most, field, other = MAX_STEPS // self.num_envs, other, field
+        works = f"must be at most {most} with ppo.{other} = {getattr(self, other)}"
+        is_small = self.num_envs * self.num_steps <= MAX_STEPS
+        require(is_small, f"ppo.{field}", getattr(self, field), works)
 
     def check_minibatches(self, row_length: int) -> None:
         """Refuses minibatches that rows of so many steps cannot be dealt out to equally.

@@ -12,13 +12,16 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from jaxdrl.checks import Count, checked
+from jaxdrl.checks import Count, EpisodeCount, checked
 from jaxdrl.envs.protocol import Environment, strong_types
 from jaxdrl.programs import program
 from jaxdrl.types import LearnerState, Policy
 
 DEFAULT_MAX_STEPS = 10_000
 """Steps after which an episode of an environment without a limit is cut."""
+
+MAX_DRAWS = 2**22
+"""Numbers that a bootstrap draws at once, so that its memory does not grow with the episodes."""
 
 HOW = ("num_episodes", "max_episode_steps", "deterministic")
 """Arguments of `run_episodes` that shape the program."""
@@ -68,7 +71,7 @@ def evaluate(
     learner: LearnerState,
     key: jax.Array,
     *,
-    num_episodes: Count,
+    num_episodes: EpisodeCount,
     max_episode_steps: Count | None = None,
     deterministic: bool = True,
 ) -> Evaluation:
@@ -169,9 +172,12 @@ def _resampled_means(
     samples: np.ndarray, num_resamples: int, rng: np.random.Generator
 ) -> np.ndarray:
     """Means `[num_resamples]` of as many samples, drawn with replacement, as there are."""
-    samples = np.asarray(samples, np.float64)
-    rows = rng.integers(len(samples), size=(num_resamples, len(samples)))
-    return samples[rows].mean(axis=1)
+    samples, num = np.asarray(samples, np.float64), len(samples)
+    at_once = max(1, MAX_DRAWS // num)  # the draws are the same in any number of parts
+    parts = [min(at_once, num_resamples - i) for i in range(0, num_resamples, at_once)]
+    return np.concatenate(
+        [samples[rng.integers(num, size=(part, num))].mean(axis=1) for part in parts]
+    )
 
 
 def interquartile_mean(samples: np.ndarray) -> float:

@@ -15,7 +15,15 @@ from typing import Annotated
 import tyro
 
 from jaxdrl.annotations import shown
-from jaxdrl.checks import Count, Positive, Seed, check_fields, require, require_divisor
+from jaxdrl.checks import (
+    Count,
+    EpisodeCount,
+    Positive,
+    Seed,
+    check_fields,
+    require,
+    require_divisor,
+)
 from jaxdrl.config import PPOConfig
 from jaxdrl.hyperparams import Sweep
 from jaxdrl.tracking import require_known
@@ -47,7 +55,7 @@ class Experiment:
     """Fill ppo.anneal_env_steps, where it is None, with the length of the run."""
     evaluate_every: Count | None = None
     """Updates between evaluations; None evaluates at the end only."""
-    num_eval_episodes: Count = 256
+    num_eval_episodes: EpisodeCount = 256
     """Episodes of an evaluation."""
     greedy_evaluation: bool = True
     """Evaluate by the most probable action instead of a sample."""

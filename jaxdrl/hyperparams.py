@@ -21,6 +21,9 @@ from jaxdrl.shapes import Choices, parse_choices
 if TYPE_CHECKING:
     import numpy as np
 
+MAX_MEMBERS = 100_000
+"""Of a sweep, with all their seeds; each is an agent with an environment state of its own."""
+
 Draw = Literal["random", "sobol", "grid"]
 """How members are spread over their ranges."""
 
@@ -93,6 +96,7 @@ class Sweep:
 
     def __post_init__(self) -> None:
         check_fields(self, "sweep.")
+        self._check_size()
         is_varied = bool(self.ranges) or ((bool(self.shapes) or self.seeds > 1) and not self.pbt)
         require(is_varied, "sweep.ranges", self.ranges, "must have at least one, or several seeds")
         check_names(self.ranges)
@@ -103,6 +107,14 @@ class Sweep:
             works = "must be 1 with pbt, whose members do not keep their settings"
             require(self.seeds == 1, "sweep.seeds", self.seeds, works)
         self._check_waves()
+
+    def _check_size(self) -> None:
+        """Before anything is drawn, which takes memory for each member."""
+        for name, others in (("seeds", 1), ("members", self.seeds)):
+            most, value = MAX_MEMBERS // others, getattr(self, name)
+            of_each = f" of {others} seeds each" if others > 1 else ""
+            works = f"must be at most {most}{of_each}: a sweep has up to {MAX_MEMBERS:,} agents"
+            require(value <= most, f"sweep.{name}", value, works)
 
     def _check_shapes(self) -> None:
         self.choices()
@@ -143,12 +155,17 @@ class Sweep:
         return len(self.shapes) > 0 and self.trial is None
 
     @property
-    def waves(self) -> list[Sweep]:
-        """The sweeps over a part of the members that this one is; none where all fit at once."""
+    def num_waves(self) -> int:
+        """How many waves this sweep is trained in; 0 where all its members fit at once."""
         size = self.wave_size
         if self.is_search or self.wave is not None or size is None or size >= self.num_members:
-            return []
-        return [dataclasses.replace(self, wave=i) for i in range(-(-self.num_members // size))]
+            return 0
+        return -(-self.num_members // size)
+
+    @property
+    def waves(self) -> list[Sweep]:
+        """The sweeps over a part of the members that this one is; none where all fit at once."""
+        return [dataclasses.replace(self, wave=i) for i in range(self.num_waves)]
 
     def parsed(self) -> dict[str, Range]:
         """The ranges by name."""

@@ -199,10 +199,10 @@ def wave_size(setup: Setup, needs: Needs, free: int | None) -> int | None:
     members, devices = setup.experiment.sweep.num_members, num_devices(setup)
     if free is None or needs.total <= free:
         return None
-    fits = [n for n in range(1, members + 1) if of_members(setup, needs, n).total <= free]
+    fits = {n for n in range(1, members + 1) if of_members(setup, needs, n).total <= free}
     # A last wave of fewer members may be spread over fewer devices.
-    fits = [n for n in fits if (members % n or n) in fits]
-    return min(fits, key=lambda n: (-(-members // n), -math.gcd(devices, n), n), default=1)
+    shared = [n for n in fits if (members % n or n) in fits]
+    return min(shared, key=lambda n: (-(-members // n), -math.gcd(devices, n), n), default=1)
 
 
 def in_waves(setup: Setup) -> Experiment:

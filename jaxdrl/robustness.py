@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 from rich.console import Console
 
 from jaxdrl.annotations import Bounds
-from jaxdrl.checks import Count, check_fields, checked, require, require_range
+from jaxdrl.checks import EpisodeCount, check_fields, checked, require, require_range
 from jaxdrl.envs.protocol import Environment, replace_params
 from jaxdrl.errors import ConfigError
 from jaxdrl.evaluation import DEFAULT_MAX_STEPS, HOW, bootstrap_interval, run_episodes
@@ -23,6 +24,9 @@ from jaxdrl.plotting import make_figure, require_picture, save_figure
 from jaxdrl.programs import program
 from jaxdrl.terminal import drawable
 from jaxdrl.types import LearnerState, Policy
+
+MAX_EPISODES = 1_000_000
+"""Of all cells, which are played side by side."""
 
 TIME_LIMIT = "max_steps_in_episode"
 """The parameter of gymnax that says how long an episode may be."""
@@ -106,7 +110,7 @@ def vary(
     key: jax.Array,
     variations: Sequence[Variation],
     *,
-    num_episodes: Count = 32,
+    num_episodes: EpisodeCount = 32,
     deterministic: bool = True,
 ) -> RobustnessMap:
     """Evaluates a policy in every cell of a grid of parameters, all cells in one call.
@@ -126,6 +130,7 @@ def vary(
     Raises:
       ConfigError: for a parameter that the environment does not have, or that is no number.
     """
+    require_grid(variations, num_episodes)
     grid = _grid(variations)
     cells = [
         replace_params(env, dict(zip((v.name for v in variations), cell, strict=True)))
@@ -156,10 +161,18 @@ def vary(
     )
 
 
-def _grid(variations: Sequence[Variation]) -> list[tuple[float, ...]]:
+def require_grid(variations: Sequence[Variation], num_episodes: int) -> None:
+    """Raises `ConfigError` unless these make a grid, of no more episodes than can be played."""
     names = [v.name for v in variations]
     require(len(names) > 0, "vary", names, "must name a parameter at least")
     require(len(set(names)) == len(names), "vary", names, "must name different parameters")
+    num_cells = math.prod(v.num for v in variations)
+    most = MAX_EPISODES // num_episodes
+    works = f"must be {most:,} at most with {num_episodes} episodes in each"
+    require(num_cells <= most, "vary", f"{num_cells:,} cells", works)
+
+
+def _grid(variations: Sequence[Variation]) -> list[tuple[float, ...]]:
     return list(itertools.product(*(v.values.tolist() for v in variations)))
 
 

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jaxdrl import backend, robustness
-from jaxdrl.checks import Count, Index, Seed, check_fields, checked
+from jaxdrl.checks import EpisodeCount, Index, Seed, check_fields, checked
 from jaxdrl.console import labelled, make_console
 from jaxdrl.envs import Environment
 from jaxdrl.evaluation import Evaluation, difference_interval, evaluate
@@ -89,7 +89,7 @@ def evaluate_run(
     checkpoint: int | str | None = None,
     member: Index | None = None,
     setting: Index | None = None,
-    num_episodes: Count = 1000,
+    num_episodes: EpisodeCount = 1000,
     greedy: bool = True,
     seed: Seed = 0,
     env: Environment | None = None,
@@ -147,7 +147,7 @@ def vary_run(
     checkpoint: int | str | None = None,
     member: Index | None = None,
     setting: Index | None = None,
-    num_episodes: Count = 32,
+    num_episodes: EpisodeCount = 32,
     greedy: bool = True,
     seed: Seed = 0,
     env: Environment | None = None,
@@ -200,7 +200,7 @@ class Request:
 
     vary: tuple[str, ...]
     compare: Path | None
-    num_episodes: Count | None
+    num_episodes: EpisodeCount | None
     sampled: bool
     checkpoint: int | str | None
     seed: Seed
@@ -221,6 +221,8 @@ def main(run_dir: Path, request: Request) -> None:
         require_writable("json", request.json)
     variations = [parse_variation(text) for text in request.vary]
     num_episodes = request.num_episodes or (32 if request.vary else 1000)
+    if variations:
+        robustness.require_grid(variations, num_episodes)
     which = [(run_dir, request.checkpoint, request.member, request.setting)]
     if request.compare is not None:  # by its last checkpoint, and its best member
         which.append((request.compare, None, None, None))

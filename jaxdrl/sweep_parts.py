@@ -30,7 +30,7 @@ def folder_of(sweep: Sweep | None) -> str | None:
     """The directory that the parts of a sweep are in; None where it has none."""
     if sweep is not None and sweep.is_search:
         return TRIALS
-    return WAVES if sweep is not None and sweep.waves else None
+    return WAVES if sweep is not None and sweep.num_waves else None
 
 
 def parts_of(run_dir: Path) -> list[Path]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import importlib.util
 import itertools
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,7 +70,7 @@ def combinations(experiment: Experiment) -> list[Shape]:
     """
     assert experiment.sweep is not None
     choices = experiment.sweep.choices()
-    count = int(np.prod([len(values) for values in choices.values()]))
+    count = math.prod(len(values) for values in choices.values())
     works = f"must have at most {MAX_COMBINATIONS:,} combinations"
     require(count <= MAX_COMBINATIONS, "sweep.shapes", f"{count:,} combinations", works)
     found: list[Shape] = []

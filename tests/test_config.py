@@ -228,3 +228,22 @@ def test_what_is_no_scalar_is_refused(value):
 )
 def test_the_largest_divisor(total, at_most, largest):
     assert largest_divisor(total, at_most) == largest
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"num_envs": 10**12}, "ppo.num_envs = 1000000000000: must be at most 33554424 with ppo.n"),
+        ({"num_steps": 2**31}, "ppo.num_steps = 2147483648: must be at most 4194303 with ppo.num_"),
+        ({"num_steps": 10**18, "sequence_length": 7}, "must be at most 4194303 with"),
+        ({"num_envs": 1, "num_shards": 1, "num_steps": 10**12}, "must be at most 2147483647"),
+        ({"memory_size": 10**12}, "ppo.memory_size = 1000000000000: must be at most 2147483647"),
+        ({"hidden_sizes": (8, 10**12)}, "ppo.hidden_sizes = 1000000000000: must be at most 2147"),
+        ({"num_envs": 2**25 - 8, "num_minibatches": 10**9}, "ppo.num_minibatches = 1000000000: "),
+        ({"num_envs": 2**25 - 8, "num_shards": 2**25 - 8, "num_minibatches": 7}, "work: 4 or 8"),
+    ],
+)
+def test_counts_beyond_all_measure_are_refused_at_once(changes, says):
+    with pytest.raises(ConfigError) as caught:
+        PPOConfig(**changes)
+    assert says in str(caught.value)

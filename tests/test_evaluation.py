@@ -10,7 +10,7 @@ import scipy.stats
 from flax import linen as nn
 
 import jaxdrl
-from jaxdrl import PPOConfig
+from jaxdrl import PPOConfig, evaluation
 from jaxdrl.errors import ConfigError
 from jaxdrl.evaluation import (
     DEFAULT_MAX_STEPS,
@@ -231,7 +231,7 @@ def test_the_learner_of_a_mesh_gives_the_same_result_as_that_of_one_device():
 
 @pytest.mark.parametrize("value", [0, -1, 2.5, True, "10", None])
 def test_refuses_numbers_of_episodes_that_are_no_counts(value):
-    with pytest.raises(ConfigError, match=r"num_episodes = .*integer of at least 1"):
+    with pytest.raises(ConfigError, match=r"num_episodes = .*integer from 1 to 1000000"):
         evaluate(action_reward(), POLICY, LEARNER, KEY(), num_episodes=value)
 
 
@@ -351,3 +351,20 @@ def test_the_interval_of_a_difference_is_that_of_normal_theory_for_many_samples(
     gain = ours.mean() - theirs.mean()
     assert low == pytest.approx(gain - 1.96 * deviation, abs=0.01)
     assert high == pytest.approx(gain + 1.96 * deviation, abs=0.01)
+
+
+def test_the_draws_of_a_bootstrap_are_the_same_in_any_number_of_parts(monkeypatch):
+    samples = np.random.default_rng(1).normal(size=37)
+    drawn = np.random.default_rng(5).integers(37, size=(100, 37))
+    wanted = np.quantile(samples[drawn].mean(axis=1), [0.025, 0.975])
+    for most in (1, 37 * 7, 10**6):
+        monkeypatch.setattr(evaluation, "MAX_DRAWS", most)
+        found = bootstrap_interval(samples, num_resamples=100, seed=5)
+        np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_return_that_is_not_finite_has_no_interval_and_is_not_the_best(bad):
+    assert np.isnan(bootstrap_interval(np.array([1.0, bad]))).all()
+    assert best_of([bad, 1.0, None, 3.0, 3.0]) == 3
+    assert best_of([bad, None]) is None

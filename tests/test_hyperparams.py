@@ -108,3 +108,26 @@ def test_ranges_in_another_order_give_the_same_draws(how):
     )
     for name in ranges:
         np.testing.assert_array_equal(found[name], other[name])
+
+
+@pytest.mark.parametrize("how", ["random", "sobol", "grid"])
+@pytest.mark.parametrize(
+    ("counts", "says"),
+    [
+        ({"members": 10**9}, "sweep.members = 1000000000: must be at most 100000"),
+        ({"seeds": 10**9}, "sweep.seeds = 1000000000: must be at most 100000"),
+        ({"members": 51, "seeds": 2000}, "sweep.members = 51: must be at most 50 of 2000 seeds"),
+        ({"members": 10**12, "wave_size": 1}, "sweep.members = 1000000000000: must be at most"),
+    ],
+)
+def test_more_members_than_can_be_drawn_are_refused(how, counts, says):
+    with pytest.raises(ConfigError, match=says):
+        Sweep({"gamma": "0.9:0.99"}, draw=how, **counts)
+
+
+def test_the_number_of_waves_is_that_of_the_waves():
+    ranges = {"gamma": "0.9:0.99"}
+    for members, size in ((24, 5), (24, 24), (24, None), (24, 1), (4, 9)):
+        sweep = Sweep(ranges, members=members, wave_size=size)
+        assert sweep.num_waves == len(sweep.waves)
+    assert Sweep(ranges, members=100_000, wave_size=1).num_waves == 100_000

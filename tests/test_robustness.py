@@ -338,3 +338,19 @@ def test_drawn_parameters_buy_robustness(tmp_path):
         worst[name] = np.sort(found.mean_return, axis=None)[:64].mean()
     assert worst["drawn"] > 300
     assert worst["plain"] < 100
+
+
+def test_more_cells_than_can_be_played_are_refused(trained):
+    env, agent, state = trained
+    for nums, num_episodes in (((10**9,), 1), ((1000, 1000), 4), ((3,), 10**6)):
+        names = ("length", "gravity")
+        variations = [Variation(n, 0.25, 1.0, num) for n, num in zip(names, nums, strict=False)]
+        with pytest.raises(ConfigError, match=r"vary = '.* cells': must be .* at most"):
+            vary(
+                env,
+                agent.policy,
+                state.learner,
+                jax.random.key(0),
+                variations,
+                num_episodes=num_episodes,
+            )

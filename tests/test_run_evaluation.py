@@ -128,7 +128,8 @@ def test_policies_to_compare_have_names_that_differ(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"num_episodes": 0}, "num_episodes = 0: must be an integer of at least 1"),
+        ({"num_episodes": 10**9}, r"num_episodes = 1000000000: .* from 1 to 1000000"),
+        ({"num_episodes": 0}, "num_episodes = 0: must be an integer from 1 to 1000000"),
         ({"seed": -1}, "seed = -1: must be an integer from 0 to 2\\*\\*32 - 1"),
         ({"checkpoint": 17}, "checkpoint = 17: not in .*; it has those of updates 1, 2, 3"),
     ],
