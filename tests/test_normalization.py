@@ -63,6 +63,7 @@ def test_variance_of_data_far_from_zero_stays_exact_over_many_updates():
     batches = batches_of((256,) * 100, 1e4, 1.0)
     samples = np.concatenate(batches)
     statistics = merged(batches, (3,))
+    assert statistics.count == len(samples)
     np.testing.assert_allclose(statistics.variance, samples.var(0), rtol=1e-3)
     normalized = np.float64(normalize(jnp.float32(samples), statistics))
     # Each of 100 roundings of the mean is off by 5e-4 at most, half a unit in the last place.

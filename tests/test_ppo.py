@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 from flax import linen as nn
+from jax.extend.core import jaxprs_in_params
 
 import jaxdrl
 import probe_environments as probes
@@ -336,6 +337,36 @@ def test_what_saves_memory_or_keeps_precision_changes_nothing_but_rounding(name,
         agent = jaxdrl.ppo(env, replace(SMALL, **settings), mesh=jaxdrl.make_mesh(2))
         after[label] = jax.device_get(state_after(agent, 1).learner.params)
     assert relative_difference(after["changed"], after["plain"]) < 1e-5
+
+
+def equations_of(jaxpr):
+    """All of a jaxpr, those of its loops and branches among them."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for inner in jaxprs_in_params(equation.params):
+            yield from equations_of(inner)
+
+
+def learning_of(env, **changes):
+    """The equations of `learn`; nothing is compiled."""
+    agent = jaxdrl.ppo(env, replace(SMALL, **changes))
+    state = jax.eval_shape(agent.init, jax.random.key(0))
+    traced = jax.make_jaxpr(agent.learn)(*jax.eval_shape(agent.rollout, state))
+    return list(equations_of(traced.jaxpr))
+
+
+def test_what_saves_memory_is_in_the_program(cartpole):
+    """A minibatch has 32 samples, which go through the network in as many parts as are asked for.
+
+    What is computed again is marked as such.
+    """
+    for num_parts in (1, 2, 4):
+        found = learning_of(cartpole, num_accumulation_steps=num_parts)
+        products = [e for e in found if e.primitive.name == "dot_general"]
+        assert max(e.invars[0].aval.shape[0] for e in products) == 32 // num_parts
+    for remat in (False, True):
+        names = {e.primitive.name for e in learning_of(cartpole, remat=remat)}
+        assert bool(names & {"remat", "checkpoint", "remat2"}) == remat
 
 
 def test_precision_is_that_of_the_config_in_the_gradient_too(cartpole):
