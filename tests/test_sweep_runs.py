@@ -204,6 +204,25 @@ def test_what_a_finished_sweep_cannot_do_is_refused(waves):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("keep", "steps"), [(False, 512.0), (True, 256.0)])
+def test_every_wave_of_a_longer_sweep_has_the_schedule_of_the_sweep(tmp_path, keep, steps):
+    """Also one that had not begun, and in a sweep that is killed in between."""
+    fields = {"run_dir": tmp_path / "sweep", "total_env_steps": 256, "anneal_learning_rate": True}
+    short = dataclasses.replace(WAVES, **fields)
+    with killed_in(1, 1):
+        quietly(jaxdrl.run, short)
+    with killed_in(0, 4):
+        quietly(jaxdrl.resume, short.run_dir, total_env_steps=512, keep_schedule=keep)
+    quietly(jaxdrl.resume, short.run_dir)
+    for path in (short.run_dir, *(short.run_dir / "waves").iterdir()):
+        experiment = content(path / "config.json")["experiment"]
+        assert (experiment["total_env_steps"], experiment["ppo"]["anneal_env_steps"]) == (
+            512,
+            steps,
+        )
+
+
+@pytest.mark.slow
 def test_a_sweep_in_waves_goes_further(waves, tmp_path):
     short = dataclasses.replace(WAVES, run_dir=tmp_path / "sweep", total_env_steps=2 * 128)
     quietly(jaxdrl.run, short)

@@ -5,6 +5,7 @@ import dataclasses
 import importlib.util
 import io
 import json
+import os
 import sqlite3
 
 import numpy as np
@@ -201,6 +202,35 @@ def test_errors_of_files_are_no_reason_to_prune(tmp_path):
     train_part(trials.trial_of(experiment, 0, trials.combinations(experiment)[0]))
     with pytest.raises(ConfigError, match="a checkpoint is damaged"):
         searched(experiment, damaged)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE trial_values SET value = value + 0.5 WHERE trial_id = 2",
+        "UPDATE trial_params SET param_value = 1 - param_value WHERE trial_id = 2 "
+        "AND param_name = 'activation'",
+    ],
+    ids=["score", "choice"],
+)
+def test_a_study_that_says_something_else_than_the_files_is_refused(tmp_path, change):
+    experiment = search_in(tmp_path / "x", trials=3)
+    found = searched(experiment)
+    assert searched(experiment) == found
+    database = tmp_path / "x" / "optuna.db"
+    with contextlib.closing(sqlite3.connect(database)) as connection, connection:
+        assert connection.execute(change).rowcount == 1
+    with pytest.raises(ConfigError, match=r"optuna\.db: trial 1 scored .* is not what .*trials/1"):
+        searched(experiment)
+    database.unlink()
+    assert searched(experiment) == found
+
+
+@pytest.mark.parametrize("plant", [os.mkfifo, os.mkdir], ids=["pipe", "directory"])
+def test_a_study_that_is_no_file_is_refused(tmp_path, plant):
+    plant(search_in(tmp_path / "x").run_dir / "optuna.db")
+    with pytest.raises(ConfigError, match=r"optuna\.db: is no file; remove it, and"):
+        trials.open_study(tmp_path / "x")
 
 
 def test_a_search_of_which_nothing_works_is_refused(tmp_path):
