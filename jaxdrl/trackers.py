@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from jaxdrl.json_files import read_bytes
+from jaxdrl.json_files import SEAL, read_bytes
 from jaxdrl.run_dir import CONFIG_FILE
 from jaxdrl.safe_files import open_to_append, require_own, write_text
 from jaxdrl.tracking import Tracker
@@ -90,8 +90,9 @@ def hyperparameters(config: dict[str, Any]) -> dict[str, bool | int | float | st
     """Content of `config.json` by flat names, those of the experiment without a prefix."""
     rest = {name: item for name, item in config.items() if name != "experiment"}
     flat = flatten(config["experiment"]) | flatten(rest)
-    for name in ("devices.needed_bytes", "devices.is_counted"):
-        flat.pop(name, None)  # no settings, and counted by the compiler, which trackers precede
+    # No settings, and known only after trackers have begun: what the compiler counts, and the seal.
+    for name in ("devices.needed_bytes", "devices.is_counted", "has_checkpoints", SEAL):
+        flat.pop(name, None)
     return {k: v if isinstance(v, bool | int | float) else str(v) for k, v in flat.items()}
 
 
