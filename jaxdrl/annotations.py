@@ -37,7 +37,7 @@ OBJECTS = {
     "Range": "a jaxdrl.Range, such as Range(1e-4, 1e-2, log=True)",
     "Variation": "a jaxdrl.Variation",
     "GradientTransformation": "an optimiser of optax, such as optax.adam(3e-4)",
-    "Module": "a flax.linen module",
+    "Module": "a flax.linen module (flax.nnx.bridge.to_linen makes one of an nnx class)",
     "Network": "a jaxdrl.Network",
     "Mesh": "a mesh, as jaxdrl.make_mesh() makes it",
     "Policy": "a jaxdrl.Policy, as algorithm.policy is",

@@ -150,6 +150,12 @@ def _types_of(tree: Any) -> str:
     return str(jax.tree.map(lambda x: f"{x.dtype}{list(x.shape)}", tree))
 
 
+def shapes_of_params(env: Environment, network: Network) -> Any:
+    """Shapes and dtypes of the parameters of a network; nothing is computed."""
+    shapes = prepared(env.observation_space, 1)
+    return jax.eval_shape(lambda key: network.init(key, zeros(shapes)), abstract_key())
+
+
 def check_mask(env: Environment) -> None:
     """Refuses an `action_mask` that is not one bool for each logit of the policy; only traces it.
 

@@ -61,7 +61,7 @@ def updates_in(directory: Path) -> list[int]:
 def to_host(state: Any) -> dict[str, np.ndarray]:
     """The leaves of `state` on the host by their paths; keys as the data they are made of."""
     leaves = jax.tree_util.tree_leaves_with_path(state)
-    arrays = {_name(path): np.asarray(raw(leaf)) for path, leaf in leaves}
+    arrays = {_name(path): np.asarray(jax.device_get(raw(leaf))) for path, leaf in leaves}
     if len(arrays) != len(leaves):
         raise ConfigError("state: two of its arrays have the same path; put no / into their names")
     return arrays

@@ -33,8 +33,9 @@ def pinned() -> Iterator[None]:
     """Has everything that is traced and run inside draw as under JAX's own defaults.
 
     Environments that make keys themselves, too, whose states then have the same shapes anywhere.
+    Where the user has JAX forbid copies between host and devices, those of the library are allowed.
     """
-    with jax.default_prng_impl(IMPL), jax.threefry_partitionable(True):
+    with jax.default_prng_impl(IMPL), jax.threefry_partitionable(True), jax.transfer_guard("allow"):
         yield
 
 

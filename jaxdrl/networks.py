@@ -187,7 +187,7 @@ def check_variables(module: nn.Module, variables: Any) -> Any:
             f"network = {type(module).__name__}: keeps variables in {', '.join(others)}; "
             "only params are supported"
         )
-    return variables.get("params", {})
+    return nn.meta.unbox(variables.get("params", {}))  # parameters are replicated, not partitioned
 
 
 def unroll(

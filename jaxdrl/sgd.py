@@ -11,11 +11,13 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from jaxdrl import loops, sharding
+from jaxdrl import loops, optimizers, sharding
 from jaxdrl.finiteness import stays_finite
-from jaxdrl.promotion import default_promotion
 from jaxdrl.sharding import Layout
 from jaxdrl.shuffle import permutation
+
+LOSS = "loss of the minibatch"
+"""Among the metrics of a minibatch, where the optimiser wants it."""
 
 
 @struct.dataclass
@@ -116,6 +118,7 @@ def fit(
     batch: Batch,
     key: jax.Array,
     learning_rate: Any,
+    takes: tuple[str, ...] = ("learning_rate",),
 ) -> tuple[Any, Any, dict[str, jax.Array]]:
     """Takes `num_epochs * num_minibatches` gradient steps.
 
@@ -127,13 +130,15 @@ def fit(
       layout: the layout.
       loss: `(params, minibatch of one group) -> (loss, metrics)`, means over the minibatch;
         metrics must hold `approx_kl` where there is a target.
-      optimizer: its update gets `learning_rate` as an extra argument.
+      optimizer: what makes a step of a gradient.
       schedule: epochs and minibatches.
       params: replicated parameters.
       opt_state: replicated optimiser state.
       batch: the device's rows, in the order [group, time, environment].
       key: consumed; replicated.
       learning_rate: of this update.
+      takes: what the optimiser's update is given beside the gradient: `learning_rate`, and `value`,
+        the loss of the minibatch.
 
     Returns:
       `(params, opt_state, metrics)`, metrics the means over the gradient steps taken, with
@@ -144,7 +149,8 @@ def fit(
     # Rows are gathered part by part, so that no minibatch is ever in memory as a whole.
     def loss_of_rows(params: Any, part: tuple) -> tuple[jax.Array, dict[str, jax.Array]]:
         rows, advantage = part
-        return loss(params, replace(take(batch, rows), advantage=advantage))
+        value, metrics = loss(params, replace(take(batch, rows), advantage=advantage))
+        return value, metrics | ({LOSS: value} if optimizers.VALUE in takes else {})
 
     def gradient_step(carry: tuple, minibatch: tuple) -> tuple[tuple, dict[str, jax.Array]]:
         with jax.named_scope("gradients"):
@@ -157,12 +163,11 @@ def fit(
                 row_length=batch.advantage.shape[1],
             )
 
+        offered = {"learning_rate": learning_rate, optimizers.VALUE: metrics.pop(LOSS, None)}
+        given = {name: offered[name] for name in takes}
+
         def apply(params: Any, opt_state: Any) -> tuple[Any, Any]:
-            with default_promotion():
-                updates, opt_state = optimizer.update(
-                    gradient, opt_state, params, learning_rate=learning_rate
-                )
-                return optax.apply_updates(params, updates), opt_state
+            return optimizers.update(optimizer, gradient, opt_state, params, given)
 
         with jax.named_scope("optimizer"):
             norm = optax.tree.norm(gradient)

@@ -135,7 +135,7 @@ def for_host(state: PopulationState, metrics: dict[str, jax.Array]) -> dict[str,
     total = {name: x.sum() if name in SUMMED else x.mean() for name, x in metrics.items()}
     count = metrics["num_episodes"]
     mean = metrics["episode_return_sum"] / jnp.maximum(count, 1.0)
-    members = {name: metrics[name] for name in OF_MEMBERS}
+    members = {name: metrics[name] for name in OF_MEMBERS if name in metrics}
     members["episode_return"] = jnp.where(count > 0, mean, jnp.nan)
     if parent is not None:
         members |= {"parent": parent} | state.hyperparams

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 import jaxdrl
+from jaxdrl import spaces
+from jaxdrl.envs import Environment
 from jaxdrl.envs.protocol import check_types, strong_types, time_limit
 from jaxdrl.errors import ConfigError
 from probe_environments import constant_reward, counter, delayed_reward
@@ -196,3 +198,18 @@ def test_a_step_or_reset_of_other_parts_is_refused(change, message):
     for refuse in (check_types, lambda env: jaxdrl.ppo(env, jaxdrl.PPOConfig())):
         with pytest.raises(ConfigError, match=f"^{env.name}: {message}"):
             refuse(env)
+
+
+@pytest.mark.parametrize("part", ["observations", "actions"])
+def test_spaces_without_a_number_are_refused(part):
+    empty, one = spaces.Box(-1.0, 1.0, (0,)), spaces.Box(-1.0, 1.0, (1,))
+    both = (empty, one) if part == "observations" else (one, empty)
+    env = Environment("empty", lambda key, params: (), lambda *args: (), *both)
+    with pytest.raises(ConfigError, match=rf"^empty: {part} of .*\(0,\).* hold no number; give"):
+        check_types(env)
+
+
+def test_an_environment_of_other_dtypes_under_x64_says_so():
+    env = jaxdrl.make("Pendulum-v1")
+    with jax.enable_x64(True), pytest.raises(ConfigError, match="JAX_ENABLE_X64 is on: train with"):
+        check_types(env)

@@ -583,7 +583,8 @@ def test_a_run_whose_last_update_changed_nothing_is_not_finished(tmp_path):
 
 def test_a_run_is_the_same_under_any_default_of_jax_for_keys(cartpole, tmp_path):
     changed = dataclasses.replace(CARTPOLE, run_dir=tmp_path)
-    with jax.default_prng_impl("rbg"), jax.threefry_partitionable(False):
+    forbidden = jax.transfer_guard("disallow")
+    with jax.default_prng_impl("rbg"), jax.threefry_partitionable(False), forbidden:
         run, _ = run_quietly(changed)
         found = jaxdrl.evaluate_run(tmp_path, num_episodes=8)
     assert run.result["state_sha256"] == cartpole.run.result["state_sha256"]

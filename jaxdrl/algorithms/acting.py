@@ -29,6 +29,7 @@ class Parts(NamedTuple):
       layout: of the logical shards on the devices.
       sequence_length: steps in a row that the network learns from, 1 without memory.
       extra_loss: the user's terms of the loss, as in `jaxdrl.ppo`.
+      optimizer_takes: what the optimiser's update is given beside the gradient.
     """
 
     env: Environment
@@ -39,6 +40,7 @@ class Parts(NamedTuple):
     layout: Layout
     sequence_length: int
     extra_loss: Any = None
+    optimizer_takes: tuple[str, ...] = ("learning_rate",)
 
 
 def evaluate_step(

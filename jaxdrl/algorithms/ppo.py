@@ -15,11 +15,11 @@ import optax
 from flax import linen as nn
 from jax.sharding import Mesh
 
-from jaxdrl import loops, normalization, rollout, sgd, sharding
+from jaxdrl import loops, normalization, optimizers, rollout, sgd, sharding
 from jaxdrl.algorithms import acting, objective, summaries
 from jaxdrl.algorithms.acting import Parts
 from jaxdrl.algorithms.objective import ExtraLoss
-from jaxdrl.architectures import check_mask, check_network, make_network
+from jaxdrl.architectures import check_mask, check_network, make_network, shapes_of_params
 from jaxdrl.checks import checked
 from jaxdrl.config import PPOConfig
 from jaxdrl.distributions import action_head
@@ -56,7 +56,8 @@ def ppo(
         outputs for discrete actions and `(mean, log_std)`, each `[N, *shape]`, for continuous ones;
         or a `jaxdrl.types.Network`, which may have memory (`jaxdrl.recurrent.from_recurrent`).
         None takes the one that the config describes.
-      optimizer: an optax optimiser, used as it is: `learning_rate`, `anneal_env_steps`,
+      optimizer: an optax optimiser that needs the gradient, and at most the loss (`value`), used
+        as it is: `learning_rate`, `anneal_env_steps`,
         `max_grad_norm` and `adam_epsilon` of the config then play no part. None takes Adam with
         them.
       extra_loss: terms of your own in the loss, `(params, batch, distribution, value) -> {name:
@@ -69,7 +70,8 @@ def ppo(
 
     Returns:
       An `Algorithm`; its metrics are means over the update (`policy_loss`, `value_loss`,
-      `entropy`, `approx_kl`, `clip_fraction`, `grad_norm`, `explained_variance`), `learning_rate`,
+      `entropy`, `approx_kl`, `clip_fraction`, `grad_norm`, `explained_variance`), `learning_rate`
+      unless the optimizer is given,
       `episode_return_sum`, `episode_length_sum`, `num_episodes` of the episodes that ended,
       `skipped_steps` (gradient steps left out because the gradient, or what the optimiser made of
       it, was not finite) and `nonfinite_params` (those of them whose gradient was finite),
@@ -93,10 +95,15 @@ def ppo(
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{env.name}: {error}") from error
     check_network(env, network, head)
+    takes: tuple[str, ...] = ("learning_rate",)
+    if optimizer is not None:
+        takes = optimizers.extra_args(
+            optax.with_extra_args_support(optimizer), shapes_of_params(env, network)
+        )
     optimizer = optax.with_extra_args_support(optimizer or adam(config))
     sequence_length = config.sequence_length or config.num_steps if network.has_memory else 1
     config.check_minibatches(sequence_length)
-    parts = Parts(env, config, network, optimizer, head, layout, sequence_length, extra_loss)
+    parts = Parts(env, config, network, optimizer, head, layout, sequence_length, extra_loss, takes)
     objective.check_extra_loss(parts)
     state_specs = TrainState(learner=REPLICATED, actor=ALONG_ENVS)  # type: ignore[arg-type]
     init = sharding.shard(
@@ -239,10 +246,12 @@ def _learn(
         jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch),
         epoch_key,
         rate,
+        parts.optimizer_takes,
     )
     metrics |= sums
     metrics["explained_variance"] = explained_variance
-    metrics["learning_rate"] = jnp.asarray(rate, jnp.float32)
+    if "learning_rate" in parts.optimizer_takes:
+        metrics["learning_rate"] = jnp.asarray(rate, jnp.float32)
     learner = replace(
         learner,
         params=params,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from flax import struct
 from jaxdrl.checks import Count, checked
 from jaxdrl.errors import ConfigError
 from jaxdrl.keys import abstract_key
-from jaxdrl.spaces import Dict, Discrete, ObservationSpace, Space
+from jaxdrl.spaces import Box, Dict, Discrete, ObservationSpace, Space
 
 STEP = ("obs", "env_state", "reward", "terminated", "truncated", "info")
 """What a step gives."""
@@ -172,6 +173,12 @@ def check_types(env: Environment) -> None:
     Raises:
       ConfigError: naming the environment and the first part that differs.
     """
+    for part, space in (("observations", env.observation_space), ("actions", env.action_space)):
+        if _size(space) == 0:
+            raise ConfigError(
+                f"{env.name}: {part} of {space} hold no number; give them one at least, such as "
+                "one that is always 0"
+            )
     key = abstract_key()
     started = jax.eval_shape(env.reset, key, env.default_params)
     obs, env_state = _require_parts(env.name, "reset", started, ("obs", "env_state"))
@@ -193,7 +200,7 @@ def check_types(env: Environment) -> None:
         if leaf.shape != () or str(leaf.dtype) != dtype:
             raise ConfigError(
                 f"{env.name}: {name} has shape {leaf.shape} and dtype {leaf.dtype}; "
-                f"must be a scalar of {dtype}"
+                f"must be a scalar of {dtype}{_x64()}"
             )
 
 
@@ -205,6 +212,12 @@ def _require_parts(name: str, function: str, given: Any, parts: tuple[str, ...])
     what = f"{len(given)} values" if is_tuple else f"a {type(given).__name__}"
     ends = "; a flag for both ends is to be split in two" if len(parts) > 2 else ""
     raise ConfigError(f"{name}: {function} gives {what}; must give ({', '.join(parts)}){ends}")
+
+
+def _size(space: ObservationSpace) -> int:
+    if isinstance(space, Dict):
+        return sum(_size(inner) for _, inner in space.items)
+    return math.prod(space.shape) if isinstance(space, Box) else 1
 
 
 def _require_in_space(name: str, part: str, obs: Any, space: ObservationSpace) -> None:
@@ -247,8 +260,14 @@ def _require_same(name: str, part: str, at_reset: Any, at_step: Any) -> None:
             leaf = f"{part}{jax.tree_util.keystr(path)}"
             raise ConfigError(
                 f"{name}: {leaf} is {_describe(before)} after reset and {_describe(after)} after "
-                "step; both must be the same"
+                f"step; both must be the same{_x64()}"
             )
+
+
+def _x64() -> str:
+    """What may be the reason for a dtype that an environment does not mean."""
+    is_on = jax.config.jax_enable_x64  # type: ignore[attr-defined]
+    return "; JAX_ENABLE_X64 is on: train without it" if is_on else ""
 
 
 def _describe(leaf: Any) -> str:
