@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from jaxdrl import spaces
 from jaxdrl.checks import require
+from jaxdrl.envs.mujoco_import import without_warp
 from jaxdrl.envs.protocol import Environment, strong_types, time_limit
 from jaxdrl.envs.suites import Suite, episode_limit, fit_params, require_task
 from jaxdrl.keys import abstract_key
@@ -30,7 +31,7 @@ def their_rules() -> Iterator[None]:
         yield
 
 
-with their_rules():
+with their_rules(), without_warp():
     from brax import envs
 
 BACKENDS = ("generalized", "positional", "spring", "mjx")

@@ -11,12 +11,13 @@ import jax
 import jax.numpy as jnp
 
 from jaxdrl import spaces
+from jaxdrl.envs.mujoco_import import without_warp
 from jaxdrl.envs.protocol import Environment, strong_types, time_limit
 from jaxdrl.envs.suites import Suite, episode_limit, fit_params, require_task
 from jaxdrl.errors import ConfigError
 from jaxdrl.promotion import default_promotion
 
-with warnings.catch_warnings():
+with warnings.catch_warnings(), without_warp():
     # Its training wrappers import Brax, and that JAXopt.
     warnings.filterwarnings("ignore", "JAXopt is no longer maintained", DeprecationWarning)
     import mujoco
