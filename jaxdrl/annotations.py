@@ -49,7 +49,8 @@ OBJECTS = {
 
 ARGUMENTS = {
     "trackers": "those that jaxdrl has go by name, into Experiment(track=('tensorboard',))",
-    "network": "ppo.torso, ppo.hidden_sizes and ppo.memory of the config describe those we have",
+    "network": "ppo.torso, ppo.hidden_sizes and ppo.memory describe those that need none, "
+    "flax.nnx.bridge.to_linen wraps a class of nnx, and docs/networks.md has others",
     "make_algorithm": "such as lambda h: jaxdrl.ppo(env, dataclasses.replace(config, **h))",
 }
 """What more helps with an argument, by its name."""
