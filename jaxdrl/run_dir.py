@@ -31,6 +31,8 @@ LOG_FILES = (METRICS_FILE, LINEAGE_FILE)
 RESULT_FILE = "result.json"
 CHECKPOINTS = "checkpoints"
 
+NUMBER = (int, float)
+
 IN_EVERY_LINE = ("update", "env_steps", "num_episodes", "steps_per_second")
 """Numbers that no line of the metrics is without."""
 
@@ -263,12 +265,12 @@ def what_is_wrong(record: dict[str, Any]) -> str | None:
     """What a line of the metrics has that none which was written has; None for a sound one."""
     for field in IN_EVERY_LINE:
         value = record.get(field)
-        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+        if isinstance(value, bool) or not isinstance(value, NUMBER) or value < 0:
             return f"has no number {field}"
     if record["steps_per_second"] == 0:
         return "has no number steps_per_second above 0"
     for name, value in record.items():
-        is_number = value is None or isinstance(value, int | float)
+        is_number = value is None or isinstance(value, NUMBER)
         if not is_number and not (_is_of_members(name) and is_numbers(value)):
             return f"has no number {name}"
     return None
@@ -281,7 +283,7 @@ def _is_of_members(name: str) -> bool:
 def is_numbers(value: Any) -> bool:
     """Whether `value` is an array of numbers, null where one is not finite."""
     return isinstance(value, list) and all(
-        item is None or isinstance(item, int | float) or is_numbers(item) for item in value
+        item is None or isinstance(item, NUMBER) or is_numbers(item) for item in value
     )
 
 
