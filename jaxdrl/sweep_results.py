@@ -119,22 +119,35 @@ def write(
 
 def print_table(console: Console, rows: list[dict[str, Any]]) -> None:
     """The best settings, with the numbers that `--setting` and `--member` take."""
-    where = [name for name in ("trial", "setting") if name in rows[0]]
-    members = "member" if len(rows[0]["members"]) == 1 else "members"
-    table = Table(box=None, pad_edge=False)
-    for name in (*where, members, *_values(rows[0]), "mean return", "95% interval"):
-        table.add_column(name, justify="right")
-    for row in rows[:NUM_SHOWN]:
-        numbers = [*(str(row[name]) for name in where), in_words(row["members"])]
-        values = [x if isinstance(x, str) else short(x) for x in _values(row).values()]
-        mean, interval = "not finite", ""
-        if is_finite(row):
-            mean = short(row["mean_return"])
-            interval = f"{short(row['ci95_low'])} to {short(row['ci95_high'])}"
-        table.add_row(*numbers, *values, mean, interval)
+    table = make_table(rows[:NUM_SHOWN], narrow=False)
+    boundless = console.options.update_width(10_000)
+    if console.measure(table, options=boundless).maximum > console.width:
+        table = make_table(rows[:NUM_SHOWN], narrow=True)
     console.print(table)
     if len(rows) > NUM_SHOWN:
         console.print(f"and {len(rows) - NUM_SHOWN} more, all in result.json")
+
+
+def make_table(rows: list[dict[str, Any]], *, narrow: bool) -> Table:
+    """Settings in rows; in a narrow table all values of one are in its last cell, a line each."""
+    where = [name for name in ("trial", "setting") if name in rows[0]]
+    members = "member" if len(rows[0]["members"]) == 1 else "members"
+    names, ends = list(_values(rows[0])), ["mean return", "95% interval"]
+    table = Table(box=None, pad_edge=False)
+    for name in (*where, members, *([] if narrow else names), *ends):
+        table.add_column(name, justify="right")
+    if narrow:
+        table.add_column("values")
+    for row in rows:
+        numbers = [*(str(row[name]) for name in where), in_words(row["members"])]
+        values = [x if isinstance(x, str) else short(x) for x in _values(row).values()]
+        found = ["not finite", ""]
+        if is_finite(row):
+            interval = f"{short(row['ci95_low'])} to {short(row['ci95_high'])}"
+            found = [short(row["mean_return"]), interval]
+        lines = "\n".join(f"{name} {x}" for name, x in zip(names, values, strict=True))
+        table.add_row(*numbers, *([*found, lines] if narrow else [*values, *found]))
+    return table
 
 
 def in_words(members: list[int]) -> str:

@@ -30,7 +30,7 @@ from small_sweeps import WAVES
 
 pytestmark = pytest.mark.usefixtures("compile_cache")
 
-SECONDS = 60
+SECONDS = 120
 """After which a verb hangs."""
 
 SMALL = "--devices 2 --ppo.num-envs 16 --ppo.num-minibatches 2 --ppo.hidden-sizes 8"
@@ -162,7 +162,7 @@ def trained(out):
 
 
 def resume(run, out):
-    further = "2000" if (run / "waves").exists() else "500"
+    further = "700" if (run / "waves").exists() else "500"
     cli.main(["resume", str(run), "--total-env-steps", further])
     return json.loads((run / "result.json").read_text())["state_sha256"]
 

@@ -126,3 +126,31 @@ def test_the_best_settings_are_a_config_for_one_agent(tmp_path):
     assert [path.name for path in paths] == ["best.json", "response.png", "parallel.png"]
     assert all(path.read_bytes()[:4] == b"\x89PNG" for path in paths[1:])
     json.loads(paths[0].read_text())
+
+
+def test_a_table_of_many_settings_is_whole_on_80_columns():
+    names = (
+        "learning_rate",
+        "final_learning_rate",
+        "entropy_coef",
+        "clip_epsilon",
+        "max_grad_norm",
+    )
+    row = {
+        "setting": 12,
+        "members": [24, 25],
+        "hyperparams": {name: 10.0**-i * 1.2345 for i, name in enumerate(names)},
+        "mean_return": 138_970.0,
+        "ci95_low": -1234.5,
+        "ci95_high": 250_000.0,
+    }
+    shown = {}
+    for width in (80, 200):
+        output = io.StringIO()
+        sweep_results.print_table(Console(file=output, width=width), [row, row])
+        shown[width] = output.getvalue()
+        assert max(map(len, shown[width].splitlines())) <= width
+        words = shown[width].split()
+        assert words.count("138,970") == words.count("250,000") == words.count("0.0001234") == 2
+        assert set(names) <= set(words)
+    assert len(shown[200].splitlines()) == 3  # a line each where there is room
