@@ -9,15 +9,18 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 
 import jaxdrl
 import quickly
-from jaxdrl import reports, runner
+from jaxdrl import cli, reports, runner, sweep_results
 from jaxdrl.checkpoint import updates_in
 from jaxdrl.errors import ConfigError
-from jaxdrl.stops import RunInterruptedError
+from jaxdrl.session import Session
+from jaxdrl.stops import RunInterruptedError, Signals
 from small_runs import CARTPOLE, lines_of, read, resumed, run_quietly, stopped_after
 
 EXPERIMENT = dataclasses.replace(CARTPOLE, total_env_steps=5 * 128, evaluate_every=4)
@@ -199,6 +202,34 @@ def test_a_disk_that_is_full_at_the_start_is_refused(tmp_path, disk, monkeypatch
     assert str(caught.value).startswith(
         f"run_dir = {str(tmp_path / 'run')!r}: cannot be written (No"
     )
+
+
+@pytest.mark.parametrize(
+    "verb", ["train CartPole-v1", "sweep CartPole-v1 --seeds 2", "resume runs/x"]
+)
+@pytest.mark.parametrize(("is_written", "code"), [(True, None), (False, 1)])
+def test_a_result_that_could_not_be_written_is_a_failure(verb, is_written, code, monkeypatch):
+    for name in ("run", "resume"):
+        ended = SimpleNamespace(is_written=is_written)
+        monkeypatch.setattr(runner, name, lambda *_, ended=ended, **__: ended)
+    with pytest.raises(SystemExit) if code else contextlib.nullcontext() as caught:
+        cli.main(verb.split())
+    assert code is None or caught.value.code == code
+
+
+def test_files_of_a_sweep_that_cannot_be_written_do_not_cost_its_table(tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device", "best.json")
+
+    monkeypatch.setattr(sweep_results, "write", full)
+    warnings, console = [], Console(file=io.StringIO())
+    row = {"setting": 0, "hyperparams": {"gamma": 0.9}, "mean_return": 7.0, "members": [0]}
+    row |= {"ci95_low": 6.0, "ci95_high": 8.0}
+    session = Session(tmp_path, console, warnings.append, Signals())
+    reports.show_sweep(session, dataclasses.replace(EXPERIMENT, run_dir=tmp_path), [row])
+    assert "6 to 8" in console.file.getvalue()
+    words = "not all files of the sweep could be written (best.json: No space left on device)"
+    assert warnings == [words]
 
 
 COMMAND = """train CartPole-v1 --env-params max_steps_in_episode 12 --total-env-steps 640
