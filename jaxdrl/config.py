@@ -13,27 +13,10 @@ from jaxdrl.checks import (
     Positive,
     Share,
     check_fields,
-    largest_divisor,
     nearest_divisors,
     nearest_multiples,
     require,
-    require_count,
-    require_divisor,
-    require_number,
-    require_range,
 )
-from jaxdrl.errors import ConfigError
-
-__all__ = [
-    "ConfigError",
-    "PPOConfig",
-    "largest_divisor",
-    "require",
-    "require_count",
-    "require_divisor",
-    "require_number",
-    "require_range",
-]
 
 MAX_STEPS = 2**31 - 1
 """Of one update, in all environments; and units of a layer."""

@@ -148,8 +148,8 @@ BAD_RUNS = [
     (
         "brux/ant",
         [],
-        r"suite = 'brux': unknown; the nearest: brax.*; gymnax environments go by their name "
-        r"alone, such as CartPole-v1",
+        r"suite = 'brux': unknown; the nearest: brax.*; environments of gymnax go by their "
+        r"name alone, such as CartPole-v1",
     ),
     (
         "CartPole-v1",

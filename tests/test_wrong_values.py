@@ -333,3 +333,10 @@ def test_a_wrong_flag_gets_one_message(line):
         assert said.count("\n") == 1
     else:  # the parser's own, in one box
         assert said.count("For full helptext") == 1
+
+
+def test_a_name_of_ones_own_without_its_environment_is_answered_with_how_it_is_given():
+    with pytest.raises(ConfigError, match=r"one of your own goes to jaxdrl\.run\(.*, env=my_env\)"):
+        jaxdrl.make("zzz")
+    with pytest.raises(ConfigError, match=r"unknown; the nearest: CartPole-v1, [^;]*$"):
+        jaxdrl.make("Cartpole")

@@ -39,7 +39,10 @@ def make_gymnax(name: str, **params: Any) -> Environment:
         )
     registered = task_names()
     if name not in registered:
-        raise ConfigError(f"env = {name!r}: unknown; {nearest(name, registered)}")
+        words = nearest(name, registered)
+        own = "; one of your own goes to jaxdrl.run(experiment, env=my_env), beside the name"
+        is_near = words.startswith("the nearest")
+        raise ConfigError(f"env = {name!r}: unknown; {words}{'' if is_near else own}")
     with default_promotion():
         env, env_params = gymnax.make(name)
     arguments = set(inspect.signature(type(env)).parameters)
