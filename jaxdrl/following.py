@@ -19,6 +19,9 @@ from jaxdrl.safe_files import open_existing
 MAX_ROWS = 4096
 """Of a history, however long the run is: pictures and terminals show fewer."""
 
+MAX_LINE = 2**26
+"""Bytes of a line at most; those of a thousand members take some hundred kilobytes."""
+
 NUM_REMEMBERED = 256
 """Bytes before the place that was read up to, by which a file that was written anew is known."""
 
@@ -65,14 +68,16 @@ class LineReader:
             if file_id != self.file_id or not self._goes_on(file):
                 self._rewind(file_id, begin)
             file.seek(self.offset)
-            for line in file:
-                if not line.endswith(b"\n"):
-                    break
+            while (line := file.readline(MAX_LINE)).endswith(b"\n"):
                 record = self.parse(line, f"{self.path}: line {self.num_lines + 1}")
                 self.offset += len(line)
                 self.num_lines += 1
                 self.last_bytes = line[-NUM_REMEMBERED:]
                 add(record)
+            if len(line) == MAX_LINE:
+                raise ConfigError(
+                    f"{self.path}: line {self.num_lines + 1} has no end; put back what was there"
+                )
 
     def _goes_on(self, file: BinaryIO) -> bool:
         """Whether what was read before is still there, or its end at least."""

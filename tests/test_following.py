@@ -6,6 +6,7 @@ import os
 import numpy as np
 import pytest
 
+from jaxdrl.errors import ConfigError
 from jaxdrl.following import LineReader, Thinned
 
 
@@ -62,6 +63,15 @@ def test_a_torn_line_is_read_once_it_is_whole(path):
     assert seen.look() == [1]
     append(path, line[-1:])
     assert seen.look() == [1, 2]
+
+
+def test_a_line_that_has_no_end_is_refused_before_it_fills_the_memory(path):
+    append(path, text(1))
+    os.truncate(path, 2**36)  # zeros that no disk holds
+    seen = Seen(path)
+    with pytest.raises(ConfigError, match="line 2 has no end"):
+        seen.look()
+    assert seen.values == [1]
 
 
 def cut(path):
