@@ -14,11 +14,13 @@ from jaxdrl import PPOConfig, evaluation
 from jaxdrl.errors import ConfigError
 from jaxdrl.evaluation import (
     DEFAULT_MAX_STEPS,
+    begin_episodes,
     best_of,
     bootstrap_interval,
     difference_interval,
     evaluate,
     interquartile_mean,
+    step_episodes,
     summarise,
 )
 from jaxdrl.types import LearnerState, Policy
@@ -176,6 +178,30 @@ def test_a_policy_with_a_memory_sees_each_start_once():
     env = constant_reward(4, "truncated")._replace(step=step)
     result = evaluate(env, policy, LEARNER, KEY(), num_episodes=3)
     assert result.returns.tolist() == [101 + 102 + 103 + 104] * 3
+
+
+@pytest.mark.parametrize(
+    ("terminates_at", "truncated_at", "flags"), [(2, 3, (True, False)), (3, 2, (False, True))]
+)
+def test_an_episode_ends_once_and_in_the_way_that_came_first(terminates_at, truncated_at, flags):
+    def reset(key, params):
+        return jnp.zeros(1), jnp.zeros((), jnp.int32)
+
+    def step(key, time, action, params):
+        time = time + 1
+        ends = (time == terminates_at), (time == truncated_at)
+        return jnp.zeros(1), time, jnp.float32(1.0), *ends, {}
+
+    @jax.jit
+    def play(key):
+        episodes = begin_episodes(reset, POLICY, (), key, 1)
+        for _ in range(4):
+            episodes = step_episodes(step, POLICY, (), LEARNER, episodes, deterministic=True)
+        return episodes
+
+    found = play(KEY())
+    assert (found.terminated.item(), found.truncated.item()) == flags
+    assert (found.lengths.item(), found.returns.item(), found.num_steps.item()) == (2, 2.0, 4)
 
 
 def test_every_environment_has_random_numbers_of_its_own_at_every_step():
