@@ -1,6 +1,7 @@
 """Every test runs on eight simulated devices, under JAX's strict modes."""
 
 import gc
+import signal
 
 import jax
 import pytest
@@ -49,6 +50,18 @@ def cache_home(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache_home")))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def usual_signals():
+    """Tests that send signals start from what a terminal gives, also under nohup."""
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+    ignored = [number for number in usual if signal.getsignal(number) == signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, usual[number])
+    yield
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @pytest.fixture(scope="module", autouse=True)
