@@ -102,7 +102,7 @@ def link(to):
 
 
 def sparse(path, other, rng):
-    os.truncate(path, 2**31)
+    os.truncate(path, 2**28)
 
 
 DAMAGES = {
