@@ -6,6 +6,7 @@ import io
 import json
 import types
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -99,7 +100,8 @@ def test_a_run_that_is_too_short_says_so(tmp_path, num_updates, done):
 
 
 def make_tracer(**counts):
-    return tracing.Tracer(session_on(Console(file=io.StringIO())), None, "", **counts)
+    session = session_on(Console(file=io.StringIO()))
+    return tracing.Tracer(session, Path("profile"), "", **counts)
 
 
 class Traced:
