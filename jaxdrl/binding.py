@@ -5,13 +5,15 @@ Importing this module imports neither jax nor gymnax.
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from jaxdrl import log_files
 from jaxdrl.errors import ConfigError
-from jaxdrl.json_files import read_object
-from jaxdrl.run_dir import CHECKPOINTS
+from jaxdrl.json_files import read_bytes, read_object
+from jaxdrl.run_dir import CHECKPOINTS, CONFIG_FILE
 
 MAY_CHANGE = (
     *("experiment.devices", "experiment.total_env_steps", "experiment.run_dir"),
@@ -85,15 +87,25 @@ def require_logs(run_dir: Path, path: Path, manifest: dict[str, Any]) -> None:
 
 def doubt_about(run_dir: Path, name: str) -> str | None:
     """How a log differs from what the last checkpoint is bound to, None where nothing is known."""
-    manifests = sorted(run_dir.glob(f"{CHECKPOINTS}/[0-9]*/manifest.json"))
-    try:
-        manifest = read_object(manifests[-1], "")
-        snapshot = manifest["progress"]["log"]["files"][name]
-        whose = f"what was written before the checkpoint of update {manifest['update']}"
-    except (ConfigError, IndexError, KeyError, TypeError):
-        return None  # there is none, or it is damaged, which other verbs say
-    try:
-        log_files.require(run_dir / name, snapshot, whose)
-    except ConfigError as error:
-        return str(error).removesuffix(f"; {log_files.WORKS}")
+    for update, snapshot in _bindings(run_dir, name):
+        whose = f"what was written before the checkpoint of update {update}"
+        try:
+            log_files.require(run_dir / name, snapshot, whose)
+        except ConfigError as error:
+            return str(error).removesuffix(f"; {log_files.WORKS}")
+        break
     return None
+
+
+def _bindings(run_dir: Path, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """`(update, snapshot of a log)` of the sound checkpoints of a run, the last one first."""
+    for path in sorted(run_dir.glob(f"{CHECKPOINTS}/[0-9]*/manifest.json"), reverse=True):
+        try:
+            digest = hashlib.sha256(read_bytes(path, "")).hexdigest()
+            is_whole = digest.encode() in read_bytes(path.with_name("SHA256SUMS"), "")
+            manifest = read_object(path, "")
+            run_id = read_object(run_dir / CONFIG_FILE, "").get("run_id")
+            if is_whole and manifest["config"]["run_id"] == run_id:
+                yield manifest["update"], manifest["progress"]["log"]["files"][name]
+        except (ConfigError, KeyError, TypeError):
+            continue  # it is damaged, which the verbs that read a checkpoint say

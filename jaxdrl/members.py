@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -93,7 +94,7 @@ def locate(run_dir: Path, member: int | None = None, setting: int | None = None)
     if not parts_of(run_dir):
         raise ConfigError(f"run_dir = {str(run_dir)!r}: none of its {folder} has begun yet")
     if member is None and setting is None:
-        if not (run_dir / RESULT_FILE).exists():
+        if not os.path.lexists(run_dir / RESULT_FILE):
             return _in_part(run_dir, sweep, int(best_part(parts_of(run_dir)).name))
         member = read_result(run_dir)["evaluation"]["best_member"]
         if member is None:
@@ -157,7 +158,7 @@ def _of_setting(run_dir: Path, sweep: Sweep, setting: int) -> int:
         return numbers[0]
     which = f"name one of its members, {numbers[0]} to {numbers[-1]}"
     works = f"which of its seeds is the best is known once the sweep is finished; {which}"
-    require((run_dir / RESULT_FILE).exists(), "setting", setting, works)
+    require(os.path.lexists(run_dir / RESULT_FILE), "setting", setting, works)
     returns = read_result(run_dir)["evaluation"]["member_returns"]
     best = best_of([returns[number] for number in numbers])
     if best is None:

@@ -22,7 +22,7 @@ from jaxdrl.following import LineReader, Thinned
 from jaxdrl.numerals import short
 from jaxdrl.run_dir import METRICS_FILE, read_line, read_run, require_writable
 from jaxdrl.safe_files import replaced
-from jaxdrl.sweep_parts import parts_of
+from jaxdrl.sweep_parts import doubt_about_parts, parts_of
 from jaxdrl.terminal import drawable, printable
 
 NUM_POINTS = 200
@@ -225,6 +225,11 @@ def plot_runs(
     named = [path for run_dir in run_dirs for path in runs_of(Path(run_dir))]
     paths = list({path.resolve(): path for path in named[::-1]}.values())[::-1]  # each run once
     curves = [read_curve(path, metric) for path in paths]
+    warn = warner(make_console())
+    doubts = [doubt_about_parts(Path(run_dir)) for run_dir in run_dirs]
+    for doubt in doubts + [doubt_about(path, METRICS_FILE) for path in paths]:
+        if doubt is not None:
+            warn(doubt)
     groups = group_curves(curves, metric, against)
     if out is not None:
         title = ", ".join(sorted({str(curve.settings["env"]) for curve in curves}))
@@ -313,9 +318,6 @@ def main(run_dirs: Sequence[Path], out: Path | None, metric: str, against: Any) 
     """Draws, and prints what the terminal can show."""
     console = make_console()
     groups = plot_runs(run_dirs, out, metric=metric, against=against)
-    for path in (path for group in groups for path in group.run_dirs):
-        if doubt := doubt_about(path, METRICS_FILE):
-            warner(console)(doubt)
     show(console, groups, metric)
     if out is not None:
         console.print(f"picture: {out}", soft_wrap=True)

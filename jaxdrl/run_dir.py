@@ -181,7 +181,8 @@ def read_run(run_dir: Path, kind: type) -> StoredRun:
     """
     path = run_dir / CONFIG_FILE
     if not run_dir.is_dir():
-        why = "it is no directory" if run_dir.exists() else "there is no such directory"
+        is_there = os.path.lexists(run_dir)
+        why = "it is no directory" if is_there else "there is no such directory"
         raise _no_run(run_dir, why)
     if not path.exists() and not path.is_symlink():
         raise _no_run(run_dir, f"it has no {CONFIG_FILE}")

@@ -18,7 +18,7 @@ from jaxdrl import env_params, populations, saving, sound_states, sweeping
 from jaxdrl.advice import python_call
 from jaxdrl.algorithms.ppo import ppo
 from jaxdrl.binding import require_of_run
-from jaxdrl.checks import require_count, require_divisor
+from jaxdrl.checks import require, require_count, require_divisor
 from jaxdrl.envs import Environment, make
 from jaxdrl.envs.randomized import parse_ranges, randomize
 from jaxdrl.errors import ConfigError
@@ -27,6 +27,7 @@ from jaxdrl.experiment import Experiment, idle_from, resolve, unresolve
 from jaxdrl.keys import abstract_key, make_key
 from jaxdrl.run_dir import CHECKPOINTS, RESULT_FILE, Origin, StoredRun, read_run
 from jaxdrl.sharding import place
+from jaxdrl.sweep_parts import whole_of
 from jaxdrl.types import Algorithm, Network, TrainState
 
 NEW = Origin("")
@@ -194,9 +195,14 @@ def load_learnt(setup: Setup, run_dir: Path, warn: Callable[[str], Any]) -> dict
     """Parameters and statistics in the last checkpoint of another run.
 
     Raises:
-      ConfigError: if it is no run, or was trained on other spaces, network or normalisation.
+      ConfigError: if it is no run, or a sweep, or was trained on other spaces, another network or
+        another normalisation.
     """
-    check = partial(require_of_run, read_run(run_dir, Experiment).content)
+    stored = read_run(run_dir, Experiment)
+    works = f"name a run of one agent, such as that of `jaxdrl train --config {whole_of(run_dir)}"
+    works = f"is a sweep, each member of which has parameters of its own; {works}/best.json`"
+    require(stored.experiment.sweep is None, "from", str(run_dir), works)
+    check = partial(require_of_run, stored.content)
     path, _ = saving.choose(run_dir / CHECKPOINTS, None, warn, check)
     learner = abstract_state(setup).learner
     names = ("params", "obs_statistics", "return_statistics")

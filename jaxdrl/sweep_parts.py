@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,15 @@ from jaxdrl.errors import ConfigError
 from jaxdrl.experiment import Experiment
 from jaxdrl.hyperparams import Sweep
 from jaxdrl.json_files import SEAL, read_sealed
-from jaxdrl.run_dir import CONFIG_FILE, RESULT_FILE, StoredRun, read_run
+from jaxdrl.run_dir import (
+    CHECKPOINTS,
+    CONFIG_FILE,
+    LOG_FILES,
+    PUT_BACK,
+    RESULT_FILE,
+    StoredRun,
+    read_run,
+)
 
 WAVES, TRIALS = "waves", "trials"
 
@@ -37,17 +46,39 @@ def parts_of(run_dir: Path) -> list[Path]:
     """The parts of a run that have begun, in their order; none of an ordinary run.
 
     Raises:
-      ConfigError: if the directory is no run.
+      ConfigError: if the directory is no run, or naming a part that has begun and is damaged.
     """
     stored = read_run(run_dir, Experiment)
     folder = folder_of(stored.experiment.sweep)
     if folder is None:
         return []
-    found = [path.parent for path in (run_dir / folder).glob(f"*/{CONFIG_FILE}")]
-    begun = sorted((p for p in found if p.name.isdecimal()), key=lambda path: int(path.name))
+    numbered = [path for path in (run_dir / folder).glob("*") if path.name.isdecimal()]
+    begun = sorted(filter(has_begun, numbered), key=lambda path: int(path.name))
     for part in begun:
+        config = part / CONFIG_FILE
+        if part.is_dir() and not os.path.lexists(config):
+            raise ConfigError(f"{config}: is not there, though its part has begun; {PUT_BACK}")
         _require_place(part, read_run(part, Experiment), stored)
     return begun
+
+
+def doubt_about_parts(run_dir: Path) -> str | None:
+    """Which waves of a sweep are gone, None where none is: they begin one after the other."""
+    begun = {part.name for part in parts_of(run_dir) if part.parent.name == WAVES}
+    last = max(map(int, begun), default=0)
+    gone = [str(number) for number in range(last) if str(number) not in begun]
+    if not gone:
+        return None
+    works = f"put back what was there, or `jaxdrl resume {run_dir}` trains them again"
+    return f"{run_dir / WAVES}: {', '.join(gone)} of 0 to {last} are not there; {works}"
+
+
+def has_begun(part: Path) -> bool:
+    """Whether a part has left anything, sound or not; one that never trained has a lock alone."""
+    if not part.is_dir():
+        return os.path.lexists(part)
+    left = (CONFIG_FILE, *LOG_FILES, RESULT_FILE, CHECKPOINTS, WAVES)
+    return any(os.path.lexists(part / name) for name in left)
 
 
 def whole_of(run_dir: Path) -> Path:
@@ -139,7 +170,7 @@ def _numbers(values: list[float | None]) -> list[float]:
 
 def best_part(parts: list[Path]) -> Path:
     """The part with the best evaluation; the last one where none is finished."""
-    finished = [path for path in parts if (path / RESULT_FILE).exists()]
+    finished = [path for path in parts if os.path.lexists(path / RESULT_FILE)]
     if not finished:
         return parts[-1]
     return max(finished, key=lambda path: mean_return(read_result(path)))
@@ -152,17 +183,39 @@ def mean_return(result: dict[str, Any]) -> float:
 
 
 def read_result(run_dir: Path) -> dict[str, Any]:
-    """Content of `result.json`.
+    """Content of `result.json` of a sweep.
 
     Raises:
       ConfigError: if it is damaged.
     """
-    path = run_dir / RESULT_FILE
-    works = f"remove it, and `jaxdrl resume {whole_of(run_dir)}` writes it again"
-    content = read_sealed(path, works)
-    if content.get("run_id") != read_run(run_dir, Experiment).origin.run_id:
-        raise ConfigError(f"{path}: is the result of another run; {works}")
+    content = _read_own_result(run_dir)
     evaluation = content.get("evaluation")
     if not isinstance(evaluation, dict) or "member_ci95" not in evaluation:
-        raise ConfigError(f"{path}: is no result of a sweep; {works}")
+        path = run_dir / RESULT_FILE
+        raise ConfigError(f"{path}: is no result of a sweep; {_anew(run_dir)}")
     return {name: value for name, value in content.items() if name not in ("run_id", SEAL)}
+
+
+def _read_own_result(run_dir: Path) -> dict[str, Any]:
+    path = run_dir / RESULT_FILE
+    content = read_sealed(path, _anew(run_dir))
+    if content.get("run_id") != read_run(run_dir, Experiment).origin.run_id:
+        raise ConfigError(f"{path}: is the result of another run; {_anew(run_dir)}")
+    return content
+
+
+def _anew(run_dir: Path) -> str:
+    return f"remove it, and `jaxdrl resume {whole_of(run_dir)}` writes it again"
+
+
+def doubt_about_result(run_dir: Path, *, is_done: bool) -> str | None:
+    """What is wrong with `result.json` of any run, which one that `is_done` must have."""
+    path = run_dir / RESULT_FILE
+    if not os.path.lexists(path):
+        works = f"`jaxdrl resume {whole_of(run_dir)}` writes it"
+        return f"{path}: is not there, though all updates are done; {works}" if is_done else None
+    try:
+        _read_own_result(run_dir)
+    except ConfigError as error:
+        return str(error)
+    return None

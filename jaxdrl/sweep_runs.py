@@ -21,7 +21,7 @@ from jaxdrl.runner import Changes, Run
 from jaxdrl.safe_files import remove, require_own
 from jaxdrl.session import Session
 from jaxdrl.setup import Given, Setup, lengthen, read_stored, schedule_words
-from jaxdrl.sweep_parts import parts_of, read_result, require_part
+from jaxdrl.sweep_parts import has_begun, parts_of, read_result, require_part
 from jaxdrl.sweeping import hyperparams_of
 
 
@@ -128,7 +128,7 @@ def _train_part(given: Given, session: Session, part: Experiment) -> dict[str, A
     assert run_dir is not None
     require_own(run_dir.parent, run_dir)
     session.signals.require_none()  # one that came at the end of the part before
-    if not (run_dir / files.CONFIG_FILE).exists():
+    if not has_begun(run_dir):
         return as_written(runner.start(part, given, session).result)
     stored = read_stored(run_dir, given, "resume")
     require_part(run_dir, stored)

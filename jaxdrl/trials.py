@@ -26,11 +26,12 @@ from jaxdrl.checks import require
 from jaxdrl.console import labelled
 from jaxdrl.errors import ConfigError
 from jaxdrl.experiment import Experiment
-from jaxdrl.run_dir import CONFIG_FILE, read_run
+from jaxdrl.run_dir import read_run
 from jaxdrl.stops import BadNumbersError, OutOfMemoryError
 from jaxdrl.sweep_parts import (
     TRIALS,
     TrainPart,
+    has_begun,
     mean_return,
     merge,
     read_result,
@@ -180,7 +181,7 @@ def _next(
     """The next trial: the one that has begun, or what is proposed."""
     assert experiment.sweep is not None and experiment.run_dir is not None
     run_dir = experiment.run_dir / TRIALS / str(number)
-    if (run_dir / CONFIG_FILE).exists():
+    if has_begun(run_dir):
         stored = read_run(run_dir, Experiment)
         require_part(run_dir, stored)
         return trial_of(experiment, number, shape_of(experiment, stored.experiment))
@@ -234,12 +235,12 @@ def _distributions(experiment: Experiment) -> dict[str, Any]:
 def _score(part: Experiment, train_part: TrainPart, console: Console) -> tuple[float | None, str]:
     """`(score, why there is none)` of a trial, once it is trained."""
     assert part.run_dir is not None
-    has_begun = (part.run_dir / CONFIG_FILE).exists()
+    is_resumed = has_begun(part.run_dir)
     try:
         score = train_part(part)["settings"][0]["ci95_low"]
         return score, "its score is not finite"
     except (BadNumbersError, OutOfMemoryError, ConfigError) as error:
-        if has_begun and isinstance(error, ConfigError):
+        if is_resumed and isinstance(error, ConfigError):
             raise  # of its files
         console.print(labelled("pruned:", str(error)), soft_wrap=True)
         return None, str(error)

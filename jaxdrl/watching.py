@@ -24,7 +24,7 @@ from jaxdrl.magnitude import UNUSABLE
 from jaxdrl.numerals import short
 from jaxdrl.plotting import sparkline
 from jaxdrl.run_dir import METRICS_FILE, RESULT_FILE, in_words, read_line, read_run
-from jaxdrl.sweep_parts import parts_of
+from jaxdrl.sweep_parts import doubt_about_result, parts_of
 from jaxdrl.terminal import printable
 
 SHOWN = (
@@ -167,7 +167,10 @@ def take(run_dir: Path, known: Histories | None = None) -> Snapshot:
         found, state = take(last, known), _state(run_dir)
         left = found.seconds_left if state == "running" else None
         name = str(last.relative_to(run_dir) / (found.part or ""))
-        return replace(found, part=name, state=state, seconds_left=left)
+        num_waves = read_run(run_dir, Experiment).experiment.sweep.num_waves  # 0 of a search
+        is_done = found.state == "finished" and len(parts) == num_waves
+        warnings = found.warnings + _about_result(run_dir, state, is_done=is_done)
+        return replace(found, part=name, state=state, seconds_left=left, warnings=warnings)
     stored = read_run(run_dir, Experiment)
     experiment = stored.experiment
     if run_dir not in known:
@@ -202,7 +205,7 @@ def take(run_dir: Path, known: Histories | None = None) -> Snapshot:
         last=history.last,
         evaluation=evaluation,
         memory=_memory(stored.devices, latest),
-        warnings=find_warnings(history),
+        warnings=find_warnings(history) + _about_result(run_dir, state, is_done=done >= total),
     )
 
 
@@ -210,6 +213,12 @@ def _state(run_dir: Path) -> str:
     if writer_of(run_dir):
         return "running"
     return "finished" if (run_dir / RESULT_FILE).exists() else "stopped"
+
+
+def _about_result(run_dir: Path, state: str, *, is_done: bool) -> list[str]:
+    """What is wrong with the result of a run that nobody writes to."""
+    doubt = None if state == "running" else doubt_about_result(run_dir, is_done=is_done)
+    return [] if doubt is None else [doubt]
 
 
 def _memory(devices: dict[str, Any], latest: dict[str, Any]) -> str | None:

@@ -6,13 +6,23 @@ from dataclasses import replace
 
 import pytest
 
+import jaxdrl
+from jaxdrl import plotting, watching
 from jaxdrl.errors import ConfigError
 from jaxdrl.experiment import Experiment
 from jaxdrl.hyperparams import Sweep
 from jaxdrl.json_files import write_sealed
 from jaxdrl.members import locate
 from jaxdrl.run_dir import read_run
-from jaxdrl.sweep_parts import parts_of, read_result, require_part, whole_of
+from jaxdrl.sweep_parts import (
+    best_part,
+    doubt_about_parts,
+    has_begun,
+    parts_of,
+    read_result,
+    require_part,
+    whole_of,
+)
 from small_runs import CARTPOLE, config_of
 
 SWEEP = Sweep({"gamma": "0.9:0.99"}, members=24, wave_size=2)
@@ -86,3 +96,74 @@ def test_a_part_of_another_sweep_or_under_another_number_is_refused(run_dir, tmp
         require_part(waves / "3", read_run(waves / "3", Experiment))
     require_part(waves / "2", read_run(waves / "2", Experiment))
     require_part(run_dir, read_run(run_dir, Experiment))
+
+
+def looped(path):
+    path.unlink()
+    path.symlink_to(path)
+
+
+DAMAGES = {
+    "removed": lambda path: path.unlink(),
+    "loop": looped,
+    "cut": lambda path: path.write_text(path.read_text()[:100]),
+    "part is a file": lambda path: (shutil.rmtree(path.parent), path.parent.write_text("")),
+    "part is a loop": lambda path: (shutil.rmtree(path.parent), path.parent.symlink_to("3")),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize(
+    "verb", [parts_of, locate, plotting.plot_runs, watching.take, jaxdrl.resume, jaxdrl.restore]
+)
+def test_a_part_that_has_begun_and_cannot_be_read_is_named_by_every_verb(run_dir, verb, damage):
+    (run_dir / "waves" / "3" / "metrics.jsonl").write_text("")
+    DAMAGES[damage](run_dir / "waves" / "3" / "config.json")
+    with pytest.raises(ConfigError, match=r"waves/3(/config\.json: |': is no run \(it is no dir)"):
+        verb([run_dir] if verb is plotting.plot_runs else run_dir)
+
+
+@pytest.mark.parametrize("left", ["metrics.jsonl", "lineage.jsonl", "result.json", "checkpoints"])
+def test_whatever_a_part_has_left_shows_that_it_has_begun(run_dir, left):
+    part = run_dir / "waves" / "11"
+    part.mkdir()
+    (part / ".lock").write_text("7")
+    assert len(parts_of(run_dir)) == 11
+    assert not has_begun(part)
+    (part / left).symlink_to("nothing")
+    with pytest.raises(ConfigError, match=r"waves/11/config\.json: is not there, though its part"):
+        parts_of(run_dir)
+
+
+def test_waves_that_are_gone_are_counted(run_dir):
+    assert doubt_about_parts(run_dir) is None
+    for wave in (0, 4):
+        shutil.rmtree(run_dir / "waves" / str(wave))
+    assert doubt_about_parts(run_dir) == (
+        f"{run_dir}/waves: 0, 4 of 0 to 10 are not there; put back what was there, or "
+        f"`jaxdrl resume {run_dir}` trains them again"
+    )
+
+
+def test_a_result_that_is_a_loop_is_not_passed_over(run_dir):
+    write_evaluation(run_dir / "waves" / "1", 3.0, 1)
+    assert best_part(parts_of(run_dir)).name == "1"
+    (run_dir / "waves" / "2" / "result.json").symlink_to("result.json")
+    with pytest.raises(ConfigError, match=r"waves/2/result\.json: cannot be read"):
+        best_part(parts_of(run_dir))
+    (run_dir / "result.json").symlink_to("result.json")
+    with pytest.raises(ConfigError, match=r"/x/result\.json: cannot be read"):
+        locate(run_dir)
+
+
+def test_nothing_is_trained_from_a_sweep(run_dir, tmp_path):
+    next_run = replace(CARTPOLE, run_dir=tmp_path / "next")
+    for of in (run_dir, run_dir / "waves" / "3"):
+        with pytest.raises(ConfigError) as caught:
+            jaxdrl.run(replace(next_run, from_run=of), quiet=True)
+        assert str(caught.value) == (
+            f"from = {str(of)!r}: is a sweep, each member of which has parameters of its own; name "
+            "a run of one agent, such as that of "
+            f"`jaxdrl train --config {run_dir}/best.json`"
+        )
+    assert not (tmp_path / "next").exists()

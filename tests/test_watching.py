@@ -6,12 +6,14 @@ import io
 import json
 import pathlib
 import re
+import shutil
 
 import numpy as np
 import pytest
 
 import jaxdrl
 from jaxdrl import cli, watching
+from jaxdrl.json_files import write_sealed
 from jaxdrl.locking import claim, writer_of
 from jaxdrl.run_dir import METRICS_FILE
 from small_runs import CARTPOLE
@@ -57,6 +59,42 @@ def test_a_run_that_is_written_to_is_running_and_one_without_a_result_is_stopped
         assert watching.take(run_dir).state == "stopped"
     finally:
         result.write_text(text)
+
+
+def another_run_s(path):
+    """As a run of another seed would have written it."""
+    if path.name == METRICS_FILE:
+        path.write_text(path.read_text().replace('"update": 1,', '"update": 1, "kl_coef": 0.5,'))
+    else:
+        content = json.loads(path.read_text()) | {"run_id": "another"}
+        write_sealed(path, content)
+
+
+def changed(path):
+    path.write_text(path.read_text().replace("0.", "1."))
+
+
+@pytest.mark.parametrize("change", [another_run_s, changed, pathlib.Path.unlink])
+@pytest.mark.parametrize("name", [METRICS_FILE, "result.json"])
+def test_a_file_that_is_not_what_the_run_wrote_is_named(run_dir, tmp_path, name, change, capsys):
+    """The metrics by what the last checkpoint is bound to, the result by its run and its seal."""
+    run = shutil.copytree(run_dir, tmp_path / "run")
+    change(run / name)
+    (warning,) = watching.take(run).warnings
+    assert warning.startswith(f"{run / name}: ")
+    if name == METRICS_FILE and change is not pathlib.Path.unlink:
+        jaxdrl.plot_runs([run])
+        assert capsys.readouterr().out == f"warning: {warning}\n"
+
+
+def test_what_came_after_the_last_checkpoint_may_be_anything(run_dir, tmp_path):
+    run = shutil.copytree(run_dir, tmp_path / "run")
+    with (run / METRICS_FILE).open("a") as file:
+        file.write((run / METRICS_FILE).read_text())
+    assert watching.take(run).warnings == []
+    manifest = run / "checkpoints" / "00000003" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"bytes": ', '"bytes": 9'))
+    assert watching.take(run).warnings == []  # it is the manifest that is damaged
 
 
 def test_the_command_shows_it_once_where_there_is_no_terminal(run_dir, capsys):
