@@ -213,6 +213,7 @@ def test_without_locks_a_process_that_took_over_is_found_out(tmp_path, no_locks)
         ("\x1b[31m nonsense", False),
         ("", False),
     ],
+    ids=["another host", "no process", "another process of that number", "nonsense", "nothing"],
 )
 def test_without_locks_what_a_killed_process_left_is_taken_over(tmp_path, no_locks, text, holds):
     (tmp_path / ".lock").write_text(text)

@@ -419,9 +419,20 @@ def test_a_network_that_does_not_fit_is_refused_with_the_shapes(cartpole):
         jaxdrl.ppo(cartpole, SMALL, network=Wrong(2, (2, 1)))
     continuous = jaxdrl.make("Pendulum-v1")
     with pytest.raises(
-        ConfigError, match=r"network policy_outputs = \(2,\): must give actions \(2, 1\)"
+        ConfigError, match=r"policy_outputs are an array; must be \(mean, log_std\)"
     ):
         jaxdrl.ppo(continuous, SMALL, network=from_module(Wrong(2, (2,))))
+
+    class Scalars(nn.Module):
+        @nn.compact
+        def __call__(self, obs):
+            mean = nn.Dense(1)(obs)[:, 0]
+            return (mean, jnp.zeros_like(mean)), mean
+
+    with pytest.raises(
+        ConfigError, match=r"network policy_outputs = \(2,\): must give actions \(2, 1\)"
+    ):
+        jaxdrl.ppo(continuous, SMALL, network=Scalars())
 
 
 @pytest.mark.parametrize("name", ["CartPole-v1", "Pendulum-v1", "PointRobot-misc"])
