@@ -13,7 +13,7 @@ from typing import Any
 from jaxdrl import log_files
 from jaxdrl.errors import ConfigError
 from jaxdrl.json_files import read_bytes, read_object
-from jaxdrl.run_dir import CHECKPOINTS, CONFIG_FILE
+from jaxdrl.run_dir import CHECKPOINTS, CONFIG_FILE, PUT_BACK
 
 MAY_CHANGE = (
     *("experiment.devices", "experiment.total_env_steps", "experiment.run_dir"),
@@ -86,26 +86,35 @@ def require_logs(run_dir: Path, path: Path, manifest: dict[str, Any]) -> None:
 
 
 def doubt_about(run_dir: Path, name: str) -> str | None:
-    """How a log differs from what the last checkpoint is bound to, None where nothing is known."""
-    for update, snapshot in _bindings(run_dir, name):
-        whose = f"what was written before the checkpoint of update {update}"
+    """How a log, or the config, differs from what the last checkpoint is bound to.
+
+    None where nothing is known: without a checkpoint, or where all are damaged, which the verbs
+    that read one say.
+    """
+    config, others = run_dir / CONFIG_FILE, set()
+    for manifest in _sound_manifests(run_dir):
+        run_id = manifest["config"]["run_id"]
+        if run_id != read_object(config, PUT_BACK).get("run_id"):
+            others.add(run_id)
+            continue
+        whose = f"what was written before the checkpoint of update {manifest['update']}"
         try:
-            log_files.require(run_dir / name, snapshot, whose)
+            log_files.require(run_dir / name, manifest["progress"]["log"]["files"][name], whose)
         except ConfigError as error:
             return str(error).removesuffix(f"; {log_files.WORKS}")
-        break
-    return None
+        return None
+    there = f"the run of all checkpoints beside it, {' and '.join(sorted(others))}"
+    return f"{config}: is not of {there}; {PUT_BACK}" if others else None
 
 
-def _bindings(run_dir: Path, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """`(update, snapshot of a log)` of the sound checkpoints of a run, the last one first."""
+def _sound_manifests(run_dir: Path) -> Iterator[dict[str, Any]]:
+    """Those of the checkpoints that have the digests that were written, the last one first."""
     for path in sorted(run_dir.glob(f"{CHECKPOINTS}/[0-9]*/manifest.json"), reverse=True):
         try:
             digest = hashlib.sha256(read_bytes(path, "")).hexdigest()
             is_whole = digest.encode() in read_bytes(path.with_name("SHA256SUMS"), "")
             manifest = read_object(path, "")
-            run_id = read_object(run_dir / CONFIG_FILE, "").get("run_id")
-            if is_whole and manifest["config"]["run_id"] == run_id:
-                yield manifest["update"], manifest["progress"]["log"]["files"][name]
-        except (ConfigError, KeyError, TypeError):
-            continue  # it is damaged, which the verbs that read a checkpoint say
+        except ConfigError:
+            continue
+        if is_whole:
+            yield manifest

@@ -16,6 +16,7 @@ import errno
 import hashlib
 import io
 import json
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,9 @@ MANIFEST_FILE = "manifest.json"
 DIGESTS_FILE = "SHA256SUMS"
 UNFINISHED = ".writing-"
 PUT_BACK = "put back a copy of the checkpoint"
+
+_DIGESTS = re.compile(rb"[0-9a-f]{64}  manifest\.json\n[0-9a-f]{64}  state\.npz\n")
+"""What `SHA256SUMS` has in it."""
 
 
 class DamagedCheckpointError(ConfigError):
@@ -162,17 +166,16 @@ def read_manifest(path: Path) -> dict[str, Any]:
             digests = file.read(1000)
     except OSError as error:
         raise _damaged(path / DIGESTS_FILE, f"cannot be read ({error.strerror})") from error
-    lines = digests.splitlines(keepends=True)
-    for i, name in enumerate((MANIFEST_FILE, STATE_FILE)):
+    if not _DIGESTS.fullmatch(digests):
+        raise _damaged(path / DIGESTS_FILE, "is not a digest of each file, as was written")
+    for name, line in zip((MANIFEST_FILE, STATE_FILE), digests.splitlines(), strict=True):
         try:
             with open_existing(path / name) as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise _damaged(path / name, f"cannot be read ({error.strerror})") from error
-        if i >= len(lines) or lines[i] != f"{digest}  {name}\n".encode():
+        if line != f"{digest}  {name}".encode():
             raise _damaged(path / name, f"does not have the digest that {DIGESTS_FILE} gives")
-    if len(lines) != 2:
-        raise _damaged(path / DIGESTS_FILE, "has lines that were not written")
     manifest = read_object(path / MANIFEST_FILE, PUT_BACK)
     require_format(str(path), manifest.get("format_version"), FORMAT_VERSION)
     if path_of(path.parent, manifest["update"]).name != path.name:

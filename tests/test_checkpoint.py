@@ -384,6 +384,24 @@ def test_files_of_two_checkpoints_do_not_make_one(path):
     damage_is_found_in(path, "manifest.json")
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda lines: "",
+        lambda lines: lines[:-1],
+        lambda lines: lines + "more\n",
+        lambda lines: "\n".join(reversed(lines.splitlines())) + "\n",
+        lambda lines: lines.splitlines()[1] + "\n",
+        lambda lines: lines.upper(),
+    ],
+)
+def test_digests_that_are_none_are_blamed_and_not_the_file_they_are_of(path, change):
+    digests = path / "SHA256SUMS"
+    digests.write_text(change(digests.read_text()))
+    with pytest.raises(DamagedCheckpointError, match=rf"^{digests}: is not a digest of each file"):
+        checkpoint.read_manifest(path)
+
+
 def sign(path):
     """Gives the files the digests that they now have."""
     digests = {

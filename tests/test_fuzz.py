@@ -172,9 +172,10 @@ def judge(sound, found, file):
 
 
 def is_named(file, output):
-    """Whether a warning has the path of a file, wherever its lines are broken."""
-    _, *warnings = re.split("warning: |look: ", output)
-    return any(re.sub(r"\s", "", str(file)) in re.sub(r"\s", "", words) for words in warnings)
+    """Whether a warning has the directory and the name of a file, wherever its lines are broken."""
+    _, *warnings = re.split("warning:|look:", re.sub(r"\s", "", output))
+    wanted = ("" if file.parent.name == "" else f"{file.parent}/"), file.name
+    return any(all(part in words for part in wanted) for words in warnings)
 
 
 def make_run(directory, kind, seed):

@@ -97,6 +97,18 @@ def test_what_came_after_the_last_checkpoint_may_be_anything(run_dir, tmp_path):
     assert watching.take(run).warnings == []  # it is the manifest that is damaged
 
 
+def test_a_config_of_another_run_than_the_checkpoints_is_named(run_dir, tmp_path, capsys):
+    run = shutil.copytree(run_dir, tmp_path / "run")
+    content = json.loads((run / "config.json").read_text())
+    write_sealed(run / "config.json", content | {"run_id": "another"})
+    words = rf"{run / 'config.json'}: is not of the run of .* {content['run_id']}; put back what"
+    config, result = watching.take(run).warnings
+    assert re.match(words, config)
+    assert result.startswith(f"{run / 'result.json'}: is the result of another run")
+    jaxdrl.plot_runs([run])
+    assert capsys.readouterr().out == f"warning: {config}\n"
+
+
 def test_the_command_shows_it_once_where_there_is_no_terminal(run_dir, capsys):
     cli.main(["watch", str(run_dir)])
     printed = capsys.readouterr().out
