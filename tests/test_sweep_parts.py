@@ -167,3 +167,21 @@ def test_nothing_is_trained_from_a_sweep(run_dir, tmp_path):
             f"`jaxdrl train --config {run_dir}/best.json`"
         )
     assert not (tmp_path / "next").exists()
+
+
+def test_a_trial_that_has_begun_and_cannot_be_read_is_named_and_a_gap_is_none(tmp_path):
+    """A trial that was pruned may have left nothing, so that the next one is no sign of it."""
+    sweep = replace(SWEEP, members=4, shapes={"num_steps": "8,16,32"}, trials=3)
+    write_run(tmp_path / "x", sweep)
+    for trial in (0, 2):
+        part = tmp_path / "x" / "trials" / str(trial)
+        write_run(part, replace(sweep, trial=trial), tmp_path / "x")
+        for wave in range(2):
+            own = replace(sweep, trial=trial, wave=wave)
+            write_run(part / "waves" / str(wave), own, part)
+    assert [part.name for part in parts_of(tmp_path / "x")] == ["0", "2"]
+    assert doubt_about_parts(tmp_path / "x") is None
+    (part / "config.json").unlink()
+    for verb in (parts_of, plotting.runs_of, watching.take, locate, jaxdrl.resume):
+        with pytest.raises(ConfigError, match=r"trials/2/config\.json: is not there, though its"):
+            verb(tmp_path / "x")
