@@ -214,12 +214,8 @@ def outcome(run_dir: Path) -> dict[str, Any]:
     return found
 
 
-def resume(faults: Faults, kind: str, run_dir: Path, cache: Path, expected: dict[str, Any]) -> str:
-    """Goes on with a run that was killed; in what it differs then, empty if in nothing."""
-    has_begun, has_ended = (run_dir / CONFIG_FILE).exists(), (run_dir / RESULT_FILE).exists()
-    again = ["resume", str(run_dir)] if has_begun else flags(faults, kind, run_dir)
-    if not has_ended and (trouble := finish(again, cache)):
-        return trouble
+def difference(run_dir: Path, expected: dict[str, Any]) -> str:
+    """The files in which a run differs from the undisturbed one, nothing if in none."""
     found = outcome(run_dir)
     names = sorted(found.keys() | expected.keys())
     return ", ".join(name for name in names if found.get(name) != expected.get(name))
@@ -236,9 +232,12 @@ def disturbed(faults: Faults, directory: Path, kinds: list[str]) -> Iterator[Kil
         part = rng.choice(sorted(path.parent for path in straight.rglob(CHECKPOINTS)))
         when = moments(straight, part, faults.updates)[moment]
         process = start(flags(faults, kind, run_dir), cache)
-        if kill(process, run_dir / part.relative_to(straight), when, rng.random()):
+        was_killed = kill(process, run_dir / part.relative_to(straight), when, rng.random())
+        if was_killed and not (run_dir / RESULT_FILE).exists():  # else it was too late
             in_save = is_saving(run_dir)
-            trouble = resume(faults, kind, run_dir, cache, expected[kind])
+            has_begun = (run_dir / CONFIG_FILE).exists()
+            again = ["resume", str(run_dir)] if has_begun else flags(faults, kind, run_dir)
+            trouble = finish(again, cache) or difference(run_dir, expected[kind])
             yield Killed(run_dir.name, kind, moment, in_save, trouble)
 
 

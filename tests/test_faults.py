@@ -69,9 +69,8 @@ def written(run_dir, **files):
 def test_what_differs_is_named(faults, tmp_path, file, lines):
     expected = faults.outcome(written(tmp_path / "straight"))
     same, other = written(tmp_path / "a"), written(tmp_path / "b", **{file.split(".")[0]: lines})
-    settings = faults.Faults()
-    assert faults.resume(settings, "waves", same, tmp_path, expected) == ""
-    assert faults.resume(settings, "waves", other, tmp_path, expected) == file
+    assert faults.difference(same, expected) == ""
+    assert faults.difference(other, expected) == file
 
 
 def test_points_that_tensorboard_holds_twice_or_otherwise_are_found(faults, tmp_path):
