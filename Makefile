@@ -94,21 +94,22 @@ test-suites:  ## install every suite and test the adapters
 
 # In an environment of their own, so that the other tests are those without suites. What is compiled
 # there is kept there.
-adapters := brax craftax craftax_drawing jumanji jumanji_drawing mujoco_drawing navix playground \
-            xminigrid suites suites_on_devices
+suites := brax craftax jumanji navix playground xminigrid registry suites_on_devices
+pictures := craftax_tiles jumanji_boards mujoco_outlines
+adapters := $(suites:%=tests/envs/suites/test_%.py) $(pictures:%=tests/envs/drawing/test_%.py)
 kept := JAX_COMPILATION_CACHE_DIR="$(abspath $(VENV))/.compiled" \
         JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1
 
 test-adapters: $(dev)
-	$(kept) "$(VENV)/bin/pytest" -n $(WORKERS) $(adapters:%=tests/test_envs_%.py) $(ARGS)
+	$(kept) "$(VENV)/bin/pytest" -n $(WORKERS) $(adapters) $(ARGS)
 
 test-pythons: $(dev)  ## try every other supported Python that is at hand
 	@"$(VENV)/bin/python" tests/other_pythons.py "$(MAKE)" "$(VENV)" "$(WORKERS)"
 
 # What depends on the Python most: installation, packaging, profiling and run directories.
 test-here: $(core)
-	"$(VENV)/bin/pytest" -q -p no:cacheprovider tests/test_package.py tests/test_profiling.py \
-	    tests/test_timeline.py tests/test_run_dir.py $(ARGS)
+	"$(VENV)/bin/pytest" -q -p no:cacheprovider tests/test_package.py tests/runs/profiling/test_breakdown.py \
+	    tests/runs/profiling/test_trace_reader.py tests/runs/test_run_dir.py $(ARGS)
 
 test-slow: $(dev)  ## run the slow tests
 	"$(VENV)/bin/pytest" -n $(WORKERS) -m slow $(ARGS)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from jaxdrl.annotations import works
 from jaxdrl.checks import hints_of
-from jaxdrl.config import PPOConfig
-from jaxdrl.experiment import Experiment
-from jaxdrl.hyperparams import Sweep
+from jaxdrl.config.experiment import Experiment
+from jaxdrl.config.ppo import PPOConfig
+from jaxdrl.config.search_space import Sweep
 
 PAGE = Path(__file__).with_suffix(".md")
 

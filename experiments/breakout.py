@@ -4,7 +4,7 @@ The shipped settings, `jaxdrl train Breakout-MinAtar`, go further in more steps.
 """
 
 from jaxdrl import Experiment, PPOConfig
-from jaxdrl.cli import run_script
+from jaxdrl.cli.main import run_script
 
 EXPERIMENT = Experiment(
     env="Breakout-MinAtar",

@@ -1,7 +1,7 @@
 """CartPole-v1 with an MLP: solved within seconds of training on two CPU cores."""
 
 from jaxdrl import make_experiment
-from jaxdrl.cli import run_script
+from jaxdrl.cli.main import run_script
 
 EXPERIMENT = make_experiment("CartPole-v1")
 

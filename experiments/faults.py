@@ -22,12 +22,12 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from jaxdrl.checkpoint import UNFINISHED
-from jaxdrl.run_dir import CHECKPOINTS, CONFIG_FILE, LOG_FILES, METRICS_FILE, RESULT_FILE
-from jaxdrl.sweep_results import BEST_FILE
-from jaxdrl.trackers import tagged
+from jaxdrl.runs.checkpoint import UNFINISHED
+from jaxdrl.runs.run_dir import CHECKPOINTS, CONFIG_FILE, LOG_FILES, METRICS_FILE, RESULT_FILE
+from jaxdrl.runs.tracker_process import tagged
+from jaxdrl.sweeps.ranking import BEST_FILE
 
-COMMAND = (sys.executable, "-c", "from jaxdrl.cli import main; main()")
+COMMAND = (sys.executable, "-c", "from jaxdrl.cli.main import main; main()")
 
 KINDS = {
     "plain": "train",

@@ -14,8 +14,9 @@ from learning import cells, pictures, tables
 from rich.console import Console
 
 from jaxdrl import ConfigError, Experiment
-from jaxdrl.stops import RunInterruptedError
-from jaxdrl.tasks import TASKS, make_experiment
+from jaxdrl.algorithms.settings import make_experiment
+from jaxdrl.config.presets import TASKS
+from jaxdrl.runs.stopping import RunInterruptedError
 
 RESULTS = Path(__file__).parent / "results"
 

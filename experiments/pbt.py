@@ -20,12 +20,12 @@ from rich.table import Table
 
 import jaxdrl
 from jaxdrl import ConfigError, Experiment, Sweep, make_experiment
-from jaxdrl.evaluation import bootstrap_interval
-from jaxdrl.json_files import write_json
-from jaxdrl.machine import versions
-from jaxdrl.plotting import make_figure, save_figure
-from jaxdrl.run_dir import CHECKPOINTS, METRICS_FILE
-from jaxdrl.stops import RunInterruptedError
+from jaxdrl.analysis.learning_curves import make_figure, save_figure
+from jaxdrl.evaluation.episodes import bootstrap_interval
+from jaxdrl.io.json_files import write_json
+from jaxdrl.runs.machine import versions
+from jaxdrl.runs.run_dir import CHECKPOINTS, METRICS_FILE
+from jaxdrl.runs.stopping import RunInterruptedError
 
 ARMS = {
     "random": "random search",

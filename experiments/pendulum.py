@@ -1,7 +1,7 @@
 """Pendulum-v1: continuous actions, observations and rewards normalised by running statistics."""
 
 from jaxdrl import make_experiment
-from jaxdrl.cli import run_script
+from jaxdrl.cli.main import run_script
 
 EXPERIMENT = make_experiment("Pendulum-v1")
 

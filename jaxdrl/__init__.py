@@ -8,31 +8,33 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jaxdrl import distributions, losses, networks, returns, spaces
-    from jaxdrl.algorithms.ppo import ppo
-    from jaxdrl.checking import EnvironmentReport, check_environment
-    from jaxdrl.config import PPOConfig
-    from jaxdrl.doctor import Diagnosis, diagnose
+    from jaxdrl import networks
+    from jaxdrl.algorithms.ppo.algorithm import ppo
+    from jaxdrl.algorithms.settings import make_config, make_experiment
+    from jaxdrl.algorithms.training import compile, train
+    from jaxdrl.analysis.evaluate_run import RunEvaluation, evaluate_run, vary_run
+    from jaxdrl.analysis.export import Exported, export_policy
+    from jaxdrl.analysis.learning_curves import plot_runs
+    from jaxdrl.analysis.policy_file import load_policy
+    from jaxdrl.analysis.render import render_run
+    from jaxdrl.cli.doctor import Diagnosis, diagnose
+    from jaxdrl.config.experiment import Experiment
+    from jaxdrl.config.ppo import PPOConfig
+    from jaxdrl.config.search_space import Range, Sweep
+    from jaxdrl.core import distributions, losses, returns, spaces
+    from jaxdrl.core.types import Algorithm, Network, Policy, TrainState, Transition
+    from jaxdrl.distributed.mesh import make_mesh
     from jaxdrl.envs import Environment, from_gymnax, make, randomize, time_limit
+    from jaxdrl.envs.contract.check import EnvironmentReport, check_environment
     from jaxdrl.errors import ConfigError
-    from jaxdrl.evaluation import Evaluation, evaluate
-    from jaxdrl.exchange import Exchange
-    from jaxdrl.experiment import Experiment
-    from jaxdrl.exporting import Exported, export_policy
-    from jaxdrl.hyperparams import Range, Sweep
-    from jaxdrl.mesh import make_mesh
-    from jaxdrl.plotting import plot_runs
-    from jaxdrl.policy_file import load_policy
-    from jaxdrl.populations import PopulationState, member, population
-    from jaxdrl.profiling import Profile, profile
-    from jaxdrl.rendering import render_run
-    from jaxdrl.restoring import Restored, restore
-    from jaxdrl.robustness import RobustnessMap, Variation, vary
-    from jaxdrl.run_evaluation import RunEvaluation, evaluate_run, vary_run
-    from jaxdrl.runner import Run, resume, run
-    from jaxdrl.tasks import make_config, make_experiment
-    from jaxdrl.training import compile, train
-    from jaxdrl.types import Algorithm, Network, Policy, TrainState, Transition
+    from jaxdrl.evaluation.episodes import Evaluation, evaluate
+    from jaxdrl.evaluation.parameter_grid import RobustnessMap, Variation, vary
+    from jaxdrl.launch import resume, run
+    from jaxdrl.populations.members import PopulationState, member, population
+    from jaxdrl.populations.pbt import Exchange
+    from jaxdrl.runs.profiling.breakdown import Profile, profile
+    from jaxdrl.runs.restore import Restored, restore
+    from jaxdrl.runs.train_run import Run
 
 __version__ = "0.1.0"
 
@@ -94,30 +96,39 @@ __all__ = [
 ]
 
 _HOMES = {
-    "jaxdrl.algorithms.ppo": ("ppo",),
-    "jaxdrl.checking": ("EnvironmentReport", "check_environment"),
-    "jaxdrl.config": ("PPOConfig",),
+    "jaxdrl.algorithms.ppo.algorithm": ("ppo",),
+    "jaxdrl.envs.contract.check": ("EnvironmentReport", "check_environment"),
+    "jaxdrl.config.ppo": ("PPOConfig",),
     "jaxdrl.errors": ("ConfigError",),
-    "jaxdrl.doctor": ("Diagnosis", "diagnose"),
+    "jaxdrl.cli.doctor": ("Diagnosis", "diagnose"),
     "jaxdrl.envs": ("Environment", "from_gymnax", "make", "randomize", "time_limit"),
-    "jaxdrl.evaluation": ("Evaluation", "evaluate"),
-    "jaxdrl.exchange": ("Exchange",),
-    "jaxdrl.experiment": ("Experiment",),
-    "jaxdrl.exporting": ("Exported", "export_policy"),
-    "jaxdrl.hyperparams": ("Range", "Sweep"),
-    "jaxdrl.mesh": ("make_mesh",),
-    "jaxdrl.plotting": ("plot_runs",),
-    "jaxdrl.policy_file": ("load_policy",),
-    "jaxdrl.populations": ("PopulationState", "member", "population"),
-    "jaxdrl.rendering": ("render_run",),
-    "jaxdrl.profiling": ("Profile", "profile"),
-    "jaxdrl.robustness": ("RobustnessMap", "Variation", "vary"),
-    "jaxdrl.run_evaluation": ("RunEvaluation", "evaluate_run", "vary_run"),
-    "jaxdrl.runner": ("Run", "resume", "run"),
-    "jaxdrl.restoring": ("Restored", "restore"),
-    "jaxdrl.tasks": ("make_config", "make_experiment"),
-    "jaxdrl.training": ("compile", "train"),
-    "jaxdrl.types": ("Algorithm", "Network", "Policy", "TrainState", "Transition"),
+    "jaxdrl.evaluation.episodes": ("Evaluation", "evaluate"),
+    "jaxdrl.populations.pbt": ("Exchange",),
+    "jaxdrl.config.experiment": ("Experiment",),
+    "jaxdrl.analysis.export": ("Exported", "export_policy"),
+    "jaxdrl.config.search_space": ("Range", "Sweep"),
+    "jaxdrl.distributed.mesh": ("make_mesh",),
+    "jaxdrl.analysis.learning_curves": ("plot_runs",),
+    "jaxdrl.analysis.policy_file": ("load_policy",),
+    "jaxdrl.populations.members": ("PopulationState", "member", "population"),
+    "jaxdrl.analysis.render": ("render_run",),
+    "jaxdrl.runs.profiling.breakdown": ("Profile", "profile"),
+    "jaxdrl.evaluation.parameter_grid": ("RobustnessMap", "Variation", "vary"),
+    "jaxdrl.analysis.evaluate_run": ("RunEvaluation", "evaluate_run", "vary_run"),
+    "jaxdrl.launch": ("resume", "run"),
+    "jaxdrl.runs.train_run": ("Run",),
+    "jaxdrl.runs.restore": ("Restored", "restore"),
+    "jaxdrl.algorithms.settings": ("make_config", "make_experiment"),
+    "jaxdrl.algorithms.training": ("compile", "train"),
+    "jaxdrl.core.types": ("Algorithm", "Network", "Policy", "TrainState", "Transition"),
+}
+
+_MODULES = {
+    "distributions": "jaxdrl.core.distributions",
+    "losses": "jaxdrl.core.losses",
+    "networks": "jaxdrl.networks",
+    "returns": "jaxdrl.core.returns",
+    "spaces": "jaxdrl.core.spaces",
 }
 
 
@@ -127,8 +138,8 @@ if not TYPE_CHECKING:  # which would take any name for one of ours
         for module, names in _HOMES.items():
             if name in names:
                 return getattr(importlib.import_module(module), name)
-        if name in __all__:
-            return importlib.import_module(f"jaxdrl.{name}")
+        if name in _MODULES:
+            return importlib.import_module(_MODULES[name])
         raise AttributeError(f"module 'jaxdrl' has no attribute {name!r}")
 
 

@@ -2,6 +2,7 @@
 
 import gc
 import signal
+from pathlib import Path
 
 import jax
 import pytest
@@ -19,29 +20,31 @@ jax.config.update("jax_debug_key_reuse", True)
 gc.set_threshold(50_000, 20, 50)  # tracing makes many objects that stay
 
 LONGEST = (
-    "device_invariance",
-    "notebooks",
-    "benchmark",
-    "docs",
-    "sweep_runs",
-    "ppo",
-    "learning",
-    "sweeping",
-    "runs_on_devices",
-    "learning_table",
-    "checking",
-    "runner",
-    "recurrent",
-    "faults",
-    "population_bits",
+    "algorithms/test_device_invariance",
+    "test_notebooks",
+    "experiments/test_benchmark",
+    "test_docs",
+    "sweeps/test_driver",
+    "algorithms/ppo/test_algorithm",
+    "experiments/test_learning",
+    "populations/test_sweep_algorithm",
+    "runs/test_runs_on_devices",
+    "experiments/test_learning_table",
+    "envs/contract/test_check",
+    "runs/test_train_run",
+    "networks/test_recurrent",
+    "experiments/test_faults",
+    "populations/test_population_bits",
 )
 """The files that take longest."""
 
 
 def pytest_collection_modifyitems(items):
     """The longest files come first, so that no worker is left with one when the others are done."""
-    places = {f"test_{name}.py": place for place, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: places.get(item.path.name, len(places)))
+    tests = Path(__file__).parent
+    places = {tests / f"{name}.py": place for place, name in enumerate(LONGEST)}
+    assert all(path.exists() for path in places)
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 @pytest.fixture(scope="session", autouse=True)

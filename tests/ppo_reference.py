@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdrl.shuffle import permutation
+from jaxdrl.core.permutation import permutation
 
 
 class Problem(NamedTuple):

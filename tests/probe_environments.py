@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from jaxdrl.core.spaces import Box, Dict, Discrete, MultiDiscrete
 from jaxdrl.envs.protocol import Environment
-from jaxdrl.spaces import Box, Dict, Discrete, MultiDiscrete
 
 BINARY = Discrete(2)
 

@@ -10,10 +10,10 @@ import signal
 import pytest
 
 import jaxdrl
-from jaxdrl.config import PPOConfig
-from jaxdrl.experiment import Experiment
-from jaxdrl.saving import Saver
-from jaxdrl.stops import RunInterruptedError
+from jaxdrl.config.experiment import Experiment
+from jaxdrl.config.ppo import PPOConfig
+from jaxdrl.runs.checkpoint_manager import Saver
+from jaxdrl.runs.stopping import RunInterruptedError
 
 PPO = PPOConfig(num_envs=16, num_steps=8, num_epochs=1, num_minibatches=2, hidden_sizes=(8,))
 CARTPOLE = Experiment(

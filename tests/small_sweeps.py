@@ -5,7 +5,7 @@ import dataclasses
 import io
 import json
 
-from jaxdrl.hyperparams import Sweep
+from jaxdrl.config.search_space import Sweep
 from small_runs import CARTPOLE, PPO
 
 WAVES = dataclasses.replace(

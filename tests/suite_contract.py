@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdrl import rollout
+from jaxdrl.algorithms import rollout
+from jaxdrl.core.dtype_promotion import default_promotion
 from jaxdrl.envs import vector
 from jaxdrl.envs.protocol import random_action, strong_types
-from jaxdrl.promotion import default_promotion
 
 NUM_EPISODES = 5
 # Half the time to compile.

@@ -14,12 +14,12 @@ import pytest
 
 from jaxdrl.annotations import fit, works
 from jaxdrl.checks import Count, Positive, checked
-from jaxdrl.config import PPOConfig
+from jaxdrl.config.experiment import Experiment
+from jaxdrl.config.ppo import PPOConfig
+from jaxdrl.config.search_space import Range, Sweep
 from jaxdrl.errors import ConfigError
-from jaxdrl.exchange import Exchange
-from jaxdrl.experiment import Experiment
-from jaxdrl.hyperparams import Range, Sweep
-from jaxdrl.run_dir import read_experiment
+from jaxdrl.populations.pbt import Exchange
+from jaxdrl.runs.run_dir import read_experiment
 
 INTEGERS = (np.int8, np.uint32, np.int64, np.asarray, jnp.asarray, jnp.int32, lambda x: x)
 FLOATS = (

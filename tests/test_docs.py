@@ -26,28 +26,21 @@ import tyro
 
 import jaxdrl
 import quickly
-from jaxdrl import (
-    checking,
-    cli,
-    doctor,
-    exporting,
-    listing,
-    plotting,
-    rendering,
-    run_evaluation,
-    runner,
-    watching,
-)
-from jaxdrl.envs import suites
+from jaxdrl import launch
+from jaxdrl.analysis import evaluate_run, export, learning_curves, render, watch
+from jaxdrl.cli import doctor, list_envs, main
+from jaxdrl.envs.contract import check
+from jaxdrl.envs.suites import registry
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("", "docs/", "docs/**/", "experiments/")
 FILES = sorted({path for folder in FOLDERS for path in ROOT.glob(f"{folder}*.md")})
-ABSENT = {found.module for name, found in suites.BUILT_IN.items() if suites.missing(name)}
+ABSENT = {found.module for name, found in registry.BUILT_IN.items() if registry.missing(name)}
 """Modules of suites that are not installed, and those that draw them."""
-ABSENT |= {f"{module}_drawing" for module in ABSENT}
+DRAWN = {"craftax": "craftax_tiles", "jumanji": "jumanji_boards"}
+ABSENT |= {f"jaxdrl.envs.drawing.{DRAWN[name]}" for name in DRAWN if registry.missing(name)}
 if find_spec("mujoco") is None:  # which Brax and Playground bring
-    ABSENT.add("jaxdrl.envs.mujoco_drawing")
+    ABSENT.add("jaxdrl.envs.drawing.mujoco_outlines")
 NAMES = [m.name for m in pkgutil.walk_packages(jaxdrl.__path__, "jaxdrl.")]
 MODULES = ["jaxdrl", *(name for name in NAMES if name not in ABSENT)]
 FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
@@ -100,19 +93,19 @@ def known_or_plain(env):
 def parse_flags(monkeypatch, program, flags):
     """The experiment that a command would run."""
     received = []
-    monkeypatch.setattr(runner, "run", received.append)
-    monkeypatch.setattr(runner, "resume", lambda *args, **kwargs: received.append((args, kwargs)))
-    verbs = (checking, doctor, exporting, listing, plotting, rendering, run_evaluation, watching)
+    monkeypatch.setattr(launch, "run", received.append)
+    monkeypatch.setattr(launch, "resume", lambda *args, **kwargs: received.append((args, kwargs)))
+    verbs = (check, doctor, export, list_envs, learning_curves, render, evaluate_run, watch)
     for module in verbs:
         take = lambda *args, **kwargs: received.append((args, kwargs)) is None  # noqa: E731
         monkeypatch.setattr(module, "main", take)
-    monkeypatch.setattr(cli, "make_experiment", known_or_plain)
-    monkeypatch.setattr(cli, "read_experiment", lambda path, kind: kind("CartPole-v1"))
+    monkeypatch.setattr(main, "make_experiment", known_or_plain)
+    monkeypatch.setattr(main, "read_experiment", lambda path, kind: kind("CartPole-v1"))
     monkeypatch.setattr("sys.argv", [program, *flags])
     if program.endswith(".py"):
         runpy.run_path(str(ROOT / program), run_name="__main__")
     else:
-        cli.main()
+        main.main()
     (found,) = received
     return found
 
@@ -222,7 +215,7 @@ def test_flags_in_the_text_exist(path, capsys):
         "check",
     ):
         with pytest.raises(SystemExit):
-            cli.main([verb, "--help"])
+            main.main([verb, "--help"])
     known = set(re.findall(r"--[\w.-]+", capsys.readouterr().out))
     if path.parent.name == "experiments":
         known |= benchmark_flags()

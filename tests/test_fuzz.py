@@ -21,10 +21,10 @@ import pytest
 
 import jaxdrl
 from damages import DAMAGES
-from jaxdrl import cli
+from jaxdrl.cli import main
+from jaxdrl.config.search_space import Sweep
 from jaxdrl.errors import ConfigError
-from jaxdrl.hyperparams import Sweep
-from jaxdrl.metrics import sha256
+from jaxdrl.runs.metrics_log import sha256
 from small_runs import CARTPOLE, PPO
 from small_sweeps import WAVES
 
@@ -41,7 +41,7 @@ SMALL = "--devices 2 --ppo.num-envs 16 --ppo.num-minibatches 2 --ppo.hidden-size
 
 def by_command(line, result):
     def perform(run, out):
-        cli.main([word.format(run=run, out=out) for word in line.split()])
+        main.main([word.format(run=run, out=out) for word in line.split()])
         return result(out)
 
     return perform
@@ -63,7 +63,7 @@ def trained(out):
 
 def resume(run, out):
     further = "700" if (run / "waves").exists() else "500"
-    cli.main(["resume", str(run), "--total-env-steps", further])
+    main.main(["resume", str(run), "--total-env-steps", further])
     return json.loads((run / "result.json").read_text())["state_sha256"]
 
 

@@ -63,7 +63,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(built):
     info = f"jaxdrl-{jaxdrl.__version__}.dist-info"
     described = {"METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE"}
     assert names == files_below(ROOT, "jaxdrl") | {f"{info}/{name}" for name in described}
-    assert {"jaxdrl/py.typed", "jaxdrl/cli.py"} <= names
+    assert {"jaxdrl/py.typed", "jaxdrl/cli/main.py"} <= names
 
 
 def test_the_wheel_says_what_pyproject_says(built):
@@ -77,7 +77,7 @@ def test_the_wheel_says_what_pyproject_says(built):
     assert len(needed) == len(project["dependencies"])
     assert set(metadata.get_all("Provides-Extra")) == set(project["optional-dependencies"])
     assert metadata.get_payload(decode=True).decode() == (ROOT / "README.md").read_text()
-    assert "jaxdrl = jaxdrl.cli:main" in wheel.read(f"{info}/entry_points.txt").decode()
+    assert "jaxdrl = jaxdrl.cli.main:main" in wheel.read(f"{info}/entry_points.txt").decode()
 
 
 def test_the_archive_holds_what_training_testing_and_building_need(built):

@@ -16,11 +16,14 @@ from rich.console import Console
 
 import jaxdrl
 import quickly
-from jaxdrl import cli, reports, runner, sweep_results
-from jaxdrl.checkpoint import updates_in
+from jaxdrl import launch
+from jaxdrl.cli import main
 from jaxdrl.errors import ConfigError
-from jaxdrl.session import Session
-from jaxdrl.stops import RunInterruptedError, Signals
+from jaxdrl.runs import report, train_run
+from jaxdrl.runs.checkpoint import updates_in
+from jaxdrl.runs.session import Session
+from jaxdrl.runs.stopping import RunInterruptedError, Signals
+from jaxdrl.sweeps import ranking, results
 from small_runs import CARTPOLE, lines_of, read, resumed, run_quietly, stopped_after
 
 EXPERIMENT = dataclasses.replace(CARTPOLE, total_env_steps=5 * 128, evaluate_every=4)
@@ -76,13 +79,13 @@ def test_a_true_value_ends_a_run_early_with_all_that_a_run_leaves(whole, tmp_pat
     assert updates_in(tmp_path / "checkpoints") == [3]
     assert lines_of(tmp_path)[-1]["evaluation_mean_return"] == run.evaluation.mean_return
 
-    summarise = reports.summarise
+    summarise = report.summarise
 
     def late_signal(*arguments):
         os.kill(os.getpid(), signal.SIGTERM)
         return summarise(*arguments)
 
-    monkeypatch.setattr(reports, "summarise", late_signal)
+    monkeypatch.setattr(report, "summarise", late_signal)
     ended, _ = resumed(tmp_path)  # a signal while the last files are written changes nothing
     for name in ("state_sha256", "evaluation", "updates", "stopped_early"):
         assert ended.result[name] == whole[0].result[name]
@@ -110,8 +113,8 @@ def test_what_the_hook_raises_comes_through_once_the_state_is_saved(whole, tmp_p
 def test_a_signal_during_compilation_ends_a_run_that_begins_again(name, tmp_path, monkeypatch):
     number = getattr(signal, name)
     before = signal.getsignal(number)
-    monkeypatch.setattr(runner, "compile_step", lambda *_: os.kill(os.getpid(), number))
-    monkeypatch.setattr(runner, "init_state", lambda *_: None)
+    monkeypatch.setattr(train_run, "compile_step", lambda *_: os.kill(os.getpid(), number))
+    monkeypatch.setattr(train_run, "init_state", lambda *_: None)
     with pytest.raises(RunInterruptedError) as caught:
         run_quietly(dataclasses.replace(EXPERIMENT, run_dir=tmp_path))
     assert caught.value.exit_code == 128 + number
@@ -195,7 +198,7 @@ def test_a_disk_that_fills_costs_files_and_no_training(whole, tmp_path, disk):
 
 
 def test_a_disk_that_is_full_at_the_start_is_refused(tmp_path, disk, monkeypatch):
-    monkeypatch.setattr(runner, "compile_step", lambda *_: pytest.fail("compiled"))
+    monkeypatch.setattr(train_run, "compile_step", lambda *_: pytest.fail("compiled"))
     disk.is_full = True
     with pytest.raises(ConfigError) as caught:
         run_quietly(dataclasses.replace(EXPERIMENT, run_dir=tmp_path / "run"))
@@ -211,9 +214,9 @@ def test_a_disk_that_is_full_at_the_start_is_refused(tmp_path, disk, monkeypatch
 def test_a_result_that_could_not_be_written_is_a_failure(verb, is_written, code, monkeypatch):
     for name in ("run", "resume"):
         ended = SimpleNamespace(is_written=is_written)
-        monkeypatch.setattr(runner, name, lambda *_, ended=ended, **__: ended)
+        monkeypatch.setattr(launch, name, lambda *_, ended=ended, **__: ended)
     with pytest.raises(SystemExit) if code else contextlib.nullcontext() as caught:
-        cli.main(verb.split())
+        main.main(verb.split())
     assert code is None or caught.value.code == code
 
 
@@ -221,12 +224,12 @@ def test_files_of_a_sweep_that_cannot_be_written_do_not_cost_its_table(tmp_path,
     def full(*arguments):
         raise OSError(errno.ENOSPC, "No space left on device", "best.json")
 
-    monkeypatch.setattr(sweep_results, "write", full)
+    monkeypatch.setattr(ranking, "write", full)
     warnings, console = [], Console(file=io.StringIO())
     row = {"setting": 0, "hyperparams": {"gamma": 0.9}, "mean_return": 7.0, "members": [0]}
     row |= {"ci95_low": 6.0, "ci95_high": 8.0}
     session = Session(tmp_path, console, warnings.append, Signals())
-    reports.show_sweep(session, dataclasses.replace(EXPERIMENT, run_dir=tmp_path), [row])
+    results.show_sweep(session, dataclasses.replace(EXPERIMENT, run_dir=tmp_path), [row])
     assert "6 to 8" in console.file.getvalue()
     words = "not all files of the sweep could be written (best.json: No space left on device)"
     assert warnings == [words]
@@ -251,7 +254,7 @@ OUTPUTS = {
 )
 def test_a_command_trains_to_its_end_whatever_its_output(output, tmp_path):
     run_dir = tmp_path / "ünï[/x]"
-    program = "from jaxdrl.cli import main; main()"
+    program = "from jaxdrl.cli.main import main; main()"
     command = [sys.executable, "-c", program, *COMMAND.split(), "--run-dir", str(run_dir)]
     script = f'"$@" {OUTPUTS[output]}; exit ${{PIPESTATUS[0]}}'
     environ = quickly.environ(PYTHONIOENCODING="ascii")

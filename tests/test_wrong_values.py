@@ -13,15 +13,16 @@ import numpy as np
 import pytest
 
 import jaxdrl
-from jaxdrl import cli, rendering, run_evaluation
-from jaxdrl.config import PPOConfig
+from jaxdrl.analysis import evaluate_run, render
+from jaxdrl.cli import main
+from jaxdrl.config.choices import Choices
+from jaxdrl.config.experiment import Experiment
+from jaxdrl.config.ppo import PPOConfig
+from jaxdrl.config.search_space import Range, Sweep
+from jaxdrl.config.sweep_flags import Ranges, SweepFlags
 from jaxdrl.errors import ConfigError
-from jaxdrl.exchange import Exchange
-from jaxdrl.experiment import Experiment
-from jaxdrl.hyperparams import Range, Sweep
-from jaxdrl.robustness import Variation
-from jaxdrl.shapes import Choices
-from jaxdrl.sweep_flags import Ranges, SweepFlags
+from jaxdrl.evaluation.parameter_grid import Variation
+from jaxdrl.populations.pbt import Exchange
 
 COUNT = (0, -1, 2.5, "8", True, None, [8], np.float32(8), 10**400)
 OPTIONAL_COUNT = (0, -1, 2.5, "8", True, [8])
@@ -145,9 +146,9 @@ CONFIGS = [
         {"name": "length", "low": 0, "high": 1, "num": 2},
         {"name": (3, None), "low": NUMBER, "high": NUMBER, "num": COUNT},
     ),
-    Config(rendering.Request, "", {}, FILM),
+    Config(render.Request, "", {}, FILM),
     Config(
-        run_evaluation.Request,
+        evaluate_run.Request,
         "",
         {
             **dict.fromkeys(("compare", "num_episodes", "checkpoint", "json", "out")),
@@ -325,7 +326,7 @@ def test_a_wrong_flag_gets_one_message(line):
     output, errors = io.StringIO(), io.StringIO()
     streams = contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors)
     with streams[0], streams[1], pytest.raises(SystemExit) as caught:
-        cli.main(shlex.split(line))
+        main.main(shlex.split(line))
     said = errors.getvalue()
     assert caught.value.code == 2
     assert "Traceback" not in said + output.getvalue()

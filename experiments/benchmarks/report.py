@@ -12,8 +12,8 @@ import tyro
 from rich.table import Table
 
 from benchmarks.serving import versions
-from jaxdrl.machine import processor
-from jaxdrl.parts import num_cores
+from jaxdrl.distributed.microbatches import num_cores
+from jaxdrl.runs.machine import processor
 
 
 @dataclass(frozen=True)

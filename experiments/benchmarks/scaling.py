@@ -11,7 +11,7 @@ from benchmarks.cases import CASES, TINY, Case, Job
 from benchmarks.figures import ratios, speeds, spread
 from benchmarks.report import Flags, Output, make_table, size, with_spread
 from benchmarks.workers import describe, open_worker, take_turns
-from jaxdrl.parts import num_cores
+from jaxdrl.distributed.microbatches import num_cores
 
 
 @dataclass(frozen=True)

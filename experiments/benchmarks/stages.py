@@ -15,11 +15,12 @@ import optax
 
 import jaxdrl
 from benchmarks.cases import Case
-from jaxdrl import sgd, sharding
-from jaxdrl.algorithms import acting, objective, ppo
+from jaxdrl.algorithms import agent, minibatch_sgd
+from jaxdrl.algorithms.ppo import algorithm, objective
+from jaxdrl.core.dtype_promotion import default_promotion
+from jaxdrl.distributed import sharding
+from jaxdrl.distributed.microbatches import num_parts
 from jaxdrl.envs import vector
-from jaxdrl.parts import num_parts
-from jaxdrl.promotion import default_promotion
 
 
 class Stage(NamedTuple):
@@ -53,9 +54,9 @@ def take_apart(case: Case, agent: jaxdrl.Algorithm, state: Any) -> Pieces:
     parts = agent.policy.act.args[0]  # type: ignore[attr-defined]
     state, trajectory = jax.jit(agent.rollout)(state)
     statistics = state.learner.return_statistics
-    batch = jax.jit(partial(ppo._make_batch, parts))(statistics, trajectory)
+    batch = jax.jit(partial(algorithm._make_batch, parts))(statistics, trajectory)
     rows = jax.jit(partial(minibatch_rows, parts, case))(jax.random.key(1))
-    return Pieces(parts, state, trajectory, batch, jax.jit(sgd.take)(batch, rows))
+    return Pieces(parts, state, trajectory, batch, jax.jit(minibatch_sgd.take)(batch, rows))
 
 
 def make_stages(case: Case, pieces: Pieces) -> dict[str, Stage]:
@@ -122,19 +123,19 @@ def decide(parts: Any, carry: tuple, obs: Any) -> tuple[tuple, Any]:
     learner, keys = carry
     keys = jax.vmap(lambda key: jax.random.split(key, 2))(keys)
     start = jnp.zeros(keys.shape[:1], jnp.bool)
-    decision = acting.decide(parts, learner, (), obs, start, keys[:, 0])
+    decision = agent.decide(parts, learner, (), obs, start, keys[:, 0])
     return (learner, keys[:, 1]), (decision.action, decision.log_prob, decision.value)
 
 
 def make_batch(parts: Any, carry: tuple, _: Any) -> tuple[tuple, Any]:
     """Advantages and value targets of a given rollout."""
-    return carry, ppo._make_batch(parts, *carry)
+    return carry, algorithm._make_batch(parts, *carry)
 
 
 def minibatch_rows(parts: Any, case: Case, key: jax.Array) -> jax.Array:
     """Rows of each minibatch of an epoch, `[num_minibatches, minibatch_size]`."""
     counts = (case.num_steps, case.num_minibatches, case.env_steps)
-    rows = sgd.minibatch_rows(parts.layout, key, *counts)
+    rows = minibatch_sgd.minibatch_rows(parts.layout, key, *counts)
     return rows.reshape(case.num_minibatches, case.minibatch_size)
 
 
@@ -143,7 +144,7 @@ def shuffle(parts: Any, case: Case, carry: tuple, key: jax.Array) -> tuple[tuple
     batch, minibatch = carry
 
     def gather(_: Any, rows: jax.Array) -> tuple[Any, None]:
-        return sgd.take(batch, rows), None
+        return minibatch_sgd.take(batch, rows), None
 
     minibatch, _ = jax.lax.scan(gather, minibatch, minibatch_rows(parts, case, key))
     return (batch, minibatch), None

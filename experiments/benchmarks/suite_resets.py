@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 import jaxdrl
-from jaxdrl.promotion import default_promotion
+from jaxdrl.core.dtype_promotion import default_promotion
 
 Own = tuple[Callable[[Any, None], tuple[Any, Any]], Any]
 

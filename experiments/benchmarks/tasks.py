@@ -12,7 +12,8 @@ from benchmarks import cases
 from benchmarks.cases import Case
 from benchmarks.costly import costly
 from benchmarks.textbook import Task
-from jaxdrl import networks, observations
+from jaxdrl.core import preprocessing
+from jaxdrl.networks.actor_critic import num_policy_outputs
 
 
 def make_env(case: Case) -> jaxdrl.Environment:
@@ -44,10 +45,10 @@ def ppo_config(case: Case) -> jaxdrl.PPOConfig:
 
 def layers(case: Case, env: jaxdrl.Environment) -> list[tuple[int, int]]:
     """`(inputs, outputs)` of every dense layer of actor and critic, first layers first."""
-    obs_size = math.prod(observations.prepared(env.observation_space, 1).shape)
+    obs_size = math.prod(preprocessing.prepared(env.observation_space, 1).shape)
     sizes = (obs_size, *case.hidden_sizes)
     hidden = [pair for pair in itertools.pairwise(sizes) for _ in ("actor", "critic")]
-    return [*hidden, (sizes[-1], networks.num_policy_outputs(env.action_space)), (sizes[-1], 1)]
+    return [*hidden, (sizes[-1], num_policy_outputs(env.action_space)), (sizes[-1], 1)]
 
 
 def make_task(case: Case) -> Task:

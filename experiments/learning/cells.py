@@ -12,8 +12,8 @@ import numpy as np
 
 import jaxdrl
 from jaxdrl import Experiment
-from jaxdrl.machine import versions
-from jaxdrl.run_dir import CHECKPOINTS, METRICS_FILE
+from jaxdrl.runs.machine import versions
+from jaxdrl.runs.run_dir import CHECKPOINTS, METRICS_FILE
 
 CURVE_POINTS = 50
 """Points of a learning curve that are kept, each the mean of a part of the run."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxdrl.plotting import make_figure
+from jaxdrl.analysis.learning_curves import make_figure
 
 
 def draw(

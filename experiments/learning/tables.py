@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxdrl import machine, parts
-from jaxdrl.evaluation import bootstrap_interval, interquartile_mean
+from jaxdrl.distributed import microbatches
+from jaxdrl.evaluation.episodes import bootstrap_interval, interquartile_mean
+from jaxdrl.runs import machine
 from learning.notes import NOTES, Note
 
 
@@ -91,7 +92,7 @@ def write_markdown(path: Path, rows: dict[str, dict[str, Any]]) -> None:
         "whole episodes each, played by the most probable action; in brackets the 95% bootstrap",
         "interval over the seeds, then the mean of their middle half. Published is the best score",
         "of PPO or evolution strategies on the same task; time is that of one seed on "
-        f"{parts.num_cores()} cores.",
+        f"{microbatches.num_cores()} cores.",
         f"The training of all that is tabled took {hours:.1f} hours.",
         "",
         *markdown_rows(rows),

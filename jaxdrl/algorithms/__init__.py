@@ -1,1 +1,1 @@
-"""Algorithms: each is one file that reads from top to bottom."""
+"""Algorithms as pure functions, and what they share: rollouts, minibatches, the agent."""

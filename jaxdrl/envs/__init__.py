@@ -7,10 +7,10 @@ from typing import Any
 
 from jaxdrl.annotations import to_python
 from jaxdrl.checks import require
-from jaxdrl.envs import suites
-from jaxdrl.envs.gymnax import from_gymnax
+from jaxdrl.envs.domain_randomization import randomize
 from jaxdrl.envs.protocol import Environment, time_limit
-from jaxdrl.envs.randomized import randomize
+from jaxdrl.envs.suites import registry
+from jaxdrl.envs.suites.gymnax import from_gymnax
 
 __all__ = ["Environment", "from_gymnax", "make", "randomize", "time_limit"]
 
@@ -38,6 +38,6 @@ def make(name: str, *, costly_reset: Any = None, **params: Any) -> Environment:
         params[param] = value = to_python(value)
         is_bad = isinstance(value, float) and not math.isfinite(value)
         require(not is_bad, f"env_params.{param}", value, "must be a finite number")
-    suite, task = suites.split(name)
-    env = (suites.GYMNAX if suite is None else suites.load(suite)).make(task, **params)
+    suite, task = registry.split(name)
+    env = (registry.GYMNAX if suite is None else registry.load(suite)).make(task, **params)
     return env if costly_reset is None else env._replace(costly_reset=bool(costly_reset))

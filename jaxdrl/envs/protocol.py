@@ -14,9 +14,9 @@ import numpy as np
 from flax import struct
 
 from jaxdrl.checks import Count, checked
+from jaxdrl.core.keys import abstract_key
+from jaxdrl.core.spaces import Box, Dict, Discrete, ObservationSpace, Space
 from jaxdrl.errors import ConfigError
-from jaxdrl.keys import abstract_key
-from jaxdrl.spaces import Box, Dict, Discrete, ObservationSpace, Space
 
 STEP = ("obs", "env_state", "reward", "terminated", "truncated", "info")
 """What a step gives."""

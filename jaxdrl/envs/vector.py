@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxdrl import loops
+from jaxdrl.core import control_flow
 from jaxdrl.envs.protocol import Environment, strong_types
 
 
@@ -94,7 +94,7 @@ def update_rows(
       is_costly: whether a row takes long, as in `chunk_size`.
     """
     num_rows = mask.shape[0]
-    if loops.on_gpu() and not is_costly:
+    if control_flow.on_gpu() and not is_costly:
 
         def choose(new: jax.Array, old: jax.Array) -> jax.Array:
             return jnp.where(mask.reshape(-1, *[1] * (old.ndim - 1)), new, old)

@@ -1,0 +1,264 @@
+"""Epochs of minibatch gradient steps over one update's experience, shuffled within shards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from jaxdrl.algorithms import optimizers
+from jaxdrl.core import control_flow
+from jaxdrl.core.finiteness import stays_finite
+from jaxdrl.core.permutation import permutation
+from jaxdrl.distributed import sharding
+from jaxdrl.distributed.sharding import Layout
+
+LOSS = "loss of the minibatch"
+"""Among the metrics of a minibatch, where the optimiser wants it."""
+
+
+@struct.dataclass
+class Batch:
+    """What the loss sees, `[rows, L, ...]`: of a minibatch, or of all groups one after another.
+
+    A row is what is shuffled as one: `L` steps of an environment, one step without memory.
+
+    Attributes:
+      obs: observations in the environment's own dtype.
+      action: sampled actions.
+      log_prob: log-probabilities when they were sampled, float32.
+      value: V(obs) when they were sampled, float32.
+      target: what the value is regressed on, float32.
+      advantage: float32.
+      episode_start: bool.
+      carry: memory of the network before the first step of each row, `[rows, ...]`.
+    """
+
+    obs: Any
+    action: Any
+    log_prob: jax.Array
+    value: jax.Array
+    target: jax.Array
+    advantage: jax.Array
+    episode_start: jax.Array
+    carry: Any
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How often and in how many parts the experience is gone through.
+
+    Attributes:
+      rows_per_env: rows of one environment in the experience.
+      num_epochs: passes.
+      num_minibatches: gradient steps in a pass.
+      num_accumulation_steps: parts of a minibatch whose gradients are computed one after another;
+        None chooses by the machine.
+      standardize_advantages: give each global minibatch's advantages mean 0 and deviation 1.
+      target_kl: mean `approx_kl` of an epoch above which the remaining epochs are skipped.
+    """
+
+    rows_per_env: int
+    num_epochs: int
+    num_minibatches: int
+    num_accumulation_steps: int | None
+    standardize_advantages: bool
+    target_kl: Any
+
+
+def minibatch_rows(
+    layout: Layout, key: jax.Array, rows_per_env: int, num_minibatches: int, num_rows: int
+) -> jax.Array:
+    """Each minibatch's of a device's rows: an equal random part of every logical shard.
+
+    Every shard is permuted by a key folded with its own id, so that a minibatch holds the same
+    rows however the shards lie on devices.
+
+    Args:
+      layout: the layout.
+      key: of this epoch.
+      rows_per_env: rows of each environment.
+      num_minibatches: parts; must divide the rows of a shard.
+      num_rows: rows on the device, in the order [group, time, environment].
+
+    Returns:
+      int32 `[num_minibatches, num_groups, rows]`.
+    """
+    group_rows = num_rows // layout.num_groups
+    group_envs = group_rows // rows_per_env
+    shard_envs = group_envs // layout.shards_per_group
+
+    def of_shard(shard_id: jax.Array, group: jax.Array, shard: jax.Array) -> jax.Array:
+        order = permutation(jax.random.fold_in(key, shard_id), rows_per_env * shard_envs)
+        in_group = (order // shard_envs) * group_envs + shard * shard_envs + order % shard_envs
+        return (group * group_rows + in_group).reshape(num_minibatches, -1)
+
+    ids = sharding.shard_ids(layout)
+    groups, shards = jnp.indices(ids.shape, dtype=jnp.int32)
+    rows = jax.vmap(jax.vmap(of_shard))(ids, groups, shards)
+    rows = jnp.moveaxis(rows, 2, 0)  # [minibatches, groups, shards of a group, rows of a shard]
+    return rows.reshape(num_minibatches, layout.num_groups, -1)
+
+
+def take(tree: Any, rows: jax.Array) -> Any:
+    """Rows of arrays `[num_rows, ...]`, as `[*rows.shape, ...]`."""
+    return jax.tree.map(lambda x: x.at[rows].get(mode="promise_in_bounds"), tree)
+
+
+def fit(
+    layout: Layout,
+    loss: Callable[[Any, Batch], tuple[jax.Array, dict[str, jax.Array]]],
+    optimizer: optax.GradientTransformationExtraArgs,
+    schedule: Schedule,
+    params: Any,
+    opt_state: Any,
+    batch: Batch,
+    key: jax.Array,
+    learning_rate: Any,
+    takes: tuple[str, ...] = ("learning_rate",),
+) -> tuple[Any, Any, dict[str, jax.Array]]:
+    """Takes `num_epochs * num_minibatches` gradient steps.
+
+    A step whose gradient is not finite in norm is skipped: parameters and optimiser stay as they
+    are. Such a gradient comes from a number that is not finite, and would make them all so. So is a
+    step from a finite gradient after which parameters or optimiser would not be finite.
+
+    Args:
+      layout: the layout.
+      loss: `(params, minibatch of one group) -> (loss, metrics)`, means over the minibatch;
+        metrics must hold `approx_kl` where there is a target.
+      optimizer: what makes a step of a gradient.
+      schedule: epochs and minibatches.
+      params: replicated parameters.
+      opt_state: replicated optimiser state.
+      batch: the device's rows, in the order [group, time, environment].
+      key: consumed; replicated.
+      learning_rate: of this update.
+      takes: what the optimiser's update is given beside the gradient: `learning_rate`, and `value`,
+        the loss of the minibatch.
+
+    Returns:
+      `(params, opt_state, metrics)`, metrics the means over the gradient steps taken, with
+      `grad_norm` before clipping, and two numbers of steps: `skipped_steps`, those left out, and
+      `nonfinite_params`, those of them whose gradient was finite.
+    """
+
+    # Rows are gathered part by part, so that no minibatch is ever in memory as a whole.
+    def loss_of_rows(params: Any, part: tuple) -> tuple[jax.Array, dict[str, jax.Array]]:
+        rows, advantage = part
+        value, metrics = loss(params, replace(take(batch, rows), advantage=advantage))
+        return value, metrics | ({LOSS: value} if optimizers.VALUE in takes else {})
+
+    def gradient_step(carry: tuple, minibatch: tuple) -> tuple[tuple, dict[str, jax.Array]]:
+        with jax.named_scope("gradients"):
+            gradient, metrics = sharding.value_and_gradient(
+                layout,
+                loss_of_rows,
+                carry[0],
+                minibatch,
+                schedule.num_accumulation_steps,
+                row_length=batch.advantage.shape[1],
+            )
+
+        offered = {"learning_rate": learning_rate, optimizers.VALUE: metrics.pop(LOSS, None)}
+        given = {name: offered[name] for name in takes}
+
+        def apply(params: Any, opt_state: Any) -> tuple[Any, Any]:
+            return optimizers.update(optimizer, gradient, opt_state, params, given)
+
+        with jax.named_scope("optimizer"):
+            norm = optax.tree.norm(gradient)
+            finite = jnp.isfinite(norm)
+            carry, sound = step_if_sound(apply, finite, carry)
+        taken = finite & sound
+        sums = jax.tree.map(lambda x: jnp.where(taken, x, 0.0), {**metrics, "grad_norm": norm})
+        counts = {"taken_steps": taken, "nonfinite_params": finite & ~sound}
+        return carry, sums | jax.tree.map(lambda x: x.astype(jnp.float32), counts)
+
+    # The key is carried: jax_debug_key_reuse takes a scan over keys under vmap for a reuse.
+    def epoch(carry: tuple, _: Any) -> tuple[tuple, dict[str, jax.Array]]:
+        params, opt_state, key = carry
+        shuffle_key, key = jax.random.split(key)
+        minibatches = _minibatches(layout, schedule, batch, shuffle_key)
+        (params, opt_state), sums = jax.lax.scan(gradient_step, (params, opt_state), minibatches)
+        return (params, opt_state, key), jax.tree.map(jnp.sum, sums)
+
+    carry, num_epochs = (params, opt_state, key), jnp.float32(schedule.num_epochs)
+    if schedule.target_kl is None:
+        carry, sums = jax.lax.scan(epoch, carry, length=schedule.num_epochs)
+    else:
+        carry, sums, num_epochs = _epochs_until(epoch, schedule, carry)
+    params, opt_state, _ = carry
+    metrics = jax.tree.map(jnp.sum, sums)
+    taken, nonfinite_params = metrics.pop("taken_steps"), metrics.pop("nonfinite_params")
+    metrics = jax.tree.map(lambda x: x / jnp.maximum(taken, 1.0), metrics)
+    metrics["skipped_steps"] = num_epochs * schedule.num_minibatches - taken
+    metrics["nonfinite_params"] = nonfinite_params
+    return params, opt_state, metrics
+
+
+def step_if_sound(
+    apply: Callable[[Any, Any], tuple[Any, Any]], finite: jax.Array, carry: tuple
+) -> tuple[tuple, jax.Array]:
+    """`carry` after a gradient step where that is `finite` and leaves it so, and whether it does.
+
+    Args:
+      apply: `(params, opt_state) -> (params, opt_state)`, the step.
+      finite: whether the gradient is, bool `[]`.
+      carry: `(params, opt_state)`.
+    """
+
+    def try_step(carry: tuple, sound: jax.Array) -> tuple[tuple, jax.Array]:
+        after = apply(*carry)
+        sound = stays_finite(carry, after)
+        return jax.tree.map(lambda new, old: jnp.where(sound, new, old), after, carry), sound
+
+    return control_flow.if_true(finite, try_step, carry, jnp.ones_like(finite))
+
+
+@jax.named_scope("shuffle")
+def _minibatches(
+    layout: Layout, schedule: Schedule, batch: Batch, key: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Rows `[num_minibatches, num_groups, rows]` and their advantages `[..., L]` of one epoch.
+
+    The advantages are standardised here for all minibatches at once, so that the loop over them
+    needs no collective but that of the gradient.
+    """
+    num_rows = batch.advantage.shape[0]
+    rows = minibatch_rows(layout, key, schedule.rows_per_env, schedule.num_minibatches, num_rows)
+    advantage = take(batch.advantage, rows)
+    if schedule.standardize_advantages:
+        samples = advantage.reshape(*rows.shape[:2], -1)
+        by_group = jnp.moveaxis(samples, 1, 0)  # [groups, minibatches, samples]
+        mean, variance = sharding.moments(layout, by_group, axis=1)
+        # An infinite deviation would make every advantage 0; a NaN has the step left out.
+        deviation = jnp.where(jnp.isfinite(variance), jnp.sqrt(variance) + 1e-8, jnp.nan)
+        samples = (samples - mean[:, None, None]) / deviation[:, None, None]
+        advantage = samples.reshape(advantage.shape)
+    return rows, advantage
+
+
+def _epochs_until(
+    epoch: Callable, schedule: Schedule, carry: tuple
+) -> tuple[tuple, dict[str, jax.Array], jax.Array]:
+    """Runs epochs until one's mean `approx_kl` exceeds the target; sums of the rest are zero."""
+    shapes = jax.eval_shape(lambda carry: epoch(carry, None)[1], carry)
+    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+
+    def guarded(state: tuple, _: Any) -> tuple[tuple, tuple]:
+        carry, stopped = state
+        carry, sums = jax.lax.cond(
+            stopped, lambda carry: (carry, nothing), lambda carry: epoch(carry, None), carry
+        )
+        exceeds = sums["approx_kl"] > schedule.target_kl * sums["taken_steps"]
+        return (carry, stopped | exceeds), (sums, ~stopped)
+
+    state = (carry, jnp.zeros((), jnp.bool))
+    (carry, _), (sums, ran) = jax.lax.scan(guarded, state, length=schedule.num_epochs)
+    return carry, sums, ran.astype(jnp.float32).sum()

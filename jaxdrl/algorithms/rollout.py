@@ -1,0 +1,179 @@
+"""A policy in the environments: experience for one update."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxdrl.core import control_flow
+from jaxdrl.core.finiteness import is_usable
+from jaxdrl.core.magnitude import MAX_MAGNITUDE
+from jaxdrl.core.types import ActorState, Transition
+from jaxdrl.envs import vector
+from jaxdrl.envs.protocol import Environment
+
+
+class Decision(NamedTuple):
+    """What a policy decides for `N` environments.
+
+    Attributes:
+      action: sampled action `[N, ...]`, as the distribution has it.
+      env_action: the same as the environment takes it, within its bounds.
+      log_prob: float32 `[N]`.
+      value: V(obs), float32 `[N]`.
+      carry: memory of the network after seeing `obs`.
+    """
+
+    action: Any
+    env_action: Any
+    log_prob: jax.Array
+    value: jax.Array
+    carry: Any
+
+
+def init_actor(
+    env: Environment, initial_carry: Callable[[int], Any], keys: jax.Array
+) -> ActorState:
+    """Environments at the start of their first episode.
+
+    Args:
+      env: the environment.
+      initial_carry: `(num_envs) -> carry` of the network.
+      keys: one an environment, `[N]`; consumed.
+    """
+    keys = jax.vmap(jax.random.split)(keys)
+    obs, env_state = vector.reset(env, keys[:, 0])
+    zeros = jnp.zeros(keys.shape[:1], jnp.int32)
+    return ActorState(
+        env_state=env_state,
+        obs=obs,
+        carry=initial_carry(keys.shape[0]),
+        key=keys[:, 1],
+        episode_start=zeros == 0,
+        episode_return=zeros.astype(jnp.float32),
+        episode_length=zeros,
+        discounted_return=zeros.astype(jnp.float32),
+    )
+
+
+def collect(
+    env: Environment,
+    decide: Callable[..., Decision],
+    value_of: Callable[..., jax.Array],
+    actor: ActorState,
+    *,
+    num_steps: int,
+    gamma: Any,
+    sequence_length: int | None = None,
+    costly_value: bool = False,
+) -> tuple[ActorState, Transition]:
+    """Steps `N` environments `num_steps` times.
+
+    V of a final observation is computed for truncated episodes alone: for every other step it is
+    the value of the step that follows, or does not matter.
+
+    Args:
+      env: the environment.
+      decide: `(carry, obs, episode_start, keys [N]) -> Decision`.
+      value_of: `(carry, obs, episode_start) -> value`, for any number of rows.
+      actor: state of the environments.
+      num_steps: `T`.
+      gamma: discount of `Transition.discounted_return`.
+      sequence_length: `L`, steps between the carries that are kept; divides `T`. None: `T`.
+      costly_value: whether `value_of` takes longer than it takes a GPU to test whether it is asked.
+
+    Returns:
+      The actor afterwards and a `Transition [T, N, ...]`.
+    """
+
+    def one_step(actor: ActorState, _: None) -> tuple[ActorState, Transition]:
+        return _step(env, decide, value_of, actor, gamma, costly_value)
+
+    def one_sequence(actor: ActorState, _: None) -> tuple[ActorState, tuple[Any, Transition]]:
+        after, transition = jax.lax.scan(
+            one_step,
+            actor,
+            length=sequence_length or num_steps,
+            unroll=control_flow.steps_in_a_pass(one_step, actor),
+        )
+        return after, (actor.carry, transition)
+
+    num_sequences = num_steps // (sequence_length or num_steps)
+    actor, (carry, transition) = jax.lax.scan(one_sequence, actor, length=num_sequences)
+    transition = jax.tree.map(lambda x: x.reshape(num_steps, *x.shape[2:]), transition)
+    last_value = value_of(actor.carry, actor.obs, actor.episode_start)
+    following = jnp.concatenate([transition.value[1:], last_value[None]])
+    next_value = jnp.where(transition.truncated, transition.next_value, following)
+    return actor, replace(transition, next_value=next_value, carry=carry)
+
+
+def _step(
+    env: Environment,
+    decide: Callable,
+    value_of: Callable,
+    actor: ActorState,
+    gamma: Any,
+    costly_value: bool,
+) -> tuple[ActorState, Transition]:
+    """One step; `next_value` of its transition is filled in where truncated, and 0 elsewhere.
+
+    Its carry is left to the sequence that it is part of.
+    """
+    keys = jax.vmap(lambda key: jax.random.split(key, 4))(actor.key)
+    with jax.named_scope("policy"):
+        decision = decide(actor.carry, actor.obs, actor.episode_start, keys[:, 1])
+    with jax.named_scope("environment"):
+        stepped = vector.step(env, keys[:, 2], keys[:, 3], actor.env_state, decision.env_action)
+    ended = stepped.terminated | stepped.truncated
+
+    def value_of_final(rows: jax.Array) -> jax.Array:
+        def take(x: jax.Array) -> jax.Array:
+            return x.at[rows].get(mode="clip")
+
+        carry, obs = jax.tree.map(take, (decision.carry, stepped.final_obs))
+        return value_of(carry, obs, jnp.zeros_like(take(ended)))
+
+    with jax.named_scope("policy"):
+        final_value = vector.update_rows(
+            stepped.truncated,
+            value_of_final,
+            jnp.zeros_like(decision.value),
+            is_costly=costly_value,
+        )
+    discounted_return = _add_usable(gamma * actor.discounted_return, stepped.reward)
+    transition = Transition(
+        obs=actor.obs,
+        action=decision.action,
+        log_prob=decision.log_prob,
+        value=decision.value,
+        next_value=final_value,
+        reward=stepped.reward,
+        terminated=stepped.terminated,
+        truncated=stepped.truncated,
+        discounted_return=jnp.clip(discounted_return, -MAX_MAGNITUDE, MAX_MAGNITUDE),
+        episode_return=_add_usable(actor.episode_return, stepped.reward),
+        episode_length=actor.episode_length + 1,
+        episode_start=actor.episode_start,
+        carry=(),
+    )
+    running = (~ended).astype(jnp.float32)
+    actor = ActorState(
+        env_state=stepped.env_state,
+        obs=stepped.obs,
+        carry=decision.carry,
+        key=keys[:, 0],
+        episode_start=ended,
+        episode_return=transition.episode_return * running,
+        episode_length=transition.episode_length * (~ended).astype(jnp.int32),
+        discounted_return=transition.discounted_return * running,
+    )
+    return actor, transition
+
+
+def _add_usable(total: jax.Array, reward: jax.Array) -> jax.Array:
+    """`total + reward`, or `total` where the reward is NaN or too large, and would stay so."""
+    return jnp.where(is_usable(reward), total + reward, total)

@@ -1,0 +1,92 @@
+"""The host loop around a compiled training step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import jax
+
+from jaxdrl.checks import Count, checked, require_count
+from jaxdrl.core.types import Algorithm
+
+State = TypeVar("State")
+"""`TrainState`, or that of a population."""
+
+Hook = Callable[[int, dict[str, Any]], Any]
+"""`(number of updates done, metrics as NumPy scalars)`, called by the host loop."""
+
+
+@checked
+def compile(algorithm: Algorithm) -> Any:
+    """The training step, jitted with its state donated: `(state) -> (state, metrics)`.
+
+    A donated state is gone after the call ("Array has been deleted"); use the one it returns.
+    Compiles at the first call; `.lower(state).compile()` compiles ahead of it.
+    """
+    return jax.jit(algorithm.train_step, donate_argnums=0)
+
+
+@checked
+def train(
+    algorithm: Algorithm,
+    state: State,
+    *,
+    num_updates: Count,
+    on_update: Hook | Sequence[Hook] | None = None,
+) -> State:
+    """Does `num_updates` updates.
+
+    Args:
+      algorithm: from `jaxdrl.ppo`.
+      state: from its `init`, or an earlier `train`. Donated: use the returned one.
+      num_updates: how many, at least 1.
+      on_update: a hook or several, called after each update with the number of updates that the
+        state has seen and its metrics on the host; what they return is ignored. They run one
+        update late, while the devices compute the next, and never make these wait.
+
+    Returns:
+      The state after the last update; the hooks have then seen all updates.
+
+    Raises:
+      ConfigError: if `num_updates` is not an integer of at least 1.
+    """
+    return run_updates(compile(algorithm), state, num_updates=num_updates, on_update=on_update)
+
+
+def run_updates(
+    step: Callable[[Any], tuple[Any, dict[str, jax.Array]]],
+    state: Any,
+    *,
+    num_updates: int,
+    on_update: Hook | Sequence[Hook] | None = None,
+    on_state: Callable[[int, Any], Any] | None = None,
+) -> Any:
+    """`train` with a step that is compiled already, and a look at every state.
+
+    `on_state` is called with the number of updates done and the state, still being computed, before
+    it is donated to the next step: what is to outlive that has to be copied. When it returns true
+    the loop stops there.
+    """
+    require_count("num_updates", num_updates)
+    hooks = [] if on_update is None else [on_update] if callable(on_update) else list(on_update)
+    done = int(jax.device_get(state.learner.num_updates).max())
+    pending: dict[str, jax.Array] | None = None
+    for update in range(done + 1, done + num_updates + 1):
+        state, metrics = step(state)
+        for value in metrics.values():
+            value.copy_to_host_async()
+        if pending is not None:
+            _deliver(hooks, update - 1, pending)
+        pending = metrics
+        if on_state is not None and on_state(update, state):
+            break
+    assert pending is not None
+    _deliver(hooks, update, pending)
+    return state
+
+
+def _deliver(hooks: list[Hook], update: int, metrics: dict[str, jax.Array]) -> None:
+    fetched = jax.device_get(metrics)
+    for hook in hooks:
+        hook(update, fetched)

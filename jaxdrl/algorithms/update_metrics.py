@@ -1,0 +1,89 @@
+"""Statistics and metrics of an update, over all devices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxdrl.algorithms.agent import Parts
+from jaxdrl.algorithms.minibatch_sgd import Batch
+from jaxdrl.core import running_statistics
+from jaxdrl.core.distributions import has_action
+from jaxdrl.core.finiteness import count_unusable, is_usable
+from jaxdrl.core.magnitude import MAX_MAGNITUDE
+from jaxdrl.core.preprocessing import prepare_observation
+from jaxdrl.core.running_statistics import update_statistics
+from jaxdrl.core.types import LearnerState, Transition
+from jaxdrl.distributed import sharding
+from jaxdrl.distributed.sharding import Layout
+
+
+@jax.named_scope("metrics")
+def update_obs_statistics(parts: Parts, learner: LearnerState, trajectory: Transition) -> Any:
+    """Running moments with those of the observations of `trajectory`, grouped `[G, T, n, ...]`."""
+    if learner.obs_statistics is None:
+        return None
+    old = learner.obs_statistics.mean
+
+    def usable(x: jax.Array, mean: jax.Array) -> jax.Array:
+        return jnp.where(is_usable(x), x, running_statistics.expand(mean, x))
+
+    def flat(obs: Any) -> Any:
+        obs = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), obs)
+        return jax.tree.map(usable, prepare_observation(parts.env.observation_space, obs), old)
+
+    obs = sharding.map_groups(parts.layout, flat, trajectory.obs)
+    mean, variance = sharding.moments(parts.layout, obs, axis=0)
+    count = parts.config.env_steps_per_update
+    return update_statistics(learner.obs_statistics, count, mean, variance)
+
+
+@jax.named_scope("metrics")
+def update_return_statistics(parts: Parts, learner: LearnerState, trajectory: Transition) -> Any:
+    """The same of the discounted returns."""
+    if learner.return_statistics is None:
+        return None
+    # In two steps, as for observations: where XLA sums over time and environments at once, the
+    # order depends on how the shards lie on the devices.
+    returns = sharding.map_groups(
+        parts.layout, lambda x: x.reshape(-1), trajectory.discounted_return
+    )
+    mean, variance = sharding.moments(parts.layout, returns, axis=0)
+    count = parts.config.env_steps_per_update
+    return update_statistics(learner.return_statistics, count, mean, variance)
+
+
+@jax.named_scope("metrics")
+def sums(parts: Parts, trajectory: Transition) -> dict[str, jax.Array]:
+    """Sums over the episodes that ended, and counts of what should not be there."""
+    env = parts.env
+    ended = (trajectory.terminated | trajectory.truncated).astype(jnp.float32)
+    bad_obs = jnp.stack([count_unusable(x) for x in jax.tree.leaves(trajectory.obs)]).sum()
+    is_bad = ~is_usable(trajectory.reward)
+    if parts.config.normalize_rewards:  # usable rewards may add up to a return that is cut there
+        is_bad |= jnp.abs(trajectory.discounted_return) >= MAX_MAGNITUDE
+    bad_rewards = is_bad.sum(dtype=jnp.float32)
+    found = {
+        "episode_return_sum": (trajectory.episode_return * ended).sum(),
+        "episode_length_sum": (trajectory.episode_length.astype(jnp.float32) * ended).sum(),
+        "num_episodes": ended.sum(),
+        "nonfinite_observations": bad_obs,
+        "nonfinite_rewards": bad_rewards,
+        "nonfinite_values": bad_obs + bad_rewards,
+    }
+    if env.action_mask is not None:
+        allowed = jax.vmap(jax.vmap(env.action_mask))(trajectory.obs)
+        stuck = ~has_action(allowed, env.action_space)
+        found["states_without_action"] = stuck.reshape(-1).sum(dtype=jnp.float32)
+    return found
+
+
+@jax.named_scope("metrics")
+def explained_variance(layout: Layout, batch: Batch) -> jax.Array:
+    """1 - Var(target - value) / Var(target); 0 where that is undefined or not finite."""
+    _, (target, error) = sharding.moments(layout, (batch.target, batch.target - batch.value))
+    varies = (target > 0) & jnp.isfinite(target) & jnp.isfinite(error)
+    share = jnp.where(varies, error, 1.0) / jnp.where(varies, target, 1.0)
+    return jnp.where(varies, 1.0 - share, 0.0)

@@ -1,0 +1,331 @@
+"""`jaxdrl evaluate`: how good the policy of a run is, in its environment and in others like it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from flax import linen as nn
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from jaxdrl.analysis import robustness_map
+from jaxdrl.checks import EpisodeCount, Index, Seed, check_fields, checked
+from jaxdrl.core.keys import make_key, pinned
+from jaxdrl.core.types import Network
+from jaxdrl.envs import Environment
+from jaxdrl.evaluation import parameter_grid
+from jaxdrl.evaluation.episodes import Evaluation, difference_interval, evaluate
+from jaxdrl.evaluation.parameter_grid import RobustnessMap, Variation, parse_variation, vary
+from jaxdrl.io.console import labelled, make_console
+from jaxdrl.io.json_files import write_json
+from jaxdrl.io.numerals import short
+from jaxdrl.io.terminal import printable
+from jaxdrl.runs import backend
+from jaxdrl.runs.assemble import Given
+from jaxdrl.runs.restore import Player, load_player, player_names, require_checkpoint
+from jaxdrl.runs.run_dir import require_writable
+from jaxdrl.runs.sweep_members import Member
+
+STREAM = 2
+"""Folded into the key of the seed: other episodes than those of a run's own evaluations."""
+
+NUM_BINS = 10
+"""Bars of the histogram."""
+
+
+@dataclass(frozen=True)
+class RunEvaluation:
+    """What `jaxdrl.evaluate_run` found.
+
+    Attributes:
+      env: name of the environment.
+      update: that of the checkpoint.
+      env_steps: steps that it was trained for.
+      greedy: whether the most probable action was taken, or a sample.
+      evaluation: the returns, and their mean with its interval.
+      member: of a sweep.
+    """
+
+    env: str
+    update: int
+    env_steps: int
+    greedy: bool
+    evaluation: Evaluation
+    member: Member | None = None
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """Everything but the single returns, as JSON has it."""
+        found = self.evaluation
+        return {
+            **({} if self.member is None else self.member.figures),
+            "env": self.env,
+            "update": self.update,
+            "env_steps": self.env_steps,
+            "greedy": self.greedy,
+            "num_episodes": found.num_episodes,
+            "mean_return": found.mean_return,
+            "ci95_low": found.ci95_low,
+            "ci95_high": found.ci95_high,
+            "median_return": found.median_return,
+            "interquartile_mean": found.interquartile_mean,
+            "least_return": float(found.returns.min()),
+            "greatest_return": float(found.returns.max()),
+            "mean_length": found.mean_length,
+            "num_cut": found.num_cut,
+        }
+
+
+@checked
+def evaluate_run(
+    run_dir: Path | str,
+    *,
+    checkpoint: int | str | None = None,
+    member: Index | None = None,
+    setting: Index | None = None,
+    num_episodes: EpisodeCount = 1000,
+    greedy: bool = True,
+    seed: Seed = 0,
+    env: Environment | None = None,
+    network: nn.Module | Network | None = None,
+    optimizer: optax.GradientTransformation | None = None,
+) -> RunEvaluation:
+    """Plays whole episodes with the policy in a checkpoint of a run.
+
+    Args:
+      run_dir: directory of the run, which may still go on.
+      checkpoint: as in `jaxdrl.restore`.
+      member: as in `jaxdrl.restore`, of a sweep.
+      setting: likewise.
+      num_episodes: how many.
+      greedy: take the most probable action instead of a sample.
+      seed: of the episodes.
+      env: as in `jaxdrl.restore`, for a run that was given one.
+      network: likewise.
+      optimizer: likewise.
+
+    Raises:
+      ConfigError: if the directory is no run, holds no sound checkpoint, or a number is bad.
+    """
+    which: dict[str, Any] = {"checkpoint": checkpoint, "member": member, "setting": setting}
+    player = load_player(run_dir, Given(env, network, optimizer), "evaluate_run", **which)
+    return evaluate_player(player, num_episodes, greedy, seed)
+
+
+@pinned()
+def evaluate_player(player: Player, num_episodes: int, greedy: bool, seed: int) -> RunEvaluation:
+    """As `evaluate_run`, of a policy that is loaded already."""
+    found = evaluate(
+        player.env,
+        player.policy,
+        player.learner,
+        jax.random.fold_in(make_key(seed), STREAM),
+        num_episodes=num_episodes,
+        deterministic=greedy,
+    )
+    return RunEvaluation(
+        env=player.env.name,
+        update=player.update,
+        env_steps=player.env_steps,
+        greedy=greedy,
+        evaluation=found,
+        member=player.member,
+    )
+
+
+@checked
+def vary_run(
+    run_dir: Path | str,
+    variations: Sequence[str | Variation],
+    *,
+    checkpoint: int | str | None = None,
+    member: Index | None = None,
+    setting: Index | None = None,
+    num_episodes: EpisodeCount = 32,
+    greedy: bool = True,
+    seed: Seed = 0,
+    env: Environment | None = None,
+    network: nn.Module | Network | None = None,
+    optimizer: optax.GradientTransformation | None = None,
+) -> RobustnessMap:
+    """The policy of a run over a grid of its environment's parameters.
+
+    Args:
+      run_dir: directory of the run, which may still go on.
+      variations: such as `"length=0.25:1.0:16"`, one or more; their product is the grid.
+      checkpoint: as in `jaxdrl.restore`.
+      member: as in `jaxdrl.restore`, of a sweep.
+      setting: likewise.
+      num_episodes: whole episodes in each cell.
+      greedy: take the most probable action instead of a sample.
+      seed: of the episodes.
+      env: as in `jaxdrl.restore`, for a run that was given one.
+      network: likewise.
+      optimizer: likewise.
+
+    Raises:
+      ConfigError: if the directory is no run, or for a variation that the environment cannot have.
+    """
+    which: dict[str, Any] = {"checkpoint": checkpoint, "member": member, "setting": setting}
+    parsed = [parse_variation(v) if isinstance(v, str) else v for v in variations]
+    player = load_player(run_dir, Given(env, network, optimizer), "vary_run", **which)
+    return vary_player(player, parsed, num_episodes, greedy, seed)
+
+
+@pinned()
+def vary_player(
+    player: Player, variations: Sequence[Variation], num_episodes: int, greedy: bool, seed: int
+) -> RobustnessMap:
+    """As `vary_run`, of a policy that is loaded already."""
+    return vary(
+        player.env,
+        player.policy,
+        player.learner,
+        jax.random.fold_in(make_key(seed), STREAM),
+        variations,
+        num_episodes=num_episodes,
+        deterministic=greedy,
+    )
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command is asked for: the flags of `jaxdrl evaluate`."""
+
+    vary: tuple[str, ...]
+    compare: Path | None
+    num_episodes: EpisodeCount | None
+    sampled: bool
+    checkpoint: int | str | None
+    seed: Seed
+    json: Path | None
+    out: Path | None
+    member: Index | None = None
+    setting: Index | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+def main(run_dir: Path, request: Request) -> None:
+    """Evaluates, prints, and writes the files that were asked for."""
+    if request.out is not None:
+        robustness_map.require_drawable(request.out, len(request.vary))
+    if request.json is not None:
+        require_writable("json", request.json)
+    variations = [parse_variation(text) for text in request.vary]
+    num_episodes = request.num_episodes or (32 if request.vary else 1000)
+    if variations:
+        parameter_grid.require_grid(variations, num_episodes)
+    which = [(run_dir, request.checkpoint, request.member, request.setting)]
+    if request.compare is not None:  # by its last checkpoint, and its best member
+        which.append((request.compare, None, None, None))
+    for one in which:  # before anything starts
+        require_checkpoint(*one)
+    backend.start(1, 1)
+    console = make_console()
+    players = [load_player(one[0], Given(), "evaluate_run", *one[1:]) for one in which]
+    names = player_names(players)
+    act = partial(_vary, variations) if variations else _evaluate
+    contents = act(console, players, names, request, num_episodes)
+    if request.json is not None:
+        request.json.parent.mkdir(parents=True, exist_ok=True)
+        both = dict(zip(names, contents, strict=True))
+        write_json(request.json, both if len(contents) == 2 else contents[0])
+
+
+def _vary(
+    variations: list[Variation],
+    console: Console,
+    players: list[Player],
+    names: list[str],
+    request: Request,
+    num_episodes: int,
+) -> list[dict[str, Any]]:
+    """Maps of one or two policies, printed and drawn; what JSON has of each."""
+    titles = names if len(players) == 2 else [players[0].env.name]
+    how = num_episodes, not request.sampled, request.seed
+    contents, grids = [], {}
+    for player, title in zip(players, titles, strict=True):
+        grid = grids[title] = vary_player(player, variations, *how)
+        console.print(title, style="bold", soft_wrap=True)
+        if player.member is not None:
+            console.print(str(player.member), soft_wrap=True)
+        robustness_map.show(console, grid)
+        env, figures = player.env.name, parameter_grid.figures_of(grid)
+        contents.append({**player.origin, "update": player.update, "env": env, **figures})
+    if request.out is not None:
+        robustness_map.draw(grids, request.out)
+        console.print(f"picture: {request.out}", soft_wrap=True)
+    return contents
+
+
+def _evaluate(
+    console: Console, players: list[Player], names: list[str], request: Request, num_episodes: int
+) -> list[dict[str, Any]]:
+    """Returns of one or two policies, printed; what JSON has of each."""
+    found = []
+    for player, name in zip(players, names, strict=True):
+        if len(players) == 2:
+            console.print(name, style="bold", soft_wrap=True)
+        found.append(evaluate_player(player, num_episodes, not request.sampled, request.seed))
+        show(console, found[-1])
+    if len(found) == 2:
+        ours, theirs = (one.evaluation.returns for one in found)
+        low, high = difference_interval(ours, theirs)
+        gain = short(float(ours.mean() - theirs.mean()))
+        words, interval = "the first over the second:", f"{short(low)} to {short(high)}"
+        console.print(labelled(f"{words} {gain}", f"(95% interval {interval})", "bold"))
+    return [{**one.figures, "returns": one.evaluation.returns.tolist()} for one in found]
+
+
+def show(console: Console, found: RunEvaluation) -> None:
+    """Prints the figures and a histogram of the returns."""
+    figures = found.figures
+    how = "greedy" if found.greedy else "sampled"
+    console.print(
+        f"{printable(found.env)}, after update {found.update} ({found.env_steps:,} steps): "
+        f"{found.evaluation.num_episodes:,} whole episodes, {how}"
+    )
+    if found.member is not None:
+        console.print(str(found.member), soft_wrap=True)
+    table = Table(show_header=False, box=None, pad_edge=False)
+    low, high = short(figures["ci95_low"]), short(figures["ci95_high"])
+    rows = {
+        "mean return": f"{short(figures['mean_return'])} (95% interval {low} to {high})",
+        "median": short(figures["median_return"]),
+        "mean of the middle half": short(figures["interquartile_mean"]),
+        "least and greatest": f"{short(figures['least_return'])} and "
+        f"{short(figures['greatest_return'])}",
+        "mean length": short(figures["mean_length"]),
+    }
+    if found.evaluation.num_cut:
+        rows["cut before their end"] = f"{found.evaluation.num_cut:,} episodes"
+    for name, words in rows.items():
+        table.add_row(Text(name, "bold"), words)
+    console.print(table)
+    for line in histogram(found.evaluation.returns):
+        console.print(line)
+
+
+def histogram(returns: np.ndarray, width: int = 40) -> list[str]:
+    """Bars of equal bins of the returns, a line each; one where all are equal."""
+    if returns.min() == returns.max():
+        return [f"every return is {short(float(returns[0]))}"]
+    counts, edges = np.histogram(returns, bins=NUM_BINS)
+    labels = [
+        f"{short(a)} to {short(b)}" for a, b in zip(edges[:-1].tolist(), edges[1:], strict=True)
+    ]
+    margin = max(map(len, labels))
+    return [
+        f"{label:>{margin}}  {'█' * round(width * count / counts.max())} {count}".rstrip()
+        for label, count in zip(labels, counts.tolist(), strict=True)
+    ]

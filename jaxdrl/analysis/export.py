@@ -1,0 +1,192 @@
+"""`jaxdrl export`: a policy as one file, for programs that have JAX and nothing of ours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+
+from jaxdrl.analysis import policy_file
+from jaxdrl.analysis.policy_file import FORMAT_VERSION, custom_calls_of, load_policy
+from jaxdrl.checks import Index, checked, require
+from jaxdrl.config.experiment import Experiment
+from jaxdrl.core.keys import make_key, pinned
+from jaxdrl.core.types import Network
+from jaxdrl.envs import Environment, vector
+from jaxdrl.io.console import make_console
+from jaxdrl.io.safe_files import replaced
+from jaxdrl.runs import backend
+from jaxdrl.runs.assemble import Given, spaces_of
+from jaxdrl.runs.machine import versions
+from jaxdrl.runs.restore import Player, load_player
+from jaxdrl.runs.run_dir import read_run, require_writable
+from jaxdrl.runs.sweep_members import Member
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+"""What the file runs on."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What `jaxdrl.export_policy` wrote.
+
+    Attributes:
+      path: the file.
+      about: content of its `about.json`.
+      num_bytes: its size.
+      member: of a sweep, the one that it is of.
+    """
+
+    path: Path
+    about: dict[str, Any]
+    num_bytes: int
+    member: Member | None = None
+
+
+@checked
+@pinned()
+def export_policy(
+    run_dir: Path | str,
+    out: Path | str,
+    *,
+    checkpoint: int | str | None = None,
+    member: Index | None = None,
+    setting: Index | None = None,
+    env: Environment | None = None,
+    network: nn.Module | Network | None = None,
+    optimizer: optax.GradientTransformation | None = None,
+) -> Exported:
+    """Writes the deterministic policy of a run, with its observation statistics, as one file.
+
+    The file holds a function `(obs) -> action`, and for a network with memory
+    `(obs, carry, episode_start) -> (action, carry)`, for any number of rows, on CPU, CUDA and TPU,
+    as `jax.export` serialises it. What was written is read back, and must act as the run does.
+    It is a native program, whose origin whoever loads it has to trust: see `jaxdrl.load_policy`.
+
+    Args:
+      run_dir: directory of the run, which may still go on.
+      out: the file.
+      checkpoint: as in `jaxdrl.restore`.
+      member: as in `jaxdrl.restore`, of a sweep.
+      setting: likewise.
+      env: as in `jaxdrl.restore`, for a run that was given one.
+      network: likewise.
+      optimizer: likewise.
+
+    Raises:
+      ConfigError: if the directory is no run or holds no sound checkpoint, if the file cannot be
+        written, or if it acts in another way than the run.
+    """
+    require_writable("out", Path(out))
+    given = Given(env, network, optimizer)
+    player = load_player(run_dir, given, "export_policy", checkpoint, member, setting)
+    act, examples = _policy(player)
+    (batch,) = jax.export.symbolic_shape("batch")
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct((batch, *x.shape[1:]), x.dtype), examples)
+    program = jax.export.export(jax.jit(act), platforms=PLATFORMS)(*shapes)
+    about = _describe(player, examples)
+    path = Path(out)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replaced(path) as unchecked:
+        policy_file.write(unchecked, bytes(program.serialize()), about)
+        policy = load_policy(unchecked, custom_calls=custom_calls_of(program))
+        _check(path, policy, act, player)
+    return Exported(path, about, path.stat().st_size, player.member)
+
+
+def _policy(player: Player) -> tuple[Any, tuple[Any, ...]]:
+    """The function of the file, and an example of its arguments with one row."""
+    policy = player.policy
+    learner = jax.device_get(player.learner)
+    carry = policy.initial_carry(1)
+    key = make_key(0)  # of no use to a deterministic policy
+
+    def with_memory(obs: Any, carry: Any, episode_start: jax.Array) -> tuple[Any, Any]:
+        return policy.act(learner, carry, obs, episode_start, key, deterministic=True)
+
+    def without(obs: Any) -> Any:
+        start = jnp.zeros(jax.tree.leaves(obs)[0].shape[:1], jnp.bool)
+        return with_memory(obs, (), start)[0]
+
+    obs = _observations(player.env, 1)
+    if not jax.tree.leaves(carry):
+        return without, (obs,)
+    return with_memory, (obs, carry, jnp.ones(1, jnp.bool))
+
+
+def _observations(env: Environment, num: int) -> Any:
+    """Observations of resets, `[num, ...]`."""
+    return jax.jit(partial(vector.reset, env))(jax.random.split(make_key(0), num))[0]
+
+
+def _describe(player: Player, examples: tuple[Any, ...]) -> dict[str, Any]:
+    """Content of `about.json`; arrays are described by the names of their parts."""
+
+    def words(x: Any) -> dict[str, str]:
+        leaves, _ = jax.tree_util.tree_flatten_with_path(x)
+        return {
+            jax.tree_util.keystr(path, simple=True, separator=".") or "array": f"{leaf.dtype}"
+            f"[batch{''.join(f', {n}' for n in leaf.shape[1:])}]"
+            for path, leaf in leaves
+        }
+
+    about: dict[str, Any] = {
+        "format_version": FORMAT_VERSION,
+        "env": player.env.name,
+        "spaces": spaces_of(player.env),
+        "update": player.update,
+        **({} if player.member is None else player.member.figures),
+        "versions": versions(),
+        "call": "(obs) -> action"
+        if len(examples) == 1
+        else "(obs, carry, episode_start) -> (action, carry)",
+        "obs": words(examples[0]),
+    }
+    if len(examples) > 1:
+        about["carry"] = words(examples[1])
+        about["episode_start"] = "bool[batch]: where it is true, the carry is begun anew"
+    return about
+
+
+def _check(path: Path, policy: Any, act: Any, player: Player) -> None:
+    """Refuses a policy that acts in another way than the run, for several numbers of rows."""
+    call = jax.jit(policy)
+    for num in (1, 7):
+        obs = _observations(player.env, num)
+        carry = player.policy.initial_carry(num)
+        args = (obs, carry, jnp.arange(num) % 2 == 0) if jax.tree.leaves(carry) else (obs,)
+        expected, actual = jax.device_get((jax.jit(act)(*args), call(*args)))
+        for a, b in zip(jax.tree.leaves(expected), jax.tree.leaves(actual), strict=True):
+            same = a.dtype == b.dtype and np.allclose(a, b, rtol=1e-5, atol=1e-6)
+            require(same, "export", path.name, "does not act as the run does; report it")
+
+
+@checked
+def main(
+    run_dir: Path,
+    out: Path | None,
+    checkpoint: int | str | None,
+    member: Index | None = None,
+    setting: Index | None = None,
+) -> None:
+    """Exports, and says what was written and how it is called."""
+    read_run(run_dir, Experiment)  # before the backend starts
+    backend.start(1, 1)
+    out = out or run_dir / "policy.zip"
+    which: Any = {"checkpoint": checkpoint, "member": member, "setting": setting}
+    found, console = export_policy(run_dir, out, **which), make_console()
+    if found.member is not None:
+        console.print(str(found.member), soft_wrap=True)
+    console.print(
+        f"{found.about['env']}, after update {found.about['update']}: {found.about['call']}, "
+        f"{found.num_bytes / 1024:.0f} KiB, for {', '.join(PLATFORMS)}\n"
+        f"policy: {found.path}",
+        soft_wrap=True,
+    )

@@ -1,0 +1,323 @@
+"""`jaxdrl plot`: learning curves of runs, those of the same settings as one with a band."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from jaxdrl.checks import checked, require
+from jaxdrl.config.experiment import Experiment, unresolve
+from jaxdrl.errors import ConfigError
+from jaxdrl.io.console import make_console, warner
+from jaxdrl.io.line_reader import LineReader, Thinned
+from jaxdrl.io.numerals import short
+from jaxdrl.io.safe_files import replaced
+from jaxdrl.io.terminal import drawable, printable
+from jaxdrl.runs.checkpoint_binding import doubt_about
+from jaxdrl.runs.nested import doubt_about_parts, parts_of
+from jaxdrl.runs.run_dir import METRICS_FILE, read_line, read_run, require_writable
+
+NUM_POINTS = 200
+"""Points of a curve, each the mean over an equal part of the longest run."""
+
+NOT_SETTINGS = (
+    *("seed", "run_dir", "devices", "debug_nans", "profile", "max_bad_updates"),
+    *("checkpoint_every", "checkpoint_minutes", "keep_checkpoints", "log_every", "track"),
+    *("evaluate_every", "num_eval_episodes", "greedy_evaluation"),
+)
+"""Fields of an experiment in which runs of one group may differ."""
+
+AGAINST = {"env_steps": "environment steps", "seconds": "seconds of training"}
+"""What curves can be drawn over."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A metric of one run.
+
+    Attributes:
+      run_dir: where it is from.
+      settings: of the run, flat, without what runs of a group may differ in.
+      env_steps: after each line, or after every few of a long run, `[n]`.
+      seconds: of training until then, `[n]`.
+      values: the metric, NaN where it has none, `[n]`.
+      weights: episodes of a line where the metric is a mean over these, `[n]`.
+    """
+
+    run_dir: Path
+    settings: dict[str, Any]
+    env_steps: np.ndarray
+    seconds: np.ndarray
+    values: np.ndarray
+    weights: np.ndarray
+
+
+@dataclass(frozen=True)
+class Group:
+    """Curves of the same settings on common points.
+
+    Attributes:
+      label: what sets its settings apart from those of the other groups.
+      run_dirs: its runs.
+      x: `[p]`.
+      values: `[runs, p]`, NaN where a run has no value.
+    """
+
+    label: str
+    run_dirs: list[Path]
+    x: np.ndarray
+    values: np.ndarray
+
+
+def read_curve(run_dir: Path, metric: str = "episode_return") -> Curve:
+    """A metric over a run, which may still go on: a torn last line is left out.
+
+    Raises:
+      ConfigError: if the directory is no run, has no line yet, or none has such a metric.
+    """
+    experiment = read_run(run_dir, Experiment).experiment
+    seen, known = Thinned(), {}
+    seconds, last = 0.0, 0.0
+
+    def add(record: dict[str, Any]) -> None:
+        nonlocal seconds, last
+        known.update(record)
+        steps, value = float(record["env_steps"]), record.get(metric)
+        seconds += (steps - last) / record["steps_per_second"]
+        last = steps
+        number = math.nan if value is None or _is_list(value) else float(value)
+        weight = record["num_episodes"] if _is_mean(metric) else 1.0
+        seen.add((steps, seconds), (number,), (float(weight),))
+
+    LineReader(run_dir / METRICS_FILE, read_line).read(lambda: None, add)
+    if not seen.rows:
+        raise ConfigError(
+            f"run_dir = {str(run_dir)!r}: {METRICS_FILE} has no line yet; wait for its first "
+            "updates, or leave the run out"
+        )
+    numbers = sorted(name for name, value in known.items() if not _is_list(value))
+    require(metric in numbers, "metric", metric, f"{METRICS_FILE} has {', '.join(numbers)}")
+    return Curve(
+        run_dir=run_dir,
+        settings=settings_of(experiment),
+        env_steps=seen.where(0),
+        seconds=seen.where(1),
+        values=seen.values(0),
+        weights=seen.weights(0),
+    )
+
+
+def _is_mean(metric: str) -> bool:
+    return metric.startswith("episode_")  # over the episodes of a line
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list)  # of members
+
+
+def runs_of(run_dir: Path) -> list[Path]:
+    """The runs with metrics that a directory stands for: itself, or the parts of a sweep."""
+    parts = parts_of(run_dir)
+    return [path for part in parts for path in runs_of(part)] or [run_dir]
+
+
+def settings_of(experiment: Experiment) -> dict[str, Any]:
+    """The settings that make runs comparable, flat: `{"env": ..., "ppo.gamma": ...}`."""
+    fields = asdict(unresolve(experiment))
+    for name in ("wave", "wave_size") if fields["sweep"] else ():
+        del fields["sweep"][name]
+    ppo = {f"ppo.{name}": value for name, value in fields.pop("ppo").items()}
+    return {k: v for k, v in fields.items() if k not in NOT_SETTINGS} | ppo
+
+
+def group_curves(
+    curves: Sequence[Curve], metric: str = "episode_return", against: str = "env_steps"
+) -> list[Group]:
+    """Puts curves of equal settings together, on points that all groups share."""
+    last = max(float(getattr(curve, against)[-1]) for curve in curves)
+    edges = np.linspace(0.0, last, NUM_POINTS + 1)
+    by_settings: dict[str, list[Curve]] = {}
+    for curve in curves:
+        by_settings.setdefault(json.dumps(curve.settings, default=str), []).append(curve)
+    members = list(by_settings.values())
+    labels = label_groups([group[0].settings for group in members])
+    is_mean = _is_mean(metric)
+    return [
+        Group(
+            label=f"{label} ({len(group)} runs)" if len(group) > 1 else label,
+            run_dirs=[curve.run_dir for curve in group],
+            x=edges[1:],
+            values=np.stack([resample(curve, edges, against, is_mean) for curve in group]),
+        )
+        for label, group in zip(labels, members, strict=True)
+    ]
+
+
+def resample(curve: Curve, edges: np.ndarray, against: str, is_mean: bool) -> np.ndarray:
+    """Means of a curve between `edges`; NaN past its end, and interpolated where it has none."""
+    x = getattr(curve, against)
+    bins = np.clip(np.searchsorted(edges, x, side="left") - 1, 0, len(edges) - 2)
+    there = np.isfinite(curve.values)
+    weights = np.where(there, curve.weights if is_mean else 1.0, 0.0)
+    sums = np.bincount(bins, weights * np.where(there, curve.values, 0.0), len(edges) - 1)
+    totals = np.bincount(bins, weights, len(edges) - 1)
+    found = totals > 0
+    points = edges[1:]
+    if not found.any():
+        return np.full(len(points), np.nan)
+    means = sums[found] / totals[found]
+    values = np.interp(points, points[found], means, left=np.nan)
+    width = edges[1] - edges[0]
+    return np.where(points <= x[-1] + width, values, np.nan)
+
+
+def label_groups(settings: list[dict[str, Any]]) -> list[str]:
+    """For each group the environment where there are several, and what differs within one."""
+    envs = [s["env"] for s in settings]
+    return [_label(own, settings, show_env=len(set(envs)) > 1) for own in settings]
+
+
+def _label(own: dict[str, Any], settings: list[dict[str, Any]], *, show_env: bool) -> str:
+    rivals = [s for s in settings if s["env"] == own["env"]]
+    names = [name for name in own if len({str(s.get(name)) for s in rivals}) > 1]
+    words = [f"{name.removeprefix('ppo.')}={_value(own[name])}" for name in names]
+    return ", ".join([printable(own["env"])] * (show_env or not words) + words)
+
+
+def _value(value: Any) -> str:
+    is_count = isinstance(value, int) and not isinstance(value, bool)
+    return f"{value:,}" if is_count else printable(value)
+
+
+@checked
+def plot_runs(
+    run_dirs: Sequence[Path | str],
+    out: Path | str | None = None,
+    *,
+    metric: str = "episode_return",
+    against: Literal["env_steps", "seconds"] = "env_steps",
+) -> list[Group]:
+    """Draws learning curves: a line a group of equal settings, a band over its runs.
+
+    The band is from the least to the greatest of the runs.
+
+    Args:
+      run_dirs: directories of runs.
+      out: a PNG, SVG or PDF file; None draws nothing.
+      metric: any number of `metrics.jsonl`.
+      against: what is below the curves.
+
+    Raises:
+      ConfigError: if a directory is no run or has no such metric, or the file is of another kind.
+    """
+    require(len(run_dirs) > 0, "run_dirs", list(run_dirs), "must name a run at least")
+    require(against in AGAINST, "against", against, f"must be one of {', '.join(AGAINST)}")
+    if out is not None:
+        require_picture(Path(out))
+    named = [path for run_dir in run_dirs for path in runs_of(Path(run_dir))]
+    paths = list({path.resolve(): path for path in named[::-1]}.values())[::-1]  # each run once
+    curves = [read_curve(path, metric) for path in paths]
+    warn = warner(make_console())
+    doubts = [doubt_about_parts(Path(run_dir)) for run_dir in run_dirs]
+    for doubt in doubts + [doubt_about(path, METRICS_FILE) for path in paths]:
+        if doubt is not None:
+            warn(doubt)
+    groups = group_curves(curves, metric, against)
+    if out is not None:
+        title = ", ".join(sorted({str(curve.settings["env"]) for curve in curves}))
+        _draw(groups, Path(out), metric, against, title)
+    return groups
+
+
+def require_picture(out: Path) -> None:
+    """Raises `ConfigError` unless `out` can be written and ends as a picture does."""
+    kinds = (".png", ".svg", ".pdf")
+    works = f"must end in one of {', '.join(kinds)}"
+    require(out.suffix.lower() in kinds, "out", str(out), works)
+    require_writable("out", out)
+
+
+def make_figure(width: float, height: float) -> Any:
+    """An empty figure in inches, which needs no display."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save_figure(figure: Any, out: Path) -> None:
+    """Writes a figure, and the directories that it is in."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with replaced(out) as unfinished:
+        figure.savefig(unfinished, dpi=150, format=out.suffix[1:].lower())
+
+
+def _draw(groups: list[Group], out: Path, metric: str, against: str, title: str) -> None:
+    from matplotlib.ticker import EngFormatter
+
+    figure = make_figure(7.5, 4.5)
+    axes = figure.subplots()
+    for group in groups:
+        there = np.isfinite(group.values).any(axis=0)
+        x, values = group.x[there], group.values[:, there]
+        (line,) = axes.plot(x, np.nanmean(values, axis=0), label=drawable(group.label))
+        if len(values) > 1:
+            low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
+            axes.fill_between(x, low, high, alpha=0.2, color=line.get_color())
+    axes.set_title(drawable(title), fontsize=10)
+    axes.set_xlabel(AGAINST[against])
+    axes.set_ylabel(drawable(metric.replace("_", " ")))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.grid(alpha=0.3)
+    longest = max(len(group.label) for group in groups)
+    num_columns = min(len(groups), max(1, 110 // (longest + 8)))  # of letters of 8 points
+    figure.legend(loc="outside lower center", fontsize=8, ncols=num_columns)
+    save_figure(figure, out)
+
+
+def show(console: Console, groups: list[Group], metric: str) -> None:
+    """Prints a table of the groups with a curve each, for where no picture can be seen."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("runs", overflow="fold", min_width=16)
+    table.add_column(metric.replace("_", " "), no_wrap=True, min_width=24)
+    for name in ("first", "last", "spread of the last"):
+        table.add_column(name, justify="right")
+    finite = np.concatenate([group.values[np.isfinite(group.values)] for group in groups])
+    low, high = (finite.min(), finite.max()) if finite.size else (0.0, 1.0)
+    for group in groups:
+        there = np.isfinite(group.values).any(axis=0)
+        if not there.any():
+            table.add_row(group.label, "", "–", "–", "–")
+            continue
+        mean = np.nanmean(group.values[:, there], axis=0)
+        last = group.values[:, there][:, -1]
+        spread = f"{short(np.nanmin(last))} to {short(np.nanmax(last))}"
+        line = sparkline(mean, low, high)
+        table.add_row(group.label, line, short(mean[0]), short(mean[-1]), spread)
+    console.print(table)
+
+
+def sparkline(values: np.ndarray, low: float, high: float, width: int = 24) -> str:
+    """A curve in one line of text, `low` at its foot and `high` at its top."""
+    parts = np.array_split(values, min(width, len(values)))
+    scale = 7.0 / (high - low) if high > low else 0.0
+    return "".join("▁▂▃▄▅▆▇█"[round((float(part.mean()) - low) * scale)] for part in parts)
+
+
+def main(run_dirs: Sequence[Path], out: Path | None, metric: str, against: Any) -> None:
+    """Draws, and prints what the terminal can show."""
+    console = make_console()
+    groups = plot_runs(run_dirs, out, metric=metric, against=against)
+    show(console, groups, metric)
+    if out is not None:
+        console.print(f"picture: {out}", soft_wrap=True)

@@ -1,0 +1,233 @@
+"""`jaxdrl doctor`: what machine this is, what is wrong with it, and how to train fastest on it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from jaxdrl.algorithms.ppo.algorithm import ppo
+from jaxdrl.algorithms.settings import make_config
+from jaxdrl.algorithms.training import compile
+from jaxdrl.checks import Positive, checked
+from jaxdrl.config.ppo import PPOConfig
+from jaxdrl.core.keys import make_key
+from jaxdrl.distributed.mesh import make_mesh
+from jaxdrl.envs import Environment, make
+from jaxdrl.io.console import labelled, make_console
+from jaxdrl.io.numerals import duration
+from jaxdrl.runs import backend, machine
+from jaxdrl.runs.memory import is_out_of_memory
+
+NUM_SHARDS = PPOConfig().num_shards
+SIZES = tuple(64 * 4**i for i in range(6))
+"""Numbers of environments among which the one that saturates the machine is looked for."""
+ENOUGH = 1.1
+"""Gain in speed for four times the environments below which more are not worth it."""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What `jaxdrl.diagnose` found.
+
+    Attributes:
+      machine: processor, cores, memory and devices.
+      versions: of Python and the packages.
+      cache: directory of compiled programs, None where none are kept.
+      complaints: what is not set up well, each with what to do.
+      env: the environment that was measured.
+      by_devices: training steps per second by number of devices.
+      by_envs: training steps per second by number of environments, on `num_devices`.
+      num_devices: the number of devices that was fastest.
+      num_envs: the number of environments that saturates them, 0 where not even the fewest fit.
+    """
+
+    machine: dict[str, Any]
+    versions: dict[str, str]
+    cache: str | None
+    complaints: list[str]
+    env: str
+    by_devices: dict[int, float]
+    by_envs: dict[int, float]
+    num_devices: int
+    num_envs: int
+
+
+@checked
+def diagnose(env: str = "CartPole-v1", *, seconds: Positive = 1.0, say: Any = None) -> Diagnosis:
+    """Describes this machine and measures how it trains `env` best.
+
+    Training runs for `seconds` after it has compiled: on each number of devices that divides the
+    shards, then on the fastest with more and more environments until that no longer pays.
+
+    Args:
+      env: name of the environment.
+      seconds: of each measurement, above 0.
+      say: called with a line about each step on the way.
+
+    Raises:
+      ConfigError: for an unknown environment or a bad number.
+    """
+    tell = say or (lambda line: None)
+    mesh, words = backend.start(None, NUM_SHARDS)
+    tell(words)
+    tell(f"loading {env}")
+    made = make(env)
+    facts = machine.describe()
+    config = replace(make_config(made), num_envs=512)
+    busy = machine.busy_complaints(machine.busy_cores())
+    for line in busy:  # before the minutes that may be for nothing
+        tell(line)
+    numbers = divisors(int(mesh.devices.size))
+    steps = Steps(tell, len(numbers) + len(SIZES))
+    tell(
+        f"measuring how {env} trains: {config.num_envs} environments on "
+        f"{', '.join(map(str, numbers))} device(s), then {SIZES[0]} to {SIZES[-1]:,} on the "
+        "fastest number; each is a program of its own, and compiling takes most of the time"
+    )
+    by_devices = {}
+    for num in numbers:
+        by_devices[num] = steps.take(f"{num} device(s)", measure, made, config, num, seconds)
+    best = max(by_devices, key=lambda num: by_devices[num])
+    by_envs: dict[int, float] = {}
+    for num_envs in SIZES:
+        if not pays(list(by_envs.values())):
+            break
+        changed = replace(config, num_envs=num_envs)
+        words = f"{num_envs:,} environments"
+        by_envs[num_envs] = steps.take(words, measure, made, changed, best, seconds)
+    cache = backend.keep_programs()
+    return Diagnosis(
+        machine=facts,
+        versions=machine.versions(),
+        cache=None if cache is None else str(cache),
+        complaints=[*machine.complaints(facts), *busy],
+        env=env,
+        by_devices=by_devices,
+        by_envs=by_envs,
+        num_devices=best,
+        num_envs=saturation(by_envs),
+    )
+
+
+class Steps:
+    """Says what each measurement found, and how long the rest may take."""
+
+    def __init__(self, say: Callable[[str], Any], most: int) -> None:
+        self.say, self.most, self.done, self.started = say, most, 0, time.perf_counter()
+
+    def take(self, what: str, measured: Callable[..., float], *args: Any) -> float:
+        """`measured(*args)`, steps per second."""
+        speed = measured(*args)
+        self.done += 1
+        a_step = (time.perf_counter() - self.started) / self.done
+        found = f"{speed:,.0f} steps/s" if speed else "out of memory"
+        self.say(f"{what}: {found} (at most {duration(a_step * (self.most - self.done))} more)")
+        return speed
+
+
+def divisors(at_most: int) -> list[int]:
+    """Numbers of devices that divide the shards."""
+    return [d for d in range(1, min(at_most, NUM_SHARDS) + 1) if NUM_SHARDS % d == 0]
+
+
+def pays(speeds: list[float]) -> bool:
+    """Whether one of the last two speeds, which are noisy, gained enough on all before.
+
+    Where memory ended, it does so for every larger number.
+    """
+    if 0.0 in speeds:
+        return False
+    return len(speeds) < 3 or max(speeds[-2:]) > ENOUGH * max(speeds[:-2])
+
+
+def saturation(by_envs: dict[int, float]) -> int:
+    """The fewest environments with which no larger number is `ENOUGH` times as fast.
+
+    0 where memory ended with the fewest already.
+    """
+    best = max(by_envs.values())
+    if not best:
+        return 0
+    return min(num_envs for num_envs, speed in by_envs.items() if speed * ENOUGH >= best)
+
+
+def measure(env: Environment, config: PPOConfig, num_devices: int, seconds: float) -> float:
+    """Training steps per second on so many devices, compile time apart; 0 where memory ends."""
+    agent = ppo(env, config, mesh=make_mesh(num_devices))
+    try:
+        state = jax.jit(agent.init)(make_key(0))
+        step = compile(agent).lower(state).compile()
+        state, _ = jax.block_until_ready(step(state))
+        rates: list[float] = []
+        started = time.perf_counter()
+        while len(rates) < 3 or time.perf_counter() - started < seconds:
+            before = time.perf_counter()
+            state, _ = jax.block_until_ready(step(state))
+            rates.append(config.env_steps_per_update / (time.perf_counter() - before))
+    except jax.errors.JaxRuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        return 0.0
+    return float(np.median(rates))
+
+
+def print_diagnosis(console: Console, found: Diagnosis) -> None:
+    """Prints a table of the machine, what to change on it, and the flags that train fastest."""
+    facts = found.machine
+    table = Table(show_header=False, box=None, pad_edge=False)
+    gib = 1024**3
+    free, device = facts["free_host_memory"], facts["device_memory"]
+    rows = {
+        "processor": f"{facts['processor']}, {facts['cores']} cores",
+        "memory": "unknown" if free is None else f"{free / gib:.1f} GiB free",
+        "devices": f"{facts['num_devices']} x {facts['device_kind']} ({facts['platform']})"
+        + (f", {device / gib:.1f} GiB each" if device else ""),
+        "versions": ", ".join(f"{name} {number}" for name, number in found.versions.items()),
+        "compiled programs": found.cache or "not kept",
+    }
+    for name, words in rows.items():
+        table.add_row(Text(name, "bold"), words)
+    console.print(table)
+    for complaint in found.complaints:
+        console.print(labelled("to do:", complaint), soft_wrap=True)
+    if not found.complaints:
+        console.print("nothing is misconfigured")
+    for line in advice(found):
+        console.print(line, soft_wrap=True)
+
+
+def advice(found: Diagnosis) -> list[str]:
+    """What the measurements come to; the last line is the command that trains fastest."""
+    if not found.num_envs:
+        return [f"{found.env}: not even {SIZES[0]} environments fit into the memory"]
+    one, best = found.by_devices[1], found.by_devices[found.num_devices]
+    if found.num_devices == 1:
+        words = "one device is fastest"
+    elif one:
+        words = f"{found.num_devices} devices pay: {best / one:.2f}x the speed of one"
+    else:
+        words = f"{found.num_devices} devices are fastest; one has too little memory"
+    return [
+        f"{found.env}: {words}; {found.num_envs} environments saturate the machine",
+        "fastest is not best: more environments make larger batches and fewer updates of as many "
+        "steps, and change what is learnt",
+        f"jaxdrl train {found.env} --devices {found.num_devices} --ppo.num-envs {found.num_envs}",
+    ]
+
+
+def main(env: str, seconds: float) -> None:
+    """Diagnoses and prints, each step as it is measured."""
+    console = make_console()
+
+    def say(line: str) -> None:
+        console.print(line, soft_wrap=True)
+
+    print_diagnosis(console, diagnose(env, seconds=seconds, say=say))

@@ -1,0 +1,1 @@
+"""Settings and presets; importing them imports no jax."""

@@ -1,0 +1,1 @@
+"""Arrays alone: types, spaces, distributions, returns, losses, running statistics."""

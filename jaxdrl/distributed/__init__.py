@@ -1,0 +1,1 @@
+"""The mesh, the logical shards on it, and the only collectives."""

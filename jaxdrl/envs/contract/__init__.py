@@ -1,0 +1,1 @@
+"""Whether an environment keeps the contract that training relies on."""

@@ -1,0 +1,297 @@
+"""Random play that looks at every step of an environment, for `jaxdrl.check_environment`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from jaxdrl.envs import vector
+from jaxdrl.envs.contract.state_inspection import (
+    fingerprint,
+    is_finite,
+    is_in_space,
+    key_leaves,
+    whole_numbers,
+    without_keys,
+)
+from jaxdrl.envs.protocol import Environment, random_action, strong_types
+
+
+class Starts(NamedTuple):
+    """The first episodes of `N` environments.
+
+    Attributes:
+      prints: of observation and state without keys, uint32 `[N]`.
+      keys: words of the keys in the states by where they are, uint32 `[N, ...]`.
+    """
+
+    prints: jax.Array
+    keys: dict[str, jax.Array]
+
+
+class Sight(NamedTuple):
+    """What was seen of each step of each environment; arrays `[T, N]`.
+
+    Attributes:
+      step: of the episode, from 1, int32.
+      reward: as the environment gave it.
+      terminated: bool.
+      truncated: bool.
+      in_space: obs, bool.
+      finite: obs, bool.
+      num_allowed: actions that its mask allows before the step, int32; 1 without a mask.
+      state_is_reset: the episode ended, and its last state is one that a reset gives, bool.
+      obs_is_reset: likewise for its last observation.
+      counter_is_reset: likewise, and what counted its steps is where it was at its start.
+      obs_sum: of all its numbers, float32.
+    """
+
+    step: jax.Array
+    reward: jax.Array
+    terminated: jax.Array
+    truncated: jax.Array
+    in_space: jax.Array
+    finite: jax.Array
+    num_allowed: jax.Array
+    state_is_reset: jax.Array
+    obs_is_reset: jax.Array
+    counter_is_reset: jax.Array
+    obs_sum: jax.Array
+
+
+@struct.dataclass
+class Episode:
+    """Where `N` environments are; `first_*` are of the start of the episode.
+
+    Attributes:
+      obs: `[N, ...]`.
+      env_state: `[N, ...]`.
+      num_steps: of the episode, int32 `[N]`.
+      first_obs: print, uint32 `[N]`.
+      first_state: print, uint32 `[N]`.
+      first_counts: whole numbers in the state, int32 `[N, C]`.
+      counts: which of them have grown by 1 at each step, bool `[N, C]`.
+    """
+
+    obs: Any
+    env_state: Any
+    num_steps: jax.Array
+    first_obs: jax.Array
+    first_state: jax.Array
+    first_counts: jax.Array
+    counts: jax.Array
+
+
+@struct.dataclass
+class LastStep:
+    """What the last step of `N` environments left to be looked at.
+
+    Attributes:
+      ended: bool `[N]`.
+      reset_words: of the key of the next episode, uint32 `[N, 2]`.
+      candidates: words of keys by which a hidden reset may have gone, uint32 `[N, K, 2]`.
+      obs: print, uint32 `[N]`.
+      env_state: print, uint32 `[N]`.
+    """
+
+    ended: jax.Array
+    reset_words: jax.Array
+    candidates: jax.Array
+    obs: jax.Array
+    env_state: jax.Array
+
+
+def play(env: Environment, keys: jax.Array, num_steps: int) -> tuple[Starts, Sight]:
+    """Plays random allowed actions, with a reset where an episode ends.
+
+    A reset may take a minute to compile, and is in the program once: the first episodes begin as
+    all others do, after an end.
+
+    Args:
+      env: the environment.
+      keys: `[N]`, consumed.
+      num_steps: `T`.
+    """
+    keys = jax.vmap(jax.random.split)(keys)
+
+    def one_turn(carry: tuple, _: None) -> tuple[tuple, tuple]:
+        episode, last, keys = carry
+        episode, found = _begin_anew(env, episode, last)
+        starts = Starts(
+            jax.vmap(fingerprint)((episode.first_obs, episode.first_state)),
+            key_leaves(episode.env_state),
+        )
+        episode, last, keys, sight = _step(env, episode, keys)
+        return (episode, last, keys), (starts, found, sight)
+
+    # A turn more than steps: what an end was like is seen when the next episode begins.
+    carry = (*_before(env, jax.random.key_data(keys[:, 0])), keys[:, 1])
+    _, (starts, found, sight) = jax.lax.scan(one_turn, carry, length=num_steps + 1)
+    sight = jax.tree.map(lambda x: x[:-1], sight)
+    return jax.tree.map(lambda x: x[0], starts), sight._replace(
+        obs_is_reset=found[1:, :, 0], state_is_reset=found[1:, :, 1]
+    )
+
+
+def play_alone(env: Environment, key: jax.Array, num_steps: int) -> tuple[jax.Array, ...]:
+    """`(obs_sum, reward, terminated, truncated)` `[T]` of one environment without `vmap`.
+
+    Until its first end it is what `play` has for the same key.
+    """
+    reset_key, play_key = jax.random.split(key)
+    start = strong_types(env.reset(reset_key, env.default_params))
+
+    def one_step(carry: Any, _: None) -> Any:
+        (obs, env_state), key = carry
+        keys = jax.random.split(key, 4)
+        action, _allowed = random_action(env, keys[1], obs)
+        obs, env_state, *rest, _info = strong_types(
+            env.step(keys[2], env_state, action, env.default_params)
+        )
+        return ((obs, env_state), keys[0]), (_sum(obs), *rest)
+
+    return jax.lax.scan(one_step, (start, play_key), length=num_steps)[1]
+
+
+def _before(env: Environment, reset_words: jax.Array) -> tuple[Episode, LastStep]:
+    """What `N` environments have before their first reset: all ended, and nothing else is so."""
+    nowhere = _zeros(partial(_reset, env), reset_words)
+    nothing = jnp.zeros(len(reset_words), jnp.uint32)
+    return nowhere, LastStep(
+        ended=jnp.ones(len(reset_words), jnp.bool),
+        reset_words=reset_words,
+        candidates=_candidates(reset_words, nowhere.env_state),
+        obs=nothing,
+        env_state=nothing,
+    )
+
+
+def _zeros(function: Callable, *args: Any) -> Any:
+    """Zeros of the shapes that `function` gives."""
+    shapes = jax.eval_shape(function, *args)
+    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+
+
+def _reset(env: Environment, words: jax.Array) -> Episode:
+    return _begin(*vector.reset(env, jax.random.wrap_key_data(words)))
+
+
+def _begin(obs: Any, env_state: Any) -> Episode:
+    """Environments at the start of an episode."""
+    numbers = whole_numbers(env_state)
+    return Episode(
+        obs=obs,
+        env_state=env_state,
+        num_steps=jnp.zeros(numbers.shape[:1], jnp.int32),
+        first_obs=jax.vmap(fingerprint)(obs),
+        first_state=jax.vmap(fingerprint)(without_keys(env_state)),
+        first_counts=numbers,
+        counts=jnp.ones(numbers.shape, jnp.bool),
+    )
+
+
+def _step(
+    env: Environment, episode: Episode, keys: jax.Array
+) -> tuple[Episode, LastStep, jax.Array, Sight]:
+    """One step of all; `sight` without what is known only when the next episode begins."""
+    keys = jax.vmap(lambda key: jax.random.split(key, 4))(keys)
+    params, step_words = env.default_params, jax.random.key_data(keys[:, 2])
+    action, num_allowed = jax.vmap(lambda key, obs: random_action(env, key, obs))(
+        keys[:, 1], episode.obs
+    )
+    obs, env_state, reward, terminated, truncated, _ = strong_types(
+        jax.vmap(env.step, in_axes=(0, 0, 0, None))(keys[:, 2], episode.env_state, action, params)
+    )
+    ended, length = terminated | truncated, episode.num_steps + 1
+    numbers = whole_numbers(env_state)
+    counter_is_reset = episode.counts & (numbers == episode.first_counts) & (length[:, None] > 1)
+    last = LastStep(
+        ended=ended,
+        reset_words=jax.random.key_data(keys[:, 3]),
+        candidates=_candidates(step_words, episode.env_state),
+        obs=jax.vmap(fingerprint)(obs),
+        env_state=jax.vmap(fingerprint)(without_keys(env_state)),
+    )
+    unknown = jnp.zeros(ended.shape, jnp.bool)
+    sight = Sight(
+        step=length,
+        reward=reward,
+        terminated=terminated,
+        truncated=truncated,
+        in_space=jax.vmap(lambda obs: is_in_space(env.observation_space, obs))(obs),
+        finite=jax.vmap(is_finite)(obs),
+        num_allowed=num_allowed,
+        obs_is_reset=unknown,
+        state_is_reset=unknown,
+        counter_is_reset=counter_is_reset.any(axis=1) & ended,
+        obs_sum=jax.vmap(_sum)(obs),
+    )
+    going = episode.replace(  # type: ignore[attr-defined]
+        obs=obs,
+        env_state=env_state,
+        num_steps=length,
+        counts=episode.counts & (numbers == whole_numbers(episode.env_state) + 1),
+    )
+    return going, last, keys[:, 0], sight
+
+
+def _begin_anew(env: Environment, episode: Episode, last: LastStep) -> tuple[Episode, jax.Array]:
+    """`episode`, reset where one ended, and whether that end was what a reset gave, bool `[N, 2]`.
+
+    The first of the two is of the observation, the second of the state.
+    """
+
+    def reset_rows(rows: jax.Array) -> tuple[Episode, jax.Array]:
+        def take(x: jax.Array) -> jax.Array:
+            return x.at[rows].get(mode="clip")
+
+        ended, of_first = jax.tree.map(take, (last, (episode.first_obs, episode.first_state)))
+        fresh, obs, env_state = _resets(env, ended)
+        same_obs = (obs == ended.obs[None]).any(axis=0) | (of_first[0] == ended.obs)
+        same_state = (env_state == ended.env_state[None]).any(axis=0) | (
+            of_first[1] == ended.env_state
+        )
+        return fresh, jnp.stack([same_obs, same_state], axis=1)
+
+    num_envs = last.ended.shape[0]
+    rows = (episode, jnp.zeros((num_envs, 2), jnp.bool))
+    return vector.update_rows(last.ended, reset_rows, rows, is_costly=env.costly_reset)
+
+
+def _resets(env: Environment, last: LastStep) -> tuple[Episode, jax.Array, jax.Array]:
+    """The new episodes, and prints `[K, N]` of observations and states of all suspected resets.
+
+    An environment that resets itself does so by the key of the step, one that is split off it, a
+    key in its state, or with the state that the episode began with.
+    """
+
+    def one(_: Episode, words: jax.Array) -> tuple[Episode, tuple[jax.Array, jax.Array]]:
+        fresh = _reset(env, words)
+        return fresh, (fresh.first_obs, fresh.first_state)
+
+    # One after another in one loop; the new episode is the last.
+    words = jnp.concatenate([last.candidates.swapaxes(0, 1), last.reset_words[None]])
+    start = _zeros(partial(_reset, env), last.reset_words)
+    fresh, (obs, env_state) = jax.lax.scan(one, start, words)
+    return fresh, obs[:-1], env_state[:-1]
+
+
+def _candidates(step_words: jax.Array, env_state: Any) -> jax.Array:
+    """Keys of a step, its own and those in the state, with the two that are split off each.
+
+    uint32 `[N, K, 2]`.
+    """
+    in_state = [words for words in key_leaves(env_state).values() if words.ndim == 2]
+    words = jnp.stack([step_words, *in_state], axis=1)
+    split = jax.vmap(jax.vmap(jax.random.split))(jax.random.wrap_key_data(words))
+    return jnp.concatenate([words, *jnp.unstack(jax.random.key_data(split), axis=2)], axis=1)
+
+
+def _sum(obs: Any) -> jax.Array:
+    parts = [x.astype(jnp.float32).sum() for x in jax.tree.leaves(obs)]
+    return jnp.stack(parts).sum()

@@ -1,0 +1,1 @@
+"""One adapter file a suite, and the registry that finds them by name."""

@@ -1,0 +1,189 @@
+"""Suites of environments by name: `brax/ant` is the task `ant` of the suite `brax`.
+
+A suite is a module of its own with a `SUITE`, which is imported when it is asked for. Another
+package adds one by an entry point of the group `jaxdrl.suites`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, NamedTuple
+
+from jaxdrl.checks import require_count
+from jaxdrl.envs.protocol import Environment
+from jaxdrl.envs.suites.gymnax import make_gymnax, nearest, task_names
+from jaxdrl.errors import ConfigError
+
+GROUP = "jaxdrl.suites"
+"""Entry points of this group name a `Suite` each."""
+
+
+class Suite(NamedTuple):
+    """A suite of environments.
+
+    Attributes:
+      make: `(task, **params) -> Environment` whose name is `suite/task`; raises ConfigError for an
+        unknown task or parameter, naming the nearest (`require_task`, `fit_params`).
+      list_tasks: `() -> names` of all tasks that `make` takes; makes none of them.
+    """
+
+    make: Callable[..., Environment]
+    list_tasks: Callable[[], Sequence[str]]
+
+
+class BuiltIn(NamedTuple):
+    """Where one of our own suites is.
+
+    Attributes:
+      module: with its `SUITE`; imports the suite's package.
+      package: what that package is called in Python.
+      why_not: what is to be known before `pip install 'jaxdrl[...]'`; empty: nothing.
+    """
+
+    module: str
+    package: str
+    why_not: str = ""
+
+
+GYMNAX = Suite(make=make_gymnax, list_tasks=task_names)
+"""The suite whose environments go by their name alone."""
+
+BUILT_IN = {
+    "brax": BuiltIn("jaxdrl.envs.suites.brax", "brax"),
+    "craftax": BuiltIn("jaxdrl.envs.suites.craftax", "craftax"),
+    "jumanji": BuiltIn("jaxdrl.envs.suites.jumanji", "jumanji"),
+    "navix": BuiltIn("jaxdrl.envs.suites.navix", "navix", " (on Python 3.12 or later)"),
+    "playground": BuiltIn("jaxdrl.envs.suites.playground", "mujoco_playground"),
+    "xminigrid": BuiltIn("jaxdrl.envs.suites.xminigrid", "xminigrid"),
+}
+"""Our own suites, each an extra of its name."""
+
+
+def names() -> list[str]:
+    """Every suite that there is, ours whether installed or not."""
+    return sorted({*BUILT_IN, *_entry_points()})
+
+
+def missing(name: str) -> str | None:
+    """How to install a suite of ours that is not, None where nothing is missing."""
+    built_in = BUILT_IN.get(name)
+    if built_in is None or name in _entry_points():
+        return None
+    if importlib.util.find_spec(built_in.package) is not None:
+        return None
+    return f"pip install 'jaxdrl[{name}]'{built_in.why_not}"
+
+
+def load(name: str) -> Suite:
+    """The suite of that name, imported now.
+
+    Raises:
+      ConfigError: if there is none, it is not installed, or it cannot be imported.
+    """
+    points = _entry_points()
+    if name not in BUILT_IN and name not in points:
+        raise ConfigError(
+            f"suite = {name!r}: unknown; {nearest(name, ['gymnax', *names()])}; "
+            "environments of gymnax go by their name alone, such as CartPole-v1"
+        )
+    command = missing(name)
+    if command is not None:
+        raise ConfigError(f"suite = {name!r}: is not installed; it comes with: {command}")
+    try:
+        if name in points:
+            suite = points[name].load()
+        else:
+            suite = importlib.import_module(BUILT_IN[name].module).SUITE
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"suite = {name!r}: cannot be imported: {error}") from error
+    if not isinstance(suite, Suite):
+        raise ConfigError(
+            f"suite = {name!r}: the entry point {points[name].value} is a {type(suite).__name__}; "
+            "must be a jaxdrl.envs.suites.registry.Suite"
+        )
+    return suite
+
+
+def _entry_points() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=GROUP)}
+
+
+def split(name: str) -> tuple[str | None, str]:
+    """`(suite, task)` of the name of an environment; the suite of a gymnax environment is None.
+
+    >>> split("brax/ant"), split("CartPole-v1")
+    (('brax', 'ant'), (None, 'CartPole-v1'))
+    """
+    suite, slash, task = name.partition("/")
+    return (suite, task) if slash else (None, name)
+
+
+def require_task(suite: str, task: str, tasks: Sequence[str]) -> None:
+    """Refuses a task that the suite has not.
+
+    Raises:
+      ConfigError: naming the nearest.
+    """
+    if task not in tasks:
+        raise ConfigError(f"env = '{suite}/{task}': unknown; {nearest(task, list(tasks))}")
+
+
+def episode_limit(max_episode_steps: Any, default: int | None) -> int | None:
+    """The limit that is meant: `default` for "default", none for None, else a whole number.
+
+    Raises:
+      ConfigError: for anything else.
+    """
+    if max_episode_steps is None or max_episode_steps == "default":
+        return None if max_episode_steps is None else default
+    if isinstance(max_episode_steps, float) and max_episode_steps.is_integer():
+        max_episode_steps = int(max_episode_steps)  # as the command line reads it
+    require_count("max_episode_steps", max_episode_steps)
+    return int(max_episode_steps)
+
+
+def fit_params(name: str, params: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """All parameters of an environment: those in `params`, as their default is, and the rest.
+
+    The command line reads every number as a float: a whole one becomes an int where the default is
+    an int, and 0 and 1 a bool where it is a bool. Where the default is None, a whole number is an
+    int.
+
+    Args:
+      name: of the environment, for messages.
+      params: what the user gave.
+      defaults: all parameters that there are.
+
+    Raises:
+      ConfigError: for an unknown name, with the nearest, and for a value of another kind.
+    """
+    found = dict(defaults)
+    for param, value in params.items():
+        if param not in defaults:
+            known = nearest(param, sorted(defaults)) if defaults else "it has none"
+            raise ConfigError(f"env_params.{param} = {value!r}: {name} has no such one; {known}")
+        found[param] = _fit(param, value, defaults[param])
+    return found
+
+
+def _fit(param: str, value: Any, default: Any) -> Any:
+    is_number = isinstance(value, int | float)
+    if isinstance(default, bool):
+        if not is_number or value not in (0, 1):
+            raise ConfigError(f"env_params.{param} = {value!r}: must be 0 or 1")
+        return bool(value)
+    is_whole = is_number and float(value).is_integer()
+    if isinstance(default, int) or default is None:
+        if isinstance(default, int) and not is_whole:
+            raise ConfigError(f"env_params.{param} = {value!r}: must be a whole number")
+        return int(value) if is_whole else value
+    if isinstance(default, float):
+        if not is_number:
+            raise ConfigError(f"env_params.{param} = {value!r}: must be a number")
+        return float(value)
+    if isinstance(default, str) and not isinstance(value, str):
+        raise ConfigError(f"env_params.{param} = {value!r}: must be a word, such as {default}")
+    return value

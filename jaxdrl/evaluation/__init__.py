@@ -1,0 +1,1 @@
+"""Whole episodes of a policy: their statistics, their frames, and a grid of parameters."""

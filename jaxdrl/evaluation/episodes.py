@@ -1,0 +1,319 @@
+"""How good a policy is: whole episodes, each counted once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from jaxdrl.checks import Count, EpisodeCount, checked
+from jaxdrl.core.programs import program
+from jaxdrl.core.types import LearnerState, Policy
+from jaxdrl.envs.protocol import Environment, strong_types
+
+DEFAULT_MAX_STEPS = 10_000
+"""Steps after which an episode of an environment without a limit is cut."""
+
+MAX_DRAWS = 2**22
+"""Numbers that a bootstrap draws at once, so that its memory does not grow with the episodes."""
+
+HOW = ("num_episodes", "max_episode_steps", "deterministic")
+"""Arguments of `run_episodes` that shape the program."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Returns of whole episodes.
+
+    Attributes:
+      num_episodes: how many.
+      mean_return: mean undiscounted return.
+      ci95_low: lower end of the 95% bootstrap interval of the mean.
+      ci95_high: its upper end.
+      mean_length: mean number of steps.
+      num_cut: episodes still running when the step limit of the evaluation cut them.
+      returns: float32 `[num_episodes]`.
+      lengths: int32 `[num_episodes]`.
+      members: of a population, those of all its members; this one is then that of the best.
+    """
+
+    num_episodes: int
+    mean_return: float
+    ci95_low: float
+    ci95_high: float
+    mean_length: float
+    num_cut: int
+    returns: np.ndarray = field(repr=False)
+    lengths: np.ndarray = field(repr=False)
+    members: tuple[Evaluation, ...] = field(default=(), repr=False)
+
+    @property
+    def median_return(self) -> float:
+        """Median of the returns."""
+        return float(np.median(self.returns))
+
+    @property
+    def interquartile_mean(self) -> float:
+        """Mean of the middle half of the returns."""
+        return interquartile_mean(self.returns)
+
+
+@checked
+def evaluate(
+    env: Environment,
+    policy: Policy,
+    learner: LearnerState,
+    key: jax.Array,
+    *,
+    num_episodes: EpisodeCount,
+    max_episode_steps: Count | None = None,
+    deterministic: bool = True,
+) -> Evaluation:
+    """Plays `num_episodes` whole episodes in parallel and counts each once.
+
+    Every environment plays one episode, so that short ones are not counted more often than long
+    ones. Runs on one device, which makes the result independent of the mesh; compiles once for
+    the same `env`, `policy` and counts.
+
+    Args:
+      env: the environment.
+      policy: `algorithm.policy`.
+      learner: `state.learner`.
+      key: consumed.
+      num_episodes: how many, at least 1.
+      max_episode_steps: cuts episodes after so many steps; None takes the environment's own
+        limit, and 10,000 where it has none.
+      deterministic: act by the mode of the distribution instead of a sample.
+
+    Raises:
+      ConfigError: if a count is not an integer of at least 1.
+    """
+    if max_episode_steps is None:
+        max_episode_steps = env.max_episode_steps or DEFAULT_MAX_STEPS
+    device = first_device(learner)
+    returns, lengths, ended = jax.device_get(
+        program(run_episodes, HOW, (env.reset, env.step), policy)(
+            env.default_params,
+            *jax.device_put((learner, key), device),
+            num_episodes=num_episodes,
+            max_episode_steps=max_episode_steps,
+            deterministic=deterministic,
+        )
+    )
+    return summarise(returns, lengths, ended)
+
+
+def summarise(returns: np.ndarray, lengths: np.ndarray, ended: np.ndarray) -> Evaluation:
+    """The evaluation of episodes `[n]`, those that have not `ended` cut."""
+    low, high = bootstrap_interval(returns)
+    return Evaluation(
+        num_episodes=len(returns),
+        mean_return=float(returns.mean(dtype=np.float64)),
+        ci95_low=low,
+        ci95_high=high,
+        mean_length=float(lengths.mean(dtype=np.float64)),
+        num_cut=int((~ended).sum()),
+        returns=returns,
+        lengths=lengths,
+    )
+
+
+def best_of(returns: Sequence[float | None]) -> int | None:
+    """The index of the greatest, the first of equals; None where none of them is finite.
+
+    In JSON a number that is not finite is None.
+    """
+    finite = {i: x for i, x in enumerate(returns) if x is not None and math.isfinite(x)}
+    return max(finite, key=lambda i: finite[i]) if finite else None
+
+
+def first_device(learner: LearnerState) -> jax.Device:
+    """The first of the devices that hold the learner; it may be on the host, too."""
+    arrays = [leaf for leaf in jax.tree.leaves(learner.params) if isinstance(leaf, jax.Array)]
+    devices = arrays[0].devices() if arrays else jax.devices()
+    return min(devices, key=lambda device: device.id)
+
+
+def bootstrap_interval(
+    samples: np.ndarray, *, num_resamples: int = 2_000, seed: int = 0
+) -> tuple[float, float]:
+    """95% interval of the mean of `samples [n]` by the percentile bootstrap.
+
+    NaN where a sample is not finite.
+
+    Source: Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13.
+    """
+    if not np.isfinite(samples).all():
+        return math.nan, math.nan
+    means = _resampled_means(samples, num_resamples, np.random.default_rng(seed))
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def difference_interval(
+    ours: np.ndarray, theirs: np.ndarray, *, num_resamples: int = 2_000, seed: int = 0
+) -> tuple[float, float]:
+    """The same of the difference of the means of two independent samples, `[n]` and `[m]`."""
+    rng = np.random.default_rng(seed)
+    gains = _resampled_means(ours, num_resamples, rng) - _resampled_means(
+        theirs, num_resamples, rng
+    )
+    low, high = np.quantile(gains, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _resampled_means(
+    samples: np.ndarray, num_resamples: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Means `[num_resamples]` of as many samples, drawn with replacement, as there are."""
+    samples, num = np.asarray(samples, np.float64), len(samples)
+    at_once = max(1, MAX_DRAWS // num)  # the draws are the same in any number of parts
+    parts = [min(at_once, num_resamples - i) for i in range(0, num_resamples, at_once)]
+    return np.concatenate(
+        [samples[rng.integers(num, size=(part, num))].mean(axis=1) for part in parts]
+    )
+
+
+def interquartile_mean(samples: np.ndarray) -> float:
+    """Mean of the middle half of `samples [n]`, at whose ends a sample counts in part.
+
+    Source: Agarwal et al. 2021, arXiv:2108.13264.
+    """
+    ordered = np.sort(np.asarray(samples, np.float64))
+    n = len(ordered)
+    edges = np.arange(n + 1) / n
+    weights = np.clip(np.minimum(edges[1:], 0.75) - np.maximum(edges[:-1], 0.25), 0.0, None)
+    return float((weights * ordered).sum() / weights.sum())
+
+
+@struct.dataclass
+class Episodes:
+    """One episode in each of N environments, as far as they have been played.
+
+    Attributes:
+      num_steps: so far, int32.
+      key: of the steps to come.
+      env_state: `[N, ...]`.
+      obs: `[N, ...]`.
+      carry: of the policy, `[N, ...]`.
+      returns: float32 `[N]`.
+      lengths: int32 `[N]`.
+      terminated: bool `[N]`, and true from its end on.
+      truncated: likewise.
+    """
+
+    num_steps: jax.Array
+    key: jax.Array
+    env_state: Any
+    obs: Any
+    carry: Any
+    returns: jax.Array
+    lengths: jax.Array
+    terminated: jax.Array
+    truncated: jax.Array
+
+    @property
+    def ended(self) -> jax.Array:
+        """Bool `[N]`; what is played after it counts no more."""
+        return self.terminated | self.truncated
+
+
+def begin_episodes(
+    reset: Callable[..., Any], policy: Policy, params: Any, key: jax.Array, num_episodes: int
+) -> Episodes:
+    """Resets `num_episodes` environments; arguments as in `run_episodes`."""
+    reset_key, play_key = jax.random.split(key)
+    reset_keys = jax.random.split(reset_key, num_episodes)
+    obs, env_state = strong_types(jax.vmap(reset, in_axes=(0, None))(reset_keys, params))
+    return Episodes(
+        num_steps=jnp.zeros((), jnp.int32),
+        key=play_key,
+        env_state=env_state,
+        obs=obs,
+        carry=policy.initial_carry(num_episodes),
+        returns=jnp.zeros((num_episodes,), jnp.float32),
+        lengths=jnp.zeros((num_episodes,), jnp.int32),
+        terminated=jnp.zeros((num_episodes,), jnp.bool),
+        truncated=jnp.zeros((num_episodes,), jnp.bool),
+    )
+
+
+def step_episodes(
+    env_step: Callable[..., Any],
+    policy: Policy,
+    params: Any,
+    learner: LearnerState,
+    episodes: Episodes,
+    *,
+    deterministic: bool,
+) -> Episodes:
+    """One step of each environment; arguments as in `run_episodes`."""
+    num_episodes, ended = len(episodes.returns), episodes.ended
+    key, act_key, step_key = jax.random.split(episodes.key, 3)
+    start = jnp.broadcast_to(episodes.num_steps == 0, ended.shape)
+    action, carry = policy.act(
+        learner, episodes.carry, episodes.obs, start, act_key, deterministic=deterministic
+    )
+    obs, env_state, reward, terminated, truncated, _ = strong_types(
+        jax.vmap(env_step, in_axes=(0, 0, 0, None))(
+            jax.random.split(step_key, num_episodes), episodes.env_state, action, params
+        )
+    )
+    return Episodes(
+        num_steps=episodes.num_steps + 1,
+        key=key,
+        env_state=env_state,
+        obs=obs,
+        carry=carry,
+        returns=episodes.returns + jnp.where(ended, 0.0, reward),
+        lengths=episodes.lengths + (~ended).astype(jnp.int32),
+        terminated=episodes.terminated | (~ended & terminated),
+        truncated=episodes.truncated | (~ended & truncated),
+    )
+
+
+def run_episodes(
+    env: tuple[Callable[..., Any], Callable[..., Any]],
+    policy: Policy,
+    params: Any,
+    learner: LearnerState,
+    key: jax.Array,
+    *,
+    num_episodes: int,
+    max_episode_steps: int,
+    deterministic: bool,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """One episode in each of `num_episodes` environments, as a pure function.
+
+    Args:
+      env: `(reset, step)` of an environment.
+      policy: how to act.
+      params: parameters of the environment.
+      learner: what the policy learnt.
+      key: consumed.
+      num_episodes: how many.
+      max_episode_steps: cuts longer episodes.
+      deterministic: as in `evaluate`.
+
+    Returns:
+      `(returns float32 [N], lengths int32 [N], ended bool [N])`, `ended` false where cut.
+    """
+    reset, env_step = env
+
+    def body(episodes: Episodes) -> Episodes:
+        return step_episodes(
+            env_step, policy, params, learner, episodes, deterministic=deterministic
+        )
+
+    def running(episodes: Episodes) -> jax.Array:
+        return (episodes.num_steps < max_episode_steps) & ~episodes.ended.all()
+
+    start = begin_episodes(reset, policy, params, key, num_episodes)
+    found = jax.lax.while_loop(running, body, start)
+    return found.returns, found.lengths, found.ended

@@ -1,0 +1,193 @@
+"""A policy over a grid of its environment's own parameters: `jaxdrl evaluate RUN_DIR --vary`."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdrl.annotations import Bounds
+from jaxdrl.checks import EpisodeCount, check_fields, checked, require, require_range
+from jaxdrl.core.programs import program
+from jaxdrl.core.types import LearnerState, Policy
+from jaxdrl.envs.protocol import Environment, replace_params
+from jaxdrl.errors import ConfigError
+from jaxdrl.evaluation.episodes import DEFAULT_MAX_STEPS, HOW, bootstrap_interval, run_episodes
+
+MAX_EPISODES = 1_000_000
+"""Of all cells, which are played side by side."""
+
+TIME_LIMIT = "max_steps_in_episode"
+"""The parameter of gymnax that says how long an episode may be."""
+
+
+@dataclass(frozen=True)
+class Variation:
+    """One parameter from `low` to `high` in `num` equal steps.
+
+    Raises:
+      ConfigError: unless `num` is at least 2 and `low` less than `high`, both finite.
+    """
+
+    name: str
+    low: float
+    high: float
+    num: Annotated[int, Bounds(2)]
+
+    def __post_init__(self) -> None:
+        check_fields(self, "vary.")
+        require_range(f"vary.{self.name}", self.low, self.high)
+
+    @property
+    def values(self) -> np.ndarray:
+        """The values, float64 `[num]`."""
+        return np.linspace(self.low, self.high, self.num)
+
+
+def parse_variation(text: str) -> Variation:
+    """A variation from `NAME=LOW:HIGH:NUM`.
+
+    >>> parse_variation("length=0.25:1.0:4").values.tolist()
+    [0.25, 0.5, 0.75, 1.0]
+    """
+    name, _, numbers = text.partition("=")
+    try:
+        low, high, num = numbers.split(":")
+        return Variation(name, float(low), float(high), int(num))
+    except ValueError as error:
+        raise ConfigError(
+            f"vary = {text!r}: must be NAME=LOW:HIGH:NUM, such as length=0.25:1.0:16"
+        ) from error
+
+
+@dataclass(frozen=True)
+class RobustnessMap:
+    """Returns over a grid, whose axes are the variations in their order.
+
+    Attributes:
+      variations: what was varied.
+      num_episodes: of each cell.
+      mean_return: `[num of each variation]`.
+      ci95_low: lower ends of the 95% bootstrap intervals of the means.
+      ci95_high: their upper ends.
+    """
+
+    variations: tuple[Variation, ...]
+    num_episodes: int
+    mean_return: np.ndarray
+    ci95_low: np.ndarray
+    ci95_high: np.ndarray
+
+    def worst(self, num: int = 3) -> list[tuple[dict[str, float], float]]:
+        """The `num` worst cells: their parameters and mean returns."""
+        order = np.argsort(self.mean_return, axis=None, kind="stable")[:num]
+        cells = [np.unravel_index(i, self.mean_return.shape) for i in order]
+        return [
+            (
+                {v.name: float(v.values[i]) for v, i in zip(self.variations, cell, strict=True)},
+                float(self.mean_return[cell]),
+            )
+            for cell in cells
+        ]
+
+
+@checked
+def vary(
+    env: Environment,
+    policy: Policy,
+    learner: LearnerState,
+    key: jax.Array,
+    variations: Sequence[Variation],
+    *,
+    num_episodes: EpisodeCount = 32,
+    deterministic: bool = True,
+) -> RobustnessMap:
+    """Evaluates a policy in every cell of a grid of parameters, all cells in one call.
+
+    A cell is what `jaxdrl.evaluate` gives in the environment of its parameters with the key
+    `fold_in(key, index of the cell)`. Parameters that follow from others are recomputed.
+
+    Args:
+      env: the environment.
+      policy: `algorithm.policy`.
+      learner: `state.learner`.
+      key: consumed.
+      variations: one or more, of different parameters; their product is the grid.
+      num_episodes: whole episodes in each cell.
+      deterministic: as in `jaxdrl.evaluate`.
+
+    Raises:
+      ConfigError: for a parameter that the environment does not have, or that is no number.
+    """
+    require_grid(variations, num_episodes)
+    grid = _grid(variations)
+    cells = [
+        replace_params(env, dict(zip((v.name for v in variations), cell, strict=True)))
+        for cell in grid
+    ]
+    params = jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(x) for x in leaves]), *cells)
+    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, np.arange(len(cells)))
+    limit = env.max_episode_steps or DEFAULT_MAX_STEPS
+    limits = [round(v.high) for v in variations if v.name == TIME_LIMIT]
+    returns, _, _ = jax.device_get(
+        program(_run_cells, HOW, (env.reset, env.step), policy)(
+            params,
+            learner,
+            keys,
+            num_episodes=num_episodes,
+            max_episode_steps=max([limit, *limits]),
+            deterministic=deterministic,
+        )
+    )
+    shape = tuple(v.num for v in variations)
+    intervals = np.array([bootstrap_interval(cell) for cell in returns])
+    return RobustnessMap(
+        variations=tuple(variations),
+        num_episodes=num_episodes,
+        mean_return=returns.mean(axis=1, dtype=np.float64).reshape(shape),
+        ci95_low=intervals[:, 0].reshape(shape),
+        ci95_high=intervals[:, 1].reshape(shape),
+    )
+
+
+def require_grid(variations: Sequence[Variation], num_episodes: int) -> None:
+    """Raises `ConfigError` unless these make a grid, of no more episodes than can be played."""
+    names = [v.name for v in variations]
+    require(len(names) > 0, "vary", names, "must name a parameter at least")
+    require(len(set(names)) == len(names), "vary", names, "must name different parameters")
+    num_cells = math.prod(v.num for v in variations)
+    most = MAX_EPISODES // num_episodes
+    works = f"must be {most:,} at most with {num_episodes} episodes in each"
+    require(num_cells <= most, "vary", f"{num_cells:,} cells", works)
+
+
+def _grid(variations: Sequence[Variation]) -> list[tuple[float, ...]]:
+    return list(itertools.product(*(v.values.tolist() for v in variations)))
+
+
+def _run_cells(
+    env: Any, policy: Policy, params: Any, learner: LearnerState, keys: jax.Array, **counts: Any
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """`run_episodes` of every cell: `params [cells, ...]` and `keys [cells]`."""
+
+    def one_cell(params: Any, key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        return run_episodes(env, policy, params, learner, key, **counts)
+
+    return jax.vmap(one_cell)(params, keys)
+
+
+def figures_of(found: RobustnessMap) -> dict[str, Any]:
+    """The map as JSON has it."""
+    return {
+        "vary": {v.name: v.values.tolist() for v in found.variations},
+        "num_episodes": found.num_episodes,
+        "mean_return": found.mean_return.tolist(),
+        "ci95_low": found.ci95_low.tolist(),
+        "ci95_high": found.ci95_high.tolist(),
+    }

@@ -1,0 +1,154 @@
+"""Whole episodes played once more, and kept step by step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdrl.core.programs import program
+from jaxdrl.core.types import LearnerState, Policy
+from jaxdrl.envs import Environment
+from jaxdrl.evaluation.episodes import Episodes, begin_episodes, first_device, step_episodes
+
+CHUNK = 64
+"""Steps of one compiled call."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What a frame shows.
+
+    Attributes:
+      num_steps: steps until then.
+      env_state: `[N, ...]`, that of an ended episode at its end.
+      returns: `[N]`.
+      lengths: `[N]`, steps of each episode.
+      terminated: bool `[N]`.
+      truncated: bool `[N]`.
+    """
+
+    num_steps: int
+    env_state: Any
+    returns: np.ndarray
+    lengths: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
+
+    @property
+    def ended(self) -> np.ndarray:
+        """Bool `[N]`."""
+        return self.terminated | self.truncated
+
+
+def play(
+    env: Environment,
+    policy: Policy,
+    learner: LearnerState,
+    key: jax.Array,
+    *,
+    num_envs: int,
+    num_steps: int,
+    max_frames: int,
+    deterministic: bool,
+) -> list[Moment]:
+    """Plays one episode in each environment: its start, then every so many steps, and the end.
+
+    The episodes are those of `jaxdrl.evaluate` with the same key and number.
+
+    Args:
+      env: the environment.
+      policy: `algorithm.policy`.
+      learner: `state.learner`.
+      key: consumed.
+      num_envs: how many environments.
+      num_steps: cuts longer episodes.
+      max_frames: moments at most; every 2nd step is left out, again and again, until that is so.
+      deterministic: as in `jaxdrl.evaluate`.
+    """
+    learner, key = jax.device_put((learner, key), first_device(learner))
+    begin = program(begin_episodes, ("num_episodes",), env.reset, policy)
+    play_chunk = program(_play_chunk, ("deterministic",), env.step, policy)
+    episodes = begin(env.default_params, key, num_episodes=num_envs)
+    moments, every = [_moment(_on_host(jax.tree.map(lambda x: x[None], episodes)), 0)], 1
+    while True:
+        episodes, played = play_chunk(
+            env.default_params, learner, episodes, deterministic=deterministic
+        )
+        played = _on_host(played)
+        for i in range(CHUNK):
+            moment = _moment(played, i)
+            is_last = moment.num_steps == num_steps or bool(moment.ended.all())
+            if is_last or moment.num_steps % every == 0:
+                moments.append(moment)
+            if len(moments) > max_frames:
+                every *= 2
+                is_end = [False] * (len(moments) - 1) + [is_last]
+                pairs = zip(moments, is_end, strict=True)
+                moments = [m for m, kept in pairs if kept or m.num_steps % every == 0]
+            if is_last:
+                return moments
+
+
+def _play_chunk(
+    env_step: Any,
+    policy: Policy,
+    params: Any,
+    learner: LearnerState,
+    episodes: Episodes,
+    *,
+    deterministic: bool,
+) -> tuple[Episodes, Episodes]:
+    """`CHUNK` steps: `(the last, all [CHUNK, ...])`; the state of an ended episode stays."""
+
+    def body(episodes: Episodes, _: None) -> tuple[Episodes, Episodes]:
+        before = _key_data(episodes.env_state)
+        after = step_episodes(
+            env_step, policy, params, learner, episodes, deterministic=deterministic
+        )
+        held = _hold(episodes.ended, before, after.env_state)
+        after = after.replace(env_state=held)  # type: ignore[attr-defined]
+        # What is of no use to a picture.
+        return after, after.replace(obs=(), carry=(), key=())
+
+    return jax.lax.scan(body, episodes, length=CHUNK)
+
+
+def _key_data(tree: Any) -> Any:
+    """The same with the data of its keys in their place: to the key-reuse checker they are used."""
+    return jax.tree.map(lambda x: jax.random.key_data(x) if _is_key(x) else x, tree)
+
+
+def _hold(ended: jax.Array, before: Any, after: Any) -> Any:
+    """States `after [N, ...]`, and where `ended [N]` those `before`, whose keys are data."""
+
+    def hold(old: jax.Array, new: jax.Array) -> jax.Array:
+        data = jax.random.key_data(new) if _is_key(new) else new
+        kept = jnp.where(ended.reshape(-1, *[1] * (data.ndim - 1)), old, data)
+        return (
+            jax.random.wrap_key_data(kept, impl=jax.random.key_impl(new)) if _is_key(new) else kept
+        )
+
+    return jax.tree.map(hold, before, after)
+
+
+def _is_key(x: jax.Array) -> bool:
+    return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+
+
+def _on_host(episodes: Episodes) -> Episodes:
+    """Its arrays as those of NumPy, but for keys, of which it has none."""
+    return jax.tree.map(lambda x: x if _is_key(x) else np.asarray(x), episodes)
+
+
+def _moment(played: Episodes, i: int) -> Moment:
+    """Row `i` of `played [steps, ...]`, which can then be forgotten."""
+    names = ("returns", "lengths", "terminated", "truncated")
+    return Moment(
+        num_steps=int(played.num_steps[i]),
+        env_state=jax.tree.map(lambda x: x[i].copy(), played.env_state),
+        **{name: getattr(played, name)[i].copy() for name in names},
+    )

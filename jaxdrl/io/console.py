@@ -1,0 +1,66 @@
+"""The console that everything is printed on.
+
+Importing this module imports neither jax nor gymnax.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+from rich.text import Text
+
+from jaxdrl.io.terminal import Name, Output, printable
+
+
+class _PlainConsole(Console):
+    """A console to which strings are text without markup, and segments have no commands in them."""
+
+    def render_str(self, text: str, **how: Any) -> Text:
+        return super().render_str(printable(text, keep="\n\t"), **how)
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            text, style, control = segment
+            yield segment if control else Segment(printable(text, keep="\n\t"), style)
+
+
+def make_console(name: Name = "stdout", *, quiet: bool = False) -> Console:
+    """The console for everything that jaxdrl prints: no markup in strings, and it never raises.
+
+    Styles are those of `rich.text.Text` and of `style=`. In a notebook it prints plain text line
+    by line, since what moves there wants ipywidgets, and warns without.
+
+    Args:
+      name: of the stream.
+      quiet: prints nothing.
+    """
+    plain: dict[str, Any] = {"markup": False, "highlight": False, "emoji": False, "quiet": quiet}
+    found = _PlainConsole(file=Output(name), **plain)  # type: ignore[arg-type]
+    if not found.is_jupyter:
+        return found
+    return _PlainConsole(
+        file=Output(name),  # type: ignore[arg-type]
+        force_jupyter=False,
+        force_terminal=False,
+        **plain,
+    )
+
+
+def labelled(label: str, words: str, style: str = "yellow") -> Text:
+    """A line that begins with a label in a style of its own."""
+    return Text.assemble((label, style), " ", printable(words, keep="\n\t"))
+
+
+def warner(console: Console, before: str = "") -> Callable[[str], None]:
+    """What prints a warning, a line each, on `console`."""
+    return partial(_warn, console, before)
+
+
+def _warn(console: Console, before: str, message: str) -> None:
+    console.print(labelled("warning:", f"{before}{message}"), soft_wrap=True)

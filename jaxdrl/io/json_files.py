@@ -1,0 +1,210 @@
+"""JSON as runs write and read it: one reader for every file, which says what is wrong with one.
+
+Importing this module imports neither jax nor gymnax.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from jaxdrl.errors import ConfigError
+from jaxdrl.io.safe_files import open_existing, write_text
+
+MAX_BYTES = 2**28
+"""Of a file that is read as one object; what runs write takes some kilobytes."""
+
+MAX_DEPTH = 50
+"""Of objects and arrays within each other."""
+
+MAX_DIGITS = 20
+"""Of an integer: those of 64 bits have no more."""
+
+SEAL = "sha256"
+"""Field of a file that holds the digest of its other fields."""
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Writes `content` as indented JSON; a number that is not finite becomes null."""
+    write_text(path, json.dumps(finite(content), indent=2) + "\n")
+
+
+def write_sealed(path: Path, content: dict[str, Any]) -> None:
+    """`write_json` with a digest of the content, by which `read_sealed` finds a change."""
+    write_json(path, sealed(content))
+
+
+def sealed(content: dict[str, Any]) -> dict[str, Any]:
+    """`content` with its digest."""
+    return content | {SEAL: digest(content)}
+
+
+def as_written(content: dict[str, Any]) -> dict[str, Any]:
+    """What reading a file of `content` gives back."""
+    return json.loads(json.dumps(finite(content)))
+
+
+def finite(value: Any) -> Any:
+    """`value` as JSON takes it: scalars of NumPy and JAX as numbers, None where not finite."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    if hasattr(value, "item"):  # of NumPy or JAX
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def digest(content: dict[str, Any]) -> str:
+    """SHA-256 of an object without its seal, whatever the order and the layout of its fields."""
+    own = {name: value for name, value in content.items() if name != SEAL}
+    text = json.dumps(finite(own), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def read_object(path: Path, works: str) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Args:
+      path: of the file.
+      works: what to do where it is damaged.
+
+    Raises:
+      ConfigError: if it cannot be read, or holds anything else.
+    """
+    value = _parse(read_bytes(path, works), f"{path}:", works)
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path}: is no JSON object; {works}")
+    if _is_deeper(value, MAX_DEPTH):
+        raise ConfigError(f"{path}: is no JSON of a run (nested too deeply); {works}")
+    return value
+
+
+def read_sealed(path: Path, works: str) -> dict[str, Any]:
+    """The object in a file of `write_sealed`.
+
+    Raises:
+      ConfigError: as `read_object`, or if it is not what was written.
+    """
+    content = read_object(path, works)
+    require_sealed(path, content, works)
+    return content
+
+
+def require_sealed(path: Path, content: dict[str, Any], works: str) -> None:
+    """Refuses the content of a file that is not what was written.
+
+    Raises:
+      ConfigError: naming the file.
+    """
+    if content.get(SEAL) != digest(content):
+        raise ConfigError(
+            f"{path}: was changed after it was written ({SEAL} in it is of other values); {works}"
+        )
+
+
+def read_lines(path: Path, parse: Callable[[bytes, str], dict[str, Any]]) -> list[dict[str, Any]]:
+    """The objects in a file of one a line, none without one; a torn last line is left out.
+
+    Args:
+      path: of the file.
+      parse: `(line, name) -> object`; the name says which line it is.
+
+    Raises:
+      ConfigError: if the file cannot be read, or from `parse`.
+    """
+    if not path.exists() and not path.is_symlink():
+        return []
+    lines = read_bytes(path, "put back what was there", limit=None).split(b"\n")
+    return [parse(line, f"{path}: line {i}") for i, line in enumerate(lines[:-1], start=1)]
+
+
+def parse_line(
+    line: bytes, name: str, works: str, check: Callable[[dict[str, Any]], str | None]
+) -> dict[str, Any]:
+    """The object in a line.
+
+    Args:
+      line: without or with its end.
+      name: what the message calls it.
+      works: what to do where it is damaged.
+      check: what is wrong with an object, None where nothing is.
+
+    Raises:
+      ConfigError: if it holds anything else, or the check finds something.
+    """
+    record = _parse(line, name, works)
+    wrong = check(record) if isinstance(record, dict) else "is no object"
+    if wrong is not None:
+        raise ConfigError(f"{name} {wrong}; {works}")
+    return record
+
+
+def read_bytes(path: Path, works: str, limit: int | None = MAX_BYTES) -> bytes:
+    """Content of a regular file of at most `limit` bytes.
+
+    Raises:
+      ConfigError: naming it.
+    """
+    try:
+        with open_existing(path) as file:
+            data = file.read(-1 if limit is None else limit + 1)
+    except (OSError, ValueError) as error:  # a NUL in its name is the latter
+        why = getattr(error, "strerror", None) or error
+        raise ConfigError(f"{path}: cannot be read ({why}); {works}") from error
+    if limit is not None and len(data) > limit:
+        raise ConfigError(f"{path}: is larger than any that a run writes; {works}")
+    return data
+
+
+def _parse(data: bytes, name: str, works: str) -> Any:
+    """The value in JSON, in which every number is one that a float can hold."""
+    try:
+        text = data.decode()
+        if text.startswith("\ufeff"):
+            raise ValueError("it begins with a byte-order mark")
+        return (_DECODER if _ODD.search(text) else _PLAIN).decode(text)
+    except RecursionError as error:
+        raise ConfigError(f"{name} is no JSON of a run (nested too deeply); {works}") from error
+    except ValueError as error:
+        raise ConfigError(f"{name} is no JSON ({error}); {works}") from error
+
+
+def _integer(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise ValueError(f"it has a number of {len(text)} digits")
+    return int(text)
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"it has the number {text[:MAX_DIGITS]}, which no float can hold")
+    return value
+
+
+def _no_constant(text: str) -> None:
+    raise ValueError(f"it has {text}, which is no number of JSON")
+
+
+_ODD = re.compile(r"\d{21}|[eE][+-]?\d{3}|N|I")
+"""What a number has that no float can hold, or a name that JSON has not, such as NaN."""
+
+_PLAIN = json.JSONDecoder()
+"""Several times as fast as the other, and the same where nothing is odd."""
+
+_DECODER = json.JSONDecoder(parse_int=_integer, parse_float=_float, parse_constant=_no_constant)
+
+
+def _is_deeper(value: Any, limit: int) -> bool:
+    if not isinstance(value, dict | list):
+        return False
+    items = value.values() if isinstance(value, dict) else value
+    return limit == 0 or any(_is_deeper(item, limit - 1) for item in items)

@@ -1,0 +1,116 @@
+"""`jaxdrl.run` and `jaxdrl.resume`: one run, or a sweep in parts, whose parts are runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import optax
+from flax import linen as nn
+
+from jaxdrl.checks import Count, checked
+from jaxdrl.config.experiment import Experiment
+from jaxdrl.core.keys import pinned
+from jaxdrl.core.types import Network
+from jaxdrl.envs import Environment
+from jaxdrl.runs import train_run
+from jaxdrl.runs.assemble import Given
+from jaxdrl.runs.nested import folder_of
+from jaxdrl.runs.session import OnUpdate, open_session
+from jaxdrl.runs.trackers import Tracker
+from jaxdrl.runs.train_run import Changes, Run
+from jaxdrl.sweeps import driver
+from jaxdrl.sweeps.results import rank_members
+
+
+@checked
+@pinned()
+def run(
+    experiment: Experiment,
+    *,
+    env: Environment | None = None,
+    network: nn.Module | Network | None = None,
+    optimizer: optax.GradientTransformation | None = None,
+    trackers: Sequence[Tracker] = (),
+    quiet: bool = False,
+    on_update: OnUpdate | None = None,
+) -> Run:
+    """Trains, evaluates, and writes a run directory with checkpoints on the way.
+
+    Args:
+      experiment: what to do.
+      env: an environment of your own in place of the one that `experiment.env` names.
+      network: as in `jaxdrl.ppo`.
+      optimizer: as in `jaxdrl.ppo`.
+      trackers: what takes the lines of `metrics.jsonl` beside the trackers that `experiment.track`
+        names, see `jaxdrl.runs.trackers.Tracker`; none can stop the run.
+      quiet: print nothing but warnings.
+      on_update: called after each update with its number and its metrics: those of a line of
+        `metrics.jsonl`, of this update alone, without speed and memory; lists for the members of a
+        sweep. Where it returns true, the run ends after the update that is being computed, with an
+        evaluation, a checkpoint and its result; `resume` goes on to its full length. What it
+        raises comes through once the state is saved. In a sweep of parts it ends one part.
+
+    Raises:
+      ConfigError: for input that cannot work, before anything is compiled or written.
+      RunInterruptedError: after SIGINT, SIGTERM or SIGHUP; with a checkpoint saved, unless it came
+        before the first update, or twice.
+      BadNumbersError: if nothing finite was left to learn from.
+      OutOfMemoryError: if the devices had no room for it while it trained.
+    """
+    given = Given(env, network, optimizer)
+    caller: dict[str, Any] = {"trackers": trackers, "on_update": on_update, "quiet": quiet}
+    with open_session(experiment.run_dir, given.names, **caller) as session:
+        setup, learnt = train_run.prepare(experiment, given, session)
+        if folder_of(setup.experiment.sweep) is not None:
+            return driver.run(setup, session)
+        return train_run.train_new(setup, learnt, session, rank_members)
+
+
+@checked
+@pinned()
+def resume(
+    run_dir: Path | str,
+    *,
+    devices: Count | None = None,
+    total_env_steps: Count | None = None,
+    keep_schedule: bool = False,
+    checkpoint: int | str | None = None,
+    env: Environment | None = None,
+    network: nn.Module | Network | None = None,
+    optimizer: optax.GradientTransformation | None = None,
+    trackers: Sequence[Tracker] = (),
+    quiet: bool = False,
+    on_update: OnUpdate | None = None,
+) -> Run:
+    """Goes on with a run as if nothing had happened, from its last sound checkpoint.
+
+    Args:
+      run_dir: directory of the run.
+      devices: another number of devices than before; None keeps it.
+      total_env_steps: to go further than the run was meant to; None keeps its length. A learning
+        rate that is annealed over the length of the run is annealed over the new one then.
+      keep_schedule: anneal it over the length from before instead.
+      checkpoint: the update of an earlier checkpoint, or "best"; what came after it is dropped.
+      env: as in `jaxdrl.run`, for a run that was given one.
+      network: likewise.
+      optimizer: likewise.
+      trackers: as in `jaxdrl.run`; those that the config names go on by themselves.
+      quiet: as in `jaxdrl.run`.
+      on_update: likewise.
+
+    Raises:
+      ConfigError: if there is nothing to go on with or it does not fit, naming what and what to do.
+      RunInterruptedError: as in `jaxdrl.run`.
+      BadNumbersError: likewise.
+      OutOfMemoryError: likewise.
+    """
+    run_dir, given = Path(run_dir), Given(env, network, optimizer)
+    changes = Changes(devices, total_env_steps, keep_schedule, checkpoint)
+    caller: dict[str, Any] = {"trackers": trackers, "on_update": on_update, "quiet": quiet}
+    with open_session(run_dir, given.names, **caller) as session:
+        stored = train_run.read(run_dir, given)
+        if folder_of(stored.experiment.sweep) is not None:
+            return driver.resume(run_dir, stored, given, changes, session)
+        return train_run.go_on(run_dir, stored, given, changes, session, rank_members)

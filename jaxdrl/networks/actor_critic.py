@@ -1,0 +1,209 @@
+"""Flax networks: an MLP or CNN torso with policy and value heads, and a place for your own.
+
+Those with memory are in `recurrent.py`; `architectures.py` chooses one by the config.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxdrl.core import spaces
+from jaxdrl.core.dtype_promotion import default_promotion
+from jaxdrl.core.types import Network
+from jaxdrl.errors import ConfigError
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "tanh": jnp.tanh,
+    "relu": nn.relu,
+    "silu": nn.silu,
+    "gelu": nn.gelu,
+}
+
+
+@jax.custom_batching.sequential_vmap
+def _qr(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """QR decomposition, one matrix after another under `vmap`.
+
+    Two batched decompositions at once can wait for each other for ever on the CPU: each holds a
+    thread of the pool in which it waits for its batch (seen with jaxlib 0.10.2 on two cores).
+    """
+    q, r = jnp.linalg.qr(matrix)
+    return q, r
+
+
+def orthogonal(gain: float) -> Callable[..., jax.Array]:
+    """Initialiser: a random orthogonal matrix times `gain`, of orthonormal rows where it is wide.
+
+    Source: Saxe et al. 2014, arXiv:1312.6120.
+    """
+
+    def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+        rows, columns = shape
+        normal = jax.random.normal(key, (max(shape), min(shape)), dtype)
+        q, r = _qr(normal)
+        q = q * jnp.sign(jnp.diagonal(r))[None]  # else the signs would not be uniform
+        return gain * (q if rows >= columns else q.T)
+
+    return init
+
+
+class Torso(nn.Module):
+    """3 x 3 convolutions (none for an MLP), then dense layers: `[N, ...]` to `[N, features]`.
+
+    Of a dictionary, images go through convolutions of their own, and everything is put side by side
+    before the dense layers. Orthogonal initialisation with gain sqrt(2). Computes in `dtype`;
+    features are float32.
+    """
+
+    hidden_sizes: tuple[int, ...]
+    activation: str
+    cnn_channels: tuple[int, ...] = ()
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, obs: Any) -> jax.Array:
+        """Features `[N, hidden_sizes[-1]]` of `obs [N, ...]`, an array or a tree of several."""
+        activate = ACTIVATIONS[self.activation]
+        dense = partial(nn.Dense, kernel_init=orthogonal(math.sqrt(2.0)), dtype=self.dtype)
+        parts = []
+        for x in jax.tree.leaves(obs):
+            x = x.astype(self.dtype)
+            for channels in self.cnn_channels if x.ndim == 4 else ():
+                x = activate(dense(channels)(patches(x)))
+            parts.append(x.reshape(x.shape[0], -1))
+        x = jnp.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
+        for size in self.hidden_sizes:
+            x = activate(dense(size)(x))
+        return x.astype(jnp.float32)
+
+
+def patches(x: jax.Array) -> jax.Array:
+    """The 3 x 3 neighbourhoods of an image: `[N, H, W, C]` to `[N, H - 2, W - 2, 9 C]`.
+
+    A dense layer on them is a convolution without padding. XLA's own is slow on the CPU where it
+    has few channels: an update of MinAtar took four times as long.
+    """
+    height, width = x.shape[1] - 2, x.shape[2] - 2
+    shifted = [x[:, i : i + height, j : j + width] for i in range(3) for j in range(3)]
+    return jnp.concatenate(shifted, axis=-1)
+
+
+class ActorCritic(nn.Module):
+    """Policy outputs and value of an observation.
+
+    Policy outputs are logits `[N, num_logits]` for discrete and multi-discrete actions, and
+    `(mean, log_std)`, each `[N, *shape]`, for continuous ones, where `log_std` is a parameter that
+    does not depend on the observation.
+    """
+
+    action_space: spaces.Space
+    hidden_sizes: tuple[int, ...]
+    activation: str
+    cnn_channels: tuple[int, ...]
+    shared_torso: bool
+    initial_log_std: Any
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, obs: Any) -> tuple[Any, jax.Array]:
+        """`(policy_outputs, value [N])` of `obs [N, ...]` float32, an array or a dictionary."""
+        settings = (self.hidden_sizes, self.activation, self.cnn_channels, self.dtype)
+        actor = Torso(*settings, name="actor")
+        actor_features = critic_features = actor(obs)
+        if not self.shared_torso:
+            critic_features = Torso(*settings, name="critic")(obs)
+        return heads(self, self.action_space, self.initial_log_std, actor_features, critic_features)
+
+
+def heads(
+    module: nn.Module,
+    action_space: spaces.Space,
+    initial_log_std: Any,
+    actor_features: jax.Array,
+    critic_features: jax.Array,
+) -> tuple[Any, jax.Array]:
+    """`(policy_outputs, value [N])` of features `[N, ...]`, by layers that become `module`'s."""
+    # A small policy head begins near the uniform policy (Andrychowicz et al. 2021, 3.2).
+    num_outputs = num_policy_outputs(action_space)
+    policy_init = orthogonal(0.01)
+    outputs = nn.Dense(num_outputs, kernel_init=policy_init, name="policy")(actor_features)
+    value_init = orthogonal(1.0)
+    value = nn.Dense(1, kernel_init=value_init, name="value")(critic_features).squeeze(-1)
+    if not isinstance(action_space, spaces.Box):
+        return outputs, value
+    shape = action_space.shape
+    log_std = module.param("log_std", nn.initializers.constant(initial_log_std), shape)
+    mean = outputs.reshape(actor_features.shape[0], *shape)
+    return (mean, jnp.broadcast_to(log_std[None], mean.shape)), value
+
+
+def num_policy_outputs(action_space: spaces.Space) -> int:
+    """Numbers that the policy head gives: logits, or means of continuous actions."""
+    if isinstance(action_space, spaces.Discrete):
+        return action_space.n
+    if isinstance(action_space, spaces.MultiDiscrete):
+        return sum(action_space.nvec)
+    return math.prod(action_space.shape)
+
+
+def from_module(module: nn.Module) -> Network:
+    """A feed-forward `flax.linen` module as a `Network`.
+
+    Args:
+      module: maps `obs [N, ...]` float32 to `(policy_outputs, value [N])`; policy outputs are as
+        in `ActorCritic`. It may have parameters only, no other collection.
+    """
+
+    def init(key: jax.Array, obs: Any) -> Any:
+        with default_promotion():
+            variables = module.init(key, obs)
+        return check_variables(module, variables)
+
+    def apply(params: Any, carry: Any, obs: Any, episode_start: Any) -> Any:
+        del episode_start
+        with default_promotion():
+            outputs, value = module.apply({"params": params}, obs)
+        return outputs, value, carry
+
+    return Network(initial_carry=lambda num_envs: (), init=init, apply=apply)
+
+
+def check_variables(module: nn.Module, variables: Any) -> Any:
+    """The parameters among the variables of `module`, which must have no others.
+
+    Raises:
+      ConfigError: naming the other collections.
+    """
+    others = sorted(set(variables) - {"params"})
+    if others:
+        raise ConfigError(
+            f"network = {type(module).__name__}: keeps variables in {', '.join(others)}; "
+            "only params are supported"
+        )
+    return nn.meta.unbox(variables.get("params", {}))  # parameters are replicated, not partitioned
+
+
+def unroll(
+    network: Network, params: Any, carry: Any, obs: Any, episode_start: jax.Array
+) -> tuple[Any, jax.Array]:
+    """`(policy_outputs [T, N, ...], value [T, N])` of `T` steps; see `Network.unroll`."""
+    if network.unroll is not None:
+        return network.unroll(params, carry, obs, episode_start)
+    if not network.has_memory:
+        shape = episode_start.shape
+        flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), (obs, episode_start))
+        outputs, value, _ = network.apply(params, carry, *flat)
+        return jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), (outputs, value))
+
+    def step(carry: Any, inputs: tuple) -> tuple[Any, Any]:
+        outputs, value, carry = network.apply(params, carry, *inputs)
+        return carry, (outputs, value)
+
+    return jax.lax.scan(step, carry, (obs, episode_start))[1]

@@ -1,0 +1,179 @@
+"""The network that a config describes, and whether a network fits an environment."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxdrl.checks import require
+from jaxdrl.config.ppo import PPOConfig
+from jaxdrl.core import spaces
+from jaxdrl.core.distributions import ActionHead
+from jaxdrl.core.keys import abstract_key
+from jaxdrl.core.preprocessing import prepared, zeros
+from jaxdrl.core.types import Network
+from jaxdrl.envs.protocol import Environment
+from jaxdrl.errors import ConfigError
+from jaxdrl.networks.actor_critic import ActorCritic, Torso, from_module, num_policy_outputs
+from jaxdrl.networks.recurrent import CELLS, RecurrentActorCritic, from_recurrent
+
+
+def make_network(
+    observation_space: spaces.ObservationSpace, action_space: spaces.Space, config: PPOConfig
+) -> Network:
+    """The network that `config` describes.
+
+    Raises:
+      ConfigError: if `config.torso` is `cnn` and no observation is `[height, width, channels]`, or
+        one is too small for its convolutions.
+    """
+    channels = _cnn_channels(observation_space, config)
+    if config.memory == "none":
+        return from_module(
+            ActorCritic(
+                action_space=action_space,
+                hidden_sizes=config.hidden_sizes,
+                activation=config.activation,
+                cnn_channels=channels,
+                shared_torso=config.shared_torso,
+                initial_log_std=config.initial_log_std,
+                dtype=config.network_dtype,
+            )
+        )
+    settings = (config.hidden_sizes, config.activation, channels, config.network_dtype)
+    return from_recurrent(
+        RecurrentActorCritic(
+            action_space=action_space,
+            torso=partial(Torso, *settings),
+            cell=partial(CELLS[config.memory], config.memory_size),
+            shared_torso=config.shared_torso,
+            initial_log_std=config.initial_log_std,
+        )
+    )
+
+
+def _cnn_channels(space: spaces.ObservationSpace, config: PPOConfig) -> tuple[int, ...]:
+    """Channels of the convolutions that images go through; none where there is no image."""
+    shapes = [x.shape[1:] for x in jax.tree.leaves(prepared(space, 1))]
+    images = [shape for shape in shapes if len(shape) == 3]
+    if config.torso == "mlp" or (config.torso == "auto" and not images):
+        return ()
+    if not images:
+        words = f"of shape {shapes[0]}" if len(shapes) == 1 else f"of shapes {shapes}"
+        raise ConfigError(
+            f"ppo.torso = 'cnn': observations {words} are not [height, width, channels]; "
+            "take ppo.torso = 'mlp'"
+        )
+    channels = config.cnn_channels
+    smallest = min(images, key=lambda shape: min(shape[:2]))
+    if min(smallest[:2]) <= 2 * len(channels):
+        raise ConfigError(
+            f"ppo.cnn_channels = {channels}: {len(channels)} convolutions of 3 x 3 need more than "
+            f"{2 * len(channels)} pixels each way, and observations are {smallest}; take fewer, "
+            "or ppo.torso = 'mlp'"
+        )
+    return channels
+
+
+def check_network(env: Environment, network: Network, head: ActionHead) -> None:
+    """Refuses a network whose outputs do not fit the environment's spaces; only traces it.
+
+    Raises:
+      ConfigError: naming the shapes that came and those that were expected.
+    """
+    shapes = prepared(env.observation_space, 2)
+
+    def outputs(key: jax.Array) -> tuple[Any, Any]:
+        obs, start = zeros(shapes), jnp.zeros((2,), jnp.bool)
+        params, carry = network.init(key, obs), network.initial_carry(2)
+        return network.apply(params, carry, obs, start), carry
+
+    try:
+        found, carry = jax.eval_shape(outputs, abstract_key())
+        _require_outputs(env, found, carry)
+        policy_outputs, value, _ = found
+        action = jax.eval_shape(lambda x: head.distribution(x).mode(), policy_outputs)
+    except ConfigError:
+        raise
+    except Exception as error:
+        words = jax.tree.map(lambda x: x.shape, shapes)
+        raise ConfigError(
+            f"network: does not map observations {words} to (policy_outputs, value): {error}"
+        ) from error
+    if not isinstance(env.action_space, spaces.Box):
+        logits = (2, num_policy_outputs(env.action_space))
+        given = policy_outputs.shape
+        works = f"must be logits {logits} for {env.action_space}"
+        require(given == logits, "network policy_outputs", given, works)
+    expected = (2, *env.action_space.shape)
+    require(
+        action.shape == expected,
+        "network policy_outputs",
+        action.shape,
+        f"must give actions {expected} for {env.action_space}",
+    )
+    require(value.shape == (2,), "network value", value.shape, "must be (2,) for 2 observations")
+
+
+def _require_outputs(env: Environment, found: Any, carry: Any) -> None:
+    """Refuses what is not what `Network.apply` has to give, by its shapes."""
+    parts = "(policy_outputs, value, carry)"
+    if not isinstance(found, tuple) or len(found) != 3:
+        num = f"{len(found)} values" if isinstance(found, tuple) else f"a {type(found).__name__}"
+        raise ConfigError(f"network: apply gives {num}; must give {parts}")
+    policy_outputs, value, after = found
+    if not isinstance(value, jax.ShapeDtypeStruct):
+        given = type(value).__name__
+        raise ConfigError(f"network: the value is a {given}; must be an array [N]")
+    is_array = isinstance(policy_outputs, jax.ShapeDtypeStruct)
+    is_pair = isinstance(policy_outputs, tuple | list) and len(policy_outputs) == 2
+    is_box = isinstance(env.action_space, spaces.Box)
+    if not (is_pair if is_box else is_array):
+        works = "(mean, log_std), each [N, *shape]," if is_box else "logits [N, n]"
+        given = type(policy_outputs).__name__
+        given = "an array" if is_array else f"a {given}"
+        raise ConfigError(
+            f"network: policy_outputs are {given}; must be {works} for {env.action_space}"
+        )
+    before, after = (_types_of(x) for x in (carry, after))
+    if before != after:
+        raise ConfigError(
+            f"network: apply gives back a carry of {after}; must be as initial_carry gives it, "
+            f"{before}"
+        )
+
+
+def _types_of(tree: Any) -> str:
+    return str(jax.tree.map(lambda x: f"{x.dtype}{list(x.shape)}", tree))
+
+
+def shapes_of_params(env: Environment, network: Network) -> Any:
+    """Shapes and dtypes of the parameters of a network; nothing is computed."""
+    shapes = prepared(env.observation_space, 1)
+    return jax.eval_shape(lambda key: network.init(key, zeros(shapes)), abstract_key())
+
+
+def check_mask(env: Environment) -> None:
+    """Refuses an `action_mask` that is not one bool for each logit of the policy; only traces it.
+
+    Raises:
+      ConfigError: naming what it gives and what it must.
+    """
+    if env.action_mask is None:
+        return
+    if isinstance(env.action_space, spaces.Box):
+        raise ConfigError(
+            f"{env.name}: action_mask is given, but actions are {env.action_space}; only Discrete "
+            "and MultiDiscrete ones can be masked"
+        )
+    key = abstract_key()
+    obs, _ = jax.eval_shape(env.reset, key, env.default_params)
+    mask, size = jax.eval_shape(env.action_mask, obs), num_policy_outputs(env.action_space)
+    if (mask.shape, str(mask.dtype)) != ((size,), "bool"):
+        raise ConfigError(
+            f"{env.name}: action_mask gives {mask.dtype}{list(mask.shape)}; must be bool[{size}] "
+            f"for {env.action_space}"
+        )

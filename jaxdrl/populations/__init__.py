@@ -1,0 +1,1 @@
+"""Many members of one algorithm in one program, and their exchange."""

@@ -1,0 +1,203 @@
+"""A sweep as an `Algorithm` that a run can train: hyperparameters bound, metrics for the host."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from jaxdrl.algorithms.ppo.algorithm import ppo
+from jaxdrl.checks import require
+from jaxdrl.config.experiment import Experiment
+from jaxdrl.core.programs import program
+from jaxdrl.core.types import Algorithm, LearnerState, Policy
+from jaxdrl.envs import Environment
+from jaxdrl.evaluation.episodes import (
+    DEFAULT_MAX_STEPS,
+    HOW,
+    Evaluation,
+    best_of,
+    run_episodes,
+    summarise,
+)
+from jaxdrl.populations import members
+from jaxdrl.populations.members import PopulationState
+from jaxdrl.populations.pbt import Exchange
+
+SUMMED = ("episode_return_sum", "episode_length_sum", "num_episodes", "states_without_action")
+"""Metrics that are added over members; the others are averaged."""
+
+OF_MEMBERS = ("entropy", "approx_kl", "explained_variance", "learning_rate", "skipped_steps")
+"""Metrics that are kept for each member, beside its mean return and its hyperparameters."""
+
+PREFIX = "members/"
+"""Before the names of metrics that are arrays `[P]`."""
+
+
+def agent_settings(experiment: Experiment) -> Any:
+    """The settings of a sweep that `make_agent` reads: the same for all its waves, as JSON."""
+    sweep = experiment.sweep
+    if sweep is None:
+        return None
+    names = ("ranges", "pbt_every", "pbt_fraction", "pbt_factor", "pbt_resample")
+    return [getattr(sweep, name) for name in names] if sweep.pbt else "no exchange"
+
+
+def make_agent(
+    env: Environment, experiment: Experiment, mesh: Mesh | None, **parts: Any
+) -> Algorithm:
+    """A population of any members of `experiment.sweep`, as `jaxdrl.population` gives it.
+
+    Args:
+      env: the environment.
+      experiment: with a sweep.
+      mesh: as in `jaxdrl.population`.
+      **parts: further arguments of `jaxdrl.ppo`.
+    """
+    sweep = experiment.sweep
+    assert sweep is not None
+
+    def of_member(hyperparams: Any) -> Algorithm:
+        return ppo(env, replace(experiment.ppo, **hyperparams), mesh=mesh, **parts)
+
+    exchange = None
+    if sweep.pbt:
+        exchange = Exchange(
+            sweep.parsed(),
+            every=sweep.pbt_every,
+            fraction=sweep.pbt_fraction,
+            factor=sweep.pbt_factor,
+            resample=sweep.pbt_resample,
+        )
+    in_turn = experiment.ppo.reproducible or None
+    return members.population(of_member, mesh=mesh, one_by_one=in_turn, exchange=exchange)
+
+
+def of_experiment(agent: Algorithm, experiment: Experiment) -> Algorithm:
+    """`agent` with the members of `experiment.sweep`, whose `init` takes a key alone.
+
+    Its metrics are scalars over all members, and arrays `[P]` of each, named `members/...`.
+
+    Args:
+      agent: from `make_agent`.
+      experiment: with a sweep.
+
+    Raises:
+      ConfigError: if the experiment does not go with a sweep, or a range has values that do not.
+    """
+    sweep = experiment.sweep
+    assert sweep is not None
+    check(experiment)
+    values, numbers = hyperparams_of(experiment), sweep.numbers
+
+    def learn(state: PopulationState, trajectory: Any) -> tuple[PopulationState, Any]:
+        state, metrics = agent.learn(state, trajectory)
+        return state, for_host(state, metrics)
+
+    def init_wave(key: jax.Array) -> PopulationState:
+        keys = jax.random.split(key, sweep.members * sweep.seeds)
+        return agent.init(keys[numbers.start : numbers.stop], values)
+
+    whole = partial(agent.init, hyperparams=values)
+    return agent._replace(
+        init=whole if sweep.wave is None else init_wave,
+        learn=learn,
+        train_step=lambda state: learn(*agent.rollout(state)),
+    )
+
+
+def check(experiment: Experiment) -> None:
+    """Refuses what a sweep cannot do.
+
+    Raises:
+      ConfigError: naming the field.
+    """
+    assert experiment.sweep is not None
+    works = "is for a run of one agent, such as that of `jaxdrl train --config RUN_DIR/best.json`"
+    require(not experiment.debug_nans, "debug_nans", True, works)
+    require(experiment.from_run is None, "from", str(experiment.from_run), works)
+    for name, range_ in experiment.sweep.parsed().items():
+        for end in (range_.low, range_.high):
+            values: dict[str, Any] = {name: end}
+            replace(experiment.ppo, **values)
+
+
+def hyperparams_of(experiment: Experiment) -> dict[str, np.ndarray]:
+    """Of every member; where only seeds vary, the learning rate that all of them have."""
+    sweep = experiment.sweep
+    assert sweep is not None
+    rate = np.full(sweep.num_members, experiment.ppo.learning_rate, np.float32)
+    return sweep.values(experiment.seed) or {"learning_rate": rate}
+
+
+def for_host(state: PopulationState, metrics: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """Scalars over all members, and arrays `[P]` of each."""
+    parent = metrics.pop("parent", None)
+    total = {name: x.sum() if name in SUMMED else x.mean() for name, x in metrics.items()}
+    count = metrics["num_episodes"]
+    mean = metrics["episode_return_sum"] / jnp.maximum(count, 1.0)
+    members = {name: metrics[name] for name in OF_MEMBERS if name in metrics}
+    members["episode_return"] = jnp.where(count > 0, mean, jnp.nan)
+    if parent is not None:
+        members |= {"parent": parent} | state.hyperparams
+    return total | {f"{PREFIX}{name}": x for name, x in members.items()}
+
+
+def evaluate_members(
+    env: Environment,
+    policy: Policy,
+    learner: LearnerState,
+    key: jax.Array,
+    *,
+    num_episodes: int,
+    deterministic: bool,
+) -> Evaluation:
+    """Plays the same episodes with every member: the evaluation of the best, with those of all.
+
+    Args:
+      env: the environment.
+      policy: that of a member.
+      learner: of all members, `jaxdrl.populations.members.learners(state)`.
+      key: consumed.
+      num_episodes: of each member.
+      deterministic: as in `jaxdrl.evaluate`.
+    """
+    device = jax.devices()[0]
+    returns, lengths, ended = jax.device_get(
+        program(_run_members, HOW, (env.reset, env.step), policy)(
+            env.default_params,
+            *jax.device_put((learner, key), device),
+            num_episodes=num_episodes,
+            max_episode_steps=env.max_episode_steps or DEFAULT_MAX_STEPS,
+            deterministic=deterministic,
+        )
+    )
+    members = tuple(map(summarise, returns, lengths, ended))
+    best = best_of([found.mean_return for found in members])
+    return replace(members[best or 0], members=members)
+
+
+def _run_members(
+    env: tuple[Callable, Callable],
+    policy: Any,
+    params: Any,
+    learner: Any,
+    key: jax.Array,
+    **how: Any,
+) -> Any:
+    """`run_episodes` of each member, one after another: arrays `[P, num_episodes]`."""
+    # Raw, since one key in every turn of a loop looks like a reuse; all are to play the same.
+    data, impl = jax.random.key_data(key), jax.random.key_impl(key)
+
+    def of_member(learner: Any) -> Any:
+        return run_episodes(
+            env, policy, params, learner, jax.random.wrap_key_data(data, impl=impl), **how
+        )
+
+    return jax.lax.map(of_member, learner)

@@ -1,0 +1,297 @@
+"""When checkpoints of a run are written, by whom, and which of them are kept."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxdrl.core.finiteness import find_nonfinite
+from jaxdrl.core.types import TrainState
+from jaxdrl.errors import ConfigError
+from jaxdrl.io.json_files import read_object
+from jaxdrl.io.outages import Outage
+from jaxdrl.io.safe_files import remove, set_aside
+from jaxdrl.runs import checkpoint
+from jaxdrl.runs import run_dir as files
+from jaxdrl.runs.checkpoint_binding import require_of_run
+from jaxdrl.runs.locking import writer_of
+from jaxdrl.runs.run_dir import RESULT_FILE
+from jaxdrl.runs.run_dir_keeper import Keeper, with_checkpoints
+
+
+@jax.jit
+def copy(state: TrainState) -> TrainState:
+    """A copy on the same devices, which outlives the donation of the state."""
+    return jax.tree.map(jnp.copy, state)
+
+
+class Saver:
+    """Writes checkpoints in the background, keeps the last few and the best; a context manager.
+
+    The training thread only asks the devices for a copy of the state; a thread fetches it, writes
+    it and removes what is no longer kept. A save that fails is reported and leaves the earlier ones
+    alone.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        config: dict[str, Any],
+        *,
+        every: int | None,
+        minutes: float | None,
+        keep: int,
+        warn: Callable[[str], None],
+        keeper: Keeper | None = None,
+    ) -> None:
+        self.keeper = keeper
+        self.directory, self.warn = directory, warn
+        self.config = with_checkpoints(config) if keeper else config
+        self.every, self.minutes, self.keep = every, minutes, keep
+        self.scores = read_scores(directory, partial(require_of_run, config) if keeper else accept)
+        self.last_update = max(self.scores, default=None)
+        self.handed = self.last_update or 0
+        self.last_time = time.monotonic()
+        self.executor = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
+        self.writing: Future | None = None
+        self.outage = Outage(warn)
+
+    def __enter__(self) -> Saver:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.wait()
+        self.executor.shutdown()
+        if self.outage.num_failed > 1:
+            self.warn(
+                f"the last {self.outage.num_failed} checkpoints were not written; {self._stands()}"
+            )
+
+    def is_due(self, update: int) -> bool:
+        """Whether the schedule wants a checkpoint of `update`, and the last one is written.
+
+        One that falls into the writing of the last comes as soon as that is done.
+        """
+        if self.writing is not None and not self.writing.done():
+            return False
+        by_count = self.every is not None and update // self.every > self.handed // self.every
+        elapsed = time.monotonic() - self.last_time
+        return by_count or (self.minutes is not None and elapsed >= 60 * self.minutes)
+
+    def is_best(self, mean_return: float) -> bool:
+        """Whether no checkpoint that is kept has an evaluation as good."""
+        self.wait()
+        return all(mean_return > score for score in self.scores.values() if score is not None)
+
+    def save(
+        self,
+        update: int,
+        snapshot: TrainState,
+        progress: dict[str, Any],
+        evaluation: dict[str, Any] | None = None,
+    ) -> None:
+        """Hands a `copy` of the state to the thread, after the save before it.
+
+        Args:
+          update: updates done.
+          snapshot: from `copy`.
+          progress: how the host's side stands, as JSON.
+          evaluation: figures of the evaluation of this very state.
+        """
+        self.wait()
+        self.last_time, self.handed = time.monotonic(), update
+        self.writing = self.executor.submit(self._write, update, snapshot, progress, evaluation)
+
+    def wait(self) -> None:
+        """Until everything that was handed over is written, or has failed."""
+        if self.writing is not None:
+            self.writing.result()
+
+    def _write(
+        self,
+        update: int,
+        snapshot: TrainState,
+        progress: dict[str, Any],
+        evaluation: dict[str, Any] | None,
+    ) -> None:
+        manifest = {"config": self.config, "progress": progress, "evaluation": evaluation}
+        described, arrays = checkpoint.describe(snapshot), checkpoint.to_host(snapshot)
+        bad_arrays, is_bad = find_nonfinite(arrays)
+        if is_bad.all():  # of several members some may go on
+            self.warn(self._unwritten(update, f"{bad_arrays[0]} holds NaN or infinity"))
+            return
+        try:
+            if self.keeper is not None:
+                self.keeper.before(progress)
+            checkpoint.write(self.directory, update, arrays, described, manifest)
+            if self.keeper is not None:
+                self.keeper.after()
+        except OSError as error:
+            self.outage.failed(self._unwritten(update, error.strerror or str(error)))
+            return
+        self.outage.is_over(f"checkpoints can be written again: that of update {update} is")
+        self.scores[update], self.last_update = score_of(manifest), update
+        for old in expendable(self.scores, self.keep):
+            try:
+                checkpoint.remove(self.directory, old)
+            except OSError as error:
+                self.warn(f"the checkpoint of update {old} could not be removed ({error})")
+            del self.scores[old]
+
+    def _unwritten(self, update: int, why: str) -> str:
+        what = f"the checkpoint of update {update} was not written ({why})"
+        return f"{what}; training goes on, and {self._stands()}"
+
+    def _stands(self) -> str:
+        last = self.last_update
+        return "none is there yet" if last is None else f"that of update {last} stands"
+
+
+def expendable(scores: dict[int, float | None], keep: int) -> list[int]:
+    """Updates that are neither among the last `keep` nor the best by evaluation."""
+    best = best_of(scores)
+    return [update for update in sorted(scores)[:-keep] if update != best]
+
+
+def best_of(scores: dict[int, float | None]) -> int | None:
+    """The update whose evaluation was the best, the first of equals; None without evaluations."""
+    scored = {update: score for update, score in sorted(scores.items()) if score is not None}
+    return max(scored, key=lambda update: scored[update]) if scored else None
+
+
+Check = Callable[[Path, dict[str, Any]], None]
+"""Refuses a checkpoint by its path and its manifest, such as one of another run."""
+
+
+def accept(path: Path, manifest: dict[str, Any]) -> None:
+    """Refuses none."""
+
+
+def read_scores(directory: Path, check: Check = accept) -> dict[int, float | None]:
+    """Mean return of the evaluation of every sound checkpoint, None where there was none.
+
+    Those that `check` refuses are left out.
+    """
+    scores: dict[int, float | None] = {}
+    for update in checkpoint.updates_in(directory):
+        try:
+            path = checkpoint.path_of(directory, update)
+            manifest = checkpoint.read_manifest(path)
+            check(path, manifest)
+        except ConfigError:
+            continue
+        scores[update] = score_of(manifest)
+    return scores
+
+
+def score_of(manifest: dict[str, Any]) -> float | None:
+    """Mean return of the evaluation in a manifest, None without one or where it is not finite."""
+    if manifest["evaluation"] is None:
+        return None
+    score = manifest["evaluation"]["mean_return"]
+    return score if score is not None and math.isfinite(score) else None
+
+
+def choose(
+    directory: Path,
+    wanted: int | str | None,
+    warn: Callable[[str], None],
+    check: Check = accept,
+) -> tuple[Path, dict[str, Any]]:
+    """`(path, manifest)` of a checkpoint of a run.
+
+    Args:
+      directory: the run's checkpoints.
+      wanted: the update of one; "best" for that of the best evaluation; None for the last that is
+        sound, and every damaged one on the way is reported.
+      warn: takes the reports.
+      check: refuses one that is not of this run.
+
+    Raises:
+      ConfigError: if there is none, naming those that there are.
+      DamagedCheckpointError: if the one that was asked for is damaged, or all are.
+    """
+    updates = checkpoint.updates_in(directory)
+    there = f"it has {_list(updates)}"
+    if wanted == "best":
+        wanted = best_of(read_scores(directory, check))
+        if wanted is None:
+            raise ConfigError(f"checkpoint = 'best': no evaluation in {directory}; {there}")
+    if wanted is not None:
+        if wanted not in updates:
+            raise ConfigError(f"checkpoint = {wanted!r}: not in {directory}; {there}")
+        path = checkpoint.path_of(directory, int(wanted))
+        try:
+            return path, _read(path, check)
+        except checkpoint.DamagedCheckpointError as error:
+            others = _list([update for update in updates if update != wanted])
+            raise checkpoint.DamagedCheckpointError(
+                f"{error}; beside it there are {others}"
+            ) from error
+    for update in reversed(updates):
+        path = checkpoint.path_of(directory, update)
+        try:
+            return path, _read(path, check)
+        except checkpoint.DamagedCheckpointError as error:
+            warn(str(error))
+    if updates:
+        raise checkpoint.DamagedCheckpointError(
+            f"{directory}: every checkpoint in it is damaged; put back a copy of one, or start the "
+            "run again in another directory"
+        )
+    raise ConfigError(f"{directory}: holds no checkpoint{_why_none(directory.parent)}")
+
+
+def _read(path: Path, check: Check) -> dict[str, Any]:
+    manifest = checkpoint.read_manifest(path)
+    check(path, manifest)
+    return manifest
+
+
+def _list(updates: list[int]) -> str:
+    return f"those of updates {', '.join(map(str, updates))}" if updates else "none"
+
+
+def _why_none(run_dir: Path) -> str:
+    """Why a run has no checkpoint, and what to do."""
+    works = "put one back, or run it again elsewhere"
+    if (run_dir / RESULT_FILE).exists():
+        return f" any more, and the run is finished; {works}"
+    if had_checkpoints(run_dir):
+        return f" any more, and there were some; {works}"
+    writer = writer_of(run_dir)
+    if writer is None:
+        return f", the run ended before its first; `jaxdrl resume {run_dir}` begins it again"
+    return (
+        f" yet, and {writer} is still at the run; wait for the first, which comes after "
+        "--checkpoint-minutes or --checkpoint-every updates"
+    )
+
+
+def had_checkpoints(run_dir: Path) -> bool:
+    """Whether `config.json` says that there were any."""
+    path = run_dir / files.CONFIG_FILE
+    return path.exists() and bool(read_object(path, files.PUT_BACK).get("has_checkpoints"))
+
+
+def drop_what_came_after(run_dir: Path, update: int) -> list[Path]:
+    """Removes the result and later checkpoints: they will come again, or are damaged.
+
+    Before the first update the logs get other names, which are given back.
+    """
+    directory = run_dir / files.CHECKPOINTS
+    checkpoint.remove_unfinished(directory)
+    for later in checkpoint.updates_in(directory):
+        if later > update:
+            checkpoint.remove(directory, later)
+    remove(run_dir / files.RESULT_FILE)
+    logs = [run_dir / name for name in files.LOG_FILES] if update == 0 else []
+    return [set_aside(path) for path in logs if path.exists()]

@@ -1,0 +1,166 @@
+"""The lines of `metrics.jsonl`, and digests of states."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxdrl.io.json_files import finite
+from jaxdrl.io.log_files import LogFile
+from jaxdrl.runs.checkpoint import raw
+
+EPISODE_SUMS = ("episode_return_sum", "episode_length_sum", "num_episodes")
+
+
+class MetricsLog:
+    """Turns the metrics of updates into lines of `metrics.jsonl`, one each `log_every` updates.
+
+    A line is written when the next one begins, so that an evaluation can still join it. Episode
+    figures are means over all episodes that ended since the line before, null where none did.
+    Lines that cannot be written, on a full disk, are kept and tried again with the next one.
+
+    Args:
+      path: of the file.
+      env_steps_per_update: of the run.
+      log_every: updates between lines.
+      num_members: agents that take so many steps each, all of which count for the speed.
+      warn: takes what is to be said.
+      on_line: takes each line once nothing can join it any more.
+      memory: bytes that are in use.
+      beside: other logs of the run, which a checkpoint is bound to as well.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        env_steps_per_update: int,
+        log_every: int,
+        num_members: int = 1,
+        warn: Callable[[str], None] = print,
+        on_line: Callable[[dict[str, Any]], Any] = lambda record: None,
+        memory: Callable[[], int] | None = None,
+        beside: Sequence[LogFile] = (),
+    ) -> None:
+        self.path, self.file, self.beside = path, LogFile(path, warn), list(beside)
+        self.on_line, self.memory = on_line, memory
+        self.env_steps_per_update = env_steps_per_update
+        self.log_every, self.num_members = log_every, num_members
+        self.record: dict[str, Any] | None = None
+        self.latest: dict[str, Any] | None = None
+        self.sums = dict.fromkeys(EPISODE_SUMS, 0.0)
+        self.restart_clock()
+
+    def restart_clock(self) -> None:
+        """Measures speed from here on, so that what came before does not count."""
+        self.clock = self.last_add = time.perf_counter()
+        self.updates_timed = 0
+
+    def leave_out(self, seconds: float) -> None:
+        """Takes time that no update needed out of the speed."""
+        self.clock += seconds
+
+    def add(self, update: int, metrics: dict[str, Any]) -> None:
+        """Takes the metrics of an update; a hook of `jaxdrl.train`."""
+        self.update = update
+        sums, self.metrics = split(metrics)
+        for name, value in sums.items():
+            self.sums[name] += value
+        self.updates_timed += 1
+        self.last_add = time.perf_counter()
+        if update % self.log_every == 0:
+            self._begin_line()
+
+    def annotate(self, figures: dict[str, Any]) -> None:
+        """Adds figures to the line of the last update, which gets one if it has none yet."""
+        if self.updates_timed:
+            self._begin_line()
+        if self.record is not None:
+            self.record |= figures
+
+    def _begin_line(self) -> None:
+        self.flush()
+        timed_steps = self.num_members * self.env_steps_per_update * self.updates_timed
+        self.record = self.latest = {
+            "update": self.update,
+            "env_steps": self.env_steps_per_update * self.update,
+            **episode_figures(self.sums),
+            **self.metrics,
+            "steps_per_second": timed_steps / (self.last_add - self.clock),
+        }
+        if self.memory is not None:
+            self.record["memory_bytes"] = self.memory()
+        self.sums = dict.fromkeys(EPISODE_SUMS, 0.0)
+        self.clock, self.updates_timed = self.last_add, 0
+
+    def flush(self, *, is_final: bool = True) -> None:
+        """Writes the line that is waiting; it `is_final` unless a resumed run may add to it."""
+        if self.record is not None:
+            record = finite(self.record)
+            self.file.append((json.dumps(record) + "\n").encode())
+            if is_final:
+                self.on_line(record)
+        else:
+            self.file.append(b"")  # what could not be written before
+        self.record = None
+
+    def finish(self) -> None:
+        """Writes what could not be written before, of the logs beside it too, or says how much."""
+        for log in (self.file, *self.beside):
+            log.finish()
+
+    def snapshot(self) -> dict[str, Any]:
+        """How the log stands, as JSON for a checkpoint; `resume` goes on from it."""
+        logs = (self.file, *self.beside)
+        return {
+            "record": finite(self.record),
+            "sums": dict(self.sums),
+            "files": {log.path.name: log.snapshot() for log in logs},
+        }
+
+    def resume(self, snapshot: dict[str, Any]) -> None:
+        """Takes the files and the sums back to where they were.
+
+        Lines of later updates, which will come again, are dropped, a torn one with them.
+
+        Raises:
+          ConfigError: if the lines before them are not those that were written.
+        """
+        numbers = {n: math.nan if x is None else x for n, x in snapshot["sums"].items()}
+        self.record, self.sums = snapshot["record"], numbers
+        if self.record is not None:
+            self.latest = self.record
+        for log in (self.file, *self.beside):
+            log.go_on(snapshot["files"][log.path.name])
+
+
+def split(metrics: dict[str, Any]) -> tuple[dict[str, float], dict[str, Any]]:
+    """`(sums over episodes, the other metrics)` of an update, as plain numbers and lists."""
+    plain = {name: value.tolist() for name, value in metrics.items()}
+    return {name: plain.pop(name) for name in EPISODE_SUMS}, plain
+
+
+def episode_figures(sums: dict[str, float]) -> dict[str, Any]:
+    """Means over the episodes that ended, None where none did, and their number."""
+    count = sums["num_episodes"]
+    return {
+        "episode_return": sums["episode_return_sum"] / count if count else None,
+        "episode_length": sums["episode_length_sum"] / count if count else None,
+        "num_episodes": int(count),
+    }
+
+
+def sha256(tree: Any) -> str:
+    """Hex digest over the bytes of the arrays of a pytree in tree order, keys included."""
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(tree):
+        digest.update(np.asarray(raw(leaf)).tobytes())
+    return digest.hexdigest()

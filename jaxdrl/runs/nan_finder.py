@@ -1,0 +1,55 @@
+"""Which operation makes a number bad: the update again, with a check after every operation."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+
+import jax
+from jax.experimental import checkify
+
+from jaxdrl.core.types import Algorithm, TrainState
+from jaxdrl.distributed.sharding import place
+from jaxdrl.runs.stopping import BadNumbersError
+
+Step = Callable[[TrainState], tuple[TrainState, dict[str, jax.Array]]]
+
+
+def watched(step: Step, find: Callable[[TrainState], str]) -> Step:
+    """`step`, which must not donate its state, followed by a look at its metrics.
+
+    Raises:
+      BadNumbersError: after the first update with a number that is not finite, saying what `find`
+        says of the state before it.
+    """
+
+    def look(state: TrainState) -> tuple[TrainState, dict[str, jax.Array]]:
+        after, metrics = step(state)
+        names = ("nonfinite_observations", "nonfinite_rewards", "skipped_steps")
+        bad = [f"{name} {int(metrics[name])}" for name in names if metrics[name] > 0]
+        if bad:
+            update = int(after.learner.num_updates)
+            raise BadNumbersError(f"update {update} ({', '.join(bad)}): {find(state)}")
+        return after, metrics
+
+    return look
+
+
+def find_operation(algorithm: Algorithm, state: TrainState) -> str:
+    """Runs an update again on one device, and names the operation that made the first NaN.
+
+    Args:
+      algorithm: without a mesh.
+      state: from before the update.
+    """
+    checked = jax.jit(checkify.checkify(algorithm.train_step, errors=checkify.nan_checks))
+    error, _ = checked(place(state, None))
+    exception = error.get_exception()
+    if exception is None:
+        return "no operation made a NaN, so that a number grew beyond what float32 holds"
+    frames = re.findall(r"^(\S+\.py:\d+ \(.*\))$", str(exception.traceback_info), re.MULTILINE)
+    jax_dir = os.path.dirname(jax.__file__) + os.sep
+    own = [frame for frame in frames if not frame.startswith(jax_dir)]
+    where = " from ".join(own[:3])
+    return f"{error.get()} {where}".strip()

@@ -1,0 +1,142 @@
+"""`--profile`: some updates of a run traced as soon as it is warm."""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jaxdrl.config.experiment import Experiment
+from jaxdrl.runs.profiling.breakdown import (
+    BREAKDOWN_FILE,
+    DIRECTORY,
+    NUM_SKIPPED,
+    NUM_TRACED,
+    STAGES,
+    Trace,
+    break_down,
+    show,
+)
+from jaxdrl.runs.session import Session
+
+
+class Tracer:
+    """Traces some updates of a run as soon as it is warm, and prints where their time goes.
+
+    Args:
+      session: whose console it prints on.
+      directory: for the files.
+      text: of the compiled step.
+      done: updates that the run has seen before this process.
+      num_updates: of the whole run.
+      evaluate_every: updates between evaluations, which a trace leaves out; None at the end alone.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        directory: Path,
+        text: str,
+        *,
+        done: int,
+        num_updates: int,
+        evaluate_every: int | None,
+    ) -> None:
+        self.console, self.warn = session.console, session.warn
+        self.directory, self.text = directory, text
+        self.done, self.num_updates = done, num_updates
+        self.wanted = min(NUM_TRACED, evaluate_every or NUM_TRACED)
+        self.looks: list[float] = []
+        self.trace: Trace | None = None
+        self.first, self.started = 0, 0.0
+        self.is_over = num_updates - done <= NUM_SKIPPED
+        if self.is_over:
+            self._warn(
+                f"nothing is traced: {num_updates - done} updates are too few, since the first "
+                f"{NUM_SKIPPED} are left out; a larger total_env_steps, or smaller updates, help"
+            )
+
+    def _warn(self, words: str) -> None:
+        self.warn(f"profile: {words}")
+
+    def begin(self, update: int, state: Any, last: int) -> float:
+        """`look` before the first of some updates without an evaluation between them."""
+        self.looks.clear()
+        return self.look(update, state, last)
+
+    def look(self, update: int, state: Any, last: int) -> float:
+        """Starts or stops the trace where it is time; seconds that this took beside the training.
+
+        Args:
+          update: updates done or on their way.
+          state: after them.
+          last: the update before the next evaluation.
+        """
+        if self.is_over:
+            return 0.0
+        self.looks.append(time.perf_counter())
+        if self.trace is not None and update >= min(self.first + self.wanted, last):
+            return self._stop(update, state)
+        is_warm = update - self.done >= NUM_SKIPPED
+        enough = last - update >= (1 if last == self.num_updates else self.wanted)
+        if self.trace is None and is_warm and enough:
+            return self._start(update, state)
+        return 0.0
+
+    def _start(self, update: int, state: Any) -> float:
+        jax.block_until_ready(state)
+        began = time.perf_counter()
+        try:
+            self.trace = Trace(self.directory)
+        except (OSError, RuntimeError) as error:
+            self.is_over = True
+            self._warn(f"no trace: {error}")
+        self.first, self.started = update, time.perf_counter()
+        return self.started - began
+
+    def _stop(self, update: int, state: Any) -> float:
+        jax.block_until_ready(state)
+        stopped = time.perf_counter()
+        num_updates = update - self.first
+        # The first look comes before the devices have anything to do, the second while they do.
+        times = [b - a for a, b in zip(self.looks[2:], self.looks[3:], strict=False)]
+        times = times[: -num_updates or None]
+        untraced = statistics.median(times) if times else None
+        traced = (stopped - self.started) / num_updates
+        try:
+            path = self._end()
+            found = break_down(path, self.text, STAGES, traced, untraced, num_updates)
+            show(self.console, found)
+        except (OSError, RuntimeError) as error:
+            self._warn(f"the trace could not be written or read: {error}")
+        return time.perf_counter() - stopped
+
+    def _end(self) -> Path:
+        trace, self.trace, self.is_over = self.trace, None, True
+        assert trace is not None
+        return trace.stop()
+
+    def close(self) -> None:
+        """Ends a trace that a signal or an error left open."""
+        if self.trace is not None:
+            with contextlib.suppress(OSError, RuntimeError):
+                self._end()
+
+
+def tracer_of(experiment: Experiment, session: Session, step: Any, done: int) -> Tracer | None:
+    """The tracer of a run with the compiled `step`; None where none is wanted, or it has been."""
+    directory = Path(experiment.run_dir or "") / DIRECTORY
+    if not experiment.profile or (directory / BREAKDOWN_FILE).exists():
+        return None
+    return Tracer(
+        session,
+        directory,
+        step.as_text(),
+        done=done,
+        num_updates=experiment.num_updates,
+        evaluate_every=experiment.evaluate_every,
+    )

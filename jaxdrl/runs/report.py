@@ -1,0 +1,176 @@
+"""What a run says of itself: its config and result as files, and its last words."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+
+from jaxdrl.core.types import TrainState
+from jaxdrl.evaluation.episodes import Evaluation
+from jaxdrl.io.advice import resume_call
+from jaxdrl.io.json_files import finite, sealed, write_json
+from jaxdrl.io.terminal import printable
+from jaxdrl.runs import checkpoint as checkpoints
+from jaxdrl.runs import env_params, memory
+from jaxdrl.runs import run_dir as files
+from jaxdrl.runs.assemble import Setup, spaces_of
+from jaxdrl.runs.checkpoint_manager import Saver
+from jaxdrl.runs.loop import figures
+from jaxdrl.runs.machine import versions
+from jaxdrl.runs.metrics_log import sha256
+from jaxdrl.runs.nested import whole_of
+from jaxdrl.runs.session import Session
+from jaxdrl.runs.sweep_members import numbers_in_words
+
+
+def no_room(setup: Setup, needs: memory.Needs, free: int | None, error: Exception) -> str:
+    """What to say where a device had no room, with what would fit."""
+    first_line = str(error).splitlines()[0]
+    room = needs.total if free is None else min(needs.total, free)
+    advice = memory.advice(setup, needs, int(0.8 * room))  # less than what was not enough
+    return f"out of memory with {memory.subject(setup)}: {first_line}; {advice}"
+
+
+def last_good(saver: Saver, run_dir: Path) -> str:
+    """Which checkpoint is the last before numbers went bad, once it is written."""
+    saver.wait()
+    if saver.last_update is None:
+        return "No checkpoint was written before"
+    path = checkpoints.path_of(run_dir / files.CHECKPOINTS, saver.last_update)
+    return f"The last good checkpoint is {path}"
+
+
+def how_to_go_on(saver: Saver, setup: Setup) -> str:
+    """Where the state is saved, and the command that goes on from it."""
+    run_dir = setup.experiment.run_dir
+    assert run_dir is not None
+    words = resume_call(whole_of(run_dir), setup.given.names)
+    if saver.last_update is None and whole_of(run_dir) == run_dir:
+        return f"No checkpoint was written; begin again with: {words}"
+    if saver.last_update is None:
+        return f"Go on with: {words}"
+    return f"The checkpoint of update {saver.last_update} is saved; go on with: {words}"
+
+
+def describe(setup: Setup, needs: memory.Needs) -> dict[str, Any]:
+    """Content of `config.json`: everything that decides the run, resolved."""
+    mesh = setup.mesh
+    assert mesh is not None
+    device = mesh.devices.flat[0]
+    experiment = asdict(setup.experiment)
+    for name in ("run_dir", "from_run"):
+        if experiment[name] is not None:
+            experiment[name] = str(experiment[name])
+    content = finite(
+        {
+            "format_version": files.FORMAT_VERSION,
+            **setup.origin._asdict(),
+            "experiment": experiment | {"env": setup.env.name},
+            "env_params": env_params.describe(setup.env.default_params),
+            "spaces": spaces_of(setup.env),
+            "given": setup.given.names,
+            "versions": versions(),
+            "devices": {
+                "num": int(mesh.devices.size),
+                "platform": device.platform,
+                "kind": device.device_kind,
+                "needed_bytes": needs.total,
+                "is_counted": needs.is_counted,
+            },
+        }
+    )
+    return sealed(content)
+
+
+def summarise(
+    setup: Setup,
+    state: TrainState,
+    evaluation: Evaluation,
+    compile_seconds: float,
+    train_seconds: float,
+) -> dict[str, Any]:
+    """Content of `result.json`."""
+    experiment, mesh = setup.experiment, setup.mesh
+    num_members = len(evaluation.members) or 1
+    updates = int(np.max(jax.device_get(state.learner.num_updates)))
+    env_steps = updates * experiment.ppo.env_steps_per_update
+    return {
+        "env": setup.env.name,
+        "seed": experiment.seed,
+        "devices": 1 if mesh is None else int(mesh.devices.size),
+        "env_steps": env_steps,
+        "updates": updates,
+        "stopped_early": updates < experiment.num_updates,
+        "compile_seconds": compile_seconds,
+        "train_seconds": train_seconds,
+        "steps_per_second": num_members * env_steps / train_seconds,
+        "params_sha256": sha256(state.learner.params),
+        "state_sha256": sha256(state),
+        "greedy_evaluation": experiment.greedy_evaluation,
+        "evaluation": figures(evaluation),
+    }
+
+
+def write_result(session: Session, run_dir: Path, given: list[str], result: dict[str, Any]) -> bool:
+    """Writes `result.json` and prints what was reached; whether the file could be written."""
+    try:
+        write_json(run_dir / files.RESULT_FILE, result)
+        return True
+    except OSError as error:
+        what = f"{run_dir / files.RESULT_FILE}: could not be written ({error.strerror or error})"
+        call = resume_call(whole_of(run_dir), given)
+        session.warn(f"{what}; once it can, it is written by: {call}")
+        return False
+    finally:
+        print_result(session.console, run_dir, result)
+
+
+def print_result(console: Console, run_dir: Path, result: dict[str, Any]) -> None:
+    """Prints what was reached and where it lies."""
+    num = len(result["evaluation"].get("member_returns", ()))
+    of_members = f" of each of {num} members" if num else ""
+    how = "greedy" if result["greedy_evaluation"] else "sampled"
+    shown, whose, over = _shown(result)
+    console.print(
+        f"trained {result['env_steps']:,} steps{of_members} in {result['train_seconds']:.1f} s "
+        f"({result['steps_per_second']:,.0f} steps/s)\n"
+        f"{printable(result['env'])}: {whose}{how} mean return ",
+        end="",
+        soft_wrap=True,
+    )
+    console.print(figure(shown["mean_return"]), style="bold", end="")
+    console.print(
+        f" (95% interval {figure(shown['ci95_low'])} to {figure(shown['ci95_high'])}) "
+        f"over {over}\nresults: {printable(run_dir)}",
+        soft_wrap=True,
+    )
+
+
+def _shown(result: dict[str, Any]) -> tuple[dict[str, Any], str, str]:
+    """The figures of the last line, whose they are, and what they are means over.
+
+    Of a sweep they are those of the best setting, and not of the luckiest of all members.
+    """
+    evaluated = result["evaluation"]
+    over = f"{evaluated['num_episodes']} episodes"
+    if result.get("settings"):
+        row = result["settings"][0]
+        members, seeds = numbers_in_words(row["members"]), len(row["members"])
+        whose = f"the best setting, {row['setting']} (member{'s' if seeds > 1 else ''} {members})"
+        over = over if seeds == 1 else f"its {seeds} seeds, each over {over}"
+        return row, f"{whose}: ", over
+    best = evaluated.get("best_member")
+    return evaluated, "" if best is None else f"the best member, {best}: ", over
+
+
+def figure(value: float | None) -> str:
+    """One digit after the point, and three where the number is small."""
+    if value is None or not math.isfinite(value):
+        return "not finite"
+    return f"{value:,.1f}" if abs(value) >= 10 else f"{value:.3f}"

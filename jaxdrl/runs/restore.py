@@ -1,0 +1,211 @@
+"""Back from a run directory: an agent to go on with, or a policy to be played."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import optax
+from flax import linen as nn
+from jax.sharding import Mesh
+
+from jaxdrl.checks import Index, checked
+from jaxdrl.config.experiment import Experiment
+from jaxdrl.core.keys import pinned
+from jaxdrl.core.types import Algorithm, LearnerState, Network, Policy, TrainState
+from jaxdrl.distributed.sharding import place as place_state
+from jaxdrl.envs import Environment
+from jaxdrl.io.console import make_console, warner
+from jaxdrl.populations import members
+from jaxdrl.runs import checkpoint_manager
+from jaxdrl.runs.assemble import Given, assemble, load_state, read_stored
+from jaxdrl.runs.checkpoint_binding import require_of_run
+from jaxdrl.runs.run_dir import CHECKPOINTS, StoredRun, read_run
+from jaxdrl.runs.sweep_members import Member, Place, choose_member, describe, locate
+
+
+class Restored(NamedTuple):
+    """What `jaxdrl.restore` gives.
+
+    Attributes:
+      env: the environment of the run.
+      algorithm: its algorithm, on the mesh that was asked for.
+      state: the state in the checkpoint, on that mesh.
+    """
+
+    env: Environment
+    algorithm: Algorithm
+    state: TrainState
+
+
+@checked
+@pinned()
+def restore(
+    run_dir: Path | str,
+    *,
+    env: Environment | None = None,
+    network: nn.Module | Network | None = None,
+    optimizer: optax.GradientTransformation | None = None,
+    checkpoint: int | str | None = None,
+    mesh: Mesh | None = None,
+    member: Index | None = None,
+    setting: Index | None = None,
+) -> Restored:
+    """Environment, algorithm and state of a run: `env, agent, state = jaxdrl.restore("runs/x")`.
+
+    Args:
+      run_dir: directory of the run.
+      env: the environment, for a run that was given one in Python instead of a name.
+      network: likewise.
+      optimizer: likewise.
+      checkpoint: the update of a checkpoint, "best" for the one with the best evaluation, None for
+        the last one that is sound.
+      mesh: devices, any number that divides the shards, as in `jaxdrl.ppo`.
+      member: of a sweep, the one that is given back, with its own hyperparameters; None: the best
+        by the evaluation in the checkpoint.
+      setting: of a sweep, in place of a member the number of a setting in its table: the best of
+        the members of that setting is given back.
+
+    Raises:
+      ConfigError: if the directory is no run, or what it holds does not fit; naming the file or the
+        field, and what to do.
+    """
+    given = Given(env, network, optimizer)
+    found = _find(Path(run_dir), given, "restore", checkpoint, member, setting)
+    stored, sweep = found.stored, found.stored.experiment.sweep
+    setup = assemble(stored.experiment, given, mesh if sweep is None else None, stored)
+    member = None if sweep is None else found.number
+    state: Any = load_state(setup, found.path, stored, member)
+    if sweep is not None:
+        state = members.member(state, found.number)
+        values: dict[str, Any] = _floats(state.learner)
+        # From here on the config has them, as in a run of one agent.
+        state = replace(state, learner=replace(state.learner, hyperparams=()))
+        ppo_config = replace(stored.experiment.ppo, **values)
+        experiment = replace(stored.experiment, sweep=None, ppo=ppo_config)
+        setup = assemble(experiment, given, mesh, stored)
+    return Restored(setup.env, setup.algorithm, place_state(state, mesh))
+
+
+class Player(NamedTuple):
+    """A policy as it stood in a checkpoint, ready to be played on one device.
+
+    Attributes:
+      env: the environment of the run.
+      policy: how it acts; the same for all members of a sweep, which so have one program.
+      learner: what it learnt, with the hyperparameters of a member.
+      run_dir: the directory, as it was named.
+      update: that of the checkpoint.
+      env_steps: steps that it was trained for.
+      member: which of a sweep it is, None for a run of one agent.
+    """
+
+    env: Environment
+    policy: Policy
+    learner: LearnerState
+    run_dir: Path
+    update: int
+    env_steps: int
+    member: Member | None
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """Which member of a sweep it is, as JSON has it; nothing for a run of one agent."""
+        return {} if self.member is None else self.member.figures
+
+
+@pinned()
+def load_player(
+    run_dir: Path | str,
+    given: Given,
+    verb: str,
+    checkpoint: int | str | None = None,
+    member: Index | None = None,
+    setting: Index | None = None,
+) -> Player:
+    """The policy in a checkpoint of a run; arguments and errors as in `restore`.
+
+    Args:
+      run_dir: directory of the run.
+      given: what it was given in Python.
+      verb: function of jaxdrl that wants it, for messages.
+      checkpoint: as in `restore`.
+      member: likewise.
+      setting: likewise.
+    """
+    found = _find(Path(run_dir), given, verb, checkpoint, member, setting)
+    experiment = found.stored.experiment
+    setup = assemble(experiment, given, None, found.stored)
+    member = None if experiment.sweep is None else found.number
+    state: Any = load_state(setup, found.path, found.stored, member)
+    which = None
+    if experiment.sweep is not None:
+        state = members.member(state, found.number)
+        values = _floats(state.learner)
+        which = describe(found.place, found.number, experiment.sweep, values, experiment.ppo)
+    learner = jax.device_put(state.learner, jax.devices()[0])
+    update = int(learner.num_updates)
+    steps = update * experiment.ppo.env_steps_per_update
+    policy = setup.algorithm.policy
+    return Player(setup.env, policy, learner, Path(run_dir), update, steps, which)
+
+
+def require_checkpoint(
+    run_dir: Path,
+    checkpoint: int | str | None = None,
+    member: Index | None = None,
+    setting: Index | None = None,
+) -> None:
+    """Refuses what `load_player` would refuse of the files, before anything starts."""
+    place = locate(run_dir, member, setting)
+    check = partial(require_of_run, read_run(place.run_dir, Experiment).content)
+    checkpoint_manager.choose(place.run_dir / CHECKPOINTS, checkpoint, lambda warning: None, check)
+
+
+def player_names(players: list[Player]) -> list[str]:
+    """A name for each, no two of them alike: its directory, and what else tells it apart."""
+    names: list[str] = []
+    for player in players:
+        of_run = [p for p in players if p.run_dir.resolve() == player.run_dir.resolve()]
+        words = [str(player.run_dir)]
+        if len({p.update for p in of_run}) > 1:
+            words.append(f"update {player.update}")
+        if len({p.member.number for p in of_run if p.member}) > 1 and player.member:
+            words.append(f"member {player.member.number}")
+        name = first = ", ".join(words)
+        while name in names:
+            name = f"{first} ({len(names) + 1})"
+        names.append(name)
+    return names
+
+
+class _Found(NamedTuple):
+    place: Place
+    stored: StoredRun
+    path: Path
+    number: int
+
+
+def _find(
+    run_dir: Path,
+    given: Given,
+    verb: str,
+    checkpoint: int | str | None,
+    member: int | None,
+    setting: int | None,
+) -> _Found:
+    """The run, the checkpoint, and the number in it of the member that is meant."""
+    place = locate(run_dir, member, setting)
+    stored = read_stored(place.run_dir, given, verb)
+    check, warn = partial(require_of_run, stored.content), warner(make_console())
+    path, manifest = checkpoint_manager.choose(place.run_dir / CHECKPOINTS, checkpoint, warn, check)
+    sweep = stored.experiment.sweep
+    number = 0 if sweep is None else choose_member(place, path, manifest, sweep.num_members)
+    return _Found(place, stored, path, number)
+
+
+def _floats(learner: LearnerState) -> dict[str, float]:
+    return {name: float(x) for name, x in learner.hyperparams.items()}

@@ -1,0 +1,343 @@
+"""The directory of a run: its files, its one writer, and its config read back.
+
+Importing this module imports neither jax nor gymnax.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+import os
+import secrets
+import types
+import typing
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jaxdrl.errors import ConfigError
+from jaxdrl.io.json_files import parse_line, read_lines, read_object, require_sealed
+from jaxdrl.io.safe_files import NEW, remove
+
+FORMAT_VERSION = 2
+"""Version of the files in a run directory."""
+
+CONFIG_FILE = "config.json"
+METRICS_FILE = "metrics.jsonl"
+LINEAGE_FILE = "lineage.jsonl"
+LOG_FILES = (METRICS_FILE, LINEAGE_FILE)
+RESULT_FILE = "result.json"
+CHECKPOINTS = "checkpoints"
+
+NUMBER = (int, float)
+
+IN_EVERY_LINE = ("update", "env_steps", "num_episodes", "steps_per_second")
+"""Numbers that no line of the metrics is without."""
+
+PUT_BACK_LINE = "put back what was there, or remove this line: the others stay good"
+"""What to do about a damaged line of the metrics."""
+
+PUT_BACK = 'put back what was there, which is also "config" in manifest.json of each checkpoint'
+"""What to do about a damaged `config.json`."""
+
+
+def require_free(run_dir: Path) -> None:
+    """Raises `ConfigError` if `run_dir` holds a run already."""
+    for name in (CONFIG_FILE, METRICS_FILE, RESULT_FILE):
+        try:
+            is_there = (run_dir / name).exists()
+        except OSError as error:
+            raise ConfigError(
+                f"run_dir = {str(run_dir)!r}: cannot be read ({error.strerror}); "
+                "name a directory that can"
+            ) from error
+        if is_there:
+            raise ConfigError(
+                f"run_dir = {str(run_dir)!r}: already holds a run ({name}), which is not "
+                "overwritten; name another directory, or remove this one"
+            )
+
+
+def make_new(run_dir: Path) -> Path:
+    """Creates `run_dir`, or the first of `run_dir-2`, `run_dir-3` ... that is not there yet.
+
+    Raises:
+      ConfigError: if none can be made.
+    """
+    path, suffix = run_dir, 2
+    try:
+        run_dir.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            try:
+                path.mkdir()
+                return path
+            except FileExistsError:  # another run took it, at this very moment maybe
+                path = run_dir.with_name(f"{run_dir.name}-{suffix}")
+                suffix += 1
+    except OSError as error:
+        raise _cannot_be_written(run_dir, error) from error
+
+
+@contextlib.contextmanager
+def refused_unless_written(run_dir: Path) -> Iterator[None]:
+    """Raises `ConfigError` if what is written in the block cannot be, such as on a full disk."""
+    try:
+        yield
+    except OSError as error:
+        raise _cannot_be_written(run_dir, error) from error
+
+
+def make_run_dir(run_dir: Path) -> None:
+    """Creates `run_dir`; raises `ConfigError` if it cannot be written."""
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        probe = run_dir / ".writable"
+        remove(probe)
+        os.close(os.open(probe, NEW))
+        probe.unlink()
+    except OSError as error:
+        raise _cannot_be_written(run_dir, error) from error
+
+
+def _cannot_be_written(run_dir: Path, error: OSError) -> ConfigError:
+    return ConfigError(
+        f"run_dir = {str(run_dir)!r}: cannot be written ({error.strerror}); "
+        "name a directory that can"
+    )
+
+
+def require_writable(field: str, path: Path) -> None:
+    """Raises `ConfigError` unless a file can be written at `path`; makes nothing."""
+    above = next(parent for parent in path.absolute().parents if parent.exists())
+    why = None
+    if path.is_dir():
+        why = "is a directory"
+    elif not above.is_dir():
+        why = f"{above} is no directory"
+    elif not os.access(above, os.W_OK):
+        why = f"{above} cannot be written"
+    if why is not None:
+        raise ConfigError(f"{field} = {str(path)!r}: {why}; name a file that can be written")
+
+
+def in_words(num_bytes: int) -> str:
+    """Bytes in words, such as 3.2 GiB."""
+    value, units = float(num_bytes), ["B", "KiB", "MiB", "GiB", "TiB"]
+    while value >= 1024 and len(units) > 1:
+        value, units = value / 1024, units[1:]
+    return f"{value:.1f} {units[0]}"
+
+
+class Origin(NamedTuple):
+    """What tells a run from all others, and outlives the process that began it.
+
+    Attributes:
+      run_id: made up at the start of the run.
+      part_of: that of the sweep it is a part of.
+      has_checkpoints: whether there was one, so that none is a loss.
+    """
+
+    run_id: str
+    part_of: str | None = None
+    has_checkpoints: bool = False
+
+
+def new_origin(part_of: str | None) -> Origin:
+    """Of a run that begins."""
+    return Origin(secrets.token_hex(8), part_of)
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """What `config.json` says of a run.
+
+    Attributes:
+      experiment: the experiment.
+      env_params: every parameter of the environment, by name.
+      given: which of `env`, `network` and `optimizer` were objects given in Python.
+      spaces: the environment's spaces, in words.
+      devices: number and kind of the devices, and what the run needs on each.
+      origin: which run it is.
+      content: all of `config.json`.
+    """
+
+    experiment: Any
+    env_params: dict[str, Any]
+    given: list[str]
+    spaces: str
+    devices: dict[str, Any]
+    origin: Origin
+    content: dict[str, Any]
+
+
+def read_run(run_dir: Path, kind: type) -> StoredRun:
+    """Reads `config.json`, whose `experiment` is of the dataclass `kind`.
+
+    Raises:
+      ConfigError: if there is none, naming the nearest run; if it was written in a newer format;
+        or naming the field that is unknown, missing or of another type.
+    """
+    path = run_dir / CONFIG_FILE
+    if not run_dir.is_dir():
+        is_there = os.path.lexists(run_dir)
+        why = "it is no directory" if is_there else "there is no such directory"
+        raise _no_run(run_dir, why)
+    if not path.exists() and not path.is_symlink():
+        raise _no_run(run_dir, f"it has no {CONFIG_FILE}")
+    content = read_object(path, PUT_BACK)
+    if "format_version" not in content:
+        raise _no_run(run_dir, f"its {CONFIG_FILE} is of another program")
+    require_format(str(path), content["format_version"], FORMAT_VERSION)
+    require_sealed(path, content, PUT_BACK)
+    return StoredRun(
+        experiment=_convert(_take(content, path, "experiment", dict), kind, f"{path}: "),
+        env_params=_take(content, path, "env_params", dict),
+        given=_take(content, path, "given", list),
+        spaces=_take(content, path, "spaces", str),
+        devices=content.get("devices", {}),
+        origin=Origin(
+            run_id=_take(content, path, "run_id", str),
+            part_of=content.get("part_of"),
+            has_checkpoints=_take(content, path, "has_checkpoints", bool),
+        ),
+        content=content,
+    )
+
+
+def require_format(name: str, version: Any, known: int) -> None:
+    """Refuses what was written in another format than the `known` one.
+
+    Raises:
+      ConfigError: naming both.
+    """
+    if version == known and type(version) is int:
+        return
+    works = f"this version of jaxdrl reads {known} alone"
+    if type(version) is int and version > 0:
+        works += f"; take {'a newer' if version > known else 'the older'} jaxdrl, which wrote it"
+    raise ConfigError(f"{name}: format_version = {version!r}, and {works}")
+
+
+def read_experiment(path: Path, kind: type) -> Any:
+    """The experiment in a `config.json` or `best.json`, free of the directory that it was run in.
+
+    Raises:
+      ConfigError: if the file has none, naming the field that is unknown or of another type.
+    """
+    works = 'must have an "experiment", as config.json of a run and best.json of a sweep do'
+    content = read_object(path, f"--config names a file that {works}")
+    if not isinstance(content.get("experiment"), dict):
+        raise ConfigError(f"config = {str(path)!r}: {works}")
+    free = {"run_dir": None, "devices": None}
+    return _convert(content["experiment"] | free, kind, f"{path}: ")
+
+
+def _no_run(run_dir: Path, why: str) -> ConfigError:
+    """The error for a directory that is no run, with the runs in it or the nearest beside it."""
+    inside = sorted(path.parent for path in run_dir.glob(f"*/{CONFIG_FILE}"))
+    beside = {path.parent.name: path.parent for path in run_dir.parent.glob(f"*/{CONFIG_FILE}")}
+    beside.pop(run_dir.name, None)
+    close = difflib.get_close_matches(run_dir.name, beside, n=1)
+    works = "name the directory of a run, as `jaxdrl train` makes them under runs/"
+    if inside:
+        works = f"it holds runs: name one, such as {inside[-1]}"
+    elif close:
+        works = f"the nearest: {beside[close[0]]}"
+    return ConfigError(f"run_dir = {str(run_dir)!r}: is no run ({why}); {works}")
+
+
+def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
+    """The lines of `metrics.jsonl`, none where there is no such file; a torn last one is left out.
+
+    Raises:
+      ConfigError: naming another one that is damaged.
+    """
+    return read_lines(run_dir / METRICS_FILE, read_line)
+
+
+def read_line(line: bytes, name: str) -> dict[str, Any]:
+    """What a line of the metrics holds; raises `ConfigError` with its `name` if it is damaged."""
+    return parse_line(line, name, PUT_BACK_LINE, what_is_wrong)
+
+
+def what_is_wrong(record: dict[str, Any]) -> str | None:
+    """What a line of the metrics has that none which was written has; None for a sound one."""
+    for field in IN_EVERY_LINE:
+        value = record.get(field)
+        if isinstance(value, bool) or not isinstance(value, NUMBER) or value < 0:
+            return f"has no number {field}"
+    if record["steps_per_second"] == 0:
+        return "has no number steps_per_second above 0"
+    for name, value in record.items():
+        is_number = value is None or isinstance(value, NUMBER)
+        if not is_number and not (_is_of_members(name) and is_numbers(value)):
+            return f"has no number {name}"
+    return None
+
+
+def _is_of_members(name: str) -> bool:
+    return name.startswith(("members/", "evaluation_member_"))
+
+
+def is_numbers(value: Any) -> bool:
+    """Whether `value` is an array of numbers, null where one is not finite."""
+    return isinstance(value, list) and all(
+        item is None or isinstance(item, NUMBER) or is_numbers(item) for item in value
+    )
+
+
+def _take(content: dict[str, Any], path: Path, name: str, kind: type) -> Any:
+    if not isinstance(content.get(name), kind):
+        raise ConfigError(f"{path}: {name} is missing, or no {kind.__name__}; {PUT_BACK}")
+    return content[name]
+
+
+def _convert(value: Any, hint: Any, name: str) -> Any:
+    """`value` from JSON as the type that a field of a config is annotated with."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        if value is None and type(None) in args:
+            return None
+        if isinstance(value, str) and str in args:
+            return value
+        return _convert(value, next(arg for arg in args if arg is not type(None)), name)
+    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
+        return _convert_fields(value, hint, name)
+    if origin is tuple and isinstance(value, list):
+        return tuple(_convert(item, args[0], name) for item in value)
+    if origin is dict and isinstance(value, dict):
+        return {key: _convert(item, args[1], f"{name}.{key}") for key, item in value.items()}
+    if origin is typing.Literal:
+        return value  # which the config checks
+    if hint is Path and isinstance(value, str):
+        return Path(value)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is float and (type(value) is float or (is_number and abs(value) < 10**308)):
+        return float(value)
+    if hint in (str, bool, int) and type(value) is hint:
+        return value
+    words = getattr(origin or hint, "__name__", str(hint))
+    raise ConfigError(f"{name} = {value!r}: must be of type {words}")
+
+
+def _convert_fields(value: dict[str, Any], hint: Any, name: str) -> Any:
+    hints = typing.get_type_hints(hint, include_extras=False)
+    separator = "" if name.endswith(": ") else "."
+    for field in value:
+        if field not in hints:
+            (close,) = difflib.get_close_matches(field, hints, n=1, cutoff=0)
+            unknown = f"{name}{separator}{field} = {value[field]!r}"
+            raise ConfigError(f"{unknown}: unknown field; the nearest: {close}")
+    # A field with a default may have come after the run, which then did without it.
+    for own in dataclasses.fields(hint):
+        missing = dataclasses.MISSING
+        has_default = own.default is not missing or own.default_factory is not missing
+        if own.name not in value and not has_default:
+            raise ConfigError(f"{name}{separator}{own.name}: is missing; {PUT_BACK}")
+    fields = {f: _convert(v, hints[f], f"{name}{separator}{f}") for f, v in value.items()}
+    try:
+        return hint(**fields)
+    except ConfigError as error:
+        raise ConfigError(f"{name}{separator}{error}") from error

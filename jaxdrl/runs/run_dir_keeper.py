@@ -1,0 +1,64 @@
+"""What a run keeps true of its directory while it trains: it is there, ours, and described."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from jaxdrl.io.json_files import sealed, write_sealed
+from jaxdrl.io.safe_files import sync
+from jaxdrl.runs.locking import Claim
+from jaxdrl.runs.run_dir import CONFIG_FILE
+
+
+class Keeper:
+    """Looks after a run directory before and after each checkpoint.
+
+    Args:
+      run_dir: the directory.
+      config: content of its `config.json`.
+      claim: by which this process is its only writer.
+      warn: takes what is to be said.
+    """
+
+    def __init__(
+        self, run_dir: Path, config: dict[str, Any], claim: Claim, warn: Callable[[str], Any]
+    ) -> None:
+        self.run_dir, self.config, self.claim, self.warn = run_dir, config, claim, warn
+
+    def before(self, progress: dict[str, Any]) -> None:
+        """Makes a directory that was removed anew, and brings the logs to the disk.
+
+        Raises:
+          OSError: if it cannot be written.
+          ConfigError: if another process writes to it now.
+        """
+        was_removed = not self.run_dir.exists()
+        self.run_dir.mkdir(parents=True, exist_ok=True)
+        self.claim.check()
+        if not (self.run_dir / CONFIG_FILE).exists():
+            write_sealed(self.run_dir / CONFIG_FILE, self.config)
+            what = self.run_dir if was_removed else self.run_dir / CONFIG_FILE
+            self.warn(
+                f"{what} was removed while the run trained: it is made anew, with what comes from "
+                "here on"
+            )
+        for name in progress["log"]["files"]:
+            if (self.run_dir / name).exists():
+                sync(self.run_dir / name)
+
+    def after(self) -> None:
+        """Notes in the config that there were checkpoints, which then are not lost unnoticed.
+
+        Raises:
+          OSError: if it cannot be written.
+        """
+        if not self.config["has_checkpoints"]:
+            write_sealed(self.run_dir / CONFIG_FILE, with_checkpoints(self.config))
+            self.config = with_checkpoints(self.config)
+
+
+def with_checkpoints(config: dict[str, Any]) -> dict[str, Any]:
+    """Content of `config.json` once there are checkpoints, which have it in their manifests."""
+    return sealed(config | {"has_checkpoints": True})

@@ -1,0 +1,90 @@
+"""What a run shares with the process that it is in: the console, signals, trackers, a hook."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from jaxdrl.io.advice import resume_call
+from jaxdrl.io.console import make_console, warner
+from jaxdrl.runs import checkpoint as checkpoints
+from jaxdrl.runs import run_dir as files
+from jaxdrl.runs.stopping import RunInterruptedError, Signals
+from jaxdrl.runs.trackers import Tracker
+
+OnUpdate = Callable[[int, dict[str, Any]], Any]
+"""`(number of updates done, metrics as plain numbers)`; true ends the run early."""
+
+
+@dataclass
+class Session:
+    """What all parts of a run share.
+
+    Attributes:
+      run_dir: of the run, None until it is known.
+      console: where it says how it gets on.
+      warn: prints a warning, on a quiet console too.
+      signals: that have come.
+      trackers: objects that the caller gave.
+      on_update: what the caller wants called after each update.
+    """
+
+    run_dir: Path | None
+    console: Console
+    warn: Callable[[str], None]
+    signals: Signals
+    trackers: Sequence[Tracker] = ()
+    on_update: OnUpdate | None = None
+
+
+@contextlib.contextmanager
+def open_session(
+    run_dir: Path | None,
+    given: list[str],
+    *,
+    trackers: Sequence[Tracker] = (),
+    on_update: OnUpdate | None = None,
+    quiet: bool = False,
+) -> Iterator[Session]:
+    """The session of a run, from its first line to its last.
+
+    Args:
+      run_dir: of the run, None where it gets a new one.
+      given: which of `env`, `network` and `optimizer` were given in Python.
+      trackers: see `Session`.
+      on_update: likewise.
+      quiet: prints nothing but warnings.
+
+    Raises:
+      RunInterruptedError: where a signal came before or beside the training, or Ctrl-C twice.
+    """
+    warn = warner(make_console())
+    with Signals() as signals:
+        console = make_console(quiet=quiet)
+        session = Session(run_dir, console, warn, signals, trackers, on_update)
+        try:
+            yield session
+        except KeyboardInterrupt:
+            if signals.name is None:  # not from a signal of ours
+                raise
+            code = 128 + signal.Signals[signals.name]
+            raise RunInterruptedError(_last_words(session, given), code) from None
+
+
+def _last_words(session: Session, given: list[str]) -> str:
+    """What a run says that a signal ended at once, by what lies in its directory."""
+    signals, run_dir = session.signals, session.run_dir
+    what = f"{signals.name}: stopped before the run could train on"
+    if signals.is_impatient:
+        what = f"{signals.name}, and Ctrl-C after it: stopped at once, without another checkpoint"
+    if run_dir is None or not (run_dir / files.CONFIG_FILE).exists():
+        return f"{what}. Nothing was written: start it again"
+    updates = checkpoints.updates_in(run_dir / files.CHECKPOINTS)
+    last = f"The last checkpoint is that of update {updates[-1]}; go" if updates else "Go"
+    return f"{what}. {last} on with: {resume_call(run_dir, given)}"

@@ -1,0 +1,1 @@
+"""Many runs or members: waves, searches and their ranking."""

@@ -1,0 +1,118 @@
+"""One answer on any number of devices: the same bits, or in fast mode the same but for rounding."""
+
+from functools import lru_cache
+
+import jax
+import numpy as np
+import pytest
+
+import jaxdrl
+from jaxdrl import PPOConfig
+from jaxdrl.distributed import sharding
+from jaxdrl.distributed.sharding import place
+from jaxdrl.runs.metrics_log import sha256
+
+FULLY_OPTIMIZED = True
+
+SETTINGS = {
+    "CartPole-v1": {"num_envs": 64, "num_steps": 16, "num_accumulation_steps": 2},
+    "Pendulum-v1": {  # two environments a shard: sums over time and environments once went astray
+        "num_envs": 16,
+        "num_steps": 8,
+        "num_minibatches": 2,
+        "normalize_observations": True,
+        "normalize_rewards": True,
+    },
+    "MemoryChain-bsuite": {
+        "num_envs": 32,
+        "num_steps": 8,
+        "sequence_length": 4,
+        "memory": "gru",
+        "memory_size": 16,
+        "num_minibatches": 2,
+    },
+    "Breakout-MinAtar": {"num_envs": 16, "num_steps": 8, "num_epochs": 2, "activation": "relu"},
+}
+
+
+def confident(params, batch, distribution, value):
+    return {"confidence": 0.1 * distribution.log_prob(batch.action) + 0.01 * value**2}
+
+
+EXTRA_LOSS = {"MemoryChain-bsuite": confident}
+
+
+def agent_on(name, num_devices, **changes):
+    mesh = None if num_devices is None else jaxdrl.make_mesh(num_devices)
+    config = PPOConfig(**SETTINGS[name], **changes)
+    return jaxdrl.ppo(jaxdrl.make(name), config, extra_loss=EXTRA_LOSS.get(name), mesh=mesh)
+
+
+def test_a_sum_in_turn_has_the_bits_of_the_sum_alone():
+    """Of few numbers, which XLA would add up in another order in a small loop."""
+    x = jax.random.normal(jax.random.key(0), (8, 4, 4))
+
+    @jax.jit
+    def in_turn(x):
+        always = jax.numpy.arange(x.shape[0]) >= 0
+        return sharding.in_turn(lambda x: (x.sum(), (x - x.mean()).var()), always, x)
+
+    together = in_turn(x)
+    for i in range(8):
+        for all_of_them, alone in zip(together, in_turn(x[i : i + 1]), strict=True):
+            assert all_of_them[i] == alone[0]
+
+
+@lru_cache
+def digest_after_20_updates(name, num_devices):
+    """Structure of the state, and digests of it and of every update's metrics, reproducible."""
+    agent, metrics = agent_on(name, num_devices, reproducible=True), []
+    state = jax.jit(agent.init)(jax.random.key(0))
+
+    def keep(_state, of_update):
+        metrics.append(jax.device_get(of_update))
+
+    state = jaxdrl.train(agent, state, num_updates=20, on_update=keep)
+    return jax.tree.structure(state), sha256(state), [sha256(m) for m in metrics]
+
+
+def relative_difference(params, others):
+    squares = jax.tree.map(lambda x, y: (np.sum((x - y) ** 2), np.sum(y**2)), params, others)
+    pairs = jax.tree.leaves(squares, is_leaf=lambda x: isinstance(x, tuple))
+    difference, norm = np.sum(np.asarray(pairs), axis=0)
+    return np.sqrt(difference / norm)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_reproducible_mode_has_the_same_bits_on_1_and_8_devices(name):
+    assert digest_after_20_updates(name, 1) == digest_after_20_updates(name, 8)
+
+
+def test_no_mesh_and_a_mesh_of_one_device_are_the_same():
+    assert digest_after_20_updates("CartPole-v1", None) == digest_after_20_updates("CartPole-v1", 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_devices", [None, 2, 4])
+@pytest.mark.parametrize("name", SETTINGS)
+def test_reproducible_mode_has_the_same_bits_on_any_number_of_devices(name, num_devices):
+    assert digest_after_20_updates(name, num_devices) == digest_after_20_updates(name, 8)
+
+
+def check_fast_mode(name, device_counts, num_seeds=5):
+    """One update from the same state, for each seed, agrees with that of one device."""
+    start = jax.jit(agent_on(name, None).init)
+    params = {}
+    for num_devices in (1, *device_counts):
+        step, mesh = jax.jit(agent_on(name, num_devices).train_step), jaxdrl.make_mesh(num_devices)
+        states = [step(place(start(jax.random.key(i)), mesh))[0] for i in range(num_seeds)]
+        params[num_devices] = jax.device_get([state.learner.params for state in states])
+    for num_devices in device_counts:
+        for on_many, on_one in zip(params[num_devices], params[1], strict=True):
+            assert relative_difference(on_many, on_one) <= 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SETTINGS)
+def test_one_update_of_fast_mode_agrees_on_any_number_of_devices(name):
+    check_fast_mode(name, [2, 4, 8])

@@ -1,0 +1,59 @@
+"""Settings of the known tasks, and defaults for all others."""
+
+import gymnax
+import jax
+import pytest
+
+import jaxdrl
+import probe_environments as probes
+from jaxdrl.config import presets
+from jaxdrl.core.spaces import Box
+from jaxdrl.envs.suites.gymnax import DOWNLOADS
+from jaxdrl.errors import ConfigError
+
+
+def test_every_task_of_gymnax_is_known_but_those_that_download():
+    assert set(presets.TASKS) == set(gymnax.registered_envs) - set(DOWNLOADS)
+
+
+@pytest.mark.parametrize("name", presets.TASKS)
+def test_the_settings_of_a_task_fit_its_environment(name):
+    experiment = jaxdrl.make_experiment(name)
+    assert experiment.env == name
+    agent = jaxdrl.ppo(jaxdrl.make(name), jaxdrl.make_config(name))
+    state = jax.eval_shape(agent.init, jax.eval_shape(lambda: jax.random.key(0)))
+    after, _ = jax.eval_shape(agent.train_step, state)
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+
+
+def test_an_environment_is_known_by_its_name():
+    env = jaxdrl.make("MemoryChain-bsuite", memory_length=9)
+    assert jaxdrl.make_config(env) == jaxdrl.make_config("MemoryChain-bsuite")
+    assert jaxdrl.make_config(env).memory == "gru"
+
+
+def test_an_unknown_environment_gets_defaults_by_its_spaces():
+    discrete = jaxdrl.make_config(probes.action_reward())
+    assert not discrete.normalize_observations
+    continuous = jaxdrl.make_config(probes.continuous_target(-1.0, 1.0, (2,)))
+    assert continuous.normalize_observations
+    assert continuous.normalize_rewards
+    image = jaxdrl.make_config(probes.image())
+    assert (image.torso, image.activation) == ("auto", "relu")
+    for config in (discrete, continuous, image):
+        assert config.memory == "none"
+
+
+def test_an_environment_with_names_of_its_own_learns_by_the_defaults():
+    env = probes.continuous_target(-1.0, 1.0, (1,))
+    assert isinstance(env.action_space, Box)
+    agent = jaxdrl.ppo(env, jaxdrl.make_config(env))
+    state = jaxdrl.train(agent, jax.jit(agent.init)(jax.random.key(0)), num_updates=10)
+    key = jax.random.key(1)
+    result = jaxdrl.evaluate(env, agent.policy, state.learner, key, num_episodes=64)
+    assert result.mean_return > -0.05
+
+
+def test_a_name_that_nobody_knows_is_refused():
+    with pytest.raises(ConfigError, match="unknown; the nearest: CartPole-v1"):
+        jaxdrl.make_config("CartPole-v2")

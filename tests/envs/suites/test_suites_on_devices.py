@@ -1,0 +1,63 @@
+"""One task of each suite: equal bits on any number of devices, and from a checkpoint on."""
+
+import jax
+import numpy as np
+import pytest
+
+import jaxdrl
+from jaxdrl import PPOConfig
+from jaxdrl.distributed.sharding import place
+from jaxdrl.envs.suites import registry
+from jaxdrl.runs import checkpoint
+from jaxdrl.runs.metrics_log import sha256
+
+FULLY_OPTIMIZED = True
+
+TASKS = {
+    "brax": ("inverted_pendulum", {"max_episode_steps": 3}),
+    "craftax": ("Craftax-Classic-Symbolic-v1", {"max_episode_steps": 3}),
+    "jumanji": ("Snake-v1", {"num_rows": 5, "num_cols": 5, "max_episode_steps": 3}),
+    "navix": ("Navix-Empty-Random-5x5-v0", {"max_episode_steps": 3}),
+    "playground": ("PendulumSwingup", {"max_episode_steps": 3}),
+    "xminigrid": ("MiniGrid-EmptyRandom-5x5", {"max_episode_steps": 3}),
+}
+"""With limits so short that environments are reset in between."""
+
+CONFIG = PPOConfig(
+    num_envs=8,
+    num_steps=4,
+    num_epochs=1,
+    num_minibatches=1,
+    hidden_sizes=(8,),
+    torso="mlp",
+    reproducible=True,
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suite", TASKS)
+def test_equal_bits_on_other_devices_after_a_checkpoint(suite, tmp_path):
+    if registry.missing(suite):
+        pytest.skip(f"{suite} is not installed")
+    task, params = TASKS[suite]
+    env = jaxdrl.make(f"{suite}/{task}", **params)
+    meshes = {n: jaxdrl.make_mesh(n) for n in (1, 8)}
+    on = {n: jaxdrl.compile(jaxdrl.ppo(env, CONFIG, mesh=mesh)) for n, mesh in meshes.items()}
+    start = jax.jit(jaxdrl.ppo(env, CONFIG).init)(jax.random.key(0))
+
+    def write(update, state):
+        arrays, described = checkpoint.to_host(state), checkpoint.describe(state)
+        path = checkpoint.write(tmp_path, update, arrays, described, {})
+        checkpoint.read_manifest(path)
+        return lambda num: place(checkpoint.load(path, start, env.name), meshes[num])
+
+    begin = write(0, start)
+    straight, _ = on[1](on[1](begin(1))[0])
+    half_way, _ = on[8](begin(8))
+    resumed, _ = on[1](write(1, half_way)(1))
+
+    assert sha256(resumed) == sha256(straight)
+    assert jax.tree.structure(resumed) == jax.tree.structure(straight)
+    assert sha256(resumed) not in (sha256(start), sha256(half_way))
+    params = jax.tree.leaves(jax.device_get(resumed.learner.params))
+    assert all(np.isfinite(x).all() for x in params)

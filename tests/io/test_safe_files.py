@@ -1,0 +1,153 @@
+"""Files that are replaced as a whole, and never through a link."""
+
+import os
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+
+from jaxdrl.analysis.film_writer import write_film
+from jaxdrl.analysis.learning_curves import make_figure, save_figure
+from jaxdrl.errors import ConfigError
+from jaxdrl.io.json_files import write_json
+from jaxdrl.io.safe_files import open_existing, open_to_append, replaced, require_own, write_text
+
+
+def test_text_is_replaced_as_a_whole(tmp_path):
+    path = tmp_path / "result.json"
+    for text in ("first, which is longer\n", "second\n"):
+        write_text(path, text)
+        assert path.read_text() == text
+        assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    "owner, name", [(os, "fsync"), (Path, "replace")], ids=["fsync", "replace"]
+)
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_text_that_is_half_written_leaves_the_old_file(tmp_path, monkeypatch, owner, name, error):
+    path = tmp_path / "result.json"
+    write_text(path, "old")
+
+    def fail(*args):
+        raise error
+
+    with monkeypatch.context() as patch, pytest.raises(type(error)):
+        patch.setattr(owner, name, fail)
+        write_text(path, "new")
+    assert path.read_text() == "old"
+    assert [found for found in tmp_path.iterdir() if not found.name.startswith(".")] == [path]
+    write_text(path, "newer")
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.read_text() == "newer"
+
+
+def make_fifo(path):
+    os.mkfifo(path)
+
+
+def make_socket(path):
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+
+
+def link_to_itself(path):
+    path.symlink_to(path)
+
+
+ODD = {
+    "directory": Path.mkdir,
+    "named pipe": make_fifo,
+    "socket": make_socket,
+    "device": lambda path: path.symlink_to("/dev/zero"),
+    "loop of links": link_to_itself,
+}
+
+
+@pytest.mark.parametrize("make", ODD.values(), ids=ODD)
+def test_what_is_no_file_is_neither_read_nor_waited_for(tmp_path, monkeypatch, make):
+    monkeypatch.chdir(tmp_path)  # the name of a socket is short
+    make(Path("odd"))
+    failed = []
+
+    def read():
+        for opened in (open_existing, open_to_append):
+            try:
+                opened(Path("odd"))
+            except OSError:
+                failed.append(opened)
+
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    thread.join(20)
+    assert failed == [open_existing, open_to_append]
+
+
+def save_json(path):
+    write_json(path, {"a": 1})
+
+
+def save_text(path):
+    write_text(path, "ours")
+
+
+def save_picture(path):
+    save_figure(make_figure(1, 1), path)
+
+
+def save_gif(path):
+    from PIL import Image
+
+    write_film(path, 2, lambda _: Image.new("RGB", (4, 4)), 5)
+
+
+WRITERS = {
+    "result.json": save_json,
+    "wandb_run_id": save_text,
+    "lineage.png": save_picture,
+    "film.gif": save_gif,
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_file_that_is_written_overwrites_nothing_behind_a_link(tmp_path, name):
+    foreign, run_dir = tmp_path / "foreign", tmp_path / "run"
+    foreign.write_text("theirs")
+    run_dir.mkdir()
+    path = run_dir / name
+    with replaced(path) as unfinished:
+        unfinished.write_text("x")
+    path.unlink()
+    path.symlink_to(foreign)
+    unfinished.symlink_to(foreign)  # as it is left by a process that was killed, or planted
+    WRITERS[name](path)
+    assert foreign.read_text() == "theirs"
+    assert path.is_file()
+    assert not path.is_symlink()
+    assert list(run_dir.iterdir()) == [path]
+
+
+def test_what_is_in_the_place_of_an_unfinished_file_is_removed(tmp_path):
+    for plant in (Path.mkdir, Path.touch, make_fifo):
+        path = tmp_path / "result.json"
+        plant(tmp_path / ".result.writing.json")
+        write_text(path, "new")
+        assert path.read_text() == "new"
+        assert list(tmp_path.iterdir()) == [path]
+
+
+def test_lines_are_not_appended_through_a_link(tmp_path):
+    (tmp_path / "foreign").write_text("theirs")
+    (tmp_path / "metrics.jsonl").symlink_to(tmp_path / "foreign")
+    with pytest.raises(OSError, match="Is a symbolic link"):
+        open_to_append(tmp_path / "metrics.jsonl")
+    assert (tmp_path / "foreign").read_text() == "theirs"
+
+
+def test_a_link_in_a_run_directory_is_refused_by_name(tmp_path):
+    require_own(tmp_path, tmp_path / "nothing")
+    (tmp_path / "checkpoints").symlink_to(tmp_path)
+    with pytest.raises(ConfigError) as caught:
+        require_own(*tmp_path.iterdir())
+    assert str(caught.value).startswith(f"{tmp_path / 'checkpoints'}: is a symbolic link")

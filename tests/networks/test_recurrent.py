@@ -1,0 +1,297 @@
+"""Networks with memory: cells against their equations, replay against the rollout."""
+
+from dataclasses import replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+import jaxdrl
+import probe_environments as probes
+from jaxdrl import PPOConfig
+from jaxdrl.algorithms import agent
+from jaxdrl.algorithms.agent import Parts
+from jaxdrl.core.distributions import action_head
+from jaxdrl.core.spaces import Box, Discrete
+from jaxdrl.errors import ConfigError
+from jaxdrl.networks.actor_critic import Torso, unroll
+from jaxdrl.networks.build import make_network
+from jaxdrl.networks.recurrent import GRU, LSTM, RecurrentActorCritic, from_recurrent
+
+T, N, FEATURES, SIZE = 7, 3, 4, 5
+CONFIG = PPOConfig(
+    num_envs=16, num_steps=12, num_minibatches=2, hidden_sizes=(8,), memory="gru", memory_size=6
+)
+
+
+def random(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def sigmoid(x):
+    return 1.0 / (1.0 + np.exp(-x))
+
+
+def gru_by_hand(params, h, x):
+    kernel, bias = params["input"]["kernel"], params["input"]["bias"]
+    recurrent, offset = params["hidden"]["Dense_0"]["kernel"], params["hidden"]["Dense_0"]["bias"]
+    r, z, n = (slice(i * SIZE, (i + 1) * SIZE) for i in range(3))
+    reset = sigmoid(x @ kernel[:, r] + h @ recurrent[:, r] + bias[r] + offset[r])
+    update = sigmoid(x @ kernel[:, z] + h @ recurrent[:, z] + bias[z] + offset[z])
+    new = np.tanh(x @ kernel[:, n] + bias[n] + reset * (h @ recurrent[:, n] + offset[n]))
+    h = (1 - update) * new + update * h
+    return h, h
+
+
+def lstm_by_hand(params, carry, x):
+    c, h = carry
+    hidden = params["hidden"]["Dense_0"]
+    sums = x @ params["input"]["kernel"] + params["input"]["bias"]
+    sums = sums + h @ hidden["kernel"] + hidden["bias"]
+    i, f, g, o = (sums[:, k * SIZE : (k + 1) * SIZE] for k in range(4))
+    c = sigmoid(f + 1) * c + sigmoid(i) * np.tanh(g)
+    h = sigmoid(o) * np.tanh(c)
+    return (c, h), h
+
+
+@pytest.mark.parametrize(
+    ("cell", "by_hand"), [(GRU(SIZE), gru_by_hand), (LSTM(SIZE), lstm_by_hand)]
+)
+def test_a_cell_follows_its_equations(cell, by_hand):
+    carry = jax.tree.map(lambda x: random(*x.shape, seed=1), cell.initial_carry(N))
+    x = random(N, FEATURES, seed=2)
+
+    def both(cell, carry, x):
+        return cell.step(carry, cell.project(x))
+
+    params = cell.init(jax.random.key(0), carry, x, method=both)["params"]
+    params = jax.tree.map(lambda p: random(*p.shape, seed=p.size), params)
+    actual = cell.apply({"params": params}, carry, x, method=both)
+    for a, b in zip(
+        jax.tree.leaves(actual), jax.tree.leaves(by_hand(params, carry, x)), strict=True
+    ):
+        np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("make", [GRU, LSTM])
+def test_gates_start_from_orthogonal_matrices_of_their_own(make):
+    cell = make(SIZE)
+    carry, x = cell.initial_carry(N), random(N, FEATURES)
+    both = lambda cell, carry, x: cell.step(carry, cell.project(x))  # noqa: E731
+    params = cell.init(jax.random.key(0), carry, x, method=both)["params"]
+    gates = np.split(np.asarray(params["hidden"]["Dense_0"]["kernel"]), 3 + (make is LSTM), axis=1)
+    for gate in gates:
+        np.testing.assert_allclose(gate @ gate.T, np.eye(SIZE), atol=1e-5)
+    assert np.abs(gates[0] - gates[1]).max() > 0.1
+
+
+# Replay.
+
+
+def rolled_out(env, config, *, network=None):
+    """`(parts, state before, trajectory)` of a second rollout, which starts within episodes.
+
+    The parts are those of one device, with the sequences that the trajectory has carries for.
+    """
+    agent = jaxdrl.ppo(env, config, network=network)
+    state, _ = jax.jit(agent.rollout)(jax.jit(agent.init)(jax.random.key(0)))
+    _, trajectory = jax.jit(agent.rollout)(state)
+    length = config.num_steps // jax.tree.leaves(trajectory.carry)[0].shape[0]
+    network = network or make_network(env.observation_space, env.action_space, config)
+    parts = Parts(env, config, network, None, action_head(env.action_space), None, length)
+    return parts, state, trajectory
+
+
+def replay(parts, state, trajectory, episode_start=None, carry=None):
+    """Log-probabilities and values `[T, N]` of a trajectory, sequence by sequence."""
+    length = parts.sequence_length
+    start = trajectory.episode_start if episode_start is None else episode_start
+    carry = trajectory.carry if carry is None else carry
+    found = []
+    for i in range(trajectory.reward.shape[0] // length):
+        steps = slice(i * length, (i + 1) * length)
+        distribution, value = jax.jit(partial(agent.evaluate_sequences, parts))(
+            state.learner.params,
+            state.learner.obs_statistics,
+            jax.tree.map(lambda x, i=i: x[i], carry),
+            trajectory.obs[steps],
+            start[steps],
+        )
+        action = trajectory.action[steps]
+        log_prob = distribution.log_prob(action.reshape(-1, *action.shape[2:]))
+        found.append([x.reshape(length, -1) for x in (log_prob, value)])
+    return np.concatenate(found, axis=1)
+
+
+def difference(parts, state, trajectory, **changes):
+    log_prob, value = replay(parts, state, trajectory, **changes)
+    return max(np.abs(log_prob - trajectory.log_prob).max(), np.abs(value - trajectory.value).max())
+
+
+ENVIRONMENTS = {
+    "CartPole-v1": {"max_steps_in_episode": 5},
+    "Pendulum-v1": {"max_steps_in_episode": 5},
+}
+
+
+@pytest.mark.parametrize("shared_torso", [False, True])
+@pytest.mark.parametrize("memory", ["gru", "lstm"])
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_replay_reproduces_the_rollout(name, memory, shared_torso):
+    env = jaxdrl.make(name, **ENVIRONMENTS[name])
+    config = replace(CONFIG, memory=memory, shared_torso=shared_torso, normalize_observations=True)
+    parts, state, trajectory = rolled_out(env, config)
+    start = np.asarray(trajectory.episode_start)
+    assert start[1:].any()
+    assert not start[0].all()
+    assert difference(parts, state, trajectory) < 1e-6
+
+
+@pytest.mark.parametrize("sequence_length", [1, 4, 6])
+def test_replay_of_chunks_starts_from_the_carry_of_the_rollout(sequence_length):
+    env = jaxdrl.make("CartPole-v1", max_steps_in_episode=5)
+    parts, state, trajectory = rolled_out(env, replace(CONFIG, sequence_length=sequence_length))
+    assert trajectory.carry["actor"].shape == (12 // sequence_length, 16, 6)
+    assert difference(parts, state, trajectory) < 1e-6
+    none = jax.tree.map(jnp.zeros_like, trajectory.carry)
+    assert difference(parts, state, trajectory, carry=none) > 1e-4
+
+
+@pytest.mark.parametrize("shift", [-1, 1])
+def test_a_carry_that_is_reset_one_step_early_or_late_shows(shift):
+    env = jaxdrl.make("CartPole-v1", max_steps_in_episode=5)
+    parts, state, trajectory = rolled_out(env, CONFIG)
+    shifted = jnp.roll(trajectory.episode_start, shift, axis=0)
+    assert difference(parts, state, trajectory, episode_start=shifted) > 1e-4
+
+
+def test_the_first_gradient_step_sees_the_policy_that_acted():
+    """With one minibatch an epoch and one epoch, ratios are 1: no divergence, nothing clipped."""
+    env = jaxdrl.make("CartPole-v1", max_steps_in_episode=5)
+    for length in (None, 3):
+        config = replace(CONFIG, num_epochs=1, num_minibatches=1, sequence_length=length)
+        agent = jaxdrl.ppo(env, config)
+        step = jax.jit(agent.train_step)
+        state, _ = step(jax.jit(agent.init)(jax.random.key(0)))
+        _, metrics = step(state)
+        assert abs(metrics["approx_kl"]) < 1e-6
+        assert metrics["clip_fraction"] == 0.0
+        assert metrics["grad_norm"] > 0.0
+
+
+# Networks of one's own.
+
+
+class LinearRecurrentUnit(nn.Module):
+    """A cell of another kind: h' = decay h + W x, features tanh(h')."""
+
+    size: int
+
+    def setup(self):
+        self.input = nn.Dense(self.size)
+        self.decay = self.param("decay", nn.initializers.constant(1.0), (self.size,))
+
+    def initial_carry(self, num_envs):
+        return jnp.zeros((num_envs, self.size), jnp.float32)
+
+    def project(self, x):
+        return self.input(x)
+
+    def step(self, carry, projected):
+        carry = nn.sigmoid(self.decay) * carry + projected
+        return carry, jnp.tanh(carry)
+
+
+def linear_recurrent(action_space):
+    return from_recurrent(
+        RecurrentActorCritic(
+            action_space=action_space,
+            torso=partial(Torso, (8,), "tanh"),
+            cell=partial(LinearRecurrentUnit, 6),
+            shared_torso=True,
+            initial_log_std=0.0,
+        )
+    )
+
+
+def test_another_cell_and_a_network_without_unroll():
+    env = jaxdrl.make("CartPole-v1", max_steps_in_episode=5)
+    network = linear_recurrent(env.action_space)
+    for given in (network, network._replace(unroll=None)):
+        parts, state, trajectory = rolled_out(env, replace(CONFIG, memory="none"), network=given)
+        assert parts.sequence_length == 12
+        assert difference(parts, state, trajectory) < 1e-6
+
+
+def test_unroll_is_apply_step_by_step():
+    space = Discrete(3)
+    network = linear_recurrent(space)
+    obs, start = random(T, N, FEATURES), np.random.default_rng(0).random((T, N)) < 0.3
+    params = network.init(jax.random.key(0), obs[0])
+    carry = jax.tree.map(lambda x: random(*x.shape, seed=5), network.initial_carry(N))
+    outputs, value = unroll(network, params, carry, obs, start)
+    for t in range(T):
+        step_outputs, step_value, carry = network.apply(params, carry, obs[t], start[t])
+        np.testing.assert_allclose(outputs[t], step_outputs, atol=1e-6)
+        np.testing.assert_allclose(value[t], step_value, atol=1e-6)
+
+
+def test_continuous_actions_keep_their_shape():
+    config = replace(CONFIG, memory="gru")
+    env = jaxdrl.make("Pendulum-v1")
+    env = env._replace(action_space=Box(-2.0, 2.0, (1,)))
+    _, _, trajectory = rolled_out(env, config)
+    assert trajectory.action.shape == (12, 16, 1)
+
+
+# What only memory solves.
+
+
+def test_only_memory_recalls_a_cue():
+    env = probes.recall(4)
+    scores = {}
+    for memory in ("none", "gru", "lstm"):
+        config = PPOConfig(
+            num_envs=32,
+            num_steps=16,
+            num_minibatches=4,
+            learning_rate=1e-2,
+            hidden_sizes=(16,),
+            memory=memory,
+            memory_size=16,
+            sequence_length=8,
+        )
+        agent = jaxdrl.ppo(env, config)
+        state = jaxdrl.train(agent, jax.jit(agent.init)(jax.random.key(0)), num_updates=60)
+        key = jax.random.key(1)
+        result = jaxdrl.evaluate(env, agent.policy, state.learner, key, num_episodes=256)
+        scores[memory] = result.mean_return
+    assert abs(scores["none"]) < 0.25
+    assert scores["gru"] == scores["lstm"] == 1.0
+
+
+# What is refused.
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sequence_length": 5}, "ppo.sequence_length = 5: must divide ppo.num_steps = 12; the "),
+        ({"num_minibatches": 4}, "must divide num_steps / 12 * num_envs / num_shards = 2; the "),
+        ({"num_envs": 20}, "ppo.num_envs = 20: must be a multiple of ppo.num_shards = 8; the "),
+    ],
+)
+def test_minibatches_that_cut_sequences_are_refused(changes, message):
+    with pytest.raises(ConfigError) as caught:
+        replace(CONFIG, **changes)
+    assert message in str(caught.value)
+
+
+def test_minibatches_are_refused_that_cut_the_sequences_of_a_network_of_ones_own():
+    env = jaxdrl.make("CartPole-v1")
+    config = replace(CONFIG, memory="none", num_minibatches=4)
+    with pytest.raises(ConfigError, match="must divide num_steps / 12 "):
+        jaxdrl.ppo(env, config, network=linear_recurrent(env.action_space))

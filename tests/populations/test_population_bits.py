@@ -1,0 +1,103 @@
+"""Populations under the users' compiler flags, by which equal bits are promised."""
+
+import dataclasses
+import math
+import re
+
+import numpy as np
+import pytest
+from test_members import (
+    MESHES,
+    NUM_MEMBERS,
+    alone,
+    assert_same_bits,
+    check_fast_mode,
+    together,
+)
+
+from jaxdrl.populations.members import member
+
+FULLY_OPTIMIZED = True
+
+SLOW = pytest.mark.slow
+SLOW_ONES = [pytest.param(name, marks=SLOW) for name in ("8x1", "1x8")]
+
+
+@pytest.mark.parametrize("name", ["none", "4x2", *SLOW_ONES])
+def test_a_member_has_the_bits_of_its_run_alone_in_reproducible_mode(name):
+    state = together(name, True)[0]
+    for i in range(NUM_MEMBERS):
+        own = member(state, i)
+        learnt = dataclasses.replace(own.learner, hyperparams=())  # which its config has alone
+        assert_same_bits(dataclasses.replace(own, learner=learnt), alone(True)[i])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MESHES)
+def test_a_member_is_its_run_alone_to_rounding_in_fast_mode(name):
+    check_fast_mode(name)
+
+
+@pytest.mark.parametrize("name", ["4x2", *SLOW_ONES])
+def test_exchanges_have_the_same_bits_on_any_mesh(name):
+    state, parents = together("none", True)[1:3]
+    own = list(range(NUM_MEMBERS))
+    assert [p == own for p in parents] == [True, False, True, False]
+    assert together(name, True)[2] == parents
+    assert_same_bits(together(name, True)[1], state)
+
+
+COLLECTIVE = re.compile(r" (all-reduce|all-gather|all-to-all|collective-permute)(-start)?\(")
+IOTA = re.compile(r"replica_groups=\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?")
+LISTED = re.compile(r"replica_groups=\{\{([\d,]+)\}")
+NAMED = re.compile(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}")  # jax 0.11
+
+
+def numbers(text):
+    return [int(number) for number in re.findall(r"\d+", text)]
+
+
+def first_group(line):
+    """The devices of the first of the groups within which a collective joins them."""
+    if named := NAMED.search(line):
+        axes = {name: int(size) for name, size in re.findall(r"'(\w+)'=(\d+)", named[1])}
+        joined = re.findall(r"'(\w+)'", named[2])
+        ids = np.arange(math.prod(axes.values())).reshape(list(axes.values()))
+        return ids[tuple(slice(None) if name in joined else 0 for name in axes)].ravel().tolist()
+    if iota := IOTA.search(line):
+        rows, columns = int(iota[1]), int(iota[2])
+        ids = np.arange(rows * columns).reshape(numbers(iota[3]))
+        ids = ids.transpose(numbers(iota[4])) if iota[4] else ids
+        return ids.reshape(rows, columns)[0].tolist()
+    return numbers(LISTED.search(line)[1])
+
+
+@pytest.mark.parametrize(
+    ("groups", "first"),
+    [
+        ("{{0,1},{2,3},{4,5},{6,7}}", [0, 1]),
+        ("[4,2]<=[8]", [0, 1]),
+        ("[2,4]<=[4,2]T(1,0)", [0, 2, 4, 6]),
+        ("mesh['population'=4,'data'=2] {'data'}", [0, 1]),
+        ("mesh['population'=4,'data'=2] {'population'}", [0, 2, 4, 6]),
+    ],
+)
+def test_groups_are_read_as_every_version_writes_them(groups, first):
+    line = f"  %x = f32[8] all-gather(%y), replica_groups={groups}, dimensions={{0}}"
+    assert COLLECTIVE.search(line) and first_group(line) == first
+
+
+def groups_of(program):
+    """`(line, devices that one collective joins)` of every collective of a compiled program."""
+    lines = [line for line in program.splitlines() if COLLECTIVE.search(line)]
+    return [(line, first_group(line)) for line in lines]
+
+
+@pytest.mark.parametrize("reproducible", [pytest.param(False, marks=SLOW), True])
+def test_nothing_crosses_the_population_axis_but_an_exchange(reproducible):
+    found = groups_of(together("4x2", reproducible)[3].as_text())
+    along_data = [line for line, devices in found if devices == [0, 1]]
+    across = [line for line, devices in found if devices != [0, 1]]
+    assert along_data and across
+    assert [line for line in across if "exchange" not in line] == []
+    assert [line for line in along_data if "exchange" in line] == []

@@ -1,0 +1,60 @@
+"""Runs that go on on another number of devices end with the bits of one that never stopped."""
+
+import dataclasses
+
+import pytest
+
+from jaxdrl.config.experiment import Experiment
+from small_runs import PPO, read, resumed, run_quietly, stopped_after, without_speed
+
+FULLY_OPTIMIZED = True
+
+pytestmark = pytest.mark.usefixtures("compile_cache")
+
+
+TASKS = {
+    "CartPole-v1": {},
+    "Pendulum-v1": {"normalize_observations": True, "normalize_rewards": True},
+    "Breakout-MinAtar": {"num_envs": 8, "activation": "relu"},
+    "MemoryChain-bsuite": {"memory": "gru", "memory_size": 8, "sequence_length": 4},
+}
+
+
+def test_a_run_with_memory_goes_further_on_another_number_of_devices(tmp_path):
+    """In reproducible mode: 3 updates on 2 devices and 2 on 8 are 5 on one."""
+    ppo = dataclasses.replace(PPO, reproducible=True, **TASKS["MemoryChain-bsuite"])
+    short = Experiment(
+        "MemoryChain-bsuite",
+        total_env_steps=3 * 128,
+        devices=2,
+        evaluate_every=1,
+        num_eval_episodes=4,
+        run_dir=tmp_path / "run",
+        ppo=ppo,
+    )
+    straight = dataclasses.replace(
+        short, devices=1, total_env_steps=640, run_dir=tmp_path / "straight"
+    )
+    expected = run_quietly(straight)[0].result
+    run_quietly(short)
+    run, _ = resumed(tmp_path / "run", devices=8, total_env_steps=640)
+    assert len(run.state.actor.obs.devices()) == 8
+    assert run.result["state_sha256"] == expected["state_sha256"]
+    assert read(tmp_path / "run", "config.json")["experiment"]["total_env_steps"] == 640
+    assert without_speed(tmp_path / "run") == without_speed(tmp_path / "straight")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("reproducible", "first", "then"), [(False, 1, 1), (True, 1, 8), (True, 2, 1), (True, 8, 2)]
+)
+@pytest.mark.parametrize("name", TASKS)
+def test_two_updates_and_three_are_five(name, reproducible, first, then, tmp_path):
+    ppo = dataclasses.replace(PPO, reproducible=reproducible, **TASKS[name])
+    updates = 5 * ppo.env_steps_per_update
+    whole = Experiment(name, total_env_steps=updates, devices=1, num_eval_episodes=4, ppo=ppo)
+    straight, _ = run_quietly(dataclasses.replace(whole, run_dir=tmp_path / "straight"))
+    stopped_after(2, dataclasses.replace(whole, devices=first, run_dir=tmp_path / "stopped"))
+    run, _ = resumed(tmp_path / "stopped", devices=then)
+    assert run.result["state_sha256"] == straight.result["state_sha256"]
+    assert without_speed(tmp_path / "stopped") == without_speed(tmp_path / "straight")
