@@ -15,7 +15,7 @@ from jaxdrl.config.ppo import PPOConfig
 from jaxdrl.core.preprocessing import prepare_observation, prepared
 from jaxdrl.core.spaces import Box, Discrete, MultiDiscrete
 from jaxdrl.errors import ConfigError
-from jaxdrl.networks.actor_critic import ACTIVATIONS, from_module, num_policy_outputs
+from jaxdrl.networks.actor_critic import ACTIVATIONS, from_module, num_policy_outputs, orthogonal
 from jaxdrl.networks.build import make_network
 
 N = 5
@@ -140,6 +140,14 @@ def test_a_shared_torso_learns_from_both_heads():
     assert set(params) == {"actor", "policy", "value"}
     assert touched(network, params, obs, "policy") == {"actor", "policy"}
     assert touched(network, params, obs, "value") == {"actor", "value"}
+
+
+def test_signs_of_orthogonal_matrices_are_even():
+    """The matrices of a QR decomposition alone have columns of one sign."""
+    keys = jax.random.split(jax.random.key(0), 400)
+    first = np.array([orthogonal(1.0)(key, (4, 2))[0] for key in keys])
+    assert 0.4 < np.mean(first[:, 0] > 0) < 0.6
+    assert 0.4 < np.mean(first[:, 1] > 0) < 0.6
 
 
 @pytest.mark.parametrize("obs_shape", [(4,), (7, 6, 2)], ids=["mlp", "cnn"])

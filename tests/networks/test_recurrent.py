@@ -185,6 +185,27 @@ def test_the_first_gradient_step_sees_the_policy_that_acted():
 # Networks of one's own.
 
 
+@pytest.mark.parametrize("shared_torso", [False, True])
+def test_policy_and_value_see_their_own_tower(shared_torso):
+    """Where the torso is shared the value comes from the actor's, else from the critic's alone."""
+    network = make_network(
+        Box(-1, 1, (FEATURES,)), Discrete(3), replace(CONFIG, shared_torso=shared_torso)
+    )
+    obs, start = random(N, FEATURES), np.zeros(N, bool)
+    params = network.init(jax.random.key(0), obs)
+    carry = jax.tree.map(lambda x: random(*x.shape, seed=5), network.initial_carry(N))
+
+    def used(choose):
+        gradient = jax.grad(lambda p: choose(network.apply(p, carry, obs, start)).sum())(params)
+        return {
+            name.split("_")[0] for name, of in gradient.items() if np.any(jax.tree.leaves(of)[0])
+        }
+
+    value_tower = "actor" if shared_torso else "critic"
+    assert used(lambda outputs: outputs[0][:, 0]) == {"actor", "policy"}
+    assert used(lambda outputs: outputs[1]) == {value_tower, "value"}
+
+
 class LinearRecurrentUnit(nn.Module):
     """A cell of another kind: h' = decay h + W x, features tanh(h')."""
 
