@@ -1,4 +1,4 @@
-"""Actions that the environment does not allow: never taken, and without probability."""
+"""Acting: what is not allowed is never taken, and greedy actions are what the environment takes."""
 
 from dataclasses import replace
 
@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 import jaxdrl
 import probe_environments as probes
@@ -155,3 +156,26 @@ def test_a_mask_that_does_not_fit_is_refused(space, mask, message):
         jaxdrl.ppo(env, CONFIG)
     assert "masked: action_mask " in str(caught.value)
     assert message in str(caught.value)
+
+
+class Steady(nn.Module):
+    """The same mean for every observation."""
+
+    mean: float
+
+    @nn.compact
+    def __call__(self, obs):
+        mean = self.param("mean", nn.initializers.constant(self.mean), (1,))
+        mean = jnp.broadcast_to(mean[None], (obs.shape[0], 1))
+        return (mean, jnp.zeros_like(mean)), mean[:, 0]
+
+
+@pytest.mark.parametrize(("mean", "action"), [(0.5, 1.0), (3.0, 2.0), (-3.0, -2.0)])
+def test_greedy_actions_are_in_the_units_and_bounds_of_the_environment(mean, action):
+    """Pendulum's torque is from -2 to 2, and a mean counts in half-widths of that."""
+    env = jaxdrl.make("Pendulum-v1")
+    own = jaxdrl.ppo(env, PPOConfig(num_envs=8, num_steps=8), network=Steady(mean))
+    learner = jax.jit(own.init)(jax.random.key(0)).learner
+    obs, start, key = np.zeros((3, 3), np.float32), np.ones(3, bool), jax.random.key(1)
+    found, _ = own.policy.act(learner, (), obs, start, key, deterministic=True)
+    np.testing.assert_allclose(found, np.full((3, 1), action), rtol=1e-6)
