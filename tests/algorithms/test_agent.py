@@ -167,15 +167,16 @@ class Steady(nn.Module):
     def __call__(self, obs):
         mean = self.param("mean", nn.initializers.constant(self.mean), (1,))
         mean = jnp.broadcast_to(mean[None], (obs.shape[0], 1))
-        return (mean, jnp.zeros_like(mean)), mean[:, 0]
+        return (mean, jnp.full_like(mean, -15.0)), mean[:, 0]
 
 
 @pytest.mark.parametrize(("mean", "action"), [(0.5, 1.0), (3.0, 2.0), (-3.0, -2.0)])
-def test_greedy_actions_are_in_the_units_and_bounds_of_the_environment(mean, action):
-    """Pendulum's torque is from -2 to 2, and a mean counts in half-widths of that."""
+@pytest.mark.parametrize("greedy", [True, False])
+def test_actions_are_in_the_units_and_bounds_of_the_environment(mean, action, greedy):
+    """The torque is from -2 to 2; a mean counts in half-widths, and samples are close to it."""
     env = jaxdrl.make("Pendulum-v1")
     own = jaxdrl.ppo(env, PPOConfig(num_envs=8, num_steps=8), network=Steady(mean))
     learner = jax.jit(own.init)(jax.random.key(0)).learner
     obs, start, key = np.zeros((3, 3), np.float32), np.ones(3, bool), jax.random.key(1)
-    found, _ = own.policy.act(learner, (), obs, start, key, deterministic=True)
-    np.testing.assert_allclose(found, np.full((3, 1), action), rtol=1e-6)
+    found, _ = own.policy.act(learner, (), obs, start, key, deterministic=greedy)
+    np.testing.assert_allclose(found, np.full((3, 1), action), rtol=1e-5)

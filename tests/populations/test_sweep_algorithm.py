@@ -6,6 +6,7 @@ import io
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -267,3 +268,19 @@ def test_commands_that_cannot_work_say_why(tmp_path):
 def test_bad_sweeps_are_refused(fields, says):
     with pytest.raises(ConfigError, match=says):
         Sweep(**fields)
+
+
+def test_metrics_of_members_are_added_or_averaged_as_they_mean():
+    """Episodes add up over members, losses do not; a member without an episode has no return."""
+    rest = {name: jnp.array([0.2, 0.4]) for name in sweep_algorithm.OF_MEMBERS}
+    counts = {"episode_return_sum": [30.0, 0.0], "episode_length_sum": [9.0, 0.0]}
+    metrics = rest | {name: jnp.array(values) for name, values in counts.items()}
+    metrics |= {"num_episodes": jnp.array([3.0, 0.0]), "policy_loss": jnp.array([1.0, 3.0])}
+    found = sweep_algorithm.for_host(None, metrics)
+    assert found["num_episodes"] == 3.0
+    assert found["episode_return_sum"] == 30.0
+    assert found["episode_length_sum"] == 9.0
+    assert found["policy_loss"] == 2.0
+    assert found["entropy"] == pytest.approx(0.3)
+    np.testing.assert_array_equal(found["members/episode_return"], [10.0, np.nan])
+    np.testing.assert_array_equal(found["members/entropy"], rest["entropy"])
