@@ -1,1 +1,1 @@
-"""Arrays alone: types, spaces, distributions, returns, losses, running statistics."""
+"""Array code only: types, spaces, distributions, returns, losses, running statistics."""

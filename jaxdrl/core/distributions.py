@@ -1,9 +1,10 @@
-"""Distributions of actions, and how an action space chooses its own.
+"""Action distributions, and which one each action space gets.
 
-A distribution holds a batch of parameters `[..., event]` and is a pytree. `sample(key)` draws
-one event for each element of the batch from one key, which is consumed; callers who want a key
-an environment `vmap` over keys and distribution. Log-probabilities and entropies have the shape
-of the batch, are in nats, and have the dtype of the parameters.
+A distribution is a pytree that holds a batch of parameters `[..., event]`. `sample(key)` draws
+one event for each element of the batch from one key, which is consumed; for one key per
+environment, `vmap` over keys and distribution. Log-probabilities and entropies have the shape of
+the batch and the dtype of the parameters, and are in nats. A wrong shape raises ValueError when
+the function is traced.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
+import chex
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -24,7 +26,7 @@ from jaxdrl.core.spaces import Box, Discrete, MultiDiscrete, Space
 
 
 class Distribution(Protocol):
-    """What the algorithms ask of a distribution of actions."""
+    """What algorithms need of an action distribution."""
 
     def sample(self, key: jax.Array) -> jax.Array:
         """One action for each element of the batch; the key is consumed."""
@@ -76,9 +78,9 @@ class Categorical:
 
 @flax.struct.dataclass
 class MultiCategorical:
-    """Independent choices; `logits` float `[..., sum(nvec)]`, the components' side by side.
+    """Independent choices; `logits` float `[..., sum(nvec)]`, one component after another.
 
-    Actions are int32 `[..., len(nvec)]`. ValueError where the logits do not fit `nvec`.
+    Actions are int32 `[..., len(nvec)]`. Raises ValueError if the logits do not fit `nvec`.
     """
 
     logits: jax.Array
@@ -117,10 +119,10 @@ class MultiCategorical:
 
 @flax.struct.dataclass
 class Normal:
-    """A normal with diagonal covariance; `mean` and `log_std` float, of one shape `[..., event]`.
+    """A normal with diagonal covariance; `mean` and `log_std` are floats `[..., event]`.
 
-    An event has `event_ndim` axes, 0 for scalars; log-probability and entropy are sums over
-    them. ValueError where the shapes differ.
+    An event has `event_ndim` axes, 0 for scalars; log-probability and entropy are summed over
+    them. Raises ValueError if the shapes differ.
     """
 
     mean: jax.Array
@@ -151,24 +153,24 @@ class Normal:
         return self.mean
 
 
-# The nodes and weights with which sum w f(x) is the mean of f over a standard normal.
+# With these nodes and weights, sum w f(x) is the mean of f under a standard normal.
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(24)
 _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
 
 
 @flax.struct.dataclass
 class TanhNormal:
-    """tanh(u) in (-1, 1) for u from a `Normal` of the same parameters; `event_ndim` as there.
+    """tanh(u) in (-1, 1), where u follows a `Normal` with the same parameters.
 
-    `sample` and `mode` give u, **before** tanh, and `log_prob` takes it: nothing is ever
-    inverted, so that saturated actions stay finite. `log_prob` and `entropy` are those of
-    tanh(u). Haarnoja et al. 2018, arXiv:1801.01290, appendix C.
+    `sample` and `mode` return u, **before** tanh, and `log_prob` takes u: tanh is never inverted,
+    so saturated actions stay finite. `log_prob` and `entropy` are those of tanh(u).
+    Haarnoja et al. 2018, arXiv:1801.01290, appendix C.
     """
 
     mean: jax.Array
     log_std: jax.Array
     event_ndim: int = flax.struct.field(pytree_node=False)
-    # JAX takes two dataclasses with the same static fields for one: jit has run Normal's program.
+    # JAX confuses two dataclasses with equal static fields: jit once ran Normal's program here.
     family: str = flax.struct.field(pytree_node=False, default="tanh_normal", repr=False)
 
     def sample(self, key: jax.Array) -> jax.Array:
@@ -182,12 +184,13 @@ class TanhNormal:
     def entropy(self) -> jax.Array:
         """The entropy of tanh(u): that of u plus E[sum log(1 - tanh(u)^2)], without sampling.
 
-        The mean is taken by Gauss-Hermite quadrature with 24 nodes. The error for one element
+        The expectation is taken by Gauss-Hermite quadrature with 24 nodes. The error per element
         is below 1e-5 for a std up to 1 and below 1e-3 up to 2 (0.03 at 4), whatever the mean.
         """
         normal_entropy = self._normal().entropy()
-        # Nodes last: on two CPU cores the gradient took 16 ms so and 90 with them first. A sum,
-        # not a matrix product, which accelerators round to fewer bits.
+        # The nodes are the last axis: on two CPU cores the gradient took 16 ms this way and 90 ms
+        # with the nodes first. A sum rather than a matrix product, which accelerators round to
+        # fewer bits.
         shape = (*[1] * self.mean.ndim, _NODES.size)
         nodes = jnp.asarray(_NODES, self.mean.dtype).reshape(shape)
         weights = jnp.asarray(_WEIGHTS, self.mean.dtype).reshape(shape)
@@ -196,7 +199,7 @@ class TanhNormal:
         return normal_entropy + _sum_event(expected_log_slope, self.event_ndim)
 
     def mode(self) -> jax.Array:
-        """The mean of u: its tanh is the median of the action, and the usual deterministic one."""
+        """The mean of u; its tanh is the action's median, the usual deterministic action."""
         return self.mean
 
     def _normal(self) -> Normal:
@@ -206,8 +209,9 @@ class TanhNormal:
 class ActionHead(NamedTuple):
     """How a policy acts in one action space.
 
-    distribution: outputs of the policy network -> distribution over actions.
-    to_env: sampled action (what is stored and given to `log_prob`) -> what the environment takes.
+    Attributes:
+      distribution: outputs of the policy network -> distribution over actions.
+      to_env: sampled action (which is stored and passed to `log_prob`) -> the environment's action.
     """
 
     distribution: Callable[[Any], Distribution]
@@ -215,22 +219,22 @@ class ActionHead(NamedTuple):
 
 
 def mask_logits(logits: jax.Array, allowed: jax.Array, space: Space) -> jax.Array:
-    """Logits with -inf for what is not allowed; both `[..., n]`, or `[..., sum(nvec)]`.
+    """Logits with -inf for forbidden choices; both arrays `[..., n]`, or `[..., sum(nvec)]`.
 
-    Where nothing is allowed (of a component of a MultiDiscrete) everything is, so that numbers
-    stay finite; `has_action` tells.
+    If a mask forbids every choice (of one component of a MultiDiscrete), it is ignored there, so
+    that the numbers stay finite; `has_action` reports such masks.
     """
     _check_shape("action_mask", allowed, logits.shape)
     return jnp.where(allowed | ~_any_of_component(allowed, space), logits, -jnp.inf)
 
 
 def has_action(allowed: jax.Array, space: Space) -> jax.Array:
-    """Whether a mask `[..., n]` or `[..., sum(nvec)]` leaves an action to take, bool `[...]`."""
+    """Whether a mask `[..., n]` or `[..., sum(nvec)]` allows any action, bool `[...]`."""
     return jnp.all(_any_of_component(allowed, space), axis=-1)
 
 
 def _any_of_component(allowed: jax.Array, space: Space) -> jax.Array:
-    """For each choice, whether any of its component is allowed; in the shape of `allowed`."""
+    """For each choice, whether its component allows any; in the shape of `allowed`."""
     sizes = space.nvec if isinstance(space, MultiDiscrete) else (allowed.shape[-1],)
     ends = itertools.accumulate(sizes)
     parts = [allowed[..., end - size : end] for size, end in zip(sizes, ends, strict=True)]
@@ -239,18 +243,21 @@ def _any_of_component(allowed: jax.Array, space: Space) -> jax.Array:
 
 
 def action_head(space: Space, kind: str = "normal") -> ActionHead:
-    """The distribution for `space`, and the way from its samples to the environment.
+    """The distribution for `space`, and how its samples become actions of the environment.
 
-    Outputs of the policy: for Discrete, logits `[..., n]`; for MultiDiscrete, logits
-    `[..., sum(nvec)]`; for Box, a tuple (mean, log_std), each `[..., *shape]`. Of a Box, `kind`
-    "normal" or "tanh_normal" (config field `action_distribution`; no matter for the others)
-    makes samples u in units of half the range, and the environment gets
+    The policy network outputs logits `[..., n]` for a Discrete space, logits `[..., sum(nvec)]`
+    for a MultiDiscrete, and a tuple (mean, log_std), each `[..., *shape]`, for a Box. Samples u of
+    a Box are in units of half its range. Which distribution they follow is `kind` (the setting
+    `action_distribution`, which the other spaces ignore), and the environment gets
 
         "normal":       clip(middle + half u, low, high); clip(u, low, high) without finite bounds
         "tanh_normal":  middle + half tanh(u)
 
-    rounded if it is an integer Box, and always in the space's dtype. Raises TypeError for
-    another space; ValueError for another kind, and for "tanh_normal" where a bound is infinite.
+    rounded for an integer Box, and always in the space's dtype.
+
+    Raises:
+      TypeError: for any other space.
+      ValueError: for any other kind, and for "tanh_normal" if a bound is infinite.
     """
     if kind not in ("normal", "tanh_normal"):
         raise ValueError(f"action_distribution must be 'normal' or 'tanh_normal', got {kind!r}")
@@ -262,8 +269,8 @@ def action_head(space: Space, kind: str = "normal") -> ActionHead:
     if isinstance(space, Box):
         return _box_head(space, kind)
     raise TypeError(
-        "no action distribution for this space, only for jaxdrl's Discrete, MultiDiscrete and "
-        f"Box: got {type(space).__name__}, {space!r}"
+        "there are action distributions only for jaxdrl's Discrete, MultiDiscrete and Box: got "
+        f"{type(space).__name__}, {space!r}"
     )
 
 
@@ -273,7 +280,7 @@ def _box_head(space: Box, kind: str) -> ActionHead:
             "action_distribution='tanh_normal' needs finite bounds, got "
             f"{space!r}: use action_distribution='normal'"
         )
-    # Where a bound is infinite there is no range: u itself is the action, and still clipped.
+    # With an infinite bound there is no range: the action is u itself, still clipped.
     # Halve before adding, because high - low may overflow.
     zero, one = np.zeros(space.shape), np.ones(space.shape)
     low, high = (np.where(space.bounded, b, zero).astype(float) for b in (space.low, space.high))
@@ -290,16 +297,16 @@ def _box_head(space: Box, kind: str) -> ActionHead:
 
         unit = u if kind == "normal" else jnp.tanh(u)
         action = like_u(middle) + like_u(half) * unit
-        # Clip after tanh as well: rounding may step over a bound.
+        # Clip after tanh as well: rounding may overshoot a bound.
         action = jnp.clip(action, like_u(space.low), like_u(space.high))
-        # Truncation would lean towards zero and, after tanh, never reach the largest integer.
+        # Round: truncation is biased towards zero and, after tanh, never gives the largest integer.
         return _cast(action if space.dtype.kind == "f" else jnp.round(action), space.dtype)
 
     return ActionHead(distribution, to_env)
 
 
 def _cast(action: jax.Array, dtype: npt.DTypeLike) -> jax.Array:
-    # An environment may declare float64; JAX without x64 warns of it unless told float32.
+    # An environment may declare float64, about which JAX warns unless x64 is enabled.
     return action.astype(jax.dtypes.canonicalize_dtype(dtype))
 
 
@@ -313,5 +320,4 @@ def _sum_event(x: jax.Array, event_ndim: int) -> jax.Array:
 
 
 def _check_shape(name: str, array: jax.Array, shape: tuple[int, ...]) -> None:
-    if array.shape != shape:
-        raise ValueError(f"{name} must have shape {shape} to fit, got {array.shape}")
+    chex.assert_shape(array, shape, custom_message=f"input 0 is {name}", exception_type=ValueError)

@@ -1,4 +1,4 @@
-"""Other people's code under JAX's default promotion rules, whatever strict mode the user set."""
+"""Third-party code is traced under JAX's default promotion rules, even in strict mode."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import jax
 
 @contextlib.contextmanager
 def default_promotion() -> Iterator[None]:
-    """Traces what is inside under `jax_numpy_dtype_promotion="standard"` and no rank checks.
+    """A context in which `jax_numpy_dtype_promotion` is "standard" and ranks are not checked.
 
-    For environments, networks and optimisers that are not ours: 19 of 25 gymnax environments and
-    Adam's bias correction in optax do not trace under the strict modes.
+    It is for environments, networks and optimisers of other libraries: 19 of 25 gymnax environments
+    and Adam's bias correction in optax cannot be traced in JAX's strict modes.
     """
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         yield

@@ -1,4 +1,4 @@
-"""Which numbers can be calculated with, and whether a learner holds others."""
+"""Which numbers are usable, and whether a learner contains non-finite values."""
 
 from __future__ import annotations
 
@@ -11,56 +11,60 @@ import numpy as np
 
 from jaxdrl.core.magnitude import MAX_MAGNITUDE
 
-LEARNT = tuple(
+LEARNED = tuple(
     f"learner/{name}" for name in ("params", "obs_statistics", "return_statistics", "opt_state")
 )
-"""Where a state has what was learnt."""
+"""The paths under which a training state keeps what has been learned."""
 
 
 def is_usable(x: jax.Array) -> jax.Array:
-    """Whether numbers are neither NaN nor beyond `MAX_MAGNITUDE`; bool, in the shape of `x`."""
+    """True where a number is neither NaN nor beyond `MAX_MAGNITUDE`; bool, in the shape of `x`."""
     return jnp.abs(x) <= MAX_MAGNITUDE
 
 
 def count_unusable(x: jax.Array) -> jax.Array:
-    """How many numbers are not usable once they are float32, as float32 `[]`."""
+    """How many numbers are unusable once cast to float32, as float32 `[]`."""
     is_float = jnp.issubdtype(x.dtype, jnp.floating)
-    if not is_float and x.dtype.itemsize < 8:  # which holds up to 4.3e9
+    if not is_float and x.dtype.itemsize < 8:  # such integers end at 4.3e9
         return jnp.zeros((), jnp.float32)
     return (~is_usable(x.astype(jnp.float32))).sum(dtype=jnp.float32)
 
 
 def stays_finite(before: Any, after: Any) -> jax.Array:
-    """Whether no number of `before` that was finite is NaN or infinite in `after`; bool `[]`.
+    """Whether every number that is finite in `before` is still finite in `after`; bool `[]`.
 
-    One that was infinite may be, such as the best value that an optimiser has seen so far.
+    A number that was infinite before may stay so, such as the best value an optimiser has seen.
     """
     pairs = zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True)
-    gone_bad = [
+    became_nonfinite = [
         (jnp.isfinite(old) & ~jnp.isfinite(new)).any()
         for old, new in pairs
         if jnp.issubdtype(new.dtype, jnp.inexact)
     ]
-    return ~jnp.stack(gone_bad).any() if gone_bad else jnp.ones((), jnp.bool)
+    if not became_nonfinite:
+        return jnp.ones((), jnp.bool)
+    return ~jnp.stack(became_nonfinite).any()
 
 
 def find_nonfinite(arrays: Mapping[str, np.ndarray]) -> tuple[list[str], np.ndarray]:
-    """What no update can mend in a learner, or in those of `P` members: arrays, and whose.
+    """Finds the values in a learner, or in `P` members' learners, that no update can repair.
 
-    That is NaN, and infinity but in the state of an optimiser, which may have begun with it.
+    These are NaN anywhere, and infinity anywhere but in the optimiser state, which may start with
+    it.
 
     Args:
-      arrays: those of a state on the host by their paths, such as `learner/params/policy/bias`.
+      arrays: arrays of a training state on the host, by path, such as `learner/params/policy/bias`.
 
     Returns:
-      `(names, is_bad)`: the arrays with such numbers, and bool `[P]`, `[1]` without members.
+      `(names, is_affected)`: the paths of arrays with such values, and which members have them,
+      bool `[P]`; `[1]` without members.
     """
-    num_updates = arrays.get("learner/num_updates", np.zeros(()))  # not in a part of a learner
-    names, is_bad = [], np.zeros(num_updates.shape or 1, bool)
+    num_updates = arrays.get("learner/num_updates", np.zeros(()))  # a part of a learner lacks it
+    names, is_affected = [], np.zeros(num_updates.shape or 1, bool)
     for name, array in arrays.items():
-        if name.startswith(LEARNT) and jnp.issubdtype(array.dtype, jnp.floating):
-            bad = np.isnan(array) if name.startswith(LEARNT[-1]) else ~np.isfinite(array)
-            if bad.any():
+        if name.startswith(LEARNED) and jnp.issubdtype(array.dtype, jnp.floating):
+            found = np.isnan(array) if name.startswith(LEARNED[-1]) else ~np.isfinite(array)
+            if found.any():
                 names.append(name)
-                is_bad |= bad.reshape(is_bad.size, -1).any(axis=1)
-    return names, is_bad
+                is_affected |= found.reshape(is_affected.size, -1).any(axis=1)
+    return names, is_affected

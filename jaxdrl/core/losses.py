@@ -1,13 +1,14 @@
 """Elementwise terms of the losses of actor-critic algorithms.
 
-Nothing here reduces: a caller takes the mean, over its batch and its devices. Inputs are float
-arrays of one shape `[...]`, and so is the result; ValueError where the shapes differ, because a
-silent broadcast of `[N, 1]` against `[N]` trains, wrongly. `clip_epsilon` is a Python float or a
-traced scalar.
+Nothing here reduces: the caller takes the mean over its batch and its devices. Inputs are float
+arrays of one shape `[...]`, and so is the result. Shapes that differ raise ValueError when the
+function is traced, because a silent broadcast of `[N, 1]` against `[N]` trains, but wrongly.
+`clip_epsilon` is a Python float or a traced scalar.
 """
 
 from __future__ import annotations
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -49,12 +50,12 @@ def clipped_value(
     *,
     clip_epsilon: float | jax.Array,
 ) -> jax.Array:
-    """The value loss that gains nothing from a move of more than epsilon from the old value.
+    """PPO's clipped value loss: nothing is gained by moving more than epsilon from the old value.
 
         0.5 max((V - target)^2, (V_old + clip(V - V_old, -epsilon, epsilon) - target)^2)
 
-    `clip_epsilon` is in units of the value. From the code that came with Schulman et al. 2017,
-    not its text; Engstrom et al. 2020, arXiv:2005.12729, equation 3.
+    `clip_epsilon` is in units of the value. It is in the code of Schulman et al. 2017 but not in
+    the paper; Engstrom et al. 2020, arXiv:2005.12729, equation 3.
     """
     _check(value=value, old_value=old_value, target=target)
     clipped = old_value + jnp.clip(value - old_value, -clip_epsilon, clip_epsilon)
@@ -76,20 +77,18 @@ def approx_kl(log_prob: jax.Array, old_log_prob: jax.Array) -> jax.Array:
 def clip_fraction(
     log_prob: jax.Array, old_log_prob: jax.Array, *, clip_epsilon: float | jax.Array
 ) -> jax.Array:
-    """1.0 where |ratio - 1| > epsilon, else 0.0; its mean is the share of ratios outside."""
+    """1.0 where |ratio - 1| > epsilon, else 0.0; its mean is the fraction of clipped ratios."""
     _check(log_prob=log_prob, old_log_prob=old_log_prob)
-    # Not by the exponential that approx_kl has: whether the compiler computes one that is wanted
-    # twice once or twice depends on the rest of the program, and with it the order of its sums.
+    # Compares logarithms rather than share the exponential of approx_kl: whether the compiler
+    # computes a shared one once or twice depends on the rest of the program, and so would the
+    # order of sums.
     log_ratio = log_prob - old_log_prob
     outside = (log_ratio > jnp.log1p(clip_epsilon)) | (log_ratio < jnp.log1p(-clip_epsilon))
     return outside.astype(log_prob.dtype)
 
 
 def _check(**arrays: jax.Array) -> None:
-    """Raise unless all arrays have the shape of the first."""
-    (first, reference), *others = arrays.items()
-    for name, array in others:
-        if array.shape != reference.shape:
-            raise ValueError(
-                f"{name} must have the shape of {first}, {reference.shape}, got {array.shape}"
-            )
+    """Raises ValueError unless all arrays have one shape."""
+    chex.assert_equal_shape(
+        list(arrays.values()), custom_message=", ".join(arrays), exception_type=ValueError
+    )

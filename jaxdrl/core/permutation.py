@@ -1,7 +1,7 @@
 """A random permutation that is computed index by index, without sorting.
 
-`jax.random.permutation` sorts, twice: 14 ms for 32,768 elements on two CPU cores, where the
-gradient of a minibatch takes 5. A keyed bijection of the index takes about 0.4 ms.
+`jax.random.permutation` sorts twice, which takes 14 ms for 32,768 elements on two CPU cores, where
+the gradient of a minibatch takes 5 ms. A keyed bijection of the index takes about 0.4 ms.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-ROUNDS = 16  # for lengths below ten to look uniformly shuffled; 8 would do from some 20 on
+ROUNDS = 16  # so that even lengths below ten look uniformly shuffled; from about 20 on, 8 would do
 
 
 def permutation(key: jax.Array, size: int) -> jax.Array:
     """A pseudo-random permutation of 0..size-1, int32 `[size]`; the key is consumed.
 
     The indices are laid out as a grid of about sqrt(size) rows, and a Feistel network of keyed
-    rounds scrambles the grid one to one. Where the grid has cells beyond `size`, whatever lands
+    rounds scrambles the grid one to one. If the grid has cells beyond `size`, an index that lands
     there is scrambled again until it does not (cycle walking); a size with a divisor between
-    half its root and its root needs none of that. Good for shuffling minibatches, not for
-    cryptography, and not every permutation of a long array can occur.
+    half its square root and its square root needs none of that. It is good enough to shuffle
+    minibatches, but not for cryptography, and not every permutation of a long array can occur.
 
-    `size` is static, 1 to 2^31 - 1; ValueError otherwise. Works under jit, vmap and shard_map.
-    Black and Rogaway 2002, "Ciphers with arbitrary finite domains" (both halves of it).
+    `size` is static, 1 to 2^31 - 1; anything else raises ValueError. Works under jit, vmap and
+    shard_map. Black and Rogaway 2002, "Ciphers with arbitrary finite domains" (both methods).
 
     >>> import jax
     >>> sorted(permutation(jax.random.key(0), 5).tolist())
@@ -37,7 +37,8 @@ def permutation(key: jax.Array, size: int) -> jax.Array:
         raise ValueError(f"size must be from 1 to 2**31 - 1, got size={size}")
     round_keys = jax.random.bits(key, (ROUNDS,), jnp.uint32)
     rows, columns = _grid(size)
-    # The carry of a loop depends on the key from the start: shard_map wants its type to stay.
+    # The loop's carry depends on the key from the start, because shard_map requires its type not
+    # to change.
     zero = round_keys[0] ^ round_keys[0]
     index = _feistel(jnp.arange(size, dtype=jnp.uint32) + zero, round_keys, rows, columns)
     if rows * columns == size:
@@ -54,9 +55,10 @@ def permutation(key: jax.Array, size: int) -> jax.Array:
 
 
 def _grid(size: int) -> tuple[int, int]:
-    """(rows, columns) with the fewest cells that hold `size`, at most some 4 times as wide as high.
+    """(rows, columns) of the smallest grid for `size` indices.
 
-    At least two rows, because a single one could only be rotated.
+    It is at most about 4 times as wide as high, and has at least two rows, because a single row
+    could only be rotated.
     """
     root = math.isqrt(size)
     heights = range(max(2, (root + 1) // 2), max(2, root) + 1)
@@ -68,7 +70,7 @@ def _feistel(index: jax.Array, round_keys: jax.Array, rows: int, columns: int) -
     """A keyed bijection of 0..rows*columns-1, uint32 (below 2^31 each).
 
     A round shifts every row by an amount that depends on the row and the key, or every column
-    likewise: a shift can be undone, so that no two indices meet.
+    likewise. A shift can be undone, so no two indices collide.
     """
 
     def two_rounds(place: tuple, keys: jax.Array) -> tuple[tuple, None]:
@@ -77,7 +79,7 @@ def _feistel(index: jax.Array, round_keys: jax.Array, rows: int, columns: int) -
         row = _shift(row, by=column ^ keys[1], size=rows)
         return (row, column), None
 
-    # Not unrolled: where all rounds were one kernel, the vectoriser of jaxlib 0.11 did not end.
+    # Not unrolled: with all rounds in one kernel, the vectoriser of jaxlib 0.11 never finished.
     place = index // np.uint32(columns), index % np.uint32(columns)
     (row, column), _ = jax.lax.scan(two_rounds, place, round_keys.reshape(-1, 2))
     return row * np.uint32(columns) + column
@@ -85,12 +87,12 @@ def _feistel(index: jax.Array, round_keys: jax.Array, rows: int, columns: int) -
 
 def _shift(x: jax.Array, by: jax.Array, size: int) -> jax.Array:
     """(x + hash(by)) mod size."""
-    # Half of the hash, for the sum must stay below 2^32. lax.rem: `%` costs more operations.
+    # Half of the hash, because the sum must stay below 2^32. `%` would cost more than lax.rem.
     return jax.lax.rem(x + (_mix(by) >> np.uint32(1)), np.uint32(size))
 
 
 def _mix(x: jax.Array) -> jax.Array:
-    """Scramble 32 bits, so that each output bit depends on every input bit."""
+    """Scrambles 32 bits, so that each output bit depends on every input bit."""
     # Shift and multiply by odd constants, as in the finaliser of MurmurHash3 (public domain).
     x = (x ^ (x >> np.uint32(16))) * np.uint32(0x85EBCA6B)
     x = (x ^ (x >> np.uint32(13))) * np.uint32(0xC2B2AE35)

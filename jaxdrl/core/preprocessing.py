@@ -1,4 +1,4 @@
-"""Observations as the environment gives them, and as networks take them."""
+"""From observations as the environment returns them to the input of networks."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from jaxdrl.core import spaces
 def prepare_observation(space: spaces.ObservationSpace, obs: Any) -> Any:
     """Observations `[N, ...]` in their own dtype as float32 network input.
 
-    Discrete ones become one-hot, 8-bit images are divided by 255, all others are cast; of a
-    dictionary each by its space.
+    Discrete observations become one-hot, 8-bit images are divided by 255, and all others are cast.
+    Each entry of a dictionary is treated by its own space.
     """
     if isinstance(space, spaces.Dict):
         return {name: prepare_observation(part, obs[name]) for name, part in space.items}

@@ -1,4 +1,4 @@
-"""Compiled programs that are used again, and let go once they are not."""
+"""A cache of compiled programs, which drops those that are no longer used."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Any
 import jax
 
 MAX_PROGRAMS = 16
-"""That are kept at once; the one that was not used for the longest time goes first."""
+"""How many are kept at once; the least recently used is dropped first."""
 
 
 @lru_cache(maxsize=MAX_PROGRAMS)
 def program(function: Callable[..., Any], static: tuple[str, ...], *bound: Any) -> Callable:
-    """`function` with its first arguments bound, under `jax.jit`; for the same ones the same.
+    """`function` with its first arguments bound, under `jax.jit`; equal calls share one program.
 
-    A policy as a static argument of one jitted function would keep its program until the process
-    ends; as an argument that is bound here it is let go with it.
+    If a policy were a static argument of one jitted function, its program would stay in memory
+    until the process ends. Bound here, it is dropped together with its program.
 
     Args:
-      function: pure.
+      function: a pure function.
       static: names of arguments that shape the program.
-      *bound: hashable, such as a policy and the functions of an environment.
+      *bound: hashable values, such as a policy and the functions of an environment.
     """
     return jax.jit(partial(function, *bound), static_argnames=static)

@@ -1,20 +1,22 @@
 """Advantages and returns over time-major arrays `[T, ...]`: GAE, lambda, n-step, V-trace.
 
 One convention holds everywhere. `reward[t]` follows the action taken in the state of `value[t]`;
-`next_value[t]` is the value of the true successor observation, the final one where an episode
-ended, never that of the reset which follows. `terminated[t]` says that the episode ended there
-(nothing follows: no bootstrap); `truncated[t]` that it was only cut short (bootstrap from
-`next_value[t]`). The two exclude each other, and no return looks past either. A time limit
-treated as a termination biases the values (Pardo et al. 2018, arXiv:1712.00378).
+`next_value[t]` is the value of the true successor observation, which at the end of an episode is
+the final observation, never that of the reset that follows. `terminated[t]` says that the episode
+ended there (nothing follows, so there is no bootstrap); `truncated[t]` says that it was only cut
+short (bootstrap from `next_value[t]`). The two exclude each other, and no return looks past either.
+A time limit treated as a termination biases the values (Pardo et al. 2018, arXiv:1712.00378).
 
 Every function is pure and differentiable; a caller who wants constant targets applies
-`jax.lax.stop_gradient`. Hyper-parameters are Python floats or traced scalars.
+`jax.lax.stop_gradient`. Hyperparameters are Python floats or traced scalars. Shapes and dtypes are
+checked when a function is traced.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -43,8 +45,8 @@ def gae(
         delta_t = r_t + gamma (1 - terminated_t) V(s_{t+1}) - V(s_t)
         A_t     = delta_t + gamma lambda (1 - terminated_t) (1 - truncated_t) A_{t+1}
 
-    All arrays are `[T, ...]`: floats, the two flags bool. Raises ValueError where the shapes
-    differ and TypeError for another dtype. Schulman et al. 2016, arXiv:1506.02438.
+    All arrays are `[T, ...]`: floats, but the two flags are bool. Raises ValueError if the shapes
+    differ and TypeError for any other dtype. Schulman et al. 2016, arXiv:1506.02438.
 
     >>> import jax.numpy as jnp
     >>> no = jnp.array([False, False])
@@ -95,9 +97,9 @@ def n_step_returns(
 
         G_t = r_t + gamma r_{t+1} + ... + gamma^{m-1} r_{t+m-1} + gamma^m V(s_{t+m})
 
-    with m = n, or fewer where the episode or the array ends first; no bootstrap after a
-    termination. `n` is a static int >= 1, else ValueError. Shapes, dtypes and errors as in
-    `gae`. Sutton and Barto 2018, chapter 7.
+    with m = n, or fewer if the episode or the array ends first; there is no bootstrap after a
+    termination. `n` is a static int >= 1; anything else raises ValueError. Shapes, dtypes and
+    errors as in `gae`. Sutton and Barto 2018, chapter 7.
     """
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise ValueError(f"n must be a Python int of at least 1, such as n=5, got n={n!r}")
@@ -128,16 +130,16 @@ def vtrace(
     clip_c: float | jax.Array | None = 1.0,
     clip_pg_rho: float | jax.Array | None = 1.0,
 ) -> VTrace:
-    """V-trace targets and policy-gradient advantages, for data of another policy.
+    """V-trace targets and policy-gradient advantages for off-policy data.
 
         rho_t   = min(clip_rho, pi(a_t|s_t) / mu(a_t|s_t)),   c_t likewise with clip_c
         delta_t = rho_t (r_t + gamma (1 - terminated_t) V(s_{t+1}) - V(s_t))
         vs_t    = V(s_t) + delta_t + gamma lambda c_t (vs_{t+1} - V(s_{t+1}))
         A_t     = min(clip_pg_rho, pi/mu) (r_t + gamma (1 - terminated_t) vs_{t+1} - V(s_t))
 
-    At an episode's end and at the last step the correction of `vs_t` has no third term, and in
-    `A_t` the true successor's value stands for `vs_{t+1}`. `log_rho` is `log pi - log mu`;
-    a clip of None means no clipping. Shapes, dtypes and errors as in `gae`.
+    At the end of an episode and at the last step, `vs_t` has no third term, and in `A_t` the value
+    of the true successor replaces `vs_{t+1}`. `log_rho` is `log pi - log mu`; a clip of None means
+    no clipping. Shapes, dtypes and errors as in `gae`.
     Espeholt et al. 2018, arXiv:1802.01561, equation 1, remark 2 (lambda) and section 4.2.
     """
     arrays = {"reward": reward, "value": value, "next_value": next_value, "log_rho": log_rho}
@@ -162,9 +164,9 @@ def _backward_sum(x: jax.Array, decay: jax.Array, cut: jax.Array) -> jax.Array:
 def _add_following(
     following: jax.Array, inputs: tuple[jax.Array, jax.Array, jax.Array]
 ) -> tuple[jax.Array, jax.Array]:
-    # A function of the module, not of the call: outside jit, scan then compiles only once.
+    # Defined at module level, so that scan compiles only once outside jit.
     x, decay, cut = inputs
-    # Select, do not multiply: 0 x NaN would carry a NaN from one episode into another.
+    # Select rather than multiply: 0 x NaN would carry a NaN from one episode into another.
     total = x + jnp.where(cut, 0.0, decay * following)
     return total, total
 
@@ -172,12 +174,12 @@ def _add_following(
 def _bootstrap(
     reward: jax.Array, following: jax.Array, terminated: jax.Array, gamma: float | jax.Array
 ) -> jax.Array:
-    """One step on: reward + gamma (1 - terminated) following."""
+    """The one-step target: reward + gamma (1 - terminated) following."""
     return reward + gamma * jnp.where(terminated, 0.0, following)
 
 
 def _end(terminated: jax.Array, truncated: jax.Array) -> jax.Array:
-    """True where a return looks no further than `next_value`: at an episode's end, at the last."""
+    """True where a return ends with `next_value`: at episode ends, and at the last step."""
     return jnp.asarray(terminated | truncated).at[-1].set(True)
 
 
@@ -186,14 +188,15 @@ def _clip_above(ratio: jax.Array, limit: float | jax.Array | None) -> jax.Array:
 
 
 def _check(terminated: jax.Array, truncated: jax.Array, **arrays: jax.Array) -> None:
-    """Raise unless all arrays share a shape `[T, ...]`, flags are bool and the others floats."""
+    """Raises unless all arrays share a shape `[T, ...]`, flags are bool and the others floats."""
+    flags = {"terminated": terminated, "truncated": truncated}
+    named = {**arrays, **flags}
+    chex.assert_equal_shape(
+        list(named.values()), custom_message=", ".join(named), exception_type=ValueError
+    )
     shape = arrays["reward"].shape
     if not shape or shape[0] == 0:
         raise ValueError(f"reward must have at least one time step, [T, ...], got shape {shape}")
-    flags = {"terminated": terminated, "truncated": truncated}
-    for name, array in {**arrays, **flags}.items():
-        if array.shape != shape:
-            raise ValueError(f"{name} must have the shape of reward, {shape}, got {array.shape}")
-        kind, wanted = (jnp.bool_, "bool") if name in flags else (jnp.floating, "floating point")
-        if not jnp.issubdtype(array.dtype, kind):
-            raise TypeError(f"{name} must be {wanted}, got {array.dtype}: cast it with .astype")
+    for name, array in named.items():
+        kind = bool if name in flags else float
+        chex.assert_type(array, kind, custom_message=f"input 0 is {name}", exception_type=TypeError)

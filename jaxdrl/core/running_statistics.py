@@ -1,9 +1,13 @@
-"""Running mean and variance, kept in the learner's state and never in a wrapper."""
+"""Running mean and variance, kept in the learner's state and never in a wrapper.
+
+A wrong shape raises ValueError when the function is traced, instead of being broadcast.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -11,12 +15,12 @@ from flax import struct
 
 @struct.dataclass
 class RunningStatistics:
-    """Moments of everything seen so far: of one kind of number, or of a tree of several.
+    """Moments of all samples so far; a sample is an array or a tree of arrays.
 
     Attributes:
-      count: samples seen, float32 (it only weighs new against old, where 24 bits are plenty).
+      count: number of samples, float32 (24 bits are plenty to weight new samples against old).
       mean: float32, in the shape of one sample.
-      variance: population variance, likewise.
+      variance: population variance, in the same shape.
     """
 
     count: jax.Array
@@ -25,7 +29,7 @@ class RunningStatistics:
 
 
 def init_statistics(samples: Any) -> RunningStatistics:
-    """Statistics before the first sample: they normalise to the same value, but for the clip.
+    """Statistics before the first sample, which change nothing when normalising but for the clip.
 
     Args:
       samples: arrays, or their `jax.ShapeDtypeStruct`, in the shape of one sample.
@@ -44,11 +48,12 @@ def update_statistics(
 
     With w = count / (old count + count) and d = mean - old mean:
     mean' = old mean + w d, variance' = old variance + w (variance - old variance) + w (1 - w) d^2.
-    Differences are merged, not totals, which would lose digits. Where that is not finite, because
-    the moments are not or their squares are too large, the old moments stay.
+    Differences are merged, not totals, which would lose digits. Where the result is not finite,
+    because the moments are not or their squares overflow, the old moments stay.
 
     Source: Chan, Golub and LeVeque 1983, "Algorithms for Computing the Sample Variance".
     """
+    _check_same_shapes(statistics.mean, mean, variance)
     total = statistics.count + count
     weight = count / total
     delta = jax.tree.map(jnp.subtract, mean, statistics.mean)
@@ -73,9 +78,15 @@ def update_statistics(
 def normalize(
     x: Any, statistics: RunningStatistics, clip: Any = None, *, epsilon: float = 1e-8
 ) -> Any:
-    """(x - mean) / sqrt(variance + epsilon), clipped to +-`clip` unless it is None."""
+    """(x - mean) / sqrt(variance + epsilon), clipped to +-`clip` unless it is None.
+
+    Arrays of `x` are samples with any number of leading axes, `[..., *shape of the mean]`.
+    """
 
     def one(x: jax.Array, mean: jax.Array, variance: jax.Array) -> jax.Array:
+        chex.assert_shape(
+            x, (..., *mean.shape), custom_message="input 0 is x", exception_type=ValueError
+        )
         deviation = jnp.sqrt(variance + epsilon)
         return _clip((x - expand(mean, x)) / expand(deviation, x), clip)
 
@@ -85,13 +96,21 @@ def normalize(
 def scale(
     x: jax.Array, statistics: RunningStatistics, clip: Any = None, *, epsilon: float = 1e-8
 ) -> jax.Array:
-    """X / sqrt(variance + epsilon), clipped to +-`clip` unless it is None."""
+    """Divides x by sqrt(variance + epsilon), clipped to +-`clip` unless it is None."""
     return _clip(x / expand(jnp.sqrt(statistics.variance + epsilon), x), clip)
 
 
 def expand(moment: jax.Array, x: jax.Array) -> jax.Array:
-    """`moment` with leading axes of size 1 up to the rank of `x`."""
+    """`moment` with axes of size 1 put in front up to the rank of `x`."""
     return moment.reshape((1,) * (x.ndim - moment.ndim) + moment.shape)
+
+
+def _check_same_shapes(*moments: Any) -> None:
+    chex.assert_trees_all_equal_shapes(
+        *moments,
+        custom_message="trees are the running mean, the new mean, the new variance",
+        exception_type=ValueError,
+    )
 
 
 def _clip(x: jax.Array, clip: Any) -> jax.Array:

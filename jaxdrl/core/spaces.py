@@ -1,7 +1,7 @@
-"""Descriptions of observations and actions: Discrete, MultiDiscrete, Box, Dict.
+"""Spaces of observations and actions: Discrete, MultiDiscrete, Box, Dict.
 
-Frozen, hashable and comparable by value, so that they can be static arguments of compiled
-functions. JAX is imported when a sample is drawn, not before.
+Spaces are frozen, hashable and compared by value, so that they can be static arguments of compiled
+functions. JAX is imported only when a sample is drawn.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Discrete:
 class MultiDiscrete:
     """Vectors of integers, component i in 0..nvec[i]-1; int32 of shape `(len(nvec),)`.
 
-    Raises ValueError unless there is a component and each nvec[i] >= 1.
+    Raises ValueError unless there is at least one component and each nvec[i] >= 1.
 
     >>> MultiDiscrete((2, 3)).contains([1, 2])
     True
@@ -103,9 +103,9 @@ class MultiDiscrete:
 class Box:
     """Arrays with `low <= x <= high`, element by element, of a float, integer or bool `dtype`.
 
-    `low` and `high` are scalars or arrays that broadcast to `shape`, kept as read-only numpy
-    arrays of that shape and dtype; for floats they may be infinite. Raises ValueError unless
-    `low <= high` everywhere, and where integer bounds do not fit the dtype.
+    `low` and `high` are scalars or arrays that broadcast to `shape`, kept as read-only NumPy
+    arrays of that shape and dtype; bounds of floats may be infinite. Raises ValueError unless
+    `low <= high` everywhere, and if integer bounds do not fit the dtype.
 
     >>> Box(-1.0, [1.0, 2.0], shape=(2,)).contains([0.5, 1.5])
     True
@@ -116,7 +116,7 @@ class Box:
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
 
-    # Written out because it takes what the fields do not hold: scalars, lists, names of dtypes.
+    # Written by hand because it accepts scalars, lists and names of dtypes, unlike the fields.
     def __init__(
         self,
         low: npt.ArrayLike,
@@ -131,8 +131,8 @@ class Box:
         # Written so that NaN fails it too.
         if not np.all((self.low <= self.high) & (self.low < np.inf) & (self.high > -np.inf)):
             raise ValueError(
-                "low must be at most high everywhere, neither NaN, low not inf and high not "
-                f"-inf, such as low=-1.0 and high=1.0; got {self!r}"
+                "low must be at most high everywhere, neither may be NaN, low must not be inf and "
+                f"high not -inf, such as low=-1.0 and high=1.0; got {self!r}"
             )
 
     def __repr__(self) -> str:
@@ -149,7 +149,7 @@ class Box:
         )
 
     def __hash__(self) -> int:
-        # Python numbers, not the arrays' bytes: -0.0 equals 0.0, so their hashes must agree.
+        # Hashes Python numbers, not bytes: -0.0 equals 0.0, so their hashes must agree.
         low, high = tuple(self.low.ravel().tolist()), tuple(self.high.ravel().tolist())
         return hash((self.shape, self.dtype, low, high))
 
@@ -161,9 +161,9 @@ class Box:
     def sample(self, key: jax.Array) -> jax.Array:
         """A sample, elements independent; the key is consumed.
 
-        Uniform where both bounds are finite, standard normal where neither is, and otherwise
-        the finite bound plus or minus a standard exponential. 64-bit types give 32 bits without
-        x64. The largest value of a 32-bit or 64-bit integer type itself is not drawn.
+        An element is uniform if both its bounds are finite, standard normal if neither is, and
+        otherwise the finite bound plus or minus a standard exponential. 64-bit types give 32 bits
+        unless x64 is enabled. The largest value of a 32-bit or 64-bit integer type is never drawn.
         """
         return self._sample_integers(key) if self.dtype.kind != "f" else self._sample_floats(key)
 
@@ -171,7 +171,7 @@ class Box:
         import jax
 
         dtype = jax.dtypes.canonicalize_dtype(self.dtype)
-        # randint leaves out its upper limit, and 255 + 1 is no uint8: draw in a wider type.
+        # randint excludes its upper limit, and 255 + 1 does not fit uint8: draw in a wider type.
         wide = np.dtype(np.int32) if dtype.itemsize < 4 else dtype
         limits = np.iinfo(wide)
         low = np.clip(self.low.astype(object), limits.min, limits.max)
@@ -199,17 +199,17 @@ class Box:
         return jnp.clip(x, self.low, self.high)
 
     def contains(self, x: Any) -> bool:
-        """Whether concrete `x` is one element: right shape, in range, of a dtype that fits.
+        """Whether concrete `x` is one element: of the right shape, in range, of a fitting dtype.
 
-        Integers fit a float box; otherwise floats, integers and bools stay apart. The width of
-        the type is not looked at.
+        Integers fit a float box; apart from that, floats, integers and bools do not fit each other.
+        The width of the type does not matter.
         """
         x = np.asarray(x)
         fitting = {"f": "fiu", "i": "iu", "u": "iu", "b": "b"}[self.dtype.kind]
         if x.shape != self.shape or x.dtype.kind not in fitting:
             return False
         if self.dtype.kind == "f":
-            # 0.1 is in a float32 box with low=0.1, though float64's 0.1 is below float32's.
+            # 0.1 is in a float32 box with low=0.1, although 0.1 in float64 is below it.
             with np.errstate(over="ignore"):
                 x = x.astype(self.dtype)
         return bool(np.all((self.low <= x) & (x <= self.high)))
@@ -220,10 +220,10 @@ Space: TypeAlias = Discrete | MultiDiscrete | Box
 
 @dataclasses.dataclass(frozen=True, init=False, repr=False)
 class Dict:
-    """Dictionaries with the given names, each of a space of its own; for observations only.
+    """Dictionaries with one space for each name; for observations only.
 
-    Kept in the order of the names. Raises ValueError unless there is a name, and TypeError for
-    what is no space.
+    The entries are sorted by name. Raises ValueError if there are none, and TypeError for a value
+    that is not a space.
 
     >>> Dict({"speed": Box(0.0, 1.0, ()), "gear": Discrete(5)}).contains({"speed": 0.5, "gear": 4})
     True
@@ -233,7 +233,7 @@ class Dict:
 
     def __init__(self, spaces: Mapping[str, Any]) -> None:
         if not spaces:
-            raise ValueError("spaces must have a name at least, got none")
+            raise ValueError("spaces must have at least one entry, got none")
         for name, space in spaces.items():
             if not isinstance(space, (Discrete, MultiDiscrete, Box, Dict)):
                 raise TypeError(
@@ -245,25 +245,25 @@ class Dict:
         return f"Dict({dict(self.items)!r})"
 
     def __getitem__(self, name: str) -> Any:
-        """The space of one name."""
+        """The space called `name`."""
         return dict(self.items)[name]
 
     def sample(self, key: jax.Array) -> dict[str, Any]:
-        """A sample of each; the key is consumed."""
+        """A sample of each space; the key is consumed."""
         import jax
 
         keys = jax.random.split(key, len(self.items))
         return {name: space.sample(keys[i]) for i, (name, space) in enumerate(self.items)}
 
     def contains(self, x: Any) -> bool:
-        """Whether concrete `x` has the same names, and each an element of its space."""
+        """Whether concrete `x` has the same names, and each value is an element of its space."""
         spaces = dict(self.items)
         same = isinstance(x, Mapping) and x.keys() == spaces.keys()
         return same and all(space.contains(x[name]) for name, space in self.items)
 
 
 ObservationSpace: TypeAlias = Space | Dict
-"""What an observation is described by: actions are never dictionaries."""
+"""The spaces of observations: those of actions, and dictionaries of them."""
 
 
 def _dtype(field: str, value: npt.DTypeLike, kinds: str) -> np.dtype[Any]:
@@ -277,7 +277,7 @@ def _dtype(field: str, value: npt.DTypeLike, kinds: str) -> np.dtype[Any]:
 
 
 def _size(field: str, value: Any, dtype: np.dtype[Any]) -> int:
-    """`value` as an int from 1 to 2^31 - 1, all of 0..value-1 in `dtype`."""
+    """`value` as an int from 1 to 2^31 - 1, such that `dtype` holds 0..value-1."""
     largest = min(int(np.iinfo(dtype).max) + 1, 2**31 - 1)
     is_int = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
     if not is_int or not 1 <= int(value) <= largest:
@@ -310,7 +310,7 @@ def _bound(
 
 
 def _short(bound: np.ndarray[Any, Any]) -> Any:
-    """One number where all elements are equal, else nested lists."""
+    """One number if all elements are equal, else nested lists."""
     if bound.size and np.all(bound == bound.flat[0]):
         return bound.flat[0].item()
     return bound.tolist()

@@ -263,21 +263,23 @@ def test_tanh_normal_entropy_gradient():
 @pytest.mark.parametrize("family", [Normal, TanhNormal])
 def test_refuses_to_broadcast(family):
     right, wrong = np.zeros((3, 2), np.float32), np.zeros((3, 1), np.float32)
-    with pytest.raises(ValueError, match=r"log_std must have shape \(3, 2\).*got \(3, 1\)"):
+    message = r"has shape \(3, 1\) but expected \(3, 2\). \[input 0 is %s\]"
+    with pytest.raises(ValueError, match=message % "log_std"):
         family(right, wrong, 1).sample(jax.random.key(0))
-    with pytest.raises(ValueError, match=r"action must have shape \(3, 2\).*got \(3, 1\)"):
+    with pytest.raises(ValueError, match=message % "action"):
         family(right, right, 1).log_prob(wrong)
-    with pytest.raises(ValueError, match="log_std must have shape"):
+    with pytest.raises(ValueError, match=message % "log_std"):
         family(right, wrong, 1).log_prob(right)
-    with pytest.raises(ValueError, match="log_std must have shape"):
+    with pytest.raises(ValueError, match=message % "log_std"):
         family(right, wrong, 1).entropy()
 
 
 def test_categorical_refuses_to_broadcast():
     logits, action = np.zeros((3, 5), np.float32), np.zeros((3, 1), np.int32)
-    with pytest.raises(ValueError, match=r"action must have shape \(3,\).*got \(3, 1\)"):
+    message = r"has shape \(3, 1\) but expected %s. \[input 0 is action\]"
+    with pytest.raises(ValueError, match=message % r"\(3\)"):
         Categorical(logits).log_prob(action)
-    with pytest.raises(ValueError, match=r"action must have shape \(3, 2\).*got \(3, 1\)"):
+    with pytest.raises(ValueError, match=message % r"\(3, 2\)"):
         MultiCategorical(logits, NVEC).log_prob(action)
 
 

@@ -102,7 +102,7 @@ def test_a_dictionary_of_spaces_is_a_value():
 @pytest.mark.parametrize(
     ("spaces", "error", "message"),
     [
-        ({}, ValueError, "must have a name at least"),
+        ({}, ValueError, "must have at least one entry, got none"),
         ({"a": 3}, TypeError, "spaces\\['a'\\] must be one of jaxdrl's spaces, got int"),
     ],
 )

@@ -145,6 +145,14 @@ def test_initial_statistics_change_nothing_but_by_the_clip():
     np.testing.assert_allclose(clipped, np.clip(X, -10, 10), rtol=1e-6)
 
 
+def test_refuses_to_broadcast():
+    for mean, variance in ((jnp.zeros((1,)), jnp.ones((2,))), (jnp.zeros((2,)), jnp.ones(()))):
+        with pytest.raises(ValueError, match=r"shapes: \(2,\) != .*the new mean, the new var"):
+            update_compiled(STATISTICS, 3, mean, variance)
+    with pytest.raises(ValueError, match=r"shape \(3, 1\) but expected \(..., 2\). \[input 0 is x"):
+        normalize(X[:, :1], STATISTICS)
+
+
 def test_a_constant_observation_gives_zero():
     statistics = update_statistics(init_statistics(sample(())), 4, jnp.float32(5), jnp.float32(0))
     np.testing.assert_array_equal(normalize(jnp.full(3, 5.0), statistics), np.zeros(3))
