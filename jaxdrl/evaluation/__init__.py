@@ -1,1 +1,1 @@
-"""Whole episodes of a policy: their statistics, their frames, and a grid of parameters."""
+"""Whole episodes of a policy: statistics, playback, and grids of environment parameters."""

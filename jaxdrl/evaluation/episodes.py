@@ -1,4 +1,4 @@
-"""How good a policy is: whole episodes, each counted once."""
+"""Evaluates a policy over whole episodes, each counted once."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from jaxdrl.core.types import LearnerState, Policy
 from jaxdrl.envs.protocol import Environment, strong_types
 
 DEFAULT_MAX_STEPS = 10_000
-"""Steps after which an episode of an environment without a limit is cut."""
+"""The step limit of an evaluation if the environment has none."""
 
 MAX_DRAWS = 2**22
-"""Numbers that a bootstrap draws at once, so that its memory does not grow with the episodes."""
+"""How many numbers a bootstrap draws at once, so that its memory stays bounded."""
 
 HOW = ("num_episodes", "max_episode_steps", "deterministic")
 """Arguments of `run_episodes` that shape the program."""
@@ -29,18 +29,18 @@ HOW = ("num_episodes", "max_episode_steps", "deterministic")
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Returns of whole episodes.
+    """The result of an evaluation over whole episodes.
 
     Attributes:
-      num_episodes: how many.
+      num_episodes: number of episodes.
       mean_return: mean undiscounted return.
       ci95_low: lower end of the 95% bootstrap interval of the mean.
-      ci95_high: its upper end.
+      ci95_high: upper end of that interval.
       mean_length: mean number of steps.
-      num_cut: episodes still running when the step limit of the evaluation cut them.
+      num_cut: number of episodes still running when they reached the step limit of the evaluation.
       returns: float32 `[num_episodes]`.
       lengths: int32 `[num_episodes]`.
-      members: of a population, those of all its members; this one is then that of the best.
+      members: the evaluations of all members of a population; this one is then the best of them.
     """
 
     num_episodes: int
@@ -77,19 +77,20 @@ def evaluate(
 ) -> Evaluation:
     """Plays `num_episodes` whole episodes in parallel and counts each once.
 
-    Every environment plays one episode, so that short ones are not counted more often than long
-    ones. Runs on one device, which makes the result independent of the mesh; compiles once for
-    the same `env`, `policy` and counts.
+    Every environment plays one episode, so that short episodes are not counted more often than long
+    ones. The evaluation runs on one device, so its result does not depend on the mesh, and compiles
+    once for the same `env`, `policy` and counts.
 
     Args:
       env: the environment.
       policy: `algorithm.policy`.
       learner: `state.learner`.
-      key: consumed.
-      num_episodes: how many, at least 1.
-      max_episode_steps: cuts episodes after so many steps; None takes the environment's own
-        limit, and 10,000 where it has none.
-      deterministic: act by the mode of the distribution instead of a sample.
+      key: PRNG key, consumed.
+      num_episodes: number of episodes, at least 1.
+      max_episode_steps: the step limit at which episodes are cut; None takes the environment's own
+        limit, or 10,000 if it has none.
+      deterministic: True for greedy evaluation (actions are the mode of the distribution), False
+        for sampled evaluation.
 
     Raises:
       ConfigError: if a count is not an integer of at least 1.
@@ -110,7 +111,7 @@ def evaluate(
 
 
 def summarise(returns: np.ndarray, lengths: np.ndarray, ended: np.ndarray) -> Evaluation:
-    """The evaluation of episodes `[n]`, those that have not `ended` cut."""
+    """The evaluation of episodes `[n]`; those that have not `ended` were cut by the step limit."""
     low, high = bootstrap_interval(returns)
     return Evaluation(
         num_episodes=len(returns),
@@ -125,16 +126,16 @@ def summarise(returns: np.ndarray, lengths: np.ndarray, ended: np.ndarray) -> Ev
 
 
 def best_of(returns: Sequence[float | None]) -> int | None:
-    """The index of the greatest, the first of equals; None where none of them is finite.
+    """The index of the greatest return, the first of equals; None if none of them is finite.
 
-    In JSON a number that is not finite is None.
+    A number that is not finite is None in JSON.
     """
     finite = {i: x for i, x in enumerate(returns) if x is not None and math.isfinite(x)}
     return max(finite, key=lambda i: finite[i]) if finite else None
 
 
 def first_device(learner: LearnerState) -> jax.Device:
-    """The first of the devices that hold the learner; it may be on the host, too."""
+    """The first of the devices that hold the learner, or JAX's first if it is on the host."""
     arrays = [leaf for leaf in jax.tree.leaves(learner.params) if isinstance(leaf, jax.Array)]
     devices = arrays[0].devices() if arrays else jax.devices()
     return min(devices, key=lambda device: device.id)
@@ -145,7 +146,7 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """95% interval of the mean of `samples [n]` by the percentile bootstrap.
 
-    NaN where a sample is not finite.
+    Both ends are NaN if a sample is not finite.
 
     Source: Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13.
     """
@@ -159,7 +160,7 @@ def bootstrap_interval(
 def difference_interval(
     ours: np.ndarray, theirs: np.ndarray, *, num_resamples: int = 2_000, seed: int = 0
 ) -> tuple[float, float]:
-    """The same of the difference of the means of two independent samples, `[n]` and `[m]`."""
+    """The same for the difference of the means of two independent samples, `[n]` and `[m]`."""
     rng = np.random.default_rng(seed)
     gains = _resampled_means(ours, num_resamples, rng) - _resampled_means(
         theirs, num_resamples, rng
@@ -171,9 +172,9 @@ def difference_interval(
 def _resampled_means(
     samples: np.ndarray, num_resamples: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Means `[num_resamples]` of as many samples, drawn with replacement, as there are."""
+    """Means `[num_resamples]` of bootstrap samples, each as large as `samples`."""
     samples, num = np.asarray(samples, np.float64), len(samples)
-    at_once = max(1, MAX_DRAWS // num)  # the draws are the same in any number of parts
+    at_once = max(1, MAX_DRAWS // num)  # the draws do not depend on how they are split
     parts = [min(at_once, num_resamples - i) for i in range(0, num_resamples, at_once)]
     return np.concatenate(
         [samples[rng.integers(num, size=(part, num))].mean(axis=1) for part in parts]
@@ -181,7 +182,7 @@ def _resampled_means(
 
 
 def interquartile_mean(samples: np.ndarray) -> float:
-    """Mean of the middle half of `samples [n]`, at whose ends a sample counts in part.
+    """Mean of the middle half of `samples [n]`; samples at its ends count in part.
 
     Source: Agarwal et al. 2021, arXiv:2108.13264.
     """
@@ -194,17 +195,17 @@ def interquartile_mean(samples: np.ndarray) -> float:
 
 @struct.dataclass
 class Episodes:
-    """One episode in each of N environments, as far as they have been played.
+    """One episode in each of N environments, as far as it has been played.
 
     Attributes:
-      num_steps: so far, int32.
-      key: of the steps to come.
+      num_steps: number of steps so far, int32.
+      key: PRNG key of the steps to come.
       env_state: `[N, ...]`.
       obs: `[N, ...]`.
-      carry: of the policy, `[N, ...]`.
+      carry: recurrent state of the policy, `[N, ...]`.
       returns: float32 `[N]`.
       lengths: int32 `[N]`.
-      terminated: bool `[N]`, and true from its end on.
+      terminated: bool `[N]`, true from the end of the episode on.
       truncated: likewise.
     """
 
@@ -220,7 +221,7 @@ class Episodes:
 
     @property
     def ended(self) -> jax.Array:
-        """Bool `[N]`; what is played after it counts no more."""
+        """Bool `[N]`; steps after the end of an episode do not count."""
         return self.terminated | self.truncated
 
 
@@ -295,14 +296,14 @@ def run_episodes(
       env: `(reset, step)` of an environment.
       policy: how to act.
       params: parameters of the environment.
-      learner: what the policy learnt.
-      key: consumed.
-      num_episodes: how many.
-      max_episode_steps: cuts longer episodes.
+      learner: the learner that the policy acts with.
+      key: PRNG key, consumed.
+      num_episodes: number of episodes.
+      max_episode_steps: the step limit at which episodes are cut.
       deterministic: as in `evaluate`.
 
     Returns:
-      `(returns float32 [N], lengths int32 [N], ended bool [N])`, `ended` false where cut.
+      `(returns float32 [N], lengths int32 [N], ended bool [N])`; `ended` is false for cut episodes.
     """
     reset, env_step = env
 

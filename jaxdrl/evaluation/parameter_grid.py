@@ -1,4 +1,4 @@
-"""A policy over a grid of its environment's own parameters: `jaxdrl evaluate RUN_DIR --vary`."""
+"""Evaluates a policy over a grid of environment parameters: `jaxdrl evaluate RUN_DIR --vary`."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from jaxdrl.errors import ConfigError
 from jaxdrl.evaluation.episodes import DEFAULT_MAX_STEPS, HOW, bootstrap_interval, run_episodes
 
 MAX_EPISODES = 1_000_000
-"""Of all cells, which are played side by side."""
+"""The most episodes over all cells, which are played in parallel."""
 
 TIME_LIMIT = "max_steps_in_episode"
-"""The parameter of gymnax that says how long an episode may be."""
+"""The gymnax parameter that limits the length of an episode."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +71,11 @@ class RobustnessMap:
     """Returns over a grid, whose axes are the variations in their order.
 
     Attributes:
-      variations: what was varied.
-      num_episodes: of each cell.
-      mean_return: `[num of each variation]`.
+      variations: the parameters that were varied.
+      num_episodes: number of episodes in each cell.
+      mean_return: mean return of each cell, `[num of each variation]`.
       ci95_low: lower ends of the 95% bootstrap intervals of the means.
-      ci95_high: their upper ends.
+      ci95_high: upper ends of those intervals.
     """
 
     variations: tuple[Variation, ...]
@@ -110,20 +110,20 @@ def vary(
 ) -> RobustnessMap:
     """Evaluates a policy in every cell of a grid of parameters, all cells in one call.
 
-    A cell is what `jaxdrl.evaluate` gives in the environment of its parameters with the key
-    `fold_in(key, index of the cell)`. Parameters that follow from others are recomputed.
+    A cell equals `jaxdrl.evaluate` in the environment with the cell's parameters and the key
+    `fold_in(key, index of the cell)`. Parameters derived from others are recomputed.
 
     Args:
       env: the environment.
       policy: `algorithm.policy`.
       learner: `state.learner`.
-      key: consumed.
+      key: PRNG key, consumed.
       variations: one or more, of different parameters; their product is the grid.
-      num_episodes: whole episodes in each cell.
+      num_episodes: number of whole episodes in each cell.
       deterministic: as in `jaxdrl.evaluate`.
 
     Raises:
-      ConfigError: for a parameter that the environment does not have, or that is no number.
+      ConfigError: for a parameter that the environment does not have, or that is not a number.
     """
     require_grid(variations, num_episodes)
     grid = _grid(variations)
@@ -157,9 +157,9 @@ def vary(
 
 
 def require_grid(variations: Sequence[Variation], num_episodes: int) -> None:
-    """Raises `ConfigError` unless these make a grid, of no more episodes than can be played."""
+    """Raises `ConfigError` if the variations do not make a grid, or one with too many episodes."""
     names = [v.name for v in variations]
-    require(len(names) > 0, "vary", names, "must name a parameter at least")
+    require(len(names) > 0, "vary", names, "must name at least one parameter")
     require(len(set(names)) == len(names), "vary", names, "must name different parameters")
     num_cells = math.prod(v.num for v in variations)
     most = MAX_EPISODES // num_episodes
@@ -174,7 +174,7 @@ def _grid(variations: Sequence[Variation]) -> list[tuple[float, ...]]:
 def _run_cells(
     env: Any, policy: Policy, params: Any, learner: LearnerState, keys: jax.Array, **counts: Any
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """`run_episodes` of every cell: `params [cells, ...]` and `keys [cells]`."""
+    """`run_episodes` in every cell, with `params [cells, ...]` and `keys [cells]`."""
 
     def one_cell(params: Any, key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         return run_episodes(env, policy, params, learner, key, **counts)
@@ -183,7 +183,7 @@ def _run_cells(
 
 
 def figures_of(found: RobustnessMap) -> dict[str, Any]:
-    """The map as JSON has it."""
+    """The map as an object for JSON."""
     return {
         "vary": {v.name: v.values.tolist() for v in found.variations},
         "num_episodes": found.num_episodes,

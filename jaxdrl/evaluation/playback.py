@@ -1,4 +1,4 @@
-"""Whole episodes played once more, and kept step by step."""
+"""Plays whole episodes again and records them step by step, for pictures and films."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdrl.core.programs import program
+from jaxdrl.core.trees import is_key, match_rank
 from jaxdrl.core.types import LearnerState, Policy
 from jaxdrl.envs import Environment
 from jaxdrl.evaluation.episodes import Episodes, begin_episodes, first_device, step_episodes
 
 CHUNK = 64
-"""Steps of one compiled call."""
+"""How many steps one compiled call plays."""
 
 
 @dataclass(frozen=True)
 class Moment:
-    """What a frame shows.
+    """The episodes after some number of steps, which one frame shows.
 
     Attributes:
-      num_steps: steps until then.
-      env_state: `[N, ...]`, that of an ended episode at its end.
+      num_steps: number of steps so far.
+      env_state: `[N, ...]`; an ended episode keeps its last state.
       returns: `[N]`.
-      lengths: `[N]`, steps of each episode.
+      lengths: `[N]`, number of steps of each episode.
       terminated: bool `[N]`.
       truncated: bool `[N]`.
     """
@@ -55,18 +56,18 @@ def play(
     max_frames: int,
     deterministic: bool,
 ) -> list[Moment]:
-    """Plays one episode in each environment: its start, then every so many steps, and the end.
+    """Plays one episode in each environment, and records the start, the steps and the end.
 
-    The episodes are those of `jaxdrl.evaluate` with the same key and number.
+    The episodes are those of `jaxdrl.evaluate` with the same key and number of episodes.
 
     Args:
       env: the environment.
       policy: `algorithm.policy`.
       learner: `state.learner`.
-      key: consumed.
-      num_envs: how many environments.
-      num_steps: cuts longer episodes.
-      max_frames: moments at most; every 2nd step is left out, again and again, until that is so.
+      key: PRNG key, consumed.
+      num_envs: number of environments.
+      num_steps: the step limit at which episodes are cut.
+      max_frames: the most moments to record; beyond it, every second one is dropped, repeatedly.
       deterministic: as in `jaxdrl.evaluate`.
     """
     learner, key = jax.device_put((learner, key), first_device(learner))
@@ -102,7 +103,7 @@ def _play_chunk(
     *,
     deterministic: bool,
 ) -> tuple[Episodes, Episodes]:
-    """`CHUNK` steps: `(the last, all [CHUNK, ...])`; the state of an ended episode stays."""
+    """Plays `CHUNK` steps: `(the last, all [CHUNK, ...])`; an ended episode keeps its state."""
 
     def body(episodes: Episodes, _: None) -> tuple[Episodes, Episodes]:
         before = _key_data(episodes.env_state)
@@ -111,41 +112,36 @@ def _play_chunk(
         )
         held = _hold(episodes.ended, before, after.env_state)
         after = after.replace(env_state=held)  # type: ignore[attr-defined]
-        # What is of no use to a picture.
-        return after, after.replace(obs=(), carry=(), key=())
+        return after, after.replace(obs=(), carry=(), key=())  # which pictures do not need
 
     return jax.lax.scan(body, episodes, length=CHUNK)
 
 
 def _key_data(tree: Any) -> Any:
-    """The same with the data of its keys in their place: to the key-reuse checker they are used."""
-    return jax.tree.map(lambda x: jax.random.key_data(x) if _is_key(x) else x, tree)
+    """Replaces keys by their data, because the key-reuse checker counts these keys as used."""
+    return jax.tree.map(lambda x: jax.random.key_data(x) if is_key(x) else x, tree)
 
 
 def _hold(ended: jax.Array, before: Any, after: Any) -> Any:
-    """States `after [N, ...]`, and where `ended [N]` those `before`, whose keys are data."""
+    """States `after [N, ...]`, or `before`, whose keys are data, where `ended [N]`."""
 
     def hold(old: jax.Array, new: jax.Array) -> jax.Array:
-        data = jax.random.key_data(new) if _is_key(new) else new
-        kept = jnp.where(ended.reshape(-1, *[1] * (data.ndim - 1)), old, data)
-        return (
-            jax.random.wrap_key_data(kept, impl=jax.random.key_impl(new)) if _is_key(new) else kept
-        )
+        if not is_key(new):
+            return jnp.where(match_rank(ended, new), old, new)
+        data = jax.random.key_data(new)
+        kept = jnp.where(match_rank(ended, data), old, data)
+        return jax.random.wrap_key_data(kept, impl=jax.random.key_impl(new))
 
     return jax.tree.map(hold, before, after)
 
 
-def _is_key(x: jax.Array) -> bool:
-    return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
-
-
 def _on_host(episodes: Episodes) -> Episodes:
-    """Its arrays as those of NumPy, but for keys, of which it has none."""
-    return jax.tree.map(lambda x: x if _is_key(x) else np.asarray(x), episodes)
+    """The same with NumPy arrays, except for keys, which NumPy does not have."""
+    return jax.tree.map(lambda x: x if is_key(x) else np.asarray(x), episodes)
 
 
 def _moment(played: Episodes, i: int) -> Moment:
-    """Row `i` of `played [steps, ...]`, which can then be forgotten."""
+    """A copy of row `i` of `played [steps, ...]`, so that `played` can be freed."""
     names = ("returns", "lengths", "terminated", "truncated")
     return Moment(
         num_steps=int(played.num_steps[i]),

@@ -1,4 +1,4 @@
-"""Networks: actor-critics, with and without memory, and a place for your own."""
+"""Actor-critic networks, feed-forward and recurrent, and wrappers for modules of your own."""
 
 from jaxdrl.networks.actor_critic import ActorCritic, Torso, from_module, orthogonal
 from jaxdrl.networks.recurrent import GRU, LSTM, RecurrentActorCritic, from_recurrent

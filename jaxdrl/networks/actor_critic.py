@@ -1,6 +1,6 @@
-"""Flax networks: an MLP or CNN torso with policy and value heads, and a place for your own.
+"""Feed-forward Flax networks: an MLP or CNN torso with policy and value heads, or your own module.
 
-Those with memory are in `recurrent.py`; `architectures.py` chooses one by the config.
+Recurrent networks are in `recurrent.py`; `build.py` makes the network that a config describes.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from flax import linen as nn
 
 from jaxdrl.core import spaces
 from jaxdrl.core.dtype_promotion import default_promotion
+from jaxdrl.core.trees import merge_leading_axes
 from jaxdrl.core.types import Network
 from jaxdrl.errors import ConfigError
 
@@ -31,15 +32,15 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 def _qr(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
     """QR decomposition, one matrix after another under `vmap`.
 
-    Two batched decompositions at once can wait for each other for ever on the CPU: each holds a
-    thread of the pool in which it waits for its batch (seen with jaxlib 0.10.2 on two cores).
+    Two batched decompositions at once can deadlock on the CPU: each holds a thread of the pool in
+    which it waits for its batch (seen with jaxlib 0.10.2 on two cores).
     """
     q, r = jnp.linalg.qr(matrix)
     return q, r
 
 
 def orthogonal(gain: float) -> Callable[..., jax.Array]:
-    """Initialiser: a random orthogonal matrix times `gain`, of orthonormal rows where it is wide.
+    """Initialiser: a random orthogonal matrix times `gain`; a wide one has orthonormal rows.
 
     Source: Saxe et al. 2014, arXiv:1312.6120.
     """
@@ -48,7 +49,7 @@ def orthogonal(gain: float) -> Callable[..., jax.Array]:
         rows, columns = shape
         normal = jax.random.normal(key, (max(shape), min(shape)), dtype)
         q, r = _qr(normal)
-        q = q * jnp.sign(jnp.diagonal(r))[None]  # else the signs would not be uniform
+        q = q * jnp.sign(jnp.diagonal(r))[None]  # without this the signs would not be uniform
         return gain * (q if rows >= columns else q.T)
 
     return init
@@ -57,9 +58,9 @@ def orthogonal(gain: float) -> Callable[..., jax.Array]:
 class Torso(nn.Module):
     """3 x 3 convolutions (none for an MLP), then dense layers: `[N, ...]` to `[N, features]`.
 
-    Of a dictionary, images go through convolutions of their own, and everything is put side by side
-    before the dense layers. Orthogonal initialisation with gain sqrt(2). Computes in `dtype`;
-    features are float32.
+    In a dictionary, each image has convolutions of its own, and all entries are concatenated before
+    the dense layers. Initialisation is orthogonal with gain sqrt(2). Computes in `dtype`; features
+    are float32.
     """
 
     hidden_sizes: tuple[int, ...]
@@ -87,8 +88,8 @@ class Torso(nn.Module):
 def patches(x: jax.Array) -> jax.Array:
     """The 3 x 3 neighbourhoods of an image: `[N, H, W, C]` to `[N, H - 2, W - 2, 9 C]`.
 
-    A dense layer on them is a convolution without padding. XLA's own is slow on the CPU where it
-    has few channels: an update of MinAtar took four times as long.
+    A dense layer on them is a convolution without padding. XLA's own convolution is slow on the CPU
+    with few channels: with it, an update on MinAtar took four times as long.
     """
     height, width = x.shape[1] - 2, x.shape[2] - 2
     shifted = [x[:, i : i + height, j : j + width] for i in range(3) for j in range(3)]
@@ -129,8 +130,8 @@ def heads(
     actor_features: jax.Array,
     critic_features: jax.Array,
 ) -> tuple[Any, jax.Array]:
-    """`(policy_outputs, value [N])` of features `[N, ...]`, by layers that become `module`'s."""
-    # A small policy head begins near the uniform policy (Andrychowicz et al. 2021, 3.2).
+    """`(policy_outputs, value [N])` of features `[N, ...]`; the layers belong to `module`."""
+    # A small policy head starts near the uniform policy (Andrychowicz et al. 2021, 3.2).
     num_outputs = num_policy_outputs(action_space)
     policy_init = orthogonal(0.01)
     outputs = nn.Dense(num_outputs, kernel_init=policy_init, name="policy")(actor_features)
@@ -145,7 +146,7 @@ def heads(
 
 
 def num_policy_outputs(action_space: spaces.Space) -> int:
-    """Numbers that the policy head gives: logits, or means of continuous actions."""
+    """How many numbers the policy head outputs: logits, or means of continuous actions."""
     if isinstance(action_space, spaces.Discrete):
         return action_space.n
     if isinstance(action_space, spaces.MultiDiscrete):
@@ -158,7 +159,7 @@ def from_module(module: nn.Module) -> Network:
 
     Args:
       module: maps `obs [N, ...]` float32 to `(policy_outputs, value [N])`; policy outputs are as
-        in `ActorCritic`. It may have parameters only, no other collection.
+        in `ActorCritic`. It may have parameters, but no other variable collection.
     """
 
     def init(key: jax.Array, obs: Any) -> Any:
@@ -176,7 +177,7 @@ def from_module(module: nn.Module) -> Network:
 
 
 def check_variables(module: nn.Module, variables: Any) -> Any:
-    """The parameters among the variables of `module`, which must have no others.
+    """The parameters of `module`, which must have no other variables.
 
     Raises:
       ConfigError: naming the other collections.
@@ -198,8 +199,7 @@ def unroll(
         return network.unroll(params, carry, obs, episode_start)
     if not network.has_memory:
         shape = episode_start.shape
-        flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), (obs, episode_start))
-        outputs, value, _ = network.apply(params, carry, *flat)
+        outputs, value, _ = network.apply(params, carry, *merge_leading_axes((obs, episode_start)))
         return jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), (outputs, value))
 
     def step(carry: Any, inputs: tuple) -> tuple[Any, Any]:

@@ -1,4 +1,4 @@
-"""Networks with memory: cells, and an actor-critic that carries them from step to step."""
+"""Recurrent networks: cells, and an actor-critic that carries their state from step to step."""
 
 from __future__ import annotations
 
@@ -11,28 +11,29 @@ from flax import linen as nn
 
 from jaxdrl.core import spaces
 from jaxdrl.core.dtype_promotion import default_promotion
+from jaxdrl.core.trees import match_rank, merge_leading_axes
 from jaxdrl.core.types import Network
 from jaxdrl.networks.actor_critic import check_variables, heads, orthogonal
 
 
 class Cell(Protocol):
-    """What a flax module has to have to be the memory of a `RecurrentActorCritic`.
+    """The methods that a Flax module needs to be the recurrent cell of a `RecurrentActorCritic`.
 
-    Its submodules are made in `setup`, since two methods use them.
+    Submodules are created in `setup`, because two methods use them.
     """
 
     def initial_carry(self, num_envs: int) -> Any:
         """The carry at the start of an episode: a pytree of `[num_envs, ...]`."""
 
     def project(self, x: jax.Array) -> Any:
-        """What a step needs of its input, `[..., features]`, computed for all steps at once."""
+        """The part of a step that depends on its input `[..., features]` only, for all steps."""
 
     def step(self, carry: Any, projected: Any) -> tuple[Any, jax.Array]:
         """`(carry, features [num_envs, ...])` of one step."""
 
 
 class GRU(nn.Module):
-    """Gated recurrent unit, in the variant that resets after the product.
+    """Gated recurrent unit, in the variant that applies the reset gate after the product.
 
     r = sigmoid(W_r x + U_r h + b_r), z = sigmoid(W_z x + U_z h + b_z),
     n = tanh(W_n x + b_n + r (U_n h + c_n)), h' = (1 - z) n + z h; features and carry are h',
@@ -117,18 +118,18 @@ class _Hidden(nn.Module):
 
 
 CELLS: dict[str, Callable[..., Any]] = {"gru": GRU, "lstm": LSTM}
-"""Cells by the name that `PPOConfig.memory` has for them."""
+"""Cells by their name in the setting `memory`."""
 
 
 class RecurrentActorCritic(nn.Module):
-    """Torso, memory and heads; the outputs are those of `jaxdrl.networks.ActorCritic`.
+    """Torso, recurrent cell and heads; the outputs are those of `jaxdrl.networks.ActorCritic`.
 
     Attributes:
-      action_space: what the policy outputs are for.
-      torso: makes the body before the memory, `(name) -> module`.
+      action_space: the space of the actions.
+      torso: makes the layers before the cell, `(name) -> module`.
       cell: makes a `Cell`, `(name) -> module`.
-      shared_torso: one torso and memory for actor and critic instead of two.
-      initial_log_std: of continuous actions.
+      shared_torso: whether actor and critic share one torso and cell instead of having one each.
+      initial_log_std: initial log standard deviation of continuous actions.
     """
 
     action_space: spaces.Space
@@ -139,7 +140,7 @@ class RecurrentActorCritic(nn.Module):
 
     @property
     def towers(self) -> tuple[str, ...]:
-        """Names of torsos, each with a memory of its own."""
+        """Names of the torsos, each with a cell of its own."""
         return ("actor",) if self.shared_torso else ("actor", "critic")
 
     def initial_carry(self, num_envs: int) -> dict[str, Any]:
@@ -153,18 +154,18 @@ class RecurrentActorCritic(nn.Module):
         """`(policy_outputs [T, N, ...], value [T, N], carry)` of T steps.
 
         Args:
-          carry: before the first step.
+          carry: the recurrent state before the first step.
           obs: float32 `[T, N, ...]`, an array or a dictionary.
-          episode_start: bool `[T, N]`; there, the carry is taken for the initial one.
+          episode_start: bool `[T, N]`; where true, the initial carry replaces the carry.
         """
         steps = episode_start.shape
-        flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), obs)
+        flat = merge_leading_axes(obs)
         features, after = {}, {}
         for name in self.towers:
             x = self.torso(name=name)(flat).reshape(*steps, -1)
             cell = self.cell(name=f"{name}_memory")
-            after[name], x = remember(cell, carry[name], x, episode_start)
-            features[name] = x.reshape(-1, *x.shape[2:])
+            after[name], x = unroll_cell(cell, carry[name], x, episode_start)
+            features[name] = merge_leading_axes(x)
         actor = features["actor"]
         critic = features.get("critic", actor)
         outputs, value = heads(self, self.action_space, self.initial_log_std, actor, critic)
@@ -172,17 +173,17 @@ class RecurrentActorCritic(nn.Module):
         return outputs, value, after
 
 
-def remember(cell: Any, carry: Any, x: jax.Array, episode_start: jax.Array) -> tuple[Any, Any]:
-    """`(carry, features [T, N, ...])` of a cell over `x [T, N, ...]`, begun anew at each start."""
+def unroll_cell(cell: Any, carry: Any, x: jax.Array, episode_start: jax.Array) -> tuple[Any, Any]:
+    """`(carry, features [T, N, ...])` of a cell over `x [T, N, ...]`, reset at episode starts."""
     num_envs = episode_start.shape[1]
 
     def step(cell: Any, carry: Any, inputs: tuple) -> tuple[Any, Any]:
         projected, start = inputs
 
-        def begin(initial: jax.Array, x: jax.Array) -> jax.Array:
-            return jnp.where(start.reshape(-1, *[1] * (x.ndim - 1)), initial, x)
+        def reset(initial: jax.Array, x: jax.Array) -> jax.Array:
+            return jnp.where(match_rank(start, x), initial, x)
 
-        carry = jax.tree.map(begin, cell.initial_carry(num_envs), carry)
+        carry = jax.tree.map(reset, cell.initial_carry(num_envs), carry)
         return cell.step(carry, projected)
 
     scan = nn.scan(step, variable_broadcast="params", split_rngs={"params": False})
@@ -190,12 +191,13 @@ def remember(cell: Any, carry: Any, x: jax.Array, episode_start: jax.Array) -> t
 
 
 def from_recurrent(module: Any) -> Network:
-    """A flax module with memory as a `Network`.
+    """A recurrent Flax module as a `Network`.
 
     Args:
       module: maps `(carry, obs [T, N, ...], episode_start [T, N])` to
         `(policy_outputs [T, N, ...], value [T, N], carry)` and has a method
-        `initial_carry(num_envs)`, as `RecurrentActorCritic` does; parameters only.
+        `initial_carry(num_envs)`, as `RecurrentActorCritic` does. It may have parameters, but no
+        other variable collection.
     """
 
     def init(key: jax.Array, obs: Any) -> Any:
