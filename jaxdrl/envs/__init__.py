@@ -1,4 +1,4 @@
-"""Environments: the protocol, the vectoriser, and one adapter file a suite."""
+"""Environments: the protocol, the vectoriser, and one adapter for each suite."""
 
 from __future__ import annotations
 
@@ -24,12 +24,13 @@ def make(name: str, *, costly_reset: Any = None, **params: Any) -> Environment:
     Args:
       name: a gymnax environment, such as CartPole-v1, or `suite/task`, such as brax/ant; `jaxdrl
         envs` lists them all.
-      costly_reset: 0 or 1, in place of what the suite says; None keeps that.
-      **params: environment parameters or constructor arguments other than the defaults.
+      costly_reset: 0 or 1, to override the suite's own choice; None keeps it.
+      **params: environment parameters or constructor arguments that differ from the defaults.
 
     Raises:
-      ConfigError: for an unknown name or parameter, with the nearest ones, for a suite that is not
-        installed, with what installs it, and for an environment that would have to download data.
+      ConfigError: for an unknown name or parameter, with the nearest ones; for a suite that is not
+        installed, with the command that installs it; and for an environment that would have to
+        download data.
     """
     require(isinstance(name, str) and bool(name), "env", name, "must be a name like 'CartPole-v1'")
     works = "must be 0 or 1"

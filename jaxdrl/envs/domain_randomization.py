@@ -1,4 +1,4 @@
-"""An environment whose parameters are drawn anew for each episode."""
+"""Domain randomisation: parameters of the environment are drawn again for each episode."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from jaxdrl.errors import ConfigError
 
 @struct.dataclass
 class RandomizedState:
-    """State of an environment under `randomize`: the inner state, and what its episode drew."""
+    """State of an environment under `randomize`: the inner state, and the drawn parameters."""
 
     inner: Any
     drawn: dict[str, jax.Array]
@@ -26,17 +26,17 @@ class RandomizedState:
 
 @checked
 def randomize(env: Environment, ranges: Mapping[str, tuple[float, float]]) -> Environment:
-    """`env` with parameters drawn uniformly at each reset, for each copy of its own.
+    """`env` with parameters that each copy draws uniformly at each reset.
 
-    What follows from them is recomputed. `default_params` stay what they are; the drawn ones are a
-    part of the state, so that a checkpoint has them.
+    Parameters derived from them are recomputed. `default_params` do not change; the drawn values
+    are part of the state, so they are in checkpoints.
 
     Args:
       env: the environment; its parameters are a dataclass.
       ranges: `(low, high)` by the name of the parameter.
 
     Raises:
-      ConfigError: for a name that is none of its float parameters, or a range that is none.
+      ConfigError: for a name that is not one of its float parameters, or an invalid range.
     """
     for name, (low, high) in ranges.items():
         require_range(f"randomize.{name}", low, high)
@@ -79,7 +79,7 @@ def _with_drawn(env: Environment, params: Any, drawn: dict[str, jax.Array]) -> A
 
 
 def unwrapped(env: Environment, env_state: Any, params: Any) -> tuple[Any, Any]:
-    """State and parameters as the environment below `time_limit` and `randomize` has them."""
+    """State and parameters of the environment inside `time_limit` and `randomize`."""
     while isinstance(env_state, TimeLimitState | RandomizedState):
         if isinstance(env_state, RandomizedState):
             params = _with_drawn(env, params, env_state.drawn)
@@ -88,13 +88,13 @@ def unwrapped(env: Environment, env_state: Any, params: Any) -> tuple[Any, Any]:
 
 
 def parse_ranges(texts: tuple[str, ...]) -> dict[str, tuple[float, float]]:
-    """Ranges from `NAME=LOW:HIGH`, each of another name.
+    """Ranges from texts `NAME=LOW:HIGH` with distinct names.
 
     >>> parse_ranges(("length=0.25:1.0",))
     {'length': (0.25, 1.0)}
 
     Raises:
-      ConfigError: for a text of another form, and a name that comes twice.
+      ConfigError: for a text of any other form, and for a name that is given twice.
     """
     ranges: dict[str, tuple[float, float]] = {}
     for text in texts:

@@ -1,4 +1,4 @@
-"""The environment protocol: one environment, pure, that never resets itself."""
+"""The environment protocol: pure functions of a single environment, which never resets itself."""
 
 from __future__ import annotations
 
@@ -16,37 +16,40 @@ from flax import struct
 from jaxdrl.checks import Count, checked
 from jaxdrl.core.keys import abstract_key
 from jaxdrl.core.spaces import Box, Dict, Discrete, ObservationSpace, Space
+from jaxdrl.core.trees import is_key
 from jaxdrl.errors import ConfigError
 
 STEP = ("obs", "env_state", "reward", "terminated", "truncated", "info")
-"""What a step gives."""
+"""What `step` returns."""
 
 
 class Environment(NamedTuple):
     """One environment as a bundle of pure functions; the vectoriser maps it over many.
 
     Attributes:
-      name: what messages and files call it.
+      name: its name in messages and files.
       reset: `(key, params) -> (obs, env_state)`.
       step: `(key, env_state, action, params) -> (obs, env_state, reward, terminated, truncated,
         info)`. `obs` is the true successor, also at the end of an episode; `reward` is a float32
         scalar; `terminated` means that no reward can follow, `truncated` that a limit cut the
         episode short; both are bool and never true together.
-      observation_space: space of `obs`, an array or a dictionary of several.
+      observation_space: space of `obs`, which is an array or a dictionary of arrays.
       action_space: space of `action`.
       default_params: pytree of the parameters that `reset` and `step` take.
-      max_episode_steps: the longest possible episode, None where there is no limit.
-      action_mask: `(obs) -> bool` of the actions that are allowed where `obs` was seen, `[n]` for
-        Discrete and `[sum(nvec)]` for MultiDiscrete actions; None: all are, always. The policy
-        never takes another. What it depends on has to be part of `obs`.
-      derive_params: `(params) -> params` with those recomputed that follow from others; None: none
-        does.
+      max_episode_steps: the longest possible episode, None if there is no limit.
+      action_mask: `(obs) -> bool`, true for the actions that are allowed after `obs`: `[n]` for
+        Discrete and `[sum(nvec)]` for MultiDiscrete actions. The policy never takes any other
+        action. Everything the mask depends on has to be part of `obs`. None allows every action.
+      derive_params: `(params) -> params` that recomputes parameters that depend on others; None if
+        there are none.
       costly_reset: whether a reset takes as long as tens of steps or more. Ended environments are
-        then reset fewer at a time: nearly none in vain, but in more turns. The results are equal.
+        then reset fewer at a time, so that hardly any reset is wasted, but in more iterations of
+        the loop. The results are equal.
       draw: `(env_state, params) -> uint8 [height, width, 3]`, a picture of one state, always of the
-        same size, for `jaxdrl.render_run`. Runs on the host, one state at a time, its arrays those
-        of NumPy. The state is that of the environment itself, without what `time_limit` and
-        `randomize` put around it, whose drawn parameters are in `params`; None: there is none.
+        same size, for `jaxdrl.render_run`. It runs on the host, for one state at a time, whose
+        arrays are NumPy's. The state is that of the environment itself, without the wrappers of
+        `time_limit` and `randomize`, whose drawn parameters are in `params`. None if there is no
+        picture.
     """
 
     name: str
@@ -66,7 +69,7 @@ class Environment(NamedTuple):
 
 @struct.dataclass
 class TimeLimitState:
-    """State of an environment under `time_limit`: the inner state and the steps so far, int32."""
+    """State of an environment under `time_limit`: inner state and number of steps so far, int32."""
 
     inner: Any
     num_steps: jax.Array
@@ -104,11 +107,11 @@ def time_limit(env: Environment, max_episode_steps: Count) -> Environment:
 
 
 def replace_params(env: Environment, changes: Mapping[str, Any]) -> Any:
-    """The parameters of `env` with some others, and what follows from these.
+    """The parameters of `env` with some changed, and those that depend on them recomputed.
 
     Raises:
-      ConfigError: for a name that is none of its parameters, with the nearest, for one that is not
-        a number, and for one that follows from others.
+      ConfigError: for a name that is not one of its parameters, with the nearest ones; for a
+        parameter that is not a number; and for one that is derived from others.
     """
     params = env.default_params
     known = vars(params) if dataclasses.is_dataclass(params) else {}
@@ -120,7 +123,9 @@ def replace_params(env: Environment, changes: Mapping[str, Any]) -> Any:
             raise ConfigError(f"{name} = {value!r}: {env.name} has no such parameter; {have}")
         default = known[name]
         if isinstance(default, bool) or not isinstance(default, int | float):
-            raise ConfigError(f"{name} = {value!r}: {env.name} has {default!r} there, no number")
+            raise ConfigError(
+                f"{name} = {value!r}: this parameter of {env.name} is {default!r}, not a number"
+            )
         if isinstance(default, int) and float(value) != round(float(value)):
             raise ConfigError(f"{name} = {value!r}: must be whole numbers, as {default} is")
     typed = {n: int(v) if isinstance(known[n], int) else float(v) for n, v in changes.items()}
@@ -137,7 +142,10 @@ def replace_params(env: Environment, changes: Mapping[str, Any]) -> Any:
 
 
 def random_action(env: Environment, key: jax.Array, obs: Any) -> tuple[jax.Array, jax.Array]:
-    """An action that `obs` allows, evenly, and how many logits are allowed; the key is consumed."""
+    """A uniformly random action that `obs` allows, and how many logits are allowed.
+
+    Of a MultiDiscrete action this is the smallest number over its components. The key is consumed.
+    """
     if env.action_mask is None:
         return env.action_space.sample(key), jnp.ones((), jnp.int32)
     mask = env.action_mask(obs)
@@ -157,18 +165,17 @@ def strong_types(tree: Any) -> Any:
 
     def strong(leaf: Any) -> jax.Array:
         leaf = jnp.asarray(leaf)
-        is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-        return leaf if is_key else leaf.astype(leaf.dtype)
+        return leaf if is_key(leaf) else leaf.astype(leaf.dtype)
 
     return jax.tree.map(strong, tree)
 
 
 def check_types(env: Environment) -> None:
-    """Refuses an environment whose step does not give back the types that its reset began with.
+    """Refuses an environment whose `step` does not return the types that its `reset` returned.
 
     Shapes and dtypes of `obs` and `env_state` have to be the same after `reset` and `step`, and
-    reward and flags have to be scalars of float32 and bool: a compiled loop needs it. Traces the
-    functions without running them.
+    reward and flags have to be scalars of float32 and bool, because a compiled loop needs it. The
+    functions are traced but not run.
 
     Raises:
       ConfigError: naming the environment and the first part that differs.
@@ -176,7 +183,7 @@ def check_types(env: Environment) -> None:
     for part, space in (("observations", env.observation_space), ("actions", env.action_space)):
         if _size(space) == 0:
             raise ConfigError(
-                f"{env.name}: {part} of {space} hold no number; give them one at least, such as "
+                f"{env.name}: {part} of {space} contain no number; give them at least one, such as "
                 "one that is always 0"
             )
     key = abstract_key()
@@ -205,13 +212,13 @@ def check_types(env: Environment) -> None:
 
 
 def _require_parts(name: str, function: str, given: Any, parts: tuple[str, ...]) -> tuple:
-    """Refuses what is no tuple of as many parts as the protocol has."""
+    """Refuses anything but a tuple of the parts that the protocol requires."""
     is_tuple = isinstance(given, tuple | list)
     if is_tuple and len(given) == len(parts):
         return tuple(given)
     what = f"{len(given)} values" if is_tuple else f"a {type(given).__name__}"
-    ends = "; a flag for both ends is to be split in two" if len(parts) > 2 else ""
-    raise ConfigError(f"{name}: {function} gives {what}; must give ({', '.join(parts)}){ends}")
+    ends = "; a single flag for both ends must be split in two" if len(parts) > 2 else ""
+    raise ConfigError(f"{name}: {function} returns {what}; must return ({', '.join(parts)}){ends}")
 
 
 def _size(space: ObservationSpace) -> int:
@@ -221,7 +228,7 @@ def _size(space: ObservationSpace) -> int:
 
 
 def _require_in_space(name: str, part: str, obs: Any, space: ObservationSpace) -> None:
-    """Refuses observations whose names and shapes are not those of their space."""
+    """Refuses observations whose names or shapes differ from those of their space."""
     if isinstance(space, Dict):
         names, given = [key for key, _ in space.items], type(obs).__name__
         if not isinstance(obs, dict) or sorted(obs) != names:
@@ -265,7 +272,7 @@ def _require_same(name: str, part: str, at_reset: Any, at_step: Any) -> None:
 
 
 def _x64() -> str:
-    """What may be the reason for a dtype that an environment does not mean."""
+    """A likely reason for an unexpected dtype, in words for a message."""
     is_on = jax.config.jax_enable_x64  # type: ignore[attr-defined]
     return "; JAX_ENABLE_X64 is on: train without it" if is_on else ""
 

@@ -1,4 +1,4 @@
-"""Many copies of one environment: `vmap`, exact auto-reset, and work on a few of the rows."""
+"""Vectorised environments: `vmap`, exact auto-reset, and computing only a few of the rows."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ import jax
 import jax.numpy as jnp
 
 from jaxdrl.core import control_flow
+from jaxdrl.core.trees import match_rank
 from jaxdrl.envs.protocol import Environment, strong_types
 
 
 class VectorStep(NamedTuple):
-    """What one step of `num_envs` environments gives; every array is `[num_envs, ...]`.
+    """The result of one step of `num_envs` environments; every array is `[num_envs, ...]`.
 
     Attributes:
-      obs: what the policy sees next, of the new episode where one ended.
+      obs: the observation that the policy sees next, after the reset where an episode ended.
       final_obs: the true successor observation, which differs from `obs` where an episode ended.
-      env_state: state after the reset where an episode ended.
+      env_state: the state, after the reset where an episode ended.
       reward: float32.
       terminated: bool.
       truncated: bool.
@@ -42,8 +43,8 @@ def step(
 ) -> VectorStep:
     """Steps every environment, and resets exactly those whose episode ended.
 
-    The result has the same bits as resetting all of them and selecting, since every environment
-    has a reset key of its own, but only the ended ones are reset (`update_rows`).
+    The result has the same bits as resetting all of them and selecting, because every environment
+    has its own reset key, but only the ended ones are reset (`update_rows`).
 
     Args:
       env: the environment.
@@ -56,7 +57,7 @@ def step(
     final_obs, env_state, reward, terminated, truncated, _ = strong_types(
         mapped(step_keys, env_state, action, env.default_params)
     )
-    # The key-reuse checker cannot see that every pass of the loop takes other rows: hence the data.
+    # As data, because the key-reuse checker cannot see that every iteration takes other rows.
     key_data, impl = jax.random.key_data(reset_keys), jax.random.key_impl(reset_keys)
 
     def reset_rows(rows: jax.Array) -> tuple[Any, Any]:
@@ -69,10 +70,10 @@ def step(
 
 
 def chunk_size(num_rows: int, *, is_costly: bool = False) -> int:
-    """Rows to compute at once: a sixteenth, and where each is costly a sixty-fourth.
+    """How many rows to compute at once: a sixteenth of them, or a 64th if each is costly.
 
-    Large chunks compute rows that nobody asked for, small ones need more turns of a loop; measured
-    on the CPU with 256 rows (`experiments/README.md`).
+    Large chunks compute rows that are not needed, and small ones need more iterations of a loop;
+    measured on the CPU with 256 rows (`experiments/README.md`).
     """
     return max(1, num_rows // 64) if is_costly else min(num_rows, max(8, num_rows // 16))
 
@@ -80,24 +81,25 @@ def chunk_size(num_rows: int, *, is_costly: bool = False) -> int:
 def update_rows(
     mask: jax.Array, compute: Callable[[jax.Array], Any], rows: Any, *, is_costly: bool = False
 ) -> Any:
-    """Replaces the masked rows of `rows` by `compute(indices)`, at the price of those rows alone.
+    """Replaces the masked rows of `rows` by `compute(indices)`, and computes hardly any others.
 
-    Goes through the masked rows a chunk at a time in a `while_loop`, so a call with an empty mask
-    costs a test. Under an outer `vmap` it loops as often as the fullest mask needs. On a GPU, whose
-    test costs more than most rows, it computes every row and chooses, unless they are costly.
+    A `while_loop` takes the masked rows one chunk at a time, so an empty mask costs only the test
+    of its condition. Under an outer `vmap` it loops as often as the fullest mask needs. On a GPU,
+    where testing the condition costs more than most rows, every row is computed and the masked ones
+    are selected, unless rows are costly.
 
     Args:
       mask: bool `[N]`.
-      compute: `indices int32 [chunk]` to new rows `[chunk, ...]`; an index of `N` fills the last
-        chunk up, and what is computed for it is dropped.
+      compute: `indices int32 [chunk]` to new rows `[chunk, ...]`; the last chunk is padded with the
+        index `N`, and the rows computed for it are dropped.
       rows: pytree of `[N, ...]`.
-      is_costly: whether a row takes long, as in `chunk_size`.
+      is_costly: whether computing a row takes long, as in `chunk_size`.
     """
     num_rows = mask.shape[0]
     if control_flow.on_gpu() and not is_costly:
 
         def choose(new: jax.Array, old: jax.Array) -> jax.Array:
-            return jnp.where(mask.reshape(-1, *[1] * (old.ndim - 1)), new, old)
+            return jnp.where(match_rank(mask, old), new, old)
 
         return jax.tree.map(choose, compute(jnp.arange(num_rows, dtype=jnp.int32)), rows)
     chunk = chunk_size(num_rows, is_costly=is_costly)

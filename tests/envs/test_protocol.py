@@ -187,10 +187,10 @@ def test_check_types_runs_nothing():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"step": lambda *_: (0.0,) * 5}, r"step gives 5 values; must give \(obs, env_state, rew"),
-        ({"step": lambda *_: jnp.zeros(6)}, r"step gives a ShapeDtypeStruct; must give \(obs, "),
-        ({"reset": lambda *_: jnp.zeros(2)}, r"reset gives a ShapeDtypeStruct; must give \(obs, "),
-        ({"reset": lambda *_: (0.0, 0.0, {})}, r"reset gives 3 values; must give \(obs, env_state"),
+        ({"step": lambda *_: (0.0,) * 5}, r"step returns 5 values; must return \(obs, env_s"),
+        ({"step": lambda *_: jnp.zeros(6)}, r"step returns a ShapeDtypeStruct; must return \("),
+        ({"reset": lambda *_: jnp.zeros(2)}, r"reset returns a ShapeDtypeStruct; must return "),
+        ({"reset": lambda *_: (0.0, 0.0, {})}, r"reset returns 3 values; must return \(obs, env"),
     ],
 )
 def test_a_step_or_reset_of_other_parts_is_refused(change, message):
@@ -205,7 +205,7 @@ def test_spaces_without_a_number_are_refused(part):
     empty, one = spaces.Box(-1.0, 1.0, (0,)), spaces.Box(-1.0, 1.0, (1,))
     both = (empty, one) if part == "observations" else (one, empty)
     env = Environment("empty", lambda key, params: (), lambda *args: (), *both)
-    with pytest.raises(ConfigError, match=rf"^empty: {part} of .*\(0,\).* hold no number; give"):
+    with pytest.raises(ConfigError, match=rf"^empty: {part} of .*\(0,\).* contain no number;"):
         check_types(env)
 
 

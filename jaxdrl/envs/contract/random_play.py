@@ -1,4 +1,4 @@
-"""Random play that looks at every step of an environment, for `jaxdrl.check_environment`."""
+"""Random play that records every step of an environment, for `jaxdrl.check_environment`."""
 
 from __future__ import annotations
 
@@ -23,32 +23,32 @@ from jaxdrl.envs.protocol import Environment, random_action, strong_types
 
 
 class Starts(NamedTuple):
-    """The first episodes of `N` environments.
+    """How the first episodes of `N` environments start.
 
     Attributes:
-      prints: of observation and state without keys, uint32 `[N]`.
-      keys: words of the keys in the states by where they are, uint32 `[N, ...]`.
+      prints: fingerprints of observation and state without keys, uint32 `[N]`.
+      keys: data of the keys in the states by path, uint32 `[N, ...]`.
     """
 
     prints: jax.Array
     keys: dict[str, jax.Array]
 
 
-class Sight(NamedTuple):
-    """What was seen of each step of each environment; arrays `[T, N]`.
+class Observed(NamedTuple):
+    """What was recorded of each step of each environment; arrays `[T, N]`.
 
     Attributes:
-      step: of the episode, from 1, int32.
-      reward: as the environment gave it.
+      step: number of the step in its episode, from 1, int32.
+      reward: reward from the environment.
       terminated: bool.
       truncated: bool.
-      in_space: obs, bool.
-      finite: obs, bool.
-      num_allowed: actions that its mask allows before the step, int32; 1 without a mask.
-      state_is_reset: the episode ended, and its last state is one that a reset gives, bool.
-      obs_is_reset: likewise for its last observation.
-      counter_is_reset: likewise, and what counted its steps is where it was at its start.
-      obs_sum: of all its numbers, float32.
+      in_space: whether the observation is in its space, bool.
+      finite: whether the observation is finite, bool.
+      num_allowed: how many actions the mask allows before the step, int32; 1 without a mask.
+      state_is_reset: the episode ended, and its last state is that of a reset, bool.
+      obs_is_reset: the episode ended, and its last observation is that of a reset, bool.
+      counter_is_reset: the episode ended, and its counter of steps is back at its start, bool.
+      obs_sum: sum of all numbers in the observation, float32.
     """
 
     step: jax.Array
@@ -66,15 +66,15 @@ class Sight(NamedTuple):
 
 @struct.dataclass
 class Episode:
-    """Where `N` environments are; `first_*` are of the start of the episode.
+    """The running episodes of `N` environments; `first_*` are from the start of the episode.
 
     Attributes:
       obs: `[N, ...]`.
       env_state: `[N, ...]`.
-      num_steps: of the episode, int32 `[N]`.
-      first_obs: print, uint32 `[N]`.
-      first_state: print, uint32 `[N]`.
-      first_counts: whole numbers in the state, int32 `[N, C]`.
+      num_steps: number of steps of the episode so far, int32 `[N]`.
+      first_obs: fingerprint, uint32 `[N]`.
+      first_state: fingerprint, uint32 `[N]`.
+      first_counts: integer scalars in the state, int32 `[N, C]`.
       counts: which of them have grown by 1 at each step, bool `[N, C]`.
     """
 
@@ -89,14 +89,14 @@ class Episode:
 
 @struct.dataclass
 class LastStep:
-    """What the last step of `N` environments left to be looked at.
+    """What is needed of the last step of `N` environments to find a hidden reset.
 
     Attributes:
       ended: bool `[N]`.
-      reset_words: of the key of the next episode, uint32 `[N, 2]`.
-      candidates: words of keys by which a hidden reset may have gone, uint32 `[N, K, 2]`.
-      obs: print, uint32 `[N]`.
-      env_state: print, uint32 `[N]`.
+      reset_words: data of the key for the next episode, uint32 `[N, 2]`.
+      candidates: data of keys that a hidden reset may have used, uint32 `[N, K, 2]`.
+      obs: fingerprint, uint32 `[N]`.
+      env_state: fingerprint, uint32 `[N]`.
     """
 
     ended: jax.Array
@@ -106,11 +106,11 @@ class LastStep:
     env_state: jax.Array
 
 
-def play(env: Environment, keys: jax.Array, num_steps: int) -> tuple[Starts, Sight]:
+def play(env: Environment, keys: jax.Array, num_steps: int) -> tuple[Starts, Observed]:
     """Plays random allowed actions, with a reset where an episode ends.
 
-    A reset may take a minute to compile, and is in the program once: the first episodes begin as
-    all others do, after an end.
+    A reset may take a minute to compile, so the program contains only one: the first episodes begin
+    as all others do, after the end of an episode.
 
     Args:
       env: the environment.
@@ -126,14 +126,14 @@ def play(env: Environment, keys: jax.Array, num_steps: int) -> tuple[Starts, Sig
             jax.vmap(fingerprint)((episode.first_obs, episode.first_state)),
             key_leaves(episode.env_state),
         )
-        episode, last, keys, sight = _step(env, episode, keys)
-        return (episode, last, keys), (starts, found, sight)
+        episode, last, keys, seen = _step(env, episode, keys)
+        return (episode, last, keys), (starts, found, seen)
 
-    # A turn more than steps: what an end was like is seen when the next episode begins.
+    # One turn more than steps: an end is compared with resets when the next episode begins.
     carry = (*_before(env, jax.random.key_data(keys[:, 0])), keys[:, 1])
-    _, (starts, found, sight) = jax.lax.scan(one_turn, carry, length=num_steps + 1)
-    sight = jax.tree.map(lambda x: x[:-1], sight)
-    return jax.tree.map(lambda x: x[0], starts), sight._replace(
+    _, (starts, found, seen) = jax.lax.scan(one_turn, carry, length=num_steps + 1)
+    seen = jax.tree.map(lambda x: x[:-1], seen)
+    return jax.tree.map(lambda x: x[0], starts), seen._replace(
         obs_is_reset=found[1:, :, 0], state_is_reset=found[1:, :, 1]
     )
 
@@ -141,7 +141,7 @@ def play(env: Environment, keys: jax.Array, num_steps: int) -> tuple[Starts, Sig
 def play_alone(env: Environment, key: jax.Array, num_steps: int) -> tuple[jax.Array, ...]:
     """`(obs_sum, reward, terminated, truncated)` `[T]` of one environment without `vmap`.
 
-    Until its first end it is what `play` has for the same key.
+    Until its first episode ends, it should equal what `play` gives for the same key.
     """
     reset_key, play_key = jax.random.split(key)
     start = strong_types(env.reset(reset_key, env.default_params))
@@ -159,7 +159,7 @@ def play_alone(env: Environment, key: jax.Array, num_steps: int) -> tuple[jax.Ar
 
 
 def _before(env: Environment, reset_words: jax.Array) -> tuple[Episode, LastStep]:
-    """What `N` environments have before their first reset: all ended, and nothing else is so."""
+    """The placeholders of `N` environments before their first reset, all of which have ended."""
     nowhere = _zeros(partial(_reset, env), reset_words)
     nothing = jnp.zeros(len(reset_words), jnp.uint32)
     return nowhere, LastStep(
@@ -172,7 +172,7 @@ def _before(env: Environment, reset_words: jax.Array) -> tuple[Episode, LastStep
 
 
 def _zeros(function: Callable, *args: Any) -> Any:
-    """Zeros of the shapes that `function` gives."""
+    """Zeros in the shapes that `function` returns."""
     shapes = jax.eval_shape(function, *args)
     return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
 
@@ -197,8 +197,8 @@ def _begin(obs: Any, env_state: Any) -> Episode:
 
 def _step(
     env: Environment, episode: Episode, keys: jax.Array
-) -> tuple[Episode, LastStep, jax.Array, Sight]:
-    """One step of all; `sight` without what is known only when the next episode begins."""
+) -> tuple[Episode, LastStep, jax.Array, Observed]:
+    """One step of all; `seen` without what is known only when the next episode begins."""
     keys = jax.vmap(lambda key: jax.random.split(key, 4))(keys)
     params, step_words = env.default_params, jax.random.key_data(keys[:, 2])
     action, num_allowed = jax.vmap(lambda key, obs: random_action(env, key, obs))(
@@ -218,7 +218,7 @@ def _step(
         env_state=jax.vmap(fingerprint)(without_keys(env_state)),
     )
     unknown = jnp.zeros(ended.shape, jnp.bool)
-    sight = Sight(
+    seen = Observed(
         step=length,
         reward=reward,
         terminated=terminated,
@@ -237,13 +237,13 @@ def _step(
         num_steps=length,
         counts=episode.counts & (numbers == whole_numbers(episode.env_state) + 1),
     )
-    return going, last, keys[:, 0], sight
+    return going, last, keys[:, 0], seen
 
 
 def _begin_anew(env: Environment, episode: Episode, last: LastStep) -> tuple[Episode, jax.Array]:
-    """`episode`, reset where one ended, and whether that end was what a reset gave, bool `[N, 2]`.
+    """`episode`, reset where one ended, and whether that end equals a reset, bool `[N, 2]`.
 
-    The first of the two is of the observation, the second of the state.
+    The first column is about the observation, the second about the state.
     """
 
     def reset_rows(rows: jax.Array) -> tuple[Episode, jax.Array]:
@@ -264,17 +264,17 @@ def _begin_anew(env: Environment, episode: Episode, last: LastStep) -> tuple[Epi
 
 
 def _resets(env: Environment, last: LastStep) -> tuple[Episode, jax.Array, jax.Array]:
-    """The new episodes, and prints `[K, N]` of observations and states of all suspected resets.
+    """The new episodes, and fingerprints `[K, N]` of observations and states of possible resets.
 
-    An environment that resets itself does so by the key of the step, one that is split off it, a
-    key in its state, or with the state that the episode began with.
+    An environment that resets itself does so with the key of the step, a key split from it, a key
+    in its state, or the state that the episode began with.
     """
 
     def one(_: Episode, words: jax.Array) -> tuple[Episode, tuple[jax.Array, jax.Array]]:
         fresh = _reset(env, words)
         return fresh, (fresh.first_obs, fresh.first_state)
 
-    # One after another in one loop; the new episode is the last.
+    # One after another in one loop; the reset of the new episode comes last.
     words = jnp.concatenate([last.candidates.swapaxes(0, 1), last.reset_words[None]])
     start = _zeros(partial(_reset, env), last.reset_words)
     fresh, (obs, env_state) = jax.lax.scan(one, start, words)
@@ -282,7 +282,7 @@ def _resets(env: Environment, last: LastStep) -> tuple[Episode, jax.Array, jax.A
 
 
 def _candidates(step_words: jax.Array, env_state: Any) -> jax.Array:
-    """Keys of a step, its own and those in the state, with the two that are split off each.
+    """The key of a step and those in the state, with the two keys split from each.
 
     uint32 `[N, K, 2]`.
     """

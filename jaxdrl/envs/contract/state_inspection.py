@@ -1,4 +1,4 @@
-"""What can be read off any observation and state: fingerprints, keys, counts, bounds."""
+"""Properties of any observation and state: fingerprints, keys, counters, bounds."""
 
 from __future__ import annotations
 
@@ -9,50 +9,46 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdrl.core import spaces
+from jaxdrl.core.trees import is_key
 
-ODD = (0x9E3779B1, 0x85EBCA6B, 0x2C1B3C6D)
-"""Multipliers of `fingerprint`, by which neighbouring numbers are far apart."""
+MULTIPLIERS = (0x9E3779B1, 0x85EBCA6B, 0x2C1B3C6D)
+"""Odd multipliers of `fingerprint`, which move neighbouring numbers far apart."""
 
 
 def fingerprint(tree: Any) -> jax.Array:
-    """A number that tells trees of one structure apart, by bits and places; uint32 `[]`."""
+    """A hash of the bits and positions in a tree, to compare trees of one structure; uint32."""
     total = jnp.zeros((), jnp.uint32)
     for i, leaf in enumerate(jax.tree.leaves(tree)):
         x = jax.random.key_data(leaf) if is_key(leaf) else leaf
         if jnp.issubdtype(x.dtype, jnp.floating):
             x = jax.lax.bitcast_convert_type(x.astype(jnp.float32), jnp.uint32)
         x = x.astype(jnp.uint32).ravel()
-        x ^= jnp.arange(x.size, dtype=jnp.uint32) * jnp.uint32(ODD[0]) + jnp.uint32(i)
+        x ^= jnp.arange(x.size, dtype=jnp.uint32) * jnp.uint32(MULTIPLIERS[0]) + jnp.uint32(i)
         total += _mixed(_mixed(x)).sum(dtype=jnp.uint32)
     return total
 
 
 def _mixed(x: jax.Array) -> jax.Array:
-    """Every bit of the result depends on those of `x` above and below it."""
-    x = (x ^ (x >> jnp.uint32(16))) * jnp.uint32(ODD[1])
-    return (x ^ (x >> jnp.uint32(13))) * jnp.uint32(ODD[2])
-
-
-def is_key(leaf: Any) -> bool:
-    """Whether an array is one of typed keys."""
-    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    """Mixes bits: every bit of the result depends on those of `x` above and below it."""
+    x = (x ^ (x >> jnp.uint32(16))) * jnp.uint32(MULTIPLIERS[1])
+    return (x ^ (x >> jnp.uint32(13))) * jnp.uint32(MULTIPLIERS[2])
 
 
 def is_raw_key(path: Any, leaf: Any) -> bool:
-    """Whether an array of a state looks like an old key: two uint32, named like one."""
+    """Whether an array of a state looks like an untyped key: two uint32, named like one."""
     name = jax.tree_util.keystr(path).lower()
     old = leaf.dtype == jnp.uint32 and leaf.shape[-1:] == (2,)
     return old and ("key" in name or "rng" in name)
 
 
 def without_keys(env_state: Any) -> list[jax.Array]:
-    """The arrays of a state that are no keys."""
+    """The arrays of a state that are not keys."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(env_state)
     return [leaf for path, leaf in leaves if not is_key(leaf) and not is_raw_key(path, leaf)]
 
 
 def key_leaves(env_state: Any) -> dict[str, jax.Array]:
-    """Words of the keys in a state by where they are, uint32 `[..., 2]`."""
+    """The data of the keys in a state by path, uint32 `[..., 2]`."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(env_state)
     return {
         jax.tree_util.keystr(path): jax.random.key_data(leaf) if is_key(leaf) else leaf
@@ -71,7 +67,7 @@ def whole_numbers(env_state: Any) -> jax.Array:
 
 
 def is_in_space(space: spaces.ObservationSpace, obs: Any) -> jax.Array:
-    """Whether every element is within the bounds of its space."""
+    """Whether every element of `obs` is within the bounds of its space."""
     if isinstance(space, spaces.Dict):
         parts = [is_in_space(part, obs[name]) for name, part in space.items]
         return jnp.stack(parts).all()
@@ -84,6 +80,6 @@ def is_in_space(space: spaces.ObservationSpace, obs: Any) -> jax.Array:
 
 
 def is_finite(obs: Any) -> jax.Array:
-    """Whether no number is infinite or NaN."""
+    """Whether no number in `obs` is infinite or NaN."""
     leaves = [x for x in jax.tree.leaves(obs) if jnp.issubdtype(x.dtype, jnp.floating)]
     return jnp.stack([jnp.ones((), jnp.bool), *(jnp.isfinite(x).all() for x in leaves)]).all()

@@ -46,7 +46,7 @@ def notes(env):
 def test_sound_environments_pass(env):
     report = check_environment(env)
     assert report.holds, str(report)
-    assert "none is broken" in str(report)
+    assert str(report).startswith(f"{env.name}: {len(report.findings)} checks, none failed\n")
 
 
 def test_a_step_that_resets_by_itself_is_found_by_the_key_that_it_splits():
@@ -59,9 +59,9 @@ def test_a_step_that_resets_by_itself_is_found_by_the_key_that_it_splits():
         return obs, env_state, reward.astype(jnp.float32), terminated, truncated & ~terminated, {}
 
     found = broken(jaxdrl.from_gymnax(env, params)._replace(step=step))
-    assert "what counts the steps is back at its start" in found["step does not reset by itself"]
-    assert "the state at the end is that of a reset" in found["step does not reset by itself"]
-    assert "environment" in found["step does not reset by itself"]
+    reset = found["step does not reset the environment"]
+    assert "the counter of steps is back at its start, at environment" in reset
+    assert "the state at the end is that of a reset, at environment" in reset
     assert "the last observation is the true successor" in found
 
 
@@ -81,7 +81,7 @@ def test_a_step_that_goes_back_to_its_first_state_is_found():
         return obs, (now, first), reward, terminated, truncated, info
 
     found = broken(inner._replace(reset=reset, step=step))
-    assert "step does not reset by itself" in found
+    assert "step does not reset the environment" in found
 
 
 def test_a_last_observation_that_is_of_the_next_episode_is_found():
@@ -163,8 +163,11 @@ def test_bad_results_are_named_with_their_step(change, what, words):
 
 def test_a_limit_that_is_not_kept_is_found():
     endless = jaxdrl.make("Pendulum-v1")
-    what = "episodes are as long as max_episode_steps says"
-    assert "it is 20, and one goes on" in broken(endless._replace(max_episode_steps=20))[what]
+    what = "episodes keep to max_episode_steps"
+    assert (
+        "it is 20, but one continues: environment"
+        in broken(endless._replace(max_episode_steps=20))[what]
+    )
     unsaid = jaxdrl.time_limit(endless, 10)._replace(max_episode_steps=None)
     assert "it is None, but an episode is truncated" in broken(unsaid)[what]
 
@@ -179,7 +182,7 @@ def test_keys_that_environments_share_are_found():
         return obs, {"inner": inner, "rng": env_state["rng"]}, *rest
 
     found = broken(TIMED._replace(reset=reset, step=step))
-    assert list(found) == ["the key in env_state['rng'] is another in each environment"]
+    assert list(found) == ["the key in env_state['rng'] differs between environments"]
 
 
 def test_numbers_from_outside_are_found():
@@ -189,12 +192,14 @@ def test_numbers_from_outside_are_found():
         obs, env_state = TIMED.reset(key, params)
         return obs * next(numbers), env_state
 
-    assert "reset has other numbers" in next(iter(broken(TIMED._replace(reset=reset)).values()))
+    assert "reset contains different numbers" in next(
+        iter(broken(TIMED._replace(reset=reset)).values())
+    )
 
 
 def test_a_mask_that_allows_nothing_is_found():
     env = TIMED._replace(action_mask=lambda obs: jnp.broadcast_to(obs[0] > 0, (2,)))
-    assert "none at environment" in broken(env)["action_mask always allows an action"]
+    assert "it allows none at environment" in broken(env)["action_mask always allows an action"]
     allowed = TIMED._replace(action_mask=lambda obs: jnp.array([False, True]))
     assert not broken(allowed)
 
@@ -233,14 +238,15 @@ def test_a_step_that_vmap_changes_is_found():
         return x + 1.0, batched[0]
 
     found = broken(spoilt(lambda obs, reward, *ends: (obs, one(reward), *ends)))
-    assert found == {"vmap changes nothing": "one alone parts from one of 8 at step 1"}
+    detail = "an environment alone differs from one of 8 at step 1"
+    assert found == {"vmap changes nothing": detail}
 
 
 def test_what_may_be_meant_so_is_a_note():
     found = notes(probes.constant_reward(5, "truncated"))
     assert "all start alike" in found["episodes start differently"]
     endless = probes.bad_reward(10**6)._replace(max_episode_steps=None)
-    assert "no episode ended in 512 steps" in notes(endless)["step does not reset by itself"]
+    assert "no episode ended in 512 steps" in notes(endless)["step does not reset the environment"]
 
     def reset(key, params):
         obs, env_state = TIMED.reset(key, params)
@@ -259,7 +265,7 @@ def test_the_counts_are_those_of_numpy():
     details = {found.what: found.detail for found in report.findings}
     assert details["rewards are finite"] == "1 to 1"
     ends = "at the ends of 12 episodes, 12 terminated, 0 truncated"
-    assert details["step does not reset by itself"] == ends
+    assert details["step does not reset the environment"] == ends
 
 
 @pytest.mark.parametrize(("name", "value"), [("num_envs", 0), ("num_steps", -1)])
