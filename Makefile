@@ -85,8 +85,18 @@ train: $(core)  ## train PPO on CartPole; on a GPU: make train EXTRAS=cuda12
 	@echo "  jaxdrl plot runs/acrobot --out curves.png"
 	@echo "  jaxdrl render runs/acrobot --out film.gif"
 
+# Flags of the compiler are those of a process: one session for the files that are compiled quickly,
+# one for those that are compiled as users do. ARGS may choose tests of one kind alone.
+define both_sessions
+	@empty=0; for kind in quickly fully; do \
+	  echo "pytest --compile=$$kind"; \
+	  "$(VENV)/bin/pytest" -n $(WORKERS) --compile=$$kind $(1) $(ARGS); status=$$?; \
+	  case $$status in 0) ;; 5) empty=$$((empty + 1)) ;; *) exit $$status ;; esac; done; \
+	if [ $$empty = 2 ]; then echo "no test was selected" >&2; exit 1; fi
+endef
+
 test: lint  ## check formatting, lint and types, then run the tests
-	"$(VENV)/bin/pytest" -n $(WORKERS) $(ARGS)
+	$(call both_sessions)
 
 test-suites:  ## install every suite and test the adapters
 	@$(MAKE) --no-print-directory test-adapters VENV="$(VENV)-suites" \
@@ -97,11 +107,12 @@ test-suites:  ## install every suite and test the adapters
 suites := brax craftax jumanji navix playground xminigrid registry suites_on_devices
 pictures := craftax_tiles jumanji_boards mujoco_outlines
 adapters := $(suites:%=tests/envs/suites/test_%.py) $(pictures:%=tests/envs/drawing/test_%.py)
-kept := JAX_COMPILATION_CACHE_DIR="$(abspath $(VENV))/.compiled" \
-        JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1
 
+test-adapters: export JAX_COMPILATION_CACHE_DIR := $(abspath $(VENV))/.compiled
+test-adapters: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS := 0
+test-adapters: export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES := -1
 test-adapters: $(dev)
-	$(kept) "$(VENV)/bin/pytest" -n $(WORKERS) $(adapters) $(ARGS)
+	$(call both_sessions,$(adapters))
 
 test-pythons: $(dev)  ## try every other supported Python that is at hand
 	@"$(VENV)/bin/python" tests/other_pythons.py "$(MAKE)" "$(VENV)" "$(WORKERS)"
@@ -112,7 +123,7 @@ test-here: $(core)
 	    tests/runs/profiling/test_trace_reader.py tests/runs/test_run_dir.py $(ARGS)
 
 test-slow: $(dev)  ## run the slow tests
-	"$(VENV)/bin/pytest" -n $(WORKERS) -m slow $(ARGS)
+	$(call both_sessions,-m slow)
 
 lint: $(dev)  ## check formatting, lint and types
 	"$(VENV)/bin/ruff" format --check .

@@ -1,21 +1,17 @@
-"""Every test runs on eight simulated devices, under JAX's strict modes."""
+"""One session runs the files that compile quickly, or those that compile as users do.
+
+Which ones says `--compile`. Without it that is the kind of the files that are named, and where
+there are both, or none is named, those that compile quickly.
+"""
 
 import gc
 import signal
 from pathlib import Path
 
-import jax
 import pytest
-from jax._src import compiler
-from jax.experimental.compilation_cache import compilation_cache
 
 import quickly
 from workers import pytest_sessionfinish, pytest_testnodedown  # noqa: F401
-
-jax.config.update("jax_num_cpu_devices", 8)
-jax.config.update("jax_numpy_dtype_promotion", "strict")
-jax.config.update("jax_numpy_rank_promotion", "raise")
-jax.config.update("jax_debug_key_reuse", True)
 
 gc.set_threshold(50_000, 20, 50)  # tracing makes many objects that stay
 
@@ -39,12 +35,56 @@ LONGEST = (
 """The files that take longest."""
 
 
-def pytest_collection_modifyitems(items):
+TESTS = Path(__file__).parent
+LEFT_OUT = pytest.StashKey[list[Path]]()
+"""Files that are selected and of the other kind."""
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--compile",
+        choices=("quickly", "fully"),
+        help="run the files that compile quickly, or those that compile as users do",
+    )
+
+
+def pytest_configure(config):
+    """Sets the flags of the compiler before jax is imported, here and in each worker."""
+    given = [Path(config.invocation_params.dir, arg.split("::")[0]) for arg in config.args]
+    roots = [path.resolve() for path in given]
+    files = sorted(TESTS.rglob("test_*.py"))
+    chosen = [path for path in files if any(path.is_relative_to(root) for root in roots)]
+    kind, config.stash[LEFT_OUT] = quickly.choose(chosen, config.option.compile)
+    if kind == "quickly":
+        quickly.turn_on()
+    config.pluginmanager.import_plugin("jax_modes")
+
+
+def pytest_ignore_collect(collection_path, config):
+    return True if collection_path in config.stash[LEFT_OUT] else None
+
+
+def pytest_collection_modifyitems(config, items):
     """The longest files come first, so that no worker is left with one when the others are done."""
-    tests = Path(__file__).parent
-    places = {tests / f"{name}.py": place for place, name in enumerate(LONGEST)}
+    left_out = [item for item in items if item.path in config.stash[LEFT_OUT]]  # named ones
+    config.hook.pytest_deselected(items=left_out)
+    places = {TESTS / f"{name}.py": place for place, name in enumerate(LONGEST)}
     assert all(path.exists() for path in places)
-    items.sort(key=lambda item: places.get(item.path, len(places)))
+    items[:] = sorted(
+        (item for item in items if item not in left_out),
+        key=lambda item: places.get(item.path, len(places)),
+    )
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """Without `--compile`, what was left out is named with how it is run."""
+    if config.option.compile is None and config.stash[LEFT_OUT]:
+        names = sorted(str(path.relative_to(TESTS)) for path in config.stash[LEFT_OUT])
+        terminalreporter.line(
+            f"Left out, since they compile as users do: {', '.join(names)}. "
+            "They run by themselves, or all of them with --compile=fully.",
+            yellow=True,
+        )
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -65,62 +105,3 @@ def usual_signals():
     yield
     for number in ignored:
         signal.signal(number, signal.SIG_IGN)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiler_effort(request):
-    """Compiles quickly, since most programs here run for less time than they compile.
-
-    Equal bits are promised under the users' compiler flags alone: a file that compares bits of
-    different programs says `FULLY_OPTIMIZED = True`.
-    """
-    quick = not getattr(request.module, "FULLY_OPTIMIZED", False)
-    jax.config.update("jax_disable_most_optimizations", quick)
-    with pytest.MonkeyPatch.context() as patch:
-        if quick:
-            patch.setattr(compiler, "get_compile_options", with_quick_flags)
-        yield
-
-
-given_options = compiler.get_compile_options
-
-
-def with_quick_flags(*args, **kwargs):
-    """Compile options with flags that no setting of JAX reaches, and `XLA_FLAGS` sets for good."""
-    options = given_options(*args, **kwargs)
-    options.env_option_overrides += quickly.FLAGS.items()
-    return options
-
-
-@pytest.fixture
-def no_compile():
-    """Fails the test with the first program that is compiled, single operations excepted."""
-
-    def refuse(event, seconds, fun_name="", **_):
-        name = fun_name.removeprefix("jit(").removesuffix(")")
-        is_operation = hasattr(jax.lax, name) or hasattr(jax.numpy, name)
-        if event == "/jax/core/compile/backend_compile_duration" and not is_operation:
-            pytest.fail(f"compiled {fun_name} in {seconds:.1f} s")
-
-    jax.monitoring.register_event_duration_secs_listener(refuse)
-    yield
-    jax.monitoring.unregister_event_duration_listener(refuse)
-
-
-@pytest.fixture(scope="module")
-def compile_cache(tmp_path_factory):
-    """Programs that were compiled once in a file that uses this are not compiled again."""
-    assert jax.device_count() == 8  # before a run asks for less
-    settings = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("cache")),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    before = {name: jax.config.values[name] for name in settings}
-    for values in (settings, before):
-        compilation_cache.reset_cache()
-        for name, value in values.items():
-            jax.config.update(name, value)
-        if values is settings:
-            yield
-    compilation_cache.reset_cache()

@@ -88,11 +88,10 @@ def test_a_notebook_runs_without_error_or_warning(path, is_short, tmp_path, monk
     notebook = tool.read(path)
     if is_short:
         shorten(notebook, SHORTER[path.stem])
-        # Equal bits on any number of devices are promised for the default flags alone.
-        code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
-        if not any("reproducible=True" in source for source in code):
-            for name, value in quickly.environ().items():
-                monkeypatch.setenv(name, value)
+    # Equal bits on any number of devices are promised for the default flags alone.
+    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    if not is_short or any("reproducible=True" in source for source in code):
+        quickly.turn_off(monkeypatch)
     tool.execute(notebook, tmp_path)
     assert [text_of(x) for x in outputs(notebook) if x.get("name") == "stderr"] == []
 

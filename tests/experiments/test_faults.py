@@ -9,8 +9,6 @@ from types import SimpleNamespace
 
 import pytest
 
-import quickly
-
 SCRIPT = Path(__file__).parents[2] / "experiments" / "faults.py"
 
 
@@ -22,10 +20,7 @@ def faults():
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory):
     """Where `check` leaves its runs, and the programs that later runs find."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in quickly.environ().items():
-            patch.setenv(name, value)
-        yield tmp_path_factory.mktemp("faults")
+    return tmp_path_factory.mktemp("faults")
 
 
 def test_a_run_killed_inside_a_save_ends_like_an_undisturbed_one(faults, directory):
