@@ -74,7 +74,7 @@ def table(config: type, prefix: str = "--") -> list[str]:
 def page() -> str:
     """The whole page."""
     parts = [HEAD, "## Experiment", "", *table(Experiment), "", "## PPOConfig", ""]
-    parts += ["The field `ppo` of an experiment.", "", *table(PPOConfig, "--ppo.")]
+    parts += ["The field `ppo` of an experiment.", "", *table(PPOConfig, "--")]
     about = "The field `sweep` of an experiment, by flags of `jaxdrl sweep`; None trains one agent."
     parts += ["", "## Sweep", "", about, "", *table(Sweep)]
     return "\n".join(parts) + "\n"

@@ -3,14 +3,15 @@
 The shipped settings, `jaxdrl train Breakout-MinAtar`, go further in more steps.
 """
 
-from jaxdrl import Experiment, PPOConfig
+from jaxdrl import Experiment, PPOConfig, with_settings
 from jaxdrl.cli.main import run_script
 
 EXPERIMENT = Experiment(
     env="Breakout-MinAtar",
     total_env_steps=2_000_000,
     anneal_learning_rate=True,
-    ppo=PPOConfig(
+    algorithm=with_settings(
+        PPOConfig(),
         num_envs=64,
         num_steps=64,
         num_epochs=4,

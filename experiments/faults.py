@@ -31,7 +31,7 @@ COMMAND = (sys.executable, "-c", "from jaxdrl.cli.main import main; main()")
 
 KINDS = {
     "plain": "train",
-    "recurrent": "train --ppo.memory gru --ppo.num-minibatches 4",
+    "recurrent": "train --memory gru --num-minibatches 4",
     "population": "sweep --members 4 --pbt --pbt-every 5 --learning-rate log:1e-4:1e-2",
     "waves": "sweep --members 4 --wave-size 2 --learning-rate log:1e-4:1e-2",
     "tracked": "train --track tensorboard",
@@ -97,7 +97,7 @@ def flags(faults: Faults, kind: str, run_dir: Path) -> list[str]:
     verb, *rest = KINDS[kind].split()
     words = f"""{verb} {faults.env} --run-dir {run_dir} --devices {faults.devices}
         --total-env-steps {faults.updates * 1024} --checkpoint-every 1 --evaluate-every 50
-        --num-eval-episodes 32 --ppo.num-envs 64 --ppo.num-steps 16"""
+        --num-eval-episodes 32 --num-envs 64 --num-steps 16"""
     return words.split() + rest
 
 

@@ -43,7 +43,7 @@ def experiment_of(config: LearningTable, task: str, seed: int) -> Experiment:
     """What one cell trains."""
     experiment = replace(make_experiment(task), seed=seed)
     if config.short:
-        steps = 2 * experiment.ppo.env_steps_per_update
+        steps = 2 * experiment.algorithm.env_steps_per_update
         experiment = replace(experiment, total_env_steps=steps, num_eval_episodes=4)
     return experiment
 

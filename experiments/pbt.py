@@ -8,7 +8,7 @@ at any time and goes on where it was.
 
 import json
 import sys
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -69,16 +69,16 @@ class Comparison:
 
 def experiment_of(config: Comparison, arm: str, seed: int) -> Experiment:
     """What one arm trains in one repetition."""
-    known = make_experiment(config.env)
-    ppo = replace(known.ppo, num_envs=config.num_envs, num_steps=64, num_minibatches=4)
     ranges, is_pbt = {"learning_rate": config.learning_rate}, arm == "pbt"
-    return replace(
-        known,
+    return make_experiment(
+        config.env,
+        num_envs=config.num_envs,
+        num_steps=64,
+        num_minibatches=4,
         seed=seed,
         total_env_steps=config.env_steps // config.members,
         anneal_learning_rate=arm == "annealed",
         num_eval_episodes=128,
-        ppo=ppo,
         sweep=Sweep(ranges, members=config.members, pbt=is_pbt, pbt_every=config.every),
         run_dir=config.runs / f"{config.env}-{arm}-{seed}".replace("/", "-"),
     )

@@ -18,9 +18,12 @@ if TYPE_CHECKING:
     from jaxdrl.analysis.policy_file import load_policy
     from jaxdrl.analysis.render import render_run
     from jaxdrl.cli.doctor import Diagnosis, diagnose
+    from jaxdrl.config.execution import ExecutionConfig
     from jaxdrl.config.experiment import Experiment
+    from jaxdrl.config.network import NetworkConfig
     from jaxdrl.config.ppo import PPOConfig
     from jaxdrl.config.search_space import Range, Sweep
+    from jaxdrl.config.settings import hyperparameter, with_settings
     from jaxdrl.core import distributions, losses, returns, spaces
     from jaxdrl.core.types import Algorithm, Network, Policy, TrainState, Transition
     from jaxdrl.distributed.mesh import make_mesh
@@ -46,9 +49,11 @@ __all__ = [
     "EnvironmentReport",
     "Evaluation",
     "Exchange",
+    "ExecutionConfig",
     "Experiment",
     "Exported",
     "Network",
+    "NetworkConfig",
     "PPOConfig",
     "Policy",
     "PopulationState",
@@ -70,6 +75,7 @@ __all__ = [
     "evaluate_run",
     "export_policy",
     "from_gymnax",
+    "hyperparameter",
     "load_policy",
     "losses",
     "make",
@@ -93,6 +99,7 @@ __all__ = [
     "train",
     "vary",
     "vary_run",
+    "with_settings",
 ]
 
 _HOMES = {
@@ -105,6 +112,9 @@ _HOMES = {
     "jaxdrl.evaluation.episodes": ("Evaluation", "evaluate"),
     "jaxdrl.populations.pbt": ("Exchange",),
     "jaxdrl.config.experiment": ("Experiment",),
+    "jaxdrl.config.execution": ("ExecutionConfig",),
+    "jaxdrl.config.network": ("NetworkConfig",),
+    "jaxdrl.config.settings": ("hyperparameter", "with_settings"),
     "jaxdrl.analysis.export": ("Exported", "export_policy"),
     "jaxdrl.config.search_space": ("Range", "Sweep"),
     "jaxdrl.distributed.mesh": ("make_mesh",),

@@ -33,6 +33,8 @@ OBJECTS = {
     "Environment": "an environment: jaxdrl.make('CartPole-v1') makes one",
     "Experiment": "a jaxdrl.Experiment, such as jaxdrl.make_experiment('CartPole-v1') makes",
     "PPOConfig": "a jaxdrl.PPOConfig, such as PPOConfig(num_envs=64)",
+    "NetworkConfig": "a jaxdrl.NetworkConfig, such as NetworkConfig(hidden_sizes=(64, 64))",
+    "ExecutionConfig": "a jaxdrl.ExecutionConfig, such as ExecutionConfig(reproducible=True)",
     "Sweep": "a jaxdrl.Sweep, such as Sweep(ranges={'learning_rate': 'log:1e-4:1e-2'})",
     "Range": "a jaxdrl.Range, such as Range(1e-4, 1e-2, log=True)",
     "Variation": "a jaxdrl.Variation",
@@ -49,9 +51,9 @@ OBJECTS = {
 
 ARGUMENTS = {
     "trackers": "those that jaxdrl has go by name, into Experiment(track=('tensorboard',))",
-    "network": "ppo.torso, ppo.hidden_sizes and ppo.memory describe those that need none, "
+    "network": "the settings torso, hidden_sizes and memory describe the built-in ones, "
     "flax.nnx.bridge.to_linen wraps a class of nnx, and docs/networks.md has others",
-    "make_algorithm": "such as lambda h: jaxdrl.ppo(env, dataclasses.replace(config, **h))",
+    "make_algorithm": "such as lambda h: jaxdrl.ppo(env, jaxdrl.with_settings(config, **h))",
 }
 """What more helps with an argument, by its name."""
 

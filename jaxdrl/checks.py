@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import fields
 from typing import Annotated, Any, ParamSpec, TypeVar, get_type_hints
 
@@ -31,7 +31,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def check_fields(config: Any, prefix: str = "") -> None:
+def check_fields(config: Any, prefix: str = "", given: Collection[str] = ()) -> None:
     """Checks each field of a frozen dataclass by its annotation, from its `__post_init__`.
 
     Scalars of NumPy and JAX become Python's, and strings become paths where the annotation says
@@ -39,12 +39,17 @@ def check_fields(config: Any, prefix: str = "") -> None:
     traced value passes as a float: it has no value yet, which is what lets a population be
     `jax.vmap` over `dataclasses.replace(config, learning_rate=traced)`.
 
+    Args:
+      config: the dataclass.
+      prefix: before the names of its fields, in messages.
+      given: fields that are taken as they are.
+
     Raises:
-      ConfigError: naming the field with its `prefix`, the value and what works.
+      ConfigError: naming the field, its value and what works.
     """
     kind: Any = type(config)
     hints = hints_of(kind)
-    for field in fields(config):
+    for field in (field for field in fields(config) if field.name not in given):
         value = getattr(config, field.name)
         fitted = fit(f"{prefix}{field.name}", value, hints[field.name])
         object.__setattr__(config, field.name, fitted)
@@ -111,8 +116,8 @@ def require_divisor(field: str, num_devices: int, num_shards: int) -> None:
     """Raises `ConfigError` unless `num_devices` divides `num_shards`, naming those that do."""
     if num_devices not in divisors(num_shards):
         raise ConfigError(
-            f"{field} = {num_devices}: must divide ppo.num_shards = {num_shards}; "
-            f"{', '.join(map(str, divisors(num_shards)))} do, or change ppo.num_shards"
+            f"{field} = {num_devices}: must divide num_shards = {num_shards}; "
+            f"{', '.join(map(str, divisors(num_shards)))} do, or change num_shards"
         )
 
 

@@ -9,14 +9,15 @@ from typing import Any
 import optax
 from flax import linen as nn
 
+from jaxdrl.algorithms.build import MakeAlgorithm
 from jaxdrl.checks import Count, checked
 from jaxdrl.config.experiment import Experiment
 from jaxdrl.core.keys import pinned
 from jaxdrl.core.types import Network
 from jaxdrl.envs import Environment
 from jaxdrl.runs import train_run
-from jaxdrl.runs.assemble import Given
 from jaxdrl.runs.nested import folder_of
+from jaxdrl.runs.overrides import Overrides
 from jaxdrl.runs.session import OnUpdate, open_session
 from jaxdrl.runs.trackers import Tracker
 from jaxdrl.runs.train_run import Changes, Run
@@ -32,6 +33,7 @@ def run(
     env: Environment | None = None,
     network: nn.Module | Network | None = None,
     optimizer: optax.GradientTransformation | None = None,
+    make_algorithm: MakeAlgorithm | None = None,
     trackers: Sequence[Tracker] = (),
     quiet: bool = False,
     on_update: OnUpdate | None = None,
@@ -43,6 +45,8 @@ def run(
       env: an environment of your own in place of the one that `experiment.env` names.
       network: as in `jaxdrl.ppo`.
       optimizer: as in `jaxdrl.ppo`.
+      make_algorithm: makes an algorithm of your own from `experiment.algorithm`, its settings:
+        `(env, config: MyConfig, *, mesh=None) -> Algorithm`.
       trackers: what takes the lines of `metrics.jsonl` beside the trackers that `experiment.track`
         names, see `jaxdrl.runs.trackers.Tracker`; none can stop the run.
       quiet: print nothing but warnings.
@@ -56,13 +60,13 @@ def run(
       ConfigError: for input that cannot work, before anything is compiled or written.
       RunInterruptedError: after SIGINT, SIGTERM or SIGHUP; with a checkpoint saved, unless it came
         before the first update, or twice.
-      BadNumbersError: if nothing finite was left to learn from.
+      NonFiniteError: if nothing finite was left to learn from.
       OutOfMemoryError: if the devices had no room for it while it trained.
     """
-    given = Given(env, network, optimizer)
+    overrides = Overrides(env, network, optimizer, make_algorithm)
     caller: dict[str, Any] = {"trackers": trackers, "on_update": on_update, "quiet": quiet}
-    with open_session(experiment.run_dir, given.names, **caller) as session:
-        setup, learnt = train_run.prepare(experiment, given, session)
+    with open_session(experiment.run_dir, overrides.names, **caller) as session:
+        setup, learnt = train_run.prepare(experiment, overrides, session)
         if folder_of(setup.experiment.sweep) is not None:
             return driver.run(setup, session)
         return train_run.train_new(setup, learnt, session, rank_members)
@@ -80,6 +84,7 @@ def resume(
     env: Environment | None = None,
     network: nn.Module | Network | None = None,
     optimizer: optax.GradientTransformation | None = None,
+    make_algorithm: MakeAlgorithm | None = None,
     trackers: Sequence[Tracker] = (),
     quiet: bool = False,
     on_update: OnUpdate | None = None,
@@ -96,6 +101,7 @@ def resume(
       env: as in `jaxdrl.run`, for a run that was given one.
       network: likewise.
       optimizer: likewise.
+      make_algorithm: likewise.
       trackers: as in `jaxdrl.run`; those that the config names go on by themselves.
       quiet: as in `jaxdrl.run`.
       on_update: likewise.
@@ -103,14 +109,14 @@ def resume(
     Raises:
       ConfigError: if there is nothing to go on with or it does not fit, naming what and what to do.
       RunInterruptedError: as in `jaxdrl.run`.
-      BadNumbersError: likewise.
+      NonFiniteError: likewise.
       OutOfMemoryError: likewise.
     """
-    run_dir, given = Path(run_dir), Given(env, network, optimizer)
+    run_dir, overrides = Path(run_dir), Overrides(env, network, optimizer, make_algorithm)
     changes = Changes(devices, total_env_steps, keep_schedule, checkpoint)
     caller: dict[str, Any] = {"trackers": trackers, "on_update": on_update, "quiet": quiet}
-    with open_session(run_dir, given.names, **caller) as session:
-        stored = train_run.read(run_dir, given)
+    with open_session(run_dir, overrides.names, **caller) as session:
+        stored = train_run.read(run_dir, overrides)
         if folder_of(stored.experiment.sweep) is not None:
-            return driver.resume(run_dir, stored, given, changes, session)
-        return train_run.go_on(run_dir, stored, given, changes, session, rank_members)
+            return driver.resume(run_dir, stored, overrides, changes, session)
+        return train_run.go_on(run_dir, stored, overrides, changes, session, rank_members)

@@ -101,10 +101,10 @@ def minibatches(config, key, sequence_length):
     The rows of a shard are those of its environments at the first step, then at the next, and so
     on; shard s is shuffled by the key folded with s, and gives each minibatch an equal part.
     """
-    num_envs = config.num_envs // config.num_shards
+    num_envs = config.num_envs // config.execution.num_shards
     num_rows = config.num_steps // sequence_length * num_envs
     parts = [([], []) for _ in range(config.num_minibatches)]
-    for shard in range(config.num_shards):
+    for shard in range(config.execution.num_shards):
         order = np.asarray(permutation(jax.random.fold_in(key, shard), num_rows))
         for part, rows in zip(parts, order.reshape(config.num_minibatches, -1), strict=True):
             part[0].extend(rows // num_envs * sequence_length)

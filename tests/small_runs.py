@@ -12,10 +12,13 @@ import pytest
 import jaxdrl
 from jaxdrl.config.experiment import Experiment
 from jaxdrl.config.ppo import PPOConfig
+from jaxdrl.config.settings import with_settings
 from jaxdrl.runs.checkpoint_manager import Saver
 from jaxdrl.runs.stopping import RunInterruptedError
 
-PPO = PPOConfig(num_envs=16, num_steps=8, num_epochs=1, num_minibatches=2, hidden_sizes=(8,))
+PPO = with_settings(
+    PPOConfig(), num_envs=16, num_steps=8, num_epochs=1, num_minibatches=2, hidden_sizes=(8,)
+)
 CARTPOLE = Experiment(
     env="CartPole-v1",
     env_params={"max_steps_in_episode": 12},
@@ -24,7 +27,7 @@ CARTPOLE = Experiment(
     anneal_learning_rate=True,
     evaluate_every=2,
     num_eval_episodes=8,
-    ppo=PPO,
+    algorithm=PPO,
 )
 
 
@@ -33,7 +36,7 @@ def config_of(experiment, run_id="a run", part_of=None):
     fields = dataclasses.asdict(experiment)
     for name in ("run_dir", "from_run"):
         fields[name] = None if fields[name] is None else str(fields[name])
-    about = {"format_version": 2, "env_params": {}, "given": [], "spaces": ""}
+    about = {"format_version": 2, "env_params": {}, "overrides": [], "spaces": ""}
     about |= {"run_id": run_id, "part_of": part_of, "has_checkpoints": False}
     return about | {"experiment": fields}
 

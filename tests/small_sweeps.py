@@ -6,6 +6,7 @@ import io
 import json
 
 from jaxdrl.config.search_space import Sweep
+from jaxdrl.config.settings import with_settings
 from small_runs import CARTPOLE, PPO
 
 WAVES = dataclasses.replace(
@@ -14,7 +15,7 @@ WAVES = dataclasses.replace(
     anneal_learning_rate=False,
     evaluate_every=None,
     checkpoint_every=1,
-    ppo=dataclasses.replace(PPO, reproducible=True),
+    algorithm=with_settings(PPO, reproducible=True),
     sweep=Sweep({"learning_rate": "log:0.0001:0.01"}, members=3, wave_size=2),
 )
 """Three members, of which two are trained at once."""

@@ -17,6 +17,7 @@ from jaxdrl.checks import Count, Positive, checked
 from jaxdrl.config.experiment import Experiment
 from jaxdrl.config.ppo import PPOConfig
 from jaxdrl.config.search_space import Range, Sweep
+from jaxdrl.config.settings import with_settings
 from jaxdrl.errors import ConfigError
 from jaxdrl.populations.pbt import Exchange
 from jaxdrl.runs.run_dir import read_experiment
@@ -34,7 +35,7 @@ def written_and_read(experiment, tmp_path):
     path = tmp_path / "config.json"
     content = dataclasses.asdict(experiment) | {"run_dir": None, "from_run": None}
     path.write_text(json.dumps({"experiment": content}))
-    return read_experiment(path, Experiment)
+    return read_experiment(path)
 
 
 def kinds(tree):
@@ -50,7 +51,8 @@ def kinds(tree):
 def test_scalars_of_any_kind_become_pythons_and_can_be_written(make, tmp_path):
     integer, real = INTEGERS[make % len(INTEGERS)], FLOATS[make]
     truth = BOOLS[make % len(BOOLS)]
-    ppo = PPOConfig(
+    ppo = with_settings(
+        PPOConfig(),
         num_envs=integer(64),
         hidden_sizes=(integer(8), integer(16)),
         learning_rate=real(0.25),
@@ -66,13 +68,13 @@ def test_scalars_of_any_kind_become_pythons_and_can_be_written(make, tmp_path):
         evaluate_every=integer(2),
         checkpoint_minutes=real(0.5),
         env_params={"length": real(0.5), "max_steps_in_episode": integer(12)},
-        ppo=ppo,
+        algorithm=ppo,
         sweep=sweep,
     )
     plain = {str, int, float, bool, type(None)}
     assert kinds(dataclasses.asdict(experiment)) <= plain
-    assert (ppo.num_envs, ppo.hidden_sizes, ppo.learning_rate) == (64, (8, 16), 0.25)
-    assert (ppo.remat, experiment.seed, experiment.env_params["length"]) == (True, 7, 0.5)
+    assert (ppo.num_envs, ppo.network.hidden_sizes, ppo.learning_rate) == (64, (8, 16), 0.25)
+    assert (ppo.execution.remat, experiment.seed, experiment.env_params["length"]) == (True, 7, 0.5)
     assert written_and_read(experiment, tmp_path) == experiment
     exchange = Exchange({"gamma": Range(real(0.25), real(0.5), truth(False))}, every=integer(3))
     assert kinds(dataclasses.asdict(exchange)) <= plain
@@ -92,9 +94,7 @@ def test_a_float32_keeps_its_value_and_reaches_the_program_as_it_was():
     [8.0, np.float32(8), jnp.float32(8), np.ones(1, int), jnp.ones(2), np.bool_(1), 8j],
 )
 def test_what_is_no_integer_is_refused(value):
-    with pytest.raises(
-        ConfigError, match=r"^ppo\.num_envs = .*: must be an integer of at least 1$"
-    ):
+    with pytest.raises(ConfigError, match=r"^num_envs = .*: must be an integer of at least 1$"):
         PPOConfig(num_envs=value)
 
 
@@ -103,7 +103,7 @@ def test_traced_floats_pass_and_traced_integers_do_not():
         return 2 * dataclasses.replace(PPOConfig(), learning_rate=rate).learning_rate
 
     np.testing.assert_array_equal(jax.vmap(doubled)(jnp.arange(3.0)), [0.0, 2.0, 4.0])
-    with pytest.raises(ConfigError, match=r"^ppo\.num_envs = "):
+    with pytest.raises(ConfigError, match=r"^num_envs = "):
         jax.jit(lambda n: PPOConfig(num_envs=n).num_envs)(8)
 
 
@@ -117,9 +117,9 @@ def test_paths_of_any_kind_are_paths_and_a_tilde_is_home(given, monkeypatch):
 
 def test_choices_come_before_divisions_with_the_nearest():
     with pytest.raises(ConfigError) as caught:
-        PPOConfig(memory="gruu", num_minibatches=3)
+        with_settings(PPOConfig(), memory="gruu", num_minibatches=3)
     assert str(caught.value) == (
-        "ppo.memory = 'gruu': must be one of none, gru, lstm; the nearest: gru"
+        "memory = 'gruu': must be one of none, gru, lstm; the nearest: gru"
     )
 
 
@@ -127,7 +127,9 @@ def test_choices_come_before_divisions_with_the_nearest():
 def test_a_number_of_many_digits_is_refused_in_few_words(digits):
     for field in ("num_envs", "learning_rate"):
         with pytest.raises(ConfigError) as caught:
-            PPOConfig(**{field: 10**digits if field == "num_envs" else 10 ** (digits + 400)})
+            with_settings(
+                PPOConfig(), **{field: 10**digits if field == "num_envs" else 10 ** (digits + 400)}
+            )
         assert len(str(caught.value)) < 300
 
 

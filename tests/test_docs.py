@@ -347,7 +347,9 @@ def test_the_page_of_settings_is_that_of_the_dataclasses():
 
 
 def test_the_page_of_metrics_names_them_all(tmp_path):
-    config = jaxdrl.PPOConfig(num_envs=8, num_steps=4, num_minibatches=2, hidden_sizes=(4,))
+    config = jaxdrl.with_settings(
+        jaxdrl.PPOConfig(), num_envs=8, num_steps=4, num_minibatches=2, hidden_sizes=(4,)
+    )
     agent = jaxdrl.ppo(jaxdrl.make("CartPole-v1"), config)
     key = jax.eval_shape(lambda: jax.random.key(0))
     _, metrics = jax.eval_shape(agent.train_step, jax.eval_shape(agent.init, key))

@@ -23,6 +23,7 @@ import jaxdrl
 from damages import DAMAGES
 from jaxdrl.cli import main
 from jaxdrl.config.search_space import Sweep
+from jaxdrl.config.settings import with_settings
 from jaxdrl.errors import ConfigError
 from jaxdrl.runs.metrics_log import sha256
 from small_runs import CARTPOLE, PPO
@@ -33,7 +34,7 @@ pytestmark = pytest.mark.usefixtures("compile_cache")
 SECONDS = 120
 """After which a verb hangs."""
 
-SMALL = "--devices 2 --ppo.num-envs 16 --ppo.num-minibatches 2 --ppo.hidden-sizes 8"
+SMALL = "--devices 2 --num-envs 16 --num-minibatches 2 --hidden-sizes 8"
 
 
 # The verbs, each `(run, out) -> result`, which is compared.
@@ -184,7 +185,7 @@ def make_run(directory, kind, seed):
         "run": CARTPOLE,
         "population": dataclasses.replace(
             CARTPOLE,
-            ppo=dataclasses.replace(PPO, reproducible=True),
+            algorithm=with_settings(PPO, reproducible=True),
             sweep=Sweep({"learning_rate": "log:0.001:0.01"}, members=4, pbt=True, pbt_every=1),
         ),
         "waves": WAVES,

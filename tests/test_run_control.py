@@ -236,8 +236,8 @@ def test_files_of_a_sweep_that_cannot_be_written_do_not_cost_its_table(tmp_path,
 
 
 COMMAND = """train CartPole-v1 --env-params max_steps_in_episode 12 --total-env-steps 640
---devices 2 --evaluate-every 4 --num-eval-episodes 8 --anneal-learning-rate --ppo.num-envs 16
---ppo.num-steps 8 --ppo.num-epochs 1 --ppo.num-minibatches 2 --ppo.hidden-sizes 8"""
+--devices 2 --evaluate-every 4 --num-eval-episodes 8 --anneal-learning-rate --num-envs 16
+--num-steps 8 --num-epochs 1 --num-minibatches 2 --hidden-sizes 8"""
 OUTPUTS = {
     "no reader, no letters": "2>/dev/full | head -1",
     "full": ">/dev/full 2>&1",

@@ -276,11 +276,11 @@ TRAIN = {
     **dict.fromkeys(("--anneal-learning-rate", "--greedy-evaluation"), ("no",)),
     **dict.fromkeys(("--debug-nans", "--profile"), ("no",)),
     "--config": ("nosuch",),
-    "--ppo.hidden-sizes": ("0", "64 a"),
-    "--ppo.cnn-channels": ("-1",),
-    "--ppo.num-envs": ("0", "100", "x"),
+    "--hidden-sizes": ("0", "64 a"),
+    "--cnn-channels": ("-1",),
+    "--num-envs": ("0", "100", "x"),
     **{
-        f"--ppo.{name.replace('_', '-')}": ("nope", "-100")
+        f"--{name.replace('_', '-')}": ("nope", "-100")
         for name in PPO
         if name not in ("num_envs", "hidden_sizes", "cnn_channels")
     },
@@ -313,7 +313,7 @@ LINES = [
 def test_every_flag_has_wrong_values():
     names = {"from_run": "from"}
     flags = {f"--{names.get(name, name)}".replace("_", "-") for name in EXPERIMENT}
-    flags |= {f"--ppo.{name}".replace("_", "-") for name in PPO}
+    flags |= {f"--{name}".replace("_", "-") for name in PPO}
     assert flags - {"--env", "--ppo", "--sweep"} <= set(TRAIN)
     flags = {f"--{name}".replace("_", "-") for name in SWEEP_FLAGS}
     assert flags - {"--ranges"} <= set(SWEEPS)

@@ -171,7 +171,7 @@ def time_run(
             run_dir=Path(directory) / "run",
             num_eval_episodes=1,
             track=track,
-            ppo=ppo_config(case),
+            algorithm=ppo_config(case),
         )
         run = jaxdrl.run(experiment, env=make_env(case))
         speeds = [line["steps_per_second"] for line in read_metrics(run.run_dir)]

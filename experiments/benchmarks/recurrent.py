@@ -40,10 +40,12 @@ def configs(config: Recurrent, case: Case) -> dict[str, jaxdrl.PPOConfig]:
     A GRU multiplies its input and its carry with three square matrices each: as six layers do.
     """
     plain = ppo_config(case)
-    memory = replace(plain, memory="gru", memory_size=config.size, hidden_sizes=(config.size,))
+    memory = jaxdrl.with_settings(
+        plain, memory="gru", memory_size=config.size, hidden_sizes=(config.size,)
+    )
     lengths = [length for length in config.sequence_lengths if case.num_steps % length == 0]
     return {
-        "MLP": replace(plain, hidden_sizes=(config.size,) * 7),
+        "MLP": jaxdrl.with_settings(plain, hidden_sizes=(config.size,) * 7),
         **{f"GRU, {n} steps": replace(memory, sequence_length=n) for n in lengths},
     }
 

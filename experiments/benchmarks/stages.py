@@ -155,7 +155,7 @@ def gradient(parts: Any, carry: tuple, minibatch: Any) -> tuple[tuple, None]:
     params, statistics = carry
     loss = partial(objective.loss, parts, statistics)
     group = jax.tree.map(lambda x: x[None], minibatch)
-    num_parts = parts.config.num_accumulation_steps
+    num_parts = parts.config.execution.num_accumulation_steps
     slope, metrics = sharding.value_and_gradient(parts.layout, loss, params, group, num_parts)
     # The metrics are part of the work as well, and used where they cannot be left out.
     small = 1e-6 + 1e-12 * sum(jax.tree.leaves(metrics))
@@ -164,7 +164,7 @@ def gradient(parts: Any, carry: tuple, minibatch: Any) -> tuple[tuple, None]:
 
 def gradient_rows(parts: Any, case: Case) -> int:
     """Samples whose gradient is computed at a time."""
-    given = parts.config.num_accumulation_steps
+    given = parts.config.execution.num_accumulation_steps
     num = given or num_parts(case.minibatch_size, jax.devices()[0], reproducible=False)
     return case.minibatch_size // num
 

@@ -23,7 +23,8 @@ def make_env(case: Case) -> jaxdrl.Environment:
 
 def ppo_config(case: Case) -> jaxdrl.PPOConfig:
     """The config for jaxdrl; what it does besides, such as skipping bad steps, stays on."""
-    return jaxdrl.PPOConfig(
+    return jaxdrl.with_settings(
+        jaxdrl.PPOConfig(),
         num_envs=case.num_envs,
         num_steps=case.num_steps,
         num_epochs=case.num_epochs,

@@ -137,5 +137,5 @@ def _distribution(parts: Parts, outputs: Any, obs: Any) -> Distribution:
 
 
 def _precision(parts: Parts) -> AbstractContextManager:
-    precision = parts.config.matmul_precision
+    precision = parts.config.execution.matmul_precision
     return nullcontext() if precision == "default" else jax.default_matmul_precision(precision)

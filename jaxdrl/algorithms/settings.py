@@ -5,13 +5,14 @@ Importing this module imports neither jax nor gymnax.
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from jaxdrl.checks import checked, require
+from jaxdrl.checks import require
+from jaxdrl.config.algorithms import require_algorithm
 from jaxdrl.config.experiment import Experiment
 from jaxdrl.config.ppo import PPOConfig
 from jaxdrl.config.presets import CONTROL, PIXELS, SUITE_TASKS, TASKS
+from jaxdrl.config.settings import with_settings
 
 if TYPE_CHECKING:
     from jaxdrl.envs.protocol import Environment
@@ -19,40 +20,61 @@ if TYPE_CHECKING:
 PRESETS = TASKS | SUITE_TASKS
 
 
-@checked
-def make_experiment(env: str) -> Experiment:
-    """The experiment that trains `env` with what is known to work.
+def make_experiment(env: str | Environment, algorithm: str = "ppo", **settings: Any) -> Experiment:
+    """The experiment that trains on `env`: its tuned preset, with `settings` laid over it.
 
-    >>> make_experiment("Pendulum-v1").ppo.normalize_observations
-    True
-
-    Raises:
-      ConfigError: if there is no such environment.
-    """
-    if env in PRESETS:
-        return PRESETS[env]
-    return Experiment(env=env, anneal_learning_rate=True, ppo=make_config(env))
-
-
-def make_config(env: str | Environment) -> PPOConfig:
-    """The settings for `env`: those of a known task, else defaults that suit its spaces.
+    >>> experiment = make_experiment("Pendulum-v1", num_envs=64, reproducible=True, seed=3)
+    >>> experiment.algorithm.normalize_observations, experiment.algorithm.num_envs
+    (True, 64)
 
     Args:
       env: a name, or an environment, which is known by its name as well.
+      algorithm: by name.
+      **settings: every setting by the name of its flag, nested or not: fields of `Experiment`, of
+        the settings of the algorithm, of its network and of its execution.
 
     Raises:
-      ConfigError: if there is no environment of that name.
+      ConfigError: for an environment, algorithm or setting that there is not, with the nearest.
     """
+    name = _name_of(env)
+    require_algorithm(algorithm)
+    preset = PRESETS.get(name)
+    if preset is None:
+        config = make_config(env, algorithm)
+        preset = Experiment(env=name, anneal_learning_rate=True, algorithm=config)
+    return with_settings(preset, **settings)
+
+
+def make_config(env: str | Environment, algorithm: str = "ppo", **settings: Any) -> PPOConfig:
+    """The settings of an algorithm for `env`: tuned ones, else defaults that suit its spaces.
+
+    >>> make_config("CartPole-v1", num_envs=64, hidden_sizes=(128,)).network.hidden_sizes
+    (128,)
+
+    Args:
+      env: a name, or an environment, which is known by its name as well.
+      algorithm: by name.
+      **settings: laid over them, each by the name of its flag, nested or not.
+
+    Raises:
+      ConfigError: for an environment, algorithm or setting that there is not, with the nearest.
+    """
+    name = _name_of(env)
+    require_algorithm(algorithm)
+    if name in PRESETS:
+        config: Any = PRESETS[name].algorithm
+        return with_settings(config, **settings)
+    from jaxdrl.envs import make  # gymnax takes seconds
+
+    return with_settings(defaults_for(make(env) if isinstance(env, str) else env), **settings)
+
+
+def _name_of(env: Any) -> str:
     name = env if isinstance(env, str) else getattr(env, "name", None)
     works = "must be a name, such as 'CartPole-v1', or an environment"
     require(isinstance(name, str) and bool(name), "env", env, works)
     assert name is not None
-    if name in PRESETS:
-        return PRESETS[name].ppo
-    from jaxdrl.envs import make  # gymnax takes seconds
-
-    env = make(env) if isinstance(env, str) else env
-    return defaults_for(env)
+    return name
 
 
 def defaults_for(env: Environment) -> PPOConfig:
@@ -66,5 +88,5 @@ def defaults_for(env: Environment) -> PPOConfig:
         return CONTROL
     seen = jax.tree.leaves(prepared(env.observation_space, 1))
     if any(len(x.shape) == 4 for x in seen):
-        return replace(PIXELS, torso="auto", hidden_sizes=(256,))
+        return with_settings(PIXELS, torso="auto", hidden_sizes=(256,))
     return PPOConfig(entropy_coef=0.01)

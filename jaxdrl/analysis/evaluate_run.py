@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from jaxdrl.algorithms.build import MakeAlgorithm
 from jaxdrl.analysis import robustness_map
 from jaxdrl.checks import EpisodeCount, Index, Seed, check_fields, checked
 from jaxdrl.core.keys import make_key, pinned
@@ -29,7 +30,7 @@ from jaxdrl.io.json_files import write_json
 from jaxdrl.io.numerals import short
 from jaxdrl.io.terminal import printable
 from jaxdrl.runs import backend
-from jaxdrl.runs.assemble import Given
+from jaxdrl.runs.overrides import Overrides
 from jaxdrl.runs.restore import Player, load_player, player_names, require_checkpoint
 from jaxdrl.runs.run_dir import require_writable
 from jaxdrl.runs.sweep_members import Member
@@ -97,6 +98,7 @@ def evaluate_run(
     env: Environment | None = None,
     network: nn.Module | Network | None = None,
     optimizer: optax.GradientTransformation | None = None,
+    make_algorithm: MakeAlgorithm | None = None,
 ) -> RunEvaluation:
     """Plays whole episodes with the policy in a checkpoint of a run.
 
@@ -111,12 +113,15 @@ def evaluate_run(
       env: as in `jaxdrl.restore`, for a run that was given one.
       network: likewise.
       optimizer: likewise.
+      make_algorithm: likewise.
 
     Raises:
       ConfigError: if the directory is no run, holds no sound checkpoint, or a number is bad.
     """
     which: dict[str, Any] = {"checkpoint": checkpoint, "member": member, "setting": setting}
-    player = load_player(run_dir, Given(env, network, optimizer), "evaluate_run", **which)
+    player = load_player(
+        run_dir, Overrides(env, network, optimizer, make_algorithm), "evaluate_run", **which
+    )
     return evaluate_player(player, num_episodes, greedy, seed)
 
 
@@ -155,6 +160,7 @@ def vary_run(
     env: Environment | None = None,
     network: nn.Module | Network | None = None,
     optimizer: optax.GradientTransformation | None = None,
+    make_algorithm: MakeAlgorithm | None = None,
 ) -> RobustnessMap:
     """The policy of a run over a grid of its environment's parameters.
 
@@ -170,13 +176,16 @@ def vary_run(
       env: as in `jaxdrl.restore`, for a run that was given one.
       network: likewise.
       optimizer: likewise.
+      make_algorithm: likewise.
 
     Raises:
       ConfigError: if the directory is no run, or for a variation that the environment cannot have.
     """
     which: dict[str, Any] = {"checkpoint": checkpoint, "member": member, "setting": setting}
     parsed = [parse_variation(v) if isinstance(v, str) else v for v in variations]
-    player = load_player(run_dir, Given(env, network, optimizer), "vary_run", **which)
+    player = load_player(
+        run_dir, Overrides(env, network, optimizer, make_algorithm), "vary_run", **which
+    )
     return vary_player(player, parsed, num_episodes, greedy, seed)
 
 
@@ -232,7 +241,7 @@ def main(run_dir: Path, request: Request) -> None:
         require_checkpoint(*one)
     backend.start(1, 1)
     console = make_console()
-    players = [load_player(one[0], Given(), "evaluate_run", *one[1:]) for one in which]
+    players = [load_player(one[0], Overrides(), "evaluate_run", *one[1:]) for one in which]
     names = player_names(players)
     act = partial(_vary, variations) if variations else _evaluate
     contents = act(console, players, names, request, num_episodes)

@@ -13,18 +13,19 @@ import numpy as np
 import optax
 from flax import linen as nn
 
+from jaxdrl.algorithms.build import MakeAlgorithm
 from jaxdrl.analysis import policy_file
 from jaxdrl.analysis.policy_file import FORMAT_VERSION, custom_calls_of, load_policy
 from jaxdrl.checks import Index, checked, require
-from jaxdrl.config.experiment import Experiment
 from jaxdrl.core.keys import make_key, pinned
 from jaxdrl.core.types import Network
 from jaxdrl.envs import Environment, vector
 from jaxdrl.io.console import make_console
 from jaxdrl.io.safe_files import replaced
 from jaxdrl.runs import backend
-from jaxdrl.runs.assemble import Given, spaces_of
+from jaxdrl.runs.assemble import spaces_of
 from jaxdrl.runs.machine import versions
+from jaxdrl.runs.overrides import Overrides
 from jaxdrl.runs.restore import Player, load_player
 from jaxdrl.runs.run_dir import read_run, require_writable
 from jaxdrl.runs.sweep_members import Member
@@ -62,6 +63,7 @@ def export_policy(
     env: Environment | None = None,
     network: nn.Module | Network | None = None,
     optimizer: optax.GradientTransformation | None = None,
+    make_algorithm: MakeAlgorithm | None = None,
 ) -> Exported:
     """Writes the deterministic policy of a run, with its observation statistics, as one file.
 
@@ -79,14 +81,15 @@ def export_policy(
       env: as in `jaxdrl.restore`, for a run that was given one.
       network: likewise.
       optimizer: likewise.
+      make_algorithm: likewise.
 
     Raises:
       ConfigError: if the directory is no run or holds no sound checkpoint, if the file cannot be
         written, or if it acts in another way than the run.
     """
     require_writable("out", Path(out))
-    given = Given(env, network, optimizer)
-    player = load_player(run_dir, given, "export_policy", checkpoint, member, setting)
+    overrides = Overrides(env, network, optimizer, make_algorithm)
+    player = load_player(run_dir, overrides, "export_policy", checkpoint, member, setting)
     act, examples = _policy(player)
     (batch,) = jax.export.symbolic_shape("batch")
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct((batch, *x.shape[1:]), x.dtype), examples)
@@ -177,7 +180,7 @@ def main(
     setting: Index | None = None,
 ) -> None:
     """Exports, and says what was written and how it is called."""
-    read_run(run_dir, Experiment)  # before the backend starts
+    read_run(run_dir)  # before the backend starts
     backend.start(1, 1)
     out = out or run_dir / "policy.zip"
     which: Any = {"checkpoint": checkpoint, "member": member, "setting": setting}

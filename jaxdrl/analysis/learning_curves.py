@@ -15,6 +15,7 @@ from rich.table import Table
 
 from jaxdrl.checks import checked, require
 from jaxdrl.config.experiment import Experiment, unresolve
+from jaxdrl.config.settings import flat_settings
 from jaxdrl.errors import ConfigError
 from jaxdrl.io.console import make_console, warner
 from jaxdrl.io.line_reader import LineReader, Thinned
@@ -83,7 +84,7 @@ def read_curve(run_dir: Path, metric: str = "episode_return") -> Curve:
     Raises:
       ConfigError: if the directory is no run, has no line yet, or none has such a metric.
     """
-    experiment = read_run(run_dir, Experiment).experiment
+    experiment = read_run(run_dir).experiment
     seen, known = Thinned(), {}
     seconds, last = 0.0, 0.0
 
@@ -130,12 +131,12 @@ def runs_of(run_dir: Path) -> list[Path]:
 
 
 def settings_of(experiment: Experiment) -> dict[str, Any]:
-    """The settings that make runs comparable, flat: `{"env": ..., "ppo.gamma": ...}`."""
+    """The settings that make runs comparable, flat: `{"env": ..., "gamma": ...}`."""
     fields = asdict(unresolve(experiment))
     for name in ("wave", "wave_size") if fields["sweep"] else ():
         del fields["sweep"][name]
-    ppo = {f"ppo.{name}": value for name, value in fields.pop("ppo").items()}
-    return {k: v for k, v in fields.items() if k not in NOT_SETTINGS} | ppo
+    kept = {k: v for k, v in fields.items() if k not in (*NOT_SETTINGS, "algorithm")}
+    return kept | flat_settings(experiment.algorithm)
 
 
 def group_curves(
@@ -188,7 +189,7 @@ def label_groups(settings: list[dict[str, Any]]) -> list[str]:
 def _label(own: dict[str, Any], settings: list[dict[str, Any]], *, show_env: bool) -> str:
     rivals = [s for s in settings if s["env"] == own["env"]]
     names = [name for name in own if len({str(s.get(name)) for s in rivals}) > 1]
-    words = [f"{name.removeprefix('ppo.')}={_value(own[name])}" for name in names]
+    words = [f"{name}={_value(own[name])}" for name in names]
     return ", ".join([printable(own["env"])] * (show_env or not words) + words)
 
 

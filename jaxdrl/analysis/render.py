@@ -13,11 +13,11 @@ import optax
 from flax import linen as nn
 from PIL import Image
 
+from jaxdrl.algorithms.build import MakeAlgorithm
 from jaxdrl.analysis import film_writer
 from jaxdrl.analysis.evaluate_run import STREAM
 from jaxdrl.annotations import Bounds
 from jaxdrl.checks import Count, Index, Seed, check_fields, checked, require
-from jaxdrl.config.experiment import Experiment
 from jaxdrl.core.keys import make_key, pinned
 from jaxdrl.core.types import Network
 from jaxdrl.envs import Environment, make
@@ -30,7 +30,8 @@ from jaxdrl.io.console import make_console
 from jaxdrl.io.numerals import short
 from jaxdrl.io.terminal import printable
 from jaxdrl.runs import backend
-from jaxdrl.runs.assemble import Given, read_stored
+from jaxdrl.runs.assemble import read_stored
+from jaxdrl.runs.overrides import Overrides
 from jaxdrl.runs.restore import load_player
 from jaxdrl.runs.run_dir import read_run
 from jaxdrl.runs.sweep_members import Member
@@ -67,6 +68,7 @@ def render_run(
     env: Environment | None = None,
     network: nn.Module | Network | None = None,
     optimizer: optax.GradientTransformation | None = None,
+    make_algorithm: MakeAlgorithm | None = None,
 ) -> Path:
     """Makes a film of whole episodes, played by the policy in a checkpoint of a run.
 
@@ -91,6 +93,7 @@ def render_run(
       env: as in `jaxdrl.restore`, for a run that was given one, or to give it a `draw`.
       network: likewise.
       optimizer: likewise.
+      make_algorithm: likewise.
 
     Returns:
       The file.
@@ -99,10 +102,10 @@ def render_run(
       ConfigError: if the directory is no run or holds no sound checkpoint, if nothing draws its
         environment, if the file would be of another kind, or for a bad number.
     """
-    given = Given(env, network, optimizer)
+    overrides = Overrides(env, network, optimizer, make_algorithm)
     how = num_envs, num_steps, max_frames, fps, greedy
     request = Request(*how, checkpoint, seed, member, setting)
-    return make_film(Path(run_dir), None if out is None else Path(out), request, given).path
+    return make_film(Path(run_dir), None if out is None else Path(out), request, overrides).path
 
 
 @dataclass(frozen=True)
@@ -124,13 +127,13 @@ class Request:
 
 
 @pinned()
-def make_film(run_dir: Path, out: Path | None, request: Request, given: Given) -> Film:
+def make_film(run_dir: Path, out: Path | None, request: Request, overrides: Overrides) -> Film:
     """As `render_run`, and says what is in the film."""
     out = run_dir / "film.gif" if out is None else out
     film_writer.require_film(out)
-    require_drawing(run_dir, given)
+    require_drawing(run_dir, overrides)
     which = request.checkpoint, request.member, request.setting
-    player = load_player(run_dir, given, "render_run", *which)
+    player = load_player(run_dir, overrides, "render_run", *which)
     env = player.env
     moments = play(
         env,
@@ -150,14 +153,14 @@ def make_film(run_dir: Path, out: Path | None, request: Request, given: Given) -
     return Film(out, title, moments, fps, player.member)
 
 
-def require_drawing(run_dir: Path, given: Given) -> None:
+def require_drawing(run_dir: Path, overrides: Overrides) -> None:
     """Refuses a run whose environment nothing draws, before anything is read or compiled."""
-    stored = read_stored(run_dir, given, "render_run")
+    stored = read_stored(run_dir, overrides, "render_run")
     experiment = stored.experiment
-    env = given.env or make(experiment.env, **experiment.env_params)
+    env = overrides.env or make(experiment.env, **experiment.env_params)
     if env.draw is None:
-        made, others = "my_env", [name for name in stored.given if name != "env"]
-        if "env" not in stored.given:
+        made, others = "my_env", [name for name in stored.overrides if name != "env"]
+        if "env" not in stored.overrides:
             params = "".join(f", {name}={value!r}" for name, value in experiment.env_params.items())
             made = f"jaxdrl.make({experiment.env!r}{params})"
         again = "".join(f", {name}=my_{name}" for name in others)
@@ -221,9 +224,9 @@ def captions(moment: Moment, i: int) -> tuple[str, str, str]:
 def main(run_dir: Path, out: Path | None, request: Request) -> None:
     """Makes the film, and says what is in it."""
     film_writer.require_film(out or Path("film.gif"))
-    read_run(run_dir, Experiment)  # before the backend starts
+    read_run(run_dir)  # before the backend starts
     backend.start(1, 1)
-    film = make_film(run_dir, out, request, Given())
+    film = make_film(run_dir, out, request, Overrides())
     moments, last = film.moments, film.moments[-1]
     every = moments[1].num_steps
     thinned = f", every {ordinal(every)} step and the last" if every > 1 else ""

@@ -16,7 +16,6 @@ from rich.table import Table
 from rich.text import Text
 
 from jaxdrl.analysis.learning_curves import sparkline
-from jaxdrl.config.experiment import Experiment
 from jaxdrl.core.magnitude import UNUSABLE
 from jaxdrl.io.console import make_console
 from jaxdrl.io.line_reader import LineReader, Thinned
@@ -167,18 +166,19 @@ def take(run_dir: Path, known: Histories | None = None) -> Snapshot:
         found, state = take(last, known), _state(run_dir)
         left = found.seconds_left if state == "running" else None
         name = str(last.relative_to(run_dir) / (found.part or ""))
-        num_waves = read_run(run_dir, Experiment).experiment.sweep.num_waves  # 0 of a search
+        sweep = read_run(run_dir).experiment.sweep
+        num_waves = 0 if sweep is None else sweep.num_waves  # 0 of a search
         is_done = found.state == "finished" and len(parts) == num_waves
         warnings = found.warnings + _about_result(run_dir, state, is_done=is_done)
         return replace(found, part=name, state=state, seconds_left=left, warnings=warnings)
-    stored = read_run(run_dir, Experiment)
+    stored = read_run(run_dir)
     experiment = stored.experiment
     if run_dir not in known:
         known.clear()  # of parts that are done
         known[run_dir] = History(run_dir)
     history = known[run_dir]
     history.look()
-    total = experiment.num_updates * experiment.ppo.env_steps_per_update
+    total = experiment.num_updates * experiment.algorithm.env_steps_per_update
     latest = history.recent[-1] if history.recent else {}
     done = latest.get("env_steps", 0)
     state = _state(run_dir)
@@ -245,17 +245,17 @@ def find_warnings(history: History) -> list[str]:
     if entropy is not None and first > 0 and 0 <= entropy < limits.entropy * first:
         found.append(
             f"entropy has collapsed ({short(entropy)} of {short(first)}): nothing new is tried; "
-            "a larger ppo.entropy_coef keeps it up"
+            "a larger entropy_coef keeps it up"
         )
     if kl is not None and kl > limits.approx_kl:
         found.append(
-            f"approx_kl is {short(kl)}: the policy jumps; a smaller ppo.learning_rate, or a "
-            "ppo.target_kl, holds it"
+            f"approx_kl is {short(kl)}: the policy jumps; a smaller learning_rate, or a "
+            "target_kl, holds it"
         )
     if explained is not None and explained < limits.explained_variance:
         found.append(
             f"explained_variance is {short(explained)}: the values are worse than a constant; "
-            "ppo.normalize_rewards may help"
+            "normalize_rewards may help"
         )
     for name, words in BAD.items():
         if bad := history.bad[name]:

@@ -26,7 +26,7 @@ from jaxdrl.io.numerals import duration
 from jaxdrl.runs import backend, machine
 from jaxdrl.runs.memory import is_out_of_memory
 
-NUM_SHARDS = PPOConfig().num_shards
+NUM_SHARDS = PPOConfig().execution.num_shards
 SIZES = tuple(64 * 4**i for i in range(6))
 """Numbers of environments among which the one that saturates the machine is looked for."""
 ENOUGH = 1.1
@@ -219,7 +219,7 @@ def advice(found: Diagnosis) -> list[str]:
         f"{found.env}: {words}; {found.num_envs} environments saturate the machine",
         "fastest is not best: more environments make larger batches and fewer updates of as many "
         "steps, and change what is learnt",
-        f"jaxdrl train {found.env} --devices {found.num_devices} --ppo.num-envs {found.num_envs}",
+        f"jaxdrl train {found.env} --devices {found.num_devices} --num-envs {found.num_envs}",
     ]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from jaxdrl.errors import ConfigError
 from jaxdrl.io.terminal import guarded_output
-from jaxdrl.runs.stopping import BadNumbersError, OutOfMemoryError, RunInterruptedError, Signals
+from jaxdrl.runs.stopping import NonFiniteError, OutOfMemoryError, RunInterruptedError, Signals
 
 DONE = 0
 """The command did what it was asked to, or a signal stopped a run whose state is saved."""
@@ -47,7 +47,7 @@ def outcome(action: Callable[[], Any], signals: Signals) -> tuple[str, int]:
         action()
     except ConfigError as error:
         return f"error: {error}", REFUSED
-    except (BadNumbersError, OutOfMemoryError) as error:
+    except (NonFiniteError, OutOfMemoryError) as error:
         return f"error: {error}", FAILED
     except RunInterruptedError as error:
         return str(error), error.exit_code

@@ -13,8 +13,9 @@ import tyro
 
 from jaxdrl.algorithms.settings import make_experiment
 from jaxdrl.cli.exits import FAILED, answer
+from jaxdrl.config.algorithms import ALGORITHMS, require_algorithm
 from jaxdrl.config.experiment import Experiment, unresolve
-from jaxdrl.config.sweep_flags import Ranges, SweepFlags
+from jaxdrl.config.sweep_flags import SweepFlags, take_ranges
 from jaxdrl.runs.run_dir import read_experiment
 
 Flags = Annotated[Experiment, tyro.conf.arg(name="")]
@@ -27,6 +28,12 @@ ConfigFile = Annotated[
     ),
 ]
 """Taken out of the arguments before they are parsed; it is declared for `--help`."""
+AlgorithmName = Annotated[
+    Literal["ppo"], tyro.conf.arg(help="The algorithm, whose settings the flags below are.")
+]
+"""Likewise."""
+FLAT = (tyro.conf.OmitArgPrefixes,)
+"""Every setting has a flag of its own name, nested or not."""
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -41,7 +48,7 @@ def _cli(args: list[str]) -> None:
     others: tuple[Any, ...] = (resume, evaluate, plot, render, export, watch, doctor, envs, check)
     for verb in others:
         app.command(verb)
-    config = (tyro.conf.PositionalRequiredArgs,)
+    config = (tyro.conf.PositionalRequiredArgs, *FLAT)
     app.cli(prog="jaxdrl", description=main.__doc__, args=args, config=config)
 
 
@@ -53,17 +60,21 @@ def _of_known(function: Callable, args: list[str]) -> Callable:
     """`function` over the settings that an environment or a file in `args`, which lose it, has."""
     if args[:1] != [function.__name__]:
         return function
-    known = _take_config(args)
-    if known is None:
-        position = _position_of_env(args)
-        if position is None:
-            return function
-        known = make_experiment(args.pop(position))
+    algorithm, known = _take_value(args, "--algorithm") or "ppo", _take_config(args)
+    require_algorithm(algorithm)
+    defaults: dict[str, Any] = {}
+    if function is sweep:
+        defaults["settings"] = SweepFlags(take_ranges(args, ALGORITHMS[algorithm]()))
+    if known is None and (position := _position_of_env(args)) is not None:
+        known = make_experiment(args.pop(position), algorithm)
+    if known is not None:
+        defaults["experiment"] = known
     parameters = dict(inspect.signature(function).parameters)
-    parameters["experiment"] = parameters["experiment"].replace(default=known)
+    for name, default in defaults.items():
+        parameters[name] = parameters[name].replace(default=default)
 
-    def with_known(**given: Any) -> None:
-        function(**given)
+    def with_known(**arguments: Any) -> None:
+        function(**arguments)
 
     hints = get_type_hints(function, include_extras=True)
     with_known.__signature__ = inspect.Signature([*parameters.values()])  # type: ignore[attr-defined]
@@ -73,12 +84,18 @@ def _of_known(function: Callable, args: list[str]) -> Callable:
 
 def _take_config(args: list[str]) -> Experiment | None:
     """The experiment in the file that `--config` names, which `args` lose."""
+    path = _take_value(args, "--config")
+    return None if path is None else unresolve(read_experiment(Path(path)))
+
+
+def _take_value(args: list[str], name: str) -> str | None:
+    """The value of a flag, which `args` lose."""
     for i, arg in enumerate(args):
         flag, has_value, value = arg.partition("=")
-        if flag == "--config" and (has_value or i + 1 < len(args)):
-            path = Path(value if has_value else args[i + 1])
+        if flag == name and (has_value or i + 1 < len(args)):
+            value = value if has_value else args[i + 1]
             del args[i : i + (1 if has_value else 2)]
-            return unresolve(read_experiment(path, Experiment))
+            return value
     return None
 
 
@@ -87,7 +104,8 @@ def _position_of_env(args: list[str]) -> int | None:
 
     It is the first argument that is neither a flag nor the value of one.
     """
-    kinds = _kinds_of_flags(Experiment) | _kinds_of_flags(SweepFlags) | _kinds_of_flags(Ranges)
+    configs = (Experiment, SweepFlags, *ALGORITHMS.values())
+    kinds = {flag: kind for config in configs for flag, kind in _kinds_of_flags(config).items()}
     i = 1
     while i < len(args):
         if not args[i].startswith("-"):
@@ -100,22 +118,24 @@ def _position_of_env(args: list[str]) -> int | None:
     return None
 
 
-def _kinds_of_flags(config: type, prefix: str = "--") -> dict[str, str]:
+def _kinds_of_flags(config: type) -> dict[str, str]:
     """For each flag of a config, whether it takes a "value", many "values" or is a "flag"."""
     kinds: dict[str, str] = {}
     with_extras = get_type_hints(config, include_extras=True)
     for name, hint in get_type_hints(config).items():
         is_repeated = tyro.conf.UseAppendAction in getattr(with_extras[name], "__metadata__", ())
-        flag = prefix + {"from_run": "from"}.get(name, name).replace("_", "-")
+        flag = "--" + {"from_run": "from"}.get(name, name).replace("_", "-")
         if dataclasses.is_dataclass(hint):
-            kinds |= _kinds_of_flags(hint, f"{flag}.")  # type: ignore[arg-type]
+            kinds |= _kinds_of_flags(hint)  # type: ignore[arg-type]
         elif hint is not bool:
             takes_many = get_origin(hint) in (tuple, dict) and not is_repeated
             kinds[flag] = "values" if takes_many else "value"
     return kinds
 
 
-def train(experiment: Flags, *, config: ConfigFile = None) -> None:
+def train(
+    experiment: Flags, *, algorithm: AlgorithmName = "ppo", config: ConfigFile = None
+) -> None:
     """Train on an environment, evaluate, and write a run directory.
 
     The flags are laid over the settings that are known to work for it, which `--help` after its
@@ -131,6 +151,7 @@ def sweep(
     settings: Annotated[SweepFlags, tyro.conf.arg(name="")],
     experiment: Flags,
     *,
+    algorithm: AlgorithmName = "ppo",
     config: ConfigFile = None,
 ) -> None:
     """Train many agents at once that differ in settings and seeds, and rank the settings.
@@ -352,4 +373,8 @@ def run_script(experiment: Experiment, description: str | None) -> None:
       experiment: the config literal of the script.
       description: what `--help` says of it.
     """
-    answer(lambda: train(tyro.cli(Experiment, default=experiment, description=description)))
+    answer(
+        lambda: train(
+            tyro.cli(Experiment, default=experiment, description=description, config=FLAT)
+        )
+    )

@@ -6,11 +6,10 @@ at once.
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -24,8 +23,10 @@ from jaxdrl.checks import (
     require,
     require_divisor,
 )
+from jaxdrl.config.algorithms import require_config
 from jaxdrl.config.ppo import PPOConfig
 from jaxdrl.config.search_space import Sweep
+from jaxdrl.config.settings import with_settings
 from jaxdrl.config.tracker_names import require_known
 
 
@@ -48,11 +49,11 @@ class Experiment:
     total_env_steps: Count = 500_000
     """Environment steps over all environments; rounded up to whole updates."""
     devices: Count | None = None
-    """Devices, simulated on a CPU; None: as many as there are and as divide ppo.num_shards."""
+    """Devices, simulated on a CPU; None: as many as there are and as divide num_shards."""
     run_dir: Path | None = None
     """Directory of the results; None takes a new one under runs/."""
     anneal_learning_rate: bool = False
-    """Fill ppo.anneal_env_steps, where it is None, with the length of the run."""
+    """Fill anneal_env_steps, where it is None, with the length of the run."""
     evaluate_every: Count | None = None
     """Updates between evaluations; None evaluates at the end only."""
     num_eval_episodes: EpisodeCount = 256
@@ -77,8 +78,8 @@ class Experiment:
     """Stop at the first bad number and find the operation that made it; slower."""
     profile: bool = False
     """Trace a few updates into profile/ of the run directory, and say where their time goes."""
-    ppo: PPOConfig = field(default_factory=PPOConfig)
-    """Settings of the algorithm."""
+    algorithm: Annotated[Any, tyro.conf.arg(constructor=PPOConfig)] = PPOConfig()
+    """Settings of the algorithm, an `AlgorithmConfig` such as `PPOConfig`."""
     sweep: Annotated[Sweep | None, tyro.conf.Suppress] = None
     """Members that differ in hyperparameters and seeds; None: one agent."""
 
@@ -87,28 +88,39 @@ class Experiment:
         works = "must be a name, such as 'CartPole-v1'; "
         works += "an environment of your own goes to jaxdrl.run(experiment, env=...)"
         require(is_name, "env", shown(self.env), works)
-        check_fields(self)
+        require_config(self.algorithm)
+        check_fields(self, given=("algorithm",))
         require_known(self.track)
+        if self.anneal_learning_rate:
+            works = "is for algorithms that have anneal_env_steps; must be False for this one"
+            has_schedule = hasattr(self.algorithm, "anneal_env_steps")
+            require(has_schedule, "anneal_learning_rate", True, works)
+        if self.sweep is not None:
+            self.sweep.check_algorithm(self.algorithm)
         if self.devices is not None:
-            require_divisor("devices", self.devices, self.ppo.num_shards)
+            require_divisor("devices", self.devices, self.algorithm.execution.num_shards)
 
     @property
     def num_updates(self) -> int:
         """Updates that `total_env_steps` need, rounded up."""
-        return -(-self.total_env_steps // self.ppo.env_steps_per_update)
+        return -(-self.total_env_steps // self.algorithm.env_steps_per_update)
 
 
 def resolve(experiment: Experiment) -> Experiment:
     """The experiment with everything filled in that follows from its other fields."""
-    ppo = experiment.ppo
-    if experiment.anneal_learning_rate and ppo.anneal_env_steps is None:
-        ppo = dataclasses.replace(ppo, anneal_env_steps=float(experiment.total_env_steps))
-    return dataclasses.replace(experiment, ppo=ppo)
+    if not experiment.anneal_learning_rate or anneals_over(experiment) is not None:
+        return experiment
+    return with_settings(experiment, anneal_env_steps=float(experiment.total_env_steps))
+
+
+def anneals_over(experiment: Experiment) -> float | None:
+    """The environment steps over which the learning rate is annealed, None where it is constant."""
+    return getattr(experiment.algorithm, "anneal_env_steps", None)
 
 
 def follows_length(experiment: Experiment) -> bool:
     """Whether the learning rate is annealed over the length of the run, not over one of its own."""
-    over = experiment.ppo.anneal_env_steps
+    over = anneals_over(experiment)
     return experiment.anneal_learning_rate and over in (None, experiment.total_env_steps)
 
 
@@ -116,20 +128,19 @@ def unresolve(experiment: Experiment) -> Experiment:
     """The experiment without what `resolve` fills in, which follows whatever is changed then."""
     if not follows_length(experiment):
         return experiment
-    return dataclasses.replace(
-        experiment, ppo=dataclasses.replace(experiment.ppo, anneal_env_steps=None)
-    )
+    return with_settings(experiment, anneal_env_steps=None)
 
 
 def idle_from(experiment: Experiment) -> float | None:
     """The environment step past which whole updates have a learning rate of 0, None without any."""
-    ppo, sweep = experiment.ppo, experiment.sweep
-    own = sweep.ranges if sweep is not None else {}
-    if ppo.anneal_env_steps is None or {"anneal_env_steps", "final_learning_rate"} & set(own):
+    config: Any = experiment.algorithm
+    over, sweep = anneals_over(experiment), experiment.sweep
+    varied = sweep.ranges if sweep is not None else {}
+    if over is None or {"anneal_env_steps", "final_learning_rate"} & set(varied):
         return None
-    starts_last = (experiment.num_updates - 1) * ppo.env_steps_per_update
-    is_idle = ppo.final_learning_rate == 0 and ppo.anneal_env_steps <= starts_last
-    return ppo.anneal_env_steps if is_idle else None
+    starts_last = (experiment.num_updates - 1) * config.env_steps_per_update
+    is_idle = config.final_learning_rate == 0 and over <= starts_last
+    return over if is_idle else None
 
 
 def default_run_dir(experiment: Experiment) -> Path:

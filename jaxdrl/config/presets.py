@@ -6,10 +6,9 @@ Chosen by measurement: `experiments/learning_table.py` trains every task with th
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from jaxdrl.config.experiment import Experiment
 from jaxdrl.config.ppo import PPOConfig
+from jaxdrl.config.settings import with_settings
 
 CONTROL = PPOConfig(
     num_envs=64,
@@ -21,7 +20,8 @@ CONTROL = PPOConfig(
 )
 """Continuous actions, and rewards of any size."""
 
-PIXELS = PPOConfig(
+PIXELS = with_settings(
+    PPOConfig(),
     num_envs=128,
     num_steps=64,
     num_epochs=3,
@@ -34,7 +34,8 @@ PIXELS = PPOConfig(
 )
 """The 10 x 10 boards of MinAtar, for which an MLP learnt more in the same time than a CNN."""
 
-MEMORY = PPOConfig(
+RECURRENT = with_settings(
+    PPOConfig(),
     num_envs=64,
     num_steps=100,
     num_minibatches=8,
@@ -48,23 +49,25 @@ SMALL = PPOConfig(num_envs=64, num_steps=32, num_minibatches=4, entropy_coef=0.0
 """Small discrete tasks with short episodes."""
 
 
-def _task(env: str, total_env_steps: int, ppo: PPOConfig, *, episodes: int = 256) -> Experiment:
+def _task(
+    env: str, total_env_steps: int, algorithm: PPOConfig, *, episodes: int = 256
+) -> Experiment:
     return Experiment(
         env=env,
         total_env_steps=total_env_steps,
         anneal_learning_rate=True,
         num_eval_episodes=episodes,
-        ppo=ppo,
+        algorithm=algorithm,
     )
 
 
 _CARTPOLE = PPOConfig(num_envs=256, num_steps=32, num_minibatches=16, learning_rate=2.5e-3)
-_ACROBOT = replace(_CARTPOLE, entropy_coef=0.01, normalize_observations=True)
-_MOUNTAIN_CAR = replace(
+_ACROBOT = with_settings(_CARTPOLE, entropy_coef=0.01, normalize_observations=True)
+_MOUNTAIN_CAR = with_settings(
     _ACROBOT, num_steps=128, entropy_coef=0.03, normalize_rewards=True, gamma=0.995
 )
 
-_PENDULUM = replace(
+_PENDULUM = with_settings(
     CONTROL,
     num_envs=128,
     num_steps=200,
@@ -72,15 +75,15 @@ _PENDULUM = replace(
     learning_rate=3e-4,
     gae_lambda=0.98,
 )
-_POINT_ROBOT = replace(
-    MEMORY,
+_POINT_ROBOT = with_settings(
+    RECURRENT,
     num_envs=512,
     learning_rate=2e-3,
     entropy_coef=0.005,
     hidden_sizes=(64,),
     normalize_rewards=True,
 )
-_GAUSSIAN_BANDIT = replace(MEMORY, num_envs=256, learning_rate=1e-3, entropy_coef=0.05)
+_GAUSSIAN_BANDIT = with_settings(RECURRENT, num_envs=256, learning_rate=1e-3, entropy_coef=0.05)
 
 TASKS = {
     task.env: task
@@ -92,38 +95,41 @@ TASKS = {
         _task(
             "MountainCarContinuous-v0",
             1_000_000,
-            replace(CONTROL, num_envs=256, num_steps=128, initial_log_std=0.5, gamma=0.999),
+            with_settings(CONTROL, num_envs=256, num_steps=128, initial_log_std=0.5, gamma=0.999),
         ),
         _task("Pendulum-v1", 3_000_000, _PENDULUM, episodes=2048),
         # MinAtar.
         _task("Asterix-MinAtar", 8_000_000, PIXELS),
         # With less entropy it plays one and the same short game.
-        _task("Breakout-MinAtar", 10_000_000, replace(PIXELS, entropy_coef=0.05)),
+        _task("Breakout-MinAtar", 10_000_000, with_settings(PIXELS, entropy_coef=0.05)),
         _task("Freeway-MinAtar", 5_000_000, PIXELS),
         _task("Seaquest-MinAtar", 2_000_000, PIXELS),
         _task("SpaceInvaders-MinAtar", 5_000_000, PIXELS),
         # bsuite.
-        _task("Catch-bsuite", 200_000, replace(SMALL, torso="mlp")),
-        _task("DeepSea-bsuite", 500_000, replace(SMALL, entropy_coef=0.05)),
-        _task("DiscountingChain-bsuite", 500_000, replace(SMALL, num_steps=128, gamma=0.9)),
-        _task("MemoryChain-bsuite", 500_000, replace(MEMORY, num_steps=32)),
-        _task("UmbrellaChain-bsuite", 500_000, replace(SMALL, gamma=1.0), episodes=8192),
+        _task("Catch-bsuite", 200_000, with_settings(SMALL, torso="mlp")),
+        _task("DeepSea-bsuite", 500_000, with_settings(SMALL, entropy_coef=0.05)),
+        _task("DiscountingChain-bsuite", 500_000, with_settings(SMALL, num_steps=128, gamma=0.9)),
+        _task("MemoryChain-bsuite", 500_000, with_settings(RECURRENT, num_steps=32)),
+        _task("UmbrellaChain-bsuite", 500_000, with_settings(SMALL, gamma=1.0), episodes=8192),
         _task("SimpleBandit-bsuite", 200_000, SMALL, episodes=4096),
         # Others.
-        _task("FourRooms-misc", 1_000_000, replace(SMALL, num_steps=128)),
-        _task("MetaMaze-misc", 2_000_000, replace(MEMORY, num_envs=128)),
+        _task("FourRooms-misc", 1_000_000, with_settings(SMALL, num_steps=128)),
+        _task("MetaMaze-misc", 2_000_000, with_settings(RECURRENT, num_envs=128)),
         _task("PointRobot-misc", 10_000_000, _POINT_ROBOT, episodes=1024),
-        _task("BernoulliBandit-misc", 1_000_000, replace(MEMORY, gamma=0.9), episodes=4096),
+        _task(
+            "BernoulliBandit-misc", 1_000_000, with_settings(RECURRENT, gamma=0.9), episodes=4096
+        ),
         _task("GaussianBandit-misc", 3_000_000, _GAUSSIAN_BANDIT, episodes=4096),
         _task("Reacher-misc", 1_000_000, CONTROL),
         _task("Swimmer-misc", 2_000_000, CONTROL),
-        _task("Pong-misc", 300_000, replace(PIXELS, hidden_sizes=(64, 64))),
-        _task("FrozenLake-misc", 500_000, replace(SMALL, num_steps=128), episodes=4096),
+        _task("Pong-misc", 300_000, with_settings(PIXELS, hidden_sizes=(64, 64))),
+        _task("FrozenLake-misc", 500_000, with_settings(SMALL, num_steps=128), episodes=4096),
     )
 }
 """The experiment of each known task of gymnax, by the name of its environment."""
 
-GRID = PPOConfig(
+GRID = with_settings(
+    PPOConfig(),
     num_envs=64,
     num_steps=64,
     num_minibatches=8,
@@ -133,9 +139,9 @@ GRID = PPOConfig(
 )
 """Grids, one-hot."""
 
-_BOARD = replace(GRID, num_envs=128, hidden_sizes=(256, 256))
-_INVERTED_PENDULUM = replace(CONTROL, num_minibatches=16)
-_ANT = replace(
+_BOARD = with_settings(GRID, num_envs=128, hidden_sizes=(256, 256))
+_INVERTED_PENDULUM = with_settings(CONTROL, num_minibatches=16)
+_ANT = with_settings(
     CONTROL,
     num_envs=4096,
     num_steps=16,
@@ -147,8 +153,8 @@ _ANT = replace(
     hidden_sizes=(256, 256),
     activation="silu",
 )
-_CARTPOLE_BALANCE = replace(CONTROL, gamma=0.995)
-_CRAFTAX = replace(
+_CARTPOLE_BALANCE = with_settings(CONTROL, gamma=0.995)
+_CRAFTAX = with_settings(
     _BOARD, num_envs=64, learning_rate=7e-4, entropy_coef=0.005, gamma=0.95, gae_lambda=0.8
 )
 
@@ -164,14 +170,14 @@ SUITE_TASKS = {
         _task(
             "navix/Navix-Empty-5x5-v0",
             100_000,
-            replace(GRID, num_steps=32, num_minibatches=4),
+            with_settings(GRID, num_steps=32, num_minibatches=4),
             episodes=128,
         ),
         _task("jumanji/Snake-v1", 1_500_000, _BOARD, episodes=128),
         _task(
             "jumanji/Game2048-v1",
             1_000_000,
-            replace(_BOARD, normalize_rewards=True),
+            with_settings(_BOARD, normalize_rewards=True),
             episodes=128,
         ),
         _task("craftax/Craftax-Classic-Symbolic-v1", 2_000_000, _CRAFTAX, episodes=128),

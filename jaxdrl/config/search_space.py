@@ -12,10 +12,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from jaxdrl.annotations import Bounds, may_be
-from jaxdrl.checks import Count, Index, Share, check_fields, hints_of, require
+from jaxdrl.annotations import Bounds
+from jaxdrl.checks import Count, Index, Share, check_fields, require
 from jaxdrl.config.choices import Choices, parse_choices
-from jaxdrl.config.ppo import PPOConfig
+from jaxdrl.config.settings import hyperparameters, settings_of
 from jaxdrl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -99,7 +99,6 @@ class Sweep:
         self._check_size()
         is_varied = bool(self.ranges) or ((bool(self.shapes) or self.seeds > 1) and not self.pbt)
         require(is_varied, "sweep.ranges", self.ranges, "must have at least one, or several seeds")
-        check_names(self.ranges)
         self.parsed()
         self._check_shapes()
         if self.pbt:
@@ -116,8 +115,16 @@ class Sweep:
             works = f"must be at most {most}{of_each}: a sweep has up to {MAX_MEMBERS:,} agents"
             require(value <= most, f"sweep.{name}", value, works)
 
+    def check_algorithm(self, config: Any) -> None:
+        """Refuses ranges and choices of what is not a setting of the algorithm.
+
+        Raises:
+          ConfigError: naming the setting and the nearest that there is.
+        """
+        check_names(config, self.ranges)
+        self.choices(config)
+
     def _check_shapes(self) -> None:
-        self.choices()
         if not self.ranges:
             works = "must be 1 where no range is given; --seeds has members of one setting"
             require(self.members == 1, "sweep.members", self.members, works)
@@ -171,15 +178,16 @@ class Sweep:
         """The ranges by name."""
         return {name: parse_range(name, text) for name, text in self.ranges.items()}
 
-    def choices(self) -> dict[str, dict[str, Any]]:
-        """The choices of each setting that shapes the program, by their text."""
-        return {name: parse_choices(name, text) for name, text in self.shapes.items()}
+    def choices(self, config: Any) -> dict[str, dict[str, Any]]:
+        """The choices of each setting of an algorithm that shapes the program, by their text."""
+        return {name: parse_choices(config, name, text) for name, text in self.shapes.items()}
 
     @property
     def axes(self) -> dict[str, Range | Choices]:
         """What differs between the settings that are ranked, by name."""
-        choices = self.choices() if self.is_search else {}
-        return self.parsed() | {name: Choices(tuple(texts)) for name, texts in choices.items()}
+        shapes = self.shapes if self.is_search else {}
+        texts = {name: [part.strip() for part in text.split(",")] for name, text in shapes.items()}
+        return self.parsed() | {name: Choices(tuple(parts)) for name, parts in texts.items()}
 
     def values(self, seed: int) -> dict[str, np.ndarray]:
         """Hyperparameters of every member, float32 `[num_members]`; none without ranges."""
@@ -209,27 +217,26 @@ def parse_range(field: str, text: str) -> Range:
         raise ConfigError(f"{field}: {error}") from error
 
 
-def float_fields() -> list[str]:
-    """Settings of `PPOConfig` that may vary within one program."""
-    return [name for name, hint in hints_of(PPOConfig).items() if may_be(float, hint)]
+def check_names(config: Any, names: Iterable[str]) -> None:
+    """Refuses names that are not those of hyperparameters of an algorithm.
 
-
-def check_names(names: Iterable[str]) -> None:
-    """Refuses hyperparameters that are no float setting of `PPOConfig`.
+    Args:
+      config: of the algorithm.
+      names: of what is to vary.
 
     Raises:
       ConfigError: naming the nearest, or why one that exists does not do.
     """
-    known = {field.name for field in dataclasses.fields(PPOConfig)}
+    settings, varying = settings_of(config), hyperparameters(config)
     for name in names:
-        if name in float_fields():
+        if name in varying:
             continue
-        if name in known:
+        if name in settings:
             works = "shapes the program, which all members share; floats vary within one program, "
             works += f"and --shape {name}=CHOICE,CHOICE tries one program after another"
         else:
-            (close,) = difflib.get_close_matches(name, float_fields(), n=1, cutoff=0)
-            works = f"is no setting of the algorithm; did you mean {close}?"
+            nearest = difflib.get_close_matches(name, varying, n=1, cutoff=0)
+            works = f"is not a setting of the algorithm; did you mean {', '.join(nearest)}?"
         raise ConfigError(f"hyperparams.{name}: {works}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -10,27 +11,24 @@ import tyro
 
 from jaxdrl.annotations import Bounds
 from jaxdrl.checks import Count, check_fields, require
-from jaxdrl.config.search_space import Draw, Sweep, float_fields
+from jaxdrl.config.search_space import Draw, Sweep
+from jaxdrl.config.settings import hyperparameters
 from jaxdrl.errors import ConfigError
 
-RANGE = Annotated[str | None, tyro.conf.arg(metavar="LOW:HIGH|log:LOW:HIGH", help="(not varied)")]
-
-_ABOUT = "A range for each setting that may vary within one program."
-
-Ranges: Any = dataclasses.make_dataclass(
-    "Ranges",
-    [(name, RANGE, None) for name in float_fields()],
-    namespace={"__doc__": _ABOUT, "__module__": __name__},
-    frozen=True,
-)
+IS_RANGE = re.compile(r"(log:)?[^:]+:[^:]+")
+"""What varies a setting, where a value would fix it: LOW:HIGH or log:LOW:HIGH."""
 
 
 @dataclass(frozen=True)
 class SweepFlags:
-    """Which settings are tried, and how."""
+    """Which settings are tried, and how.
 
-    ranges: Annotated[Ranges, tyro.conf.arg(name="")]
-    """Settings that vary."""
+    LOW:HIGH or log:LOW:HIGH in place of the value of a setting that is a float varies it, as in
+    --learning-rate log:1e-4:1e-2.
+    """
+
+    ranges: tyro.conf.Suppress[dict[str, str]] = dataclasses.field(default_factory=dict)
+    """Taken out of the arguments before they are parsed."""
     members: Count | None = None
     """Settings that are drawn; None: 16, and 1 where no range is given."""
     seeds: Count = 1
@@ -60,7 +58,7 @@ class SweepFlags:
         Raises:
           ConfigError: if nothing varies, or a range or shape is bad.
         """
-        fields = vars(self) | {"ranges": {k: v for k, v in vars(self.ranges).items() if v}}
+        fields = dict(vars(self))
         shapes = fields["shapes"] = dict(map(_name_and_choices, fields.pop("shape")))
         works = "must name each setting once, with all its choices"
         require(len(shapes) == len(self.shape), "shape", list(self.shape), works)
@@ -78,4 +76,31 @@ def _name_and_choices(text: str) -> tuple[str, str]:
     name, is_pair, choices = text.partition("=")
     works = "must be NAME=CHOICE,CHOICE, such as num_steps=32,64"
     require(bool(is_pair), "shape", text, works)
-    return name.removeprefix("ppo.").replace("-", "_"), choices
+    return name.replace("-", "_"), choices
+
+
+def take_ranges(args: list[str], config: Any) -> dict[str, str]:
+    """The ranges in the arguments of a command, which lose them, by the names of the settings.
+
+    >>> args = ["--gamma", "0.9:0.99", "--learning-rate", "3e-4"]
+    >>> from jaxdrl.config.ppo import PPOConfig
+    >>> take_ranges(args, PPOConfig()), args
+    ({'gamma': '0.9:0.99'}, ['--learning-rate', '3e-4'])
+
+    Args:
+      args: of the command line.
+      config: of the algorithm, whose hyperparameters may vary.
+    """
+    flags = {f"--{name.replace('_', '-')}": name for name in hyperparameters(config)}
+    found: dict[str, str] = {}
+    i = 0
+    while i < len(args):
+        flag, has_value, value = args[i].partition("=")
+        name = flags.get(flag.replace("_", "-"))
+        value = value if has_value else "".join(args[i + 1 : i + 2])
+        if name is None or not IS_RANGE.fullmatch(value):
+            i += 1
+            continue
+        found[name] = value
+        del args[i : i + (1 if has_value else 2)]
+    return found

@@ -49,7 +49,7 @@ def require_reproducible(key: jax.Array) -> None:
     if impl != IMPL:
         raise ConfigError(
             f"key: its kind is {impl}, whose bits depend on the number of devices; with "
-            f"ppo.reproducible it must be {IMPL}: jax.random.key(seed, impl={IMPL!r})"
+            f"reproducible it must be {IMPL}: jax.random.key(seed, impl={IMPL!r})"
         )
 
 

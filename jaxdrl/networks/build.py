@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdrl.checks import require
-from jaxdrl.config.ppo import PPOConfig
+from jaxdrl.config.network import NetworkConfig
 from jaxdrl.core import spaces
 from jaxdrl.core.distributions import ActionHead
 from jaxdrl.core.keys import abstract_key
@@ -22,9 +22,12 @@ from jaxdrl.networks.recurrent import CELLS, RecurrentActorCritic, from_recurren
 
 
 def make_network(
-    observation_space: spaces.ObservationSpace, action_space: spaces.Space, config: PPOConfig
+    observation_space: spaces.ObservationSpace,
+    action_space: spaces.Space,
+    config: NetworkConfig,
+    dtype: str = "float32",
 ) -> Network:
-    """The network that `config` describes.
+    """The network that `config` describes, whose torso computes in `dtype`.
 
     Raises:
       ConfigError: if `config.torso` is `cnn` and no observation is `[height, width, channels]`, or
@@ -40,10 +43,10 @@ def make_network(
                 cnn_channels=channels,
                 shared_torso=config.shared_torso,
                 initial_log_std=config.initial_log_std,
-                dtype=config.network_dtype,
+                dtype=dtype,
             )
         )
-    settings = (config.hidden_sizes, config.activation, channels, config.network_dtype)
+    settings = (config.hidden_sizes, config.activation, channels, dtype)
     return from_recurrent(
         RecurrentActorCritic(
             action_space=action_space,
@@ -55,7 +58,7 @@ def make_network(
     )
 
 
-def _cnn_channels(space: spaces.ObservationSpace, config: PPOConfig) -> tuple[int, ...]:
+def _cnn_channels(space: spaces.ObservationSpace, config: NetworkConfig) -> tuple[int, ...]:
     """Channels of the convolutions that images go through; none where there is no image."""
     shapes = [x.shape[1:] for x in jax.tree.leaves(prepared(space, 1))]
     images = [shape for shape in shapes if len(shape) == 3]
@@ -64,16 +67,16 @@ def _cnn_channels(space: spaces.ObservationSpace, config: PPOConfig) -> tuple[in
     if not images:
         words = f"of shape {shapes[0]}" if len(shapes) == 1 else f"of shapes {shapes}"
         raise ConfigError(
-            f"ppo.torso = 'cnn': observations {words} are not [height, width, channels]; "
-            "take ppo.torso = 'mlp'"
+            f"torso = 'cnn': observations {words} are not [height, width, channels]; "
+            "take torso = 'mlp'"
         )
     channels = config.cnn_channels
     smallest = min(images, key=lambda shape: min(shape[:2]))
     if min(smallest[:2]) <= 2 * len(channels):
         raise ConfigError(
-            f"ppo.cnn_channels = {channels}: {len(channels)} convolutions of 3 x 3 need more than "
+            f"cnn_channels = {channels}: {len(channels)} convolutions of 3 x 3 need more than "
             f"{2 * len(channels)} pixels each way, and observations are {smallest}; take fewer, "
-            "or ppo.torso = 'mlp'"
+            "or torso = 'mlp'"
         )
     return channels
 

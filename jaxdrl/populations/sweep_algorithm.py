@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxdrl.algorithms.ppo.algorithm import ppo
+from jaxdrl.algorithms.build import build
 from jaxdrl.checks import require
 from jaxdrl.config.experiment import Experiment
+from jaxdrl.config.settings import hyperparameters, value_of, with_settings
 from jaxdrl.core.programs import program
 from jaxdrl.core.types import Algorithm, LearnerState, Policy
 from jaxdrl.envs import Environment
@@ -58,13 +59,14 @@ def make_agent(
       env: the environment.
       experiment: with a sweep.
       mesh: as in `jaxdrl.population`.
-      **parts: further arguments of `jaxdrl.ppo`.
+      **parts: further arguments of `build`.
     """
     sweep = experiment.sweep
     assert sweep is not None
 
     def of_member(hyperparams: Any) -> Algorithm:
-        return ppo(env, replace(experiment.ppo, **hyperparams), mesh=mesh, **parts)
+        config = with_settings(experiment.algorithm, **hyperparams)
+        return build(env, config, mesh=mesh, **parts)
 
     exchange = None
     if sweep.pbt:
@@ -75,7 +77,7 @@ def make_agent(
             factor=sweep.pbt_factor,
             resample=sweep.pbt_resample,
         )
-    in_turn = experiment.ppo.reproducible or None
+    in_turn = experiment.algorithm.execution.reproducible or None
     return members.population(of_member, mesh=mesh, one_by_one=in_turn, exchange=exchange)
 
 
@@ -125,15 +127,21 @@ def check(experiment: Experiment) -> None:
     for name, range_ in experiment.sweep.parsed().items():
         for end in (range_.low, range_.high):
             values: dict[str, Any] = {name: end}
-            replace(experiment.ppo, **values)
+            with_settings(experiment.algorithm, **values)
 
 
 def hyperparams_of(experiment: Experiment) -> dict[str, np.ndarray]:
-    """Of every member; where only seeds vary, the learning rate that all of them have."""
+    """Of every member; where only seeds vary, one that all of them share."""
     sweep = experiment.sweep
     assert sweep is not None
-    rate = np.full(sweep.num_members, experiment.ppo.learning_rate, np.float32)
-    return sweep.values(experiment.seed) or {"learning_rate": rate}
+    if values := sweep.values(experiment.seed):
+        return values
+    known = hyperparameters(experiment.algorithm)
+    works = "where only seeds vary, an algorithm must have a hyperparameter that all members share"
+    require(bool(known), "sweep.seeds", sweep.seeds, works)
+    shared = "learning_rate" if "learning_rate" in known else known[0]
+    value = value_of(experiment.algorithm, shared)
+    return {shared: np.full(sweep.num_members, value, np.float32)}
 
 
 def for_host(state: PopulationState, metrics: dict[str, jax.Array]) -> dict[str, jax.Array]:

@@ -10,15 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import optax
-from flax import linen as nn
 from jax.sharding import Mesh
 
-from jaxdrl.algorithms.ppo.algorithm import ppo
+from jaxdrl.algorithms.build import build
 from jaxdrl.checks import require, require_count, require_divisor
-from jaxdrl.config.experiment import Experiment, idle_from, resolve, unresolve
+from jaxdrl.config.experiment import Experiment, anneals_over, idle_from, resolve, unresolve
 from jaxdrl.core.keys import abstract_key, make_key
-from jaxdrl.core.types import Algorithm, Network, TrainState
+from jaxdrl.core.types import Algorithm, TrainState
 from jaxdrl.distributed.sharding import place
 from jaxdrl.envs import Environment, make
 from jaxdrl.envs.domain_randomization import parse_ranges, randomize
@@ -29,6 +27,7 @@ from jaxdrl.populations import members, sweep_algorithm
 from jaxdrl.runs import checkpoint_manager, env_params, finite_states
 from jaxdrl.runs.checkpoint_binding import require_of_run
 from jaxdrl.runs.nested import whole_of
+from jaxdrl.runs.overrides import Overrides
 from jaxdrl.runs.run_dir import CHECKPOINTS, RESULT_FILE, Origin, StoredRun, read_run
 
 NEW = Origin("")
@@ -39,20 +38,6 @@ TRAIN_STREAM = 0
 
 
 @dataclass(frozen=True)
-class Given:
-    """Objects that a config cannot hold; None where it says enough by itself."""
-
-    env: Environment | None = None
-    network: nn.Module | Network | None = None
-    optimizer: optax.GradientTransformation | None = None
-
-    @property
-    def names(self) -> list[str]:
-        """Those that are given."""
-        return [name for name, value in vars(self).items() if value is not None]
-
-
-@dataclass(frozen=True)
 class Setup:
     """Everything that a run is made of but its state; `env` is what it is evaluated in."""
 
@@ -60,12 +45,12 @@ class Setup:
     env: Environment
     algorithm: Algorithm
     mesh: Mesh | None
-    given: Given
+    overrides: Overrides
     origin: Origin = NEW
 
     def on_one_device(self) -> Algorithm:
         """The same algorithm without a mesh."""
-        return _make_agent(self.env, self.experiment, self.given, None)
+        return _make_agent(self.env, self.experiment, self.overrides, None)
 
     def evaluate(self, state: TrainState, key: jax.Array) -> Evaluation:
         """Plays the episodes of an evaluation of a run."""
@@ -78,21 +63,21 @@ class Setup:
         return play(*arguments, num_episodes=num_episodes, deterministic=greedy)
 
 
-def read_stored(run_dir: Path, given: Given, verb: str) -> StoredRun:
+def read_stored(run_dir: Path, overrides: Overrides, verb: str) -> StoredRun:
     """Reads `config.json`, and refuses where an object that the run was given is missing now."""
-    stored = read_run(run_dir, Experiment)
-    missing = [name for name in stored.given if name not in given.names]
+    stored = read_run(run_dir, overrides.config_type)
+    missing = [name for name in stored.overrides if name not in overrides.names]
     if missing:
         raise ConfigError(
-            f"run_dir = {str(run_dir)!r}: was made with {' and '.join(stored.given)} of your own, "
-            "which no file holds; give the same again, in Python: "
-            f"{python_call(verb, run_dir, stored.given)}"
+            f"run_dir = {str(run_dir)!r}: was made with {' and '.join(stored.overrides)} of your "
+            "own, which no file holds; give the same again, in Python: "
+            f"{python_call(verb, run_dir, stored.overrides)}"
         )
     return stored
 
 
 def assemble(
-    experiment: Experiment, given: Given, mesh: Mesh | None, stored: StoredRun | None = None
+    experiment: Experiment, overrides: Overrides, mesh: Mesh | None, stored: StoredRun | None = None
 ) -> Setup:
     """Makes environment and algorithm; those of a stored run with the parameters it had.
 
@@ -103,27 +88,27 @@ def assemble(
       ConfigError: if they are not to be had, or an environment that is given has other parameters.
     """
     params = None if stored is None else stored.env_params
-    if given.env is not None and params is not None:
-        env_params.require_same(given.env.default_params, params)
+    if overrides.env is not None and params is not None:
+        env_params.require_same(overrides.env.default_params, params)
 
     def make_both() -> tuple[Environment, Algorithm]:
-        env = given.env
+        env = overrides.env
         if env is None:
             env = make(experiment.env, **experiment.env_params)
             if params is not None:
                 known = env_params.restored(env.default_params, params)
                 env = env._replace(default_params=known)
-        return env, _make_agent(env, experiment, given, mesh)
+        return env, _make_agent(env, experiment, overrides, mesh)
 
     names = experiment.env, experiment.env_params, experiment.randomize, params
     text = json.dumps(
         [*names, sweep_algorithm.agent_settings(experiment)], sort_keys=True, default=repr
     )
-    objects = tuple(map(id, vars(given).values()))
-    env, agent = _made(_Recipe((text, experiment.ppo, objects, mesh), make_both))
+    objects = tuple(map(id, vars(overrides).values()))
+    env, agent = _made(_Recipe((text, experiment.algorithm, objects, mesh), make_both))
     if experiment.sweep is not None:
         agent = sweep_algorithm.of_experiment(agent, experiment)
-    return Setup(experiment, env, agent, mesh, given, stored.origin if stored else NEW)
+    return Setup(experiment, env, agent, mesh, overrides, stored.origin if stored else NEW)
 
 
 @dataclass(frozen=True)
@@ -145,12 +130,15 @@ def _made(recipe: _Recipe) -> tuple[Environment, Algorithm]:
 
 
 def _make_agent(
-    env: Environment, experiment: Experiment, given: Given, mesh: Mesh | None
+    env: Environment, experiment: Experiment, overrides: Overrides, mesh: Mesh | None
 ) -> Algorithm:
-    env, network, optimizer = _to_train_in(env, experiment), given.network, given.optimizer
+    env = _to_train_in(env, experiment)
+    parts: dict[str, Any] = {
+        name: getattr(overrides, name) for name in ("network", "optimizer", "make_algorithm")
+    }
     if experiment.sweep is None:
-        return ppo(env, experiment.ppo, network=network, optimizer=optimizer, mesh=mesh)
-    return sweep_algorithm.make_agent(env, experiment, mesh, network=network, optimizer=optimizer)
+        return build(env, experiment.algorithm, mesh=mesh, **parts)
+    return sweep_algorithm.make_agent(env, experiment, mesh, **parts)
 
 
 def _to_train_in(env: Environment, experiment: Experiment) -> Environment:
@@ -201,7 +189,7 @@ def load_learnt(setup: Setup, run_dir: Path, warn: Callable[[str], Any]) -> dict
       ConfigError: if it is no run, or a sweep, or was trained on other spaces, another network or
         another normalisation.
     """
-    stored = read_run(run_dir, Experiment)
+    stored = read_run(run_dir, setup.overrides.config_type)
     works = f"name a run of one agent, such as that of `jaxdrl train --config {whole_of(run_dir)}"
     works = f"is a sweep, each member of which has parameters of its own; {works}/best.json`"
     require(stored.experiment.sweep is None, "from", str(run_dir), works)
@@ -214,7 +202,7 @@ def load_learnt(setup: Setup, run_dir: Path, warn: Callable[[str], Any]) -> dict
     return finite_states.load(path, abstract, what)["learner"]
 
 
-def lengthen(
+def extend(
     experiment: Experiment,
     devices: int | None,
     total_env_steps: int | None,
@@ -231,13 +219,13 @@ def lengthen(
     """
     if devices is not None:
         require_count("devices", devices)
-        require_divisor("devices", devices, experiment.ppo.num_shards)
+        require_divisor("devices", devices, experiment.algorithm.execution.num_shards)
         experiment = replace(experiment, devices=devices)
     if total_env_steps is not None:
         open_ended = experiment if keep_schedule else unresolve(experiment)
         experiment = resolve(replace(open_ended, total_env_steps=total_env_steps))
     is_finished = (experiment.run_dir / RESULT_FILE).exists()  # type: ignore[operator]
-    steps = done * experiment.ppo.env_steps_per_update
+    steps = done * experiment.algorithm.env_steps_per_update
     if done > experiment.num_updates or (done == experiment.num_updates and is_finished):
         field = f"total_env_steps = {experiment.total_env_steps}"
         works = f"--total-env-steps M with M above {steps} goes further"
@@ -245,25 +233,25 @@ def lengthen(
     return experiment
 
 
-def schedule_words(before: Experiment, after: Experiment, given: Given) -> str | None:
+def schedule_words(before: Experiment, after: Experiment, overrides: Overrides) -> str | None:
     """What `resume` does to the learning rate, where that is not just to go on with it."""
-    was, over = before.ppo.anneal_env_steps, after.ppo.anneal_env_steps
-    if given.optimizer is not None or over is None:
+    was, over = anneals_over(before), anneals_over(after)
+    if overrides.optimizer is not None or over is None:
         return None  # it has its own
     if was is not None and over != was:
         return (
             f"learning rate: annealed over {over:,.0f} steps, the new length, and no longer over "
             f"{was:,.0f}; --keep-schedule (keep_schedule=True) keeps that"
         )
-    return idle_words(after, given)
+    return idle_words(after, overrides)
 
 
-def idle_words(experiment: Experiment, given: Given) -> str | None:
+def idle_words(experiment: Experiment, overrides: Overrides) -> str | None:
     """That a part of the run will teach nothing, where its learning rate is 0 before its end."""
     idle = idle_from(experiment)
-    if given.optimizer is not None or idle is None:
+    if overrides.optimizer is not None or idle is None:
         return None
     return (
-        f"learning rate: 0 from step {idle:,.0f} (ppo.anneal_env_steps) to the end at "
+        f"learning rate: 0 from step {idle:,.0f} (anneal_env_steps) to the end at "
         f"{experiment.total_env_steps:,}, so that nothing is learnt there"
     )

@@ -46,7 +46,7 @@ def start(num_devices: int | None, num_shards: int) -> tuple[Mesh, str]:
     chosen = num_devices or largest_divisor(num_shards, len(devices))
     mesh = make_mesh(chosen)
     left = num_devices is None and chosen < len(devices)
-    of_all = f" of {len(devices)}, the most that divide ppo.num_shards = {num_shards}"
+    of_all = f" of {len(devices)}, the most that divide num_shards = {num_shards}"
     kind = f"{mesh.devices.flat[0].device_kind}"
     if kind == "cpu" and chosen > 1:
         kind = f"CPU, one for each of {chosen} of its {num_cores()} cores"

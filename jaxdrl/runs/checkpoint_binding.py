@@ -17,7 +17,7 @@ from jaxdrl.runs.run_dir import CHECKPOINTS, CONFIG_FILE, PUT_BACK
 
 MAY_CHANGE = (
     *("experiment.devices", "experiment.total_env_steps", "experiment.run_dir"),
-    *("experiment.ppo.anneal_env_steps", "spaces", "versions", "devices"),
+    *("experiment.algorithm.anneal_env_steps", "spaces", "versions", "devices"),
     *("has_checkpoints", "sha256"),
 )
 """Fields of a config that `resume`, another machine or a moved directory changes."""

@@ -19,7 +19,7 @@ from jaxdrl.runs.metrics_log import MetricsLog, episode_figures, split
 from jaxdrl.runs.profiling.tracing import Tracer
 from jaxdrl.runs.progress import ProgressReport
 from jaxdrl.runs.session import Session
-from jaxdrl.runs.stopping import BadNumbersError, BadNumberWatch
+from jaxdrl.runs.stopping import BadNumberWatch, NonFiniteError
 
 EVALUATION_STREAM = 1
 """Folded into the key of the seed, so that evaluations share no numbers with training."""
@@ -153,7 +153,7 @@ class TrainingLoop:
                 ],
                 on_state=self._look,
             )
-        except BadNumbersError:
+        except NonFiniteError:
             self.log.flush()
             raise
         finally:
@@ -195,7 +195,7 @@ class TrainingLoop:
         if on_update is None or self.error is not None:
             return
         sums, others = split(metrics)
-        env_steps = self.setup.experiment.ppo.env_steps_per_update * update
+        env_steps = self.setup.experiment.algorithm.env_steps_per_update * update
         try:
             wants_end = on_update(
                 update, {"env_steps": env_steps, **episode_figures(sums), **others}
@@ -210,7 +210,7 @@ class TrainingLoop:
         evaluation = self._evaluate(state)
         self.log.annotate({f"evaluation_{k}": v for k, v in figures(evaluation).items()})
         self.log.flush()  # before the checkpoint, or a resumed run would log the line again
-        per_update = self.setup.experiment.ppo.env_steps_per_update
+        per_update = self.setup.experiment.algorithm.env_steps_per_update
         self.progress.show_evaluation(self.done * per_update, figures(evaluation))
         best = self.saver.is_best(evaluation.mean_return)
         if self.watch.num_bad == 0 and (self._is_at_end() or best or self.saver.is_due(self.done)):

@@ -11,8 +11,8 @@ from typing import Any
 import jax
 from rich.console import Console
 
+from jaxdrl.config.algorithms import AlgorithmConfig
 from jaxdrl.config.experiment import Experiment
-from jaxdrl.config.ppo import PPOConfig
 from jaxdrl.errors import ConfigError
 from jaxdrl.runs.assemble import Setup, abstract_state
 from jaxdrl.runs.checkpoint import raw
@@ -140,24 +140,24 @@ def subject(setup: Setup) -> str:
     """The setting that decides how much memory a run needs, and its value."""
     sweep = setup.experiment.sweep
     if sweep is None:
-        return f"ppo.num_envs = {setup.experiment.ppo.num_envs}"
+        return f"num_envs = {setup.experiment.algorithm.num_envs}"
     return f"sweep.{'members' if sweep.pbt else 'wave_size'} = {sweep.num_members}"
 
 
 def advice(setup: Setup, needs: Needs, free: int) -> str:
     """Names the largest `num_envs`, or number of members, that fits into `free` bytes a device."""
-    config, sweep = setup.experiment.ppo, setup.experiment.sweep
+    config, sweep = setup.experiment.algorithm, setup.experiment.sweep
     few = ""
     if sweep is not None:
         largest = largest_num_members(setup, needs, free)
         if largest >= (2 if sweep.pbt else 1):
             return f"the largest that fits: {largest}"
         few = f"not even {'two members fit' if sweep.pbt else 'one member fits'}; "
-        few += f"of ppo.num_envs = {config.num_envs}, "
+        few += f"of num_envs = {config.num_envs}, "
         needs, free = of_members(setup, needs, 1), free // (2 if sweep.pbt else 1)
     largest = largest_num_envs(config, needs, free)
     if largest == 0:
-        words = "not even the smallest number fits: take fewer ppo.num_steps or a smaller network"
+        words = "not even the smallest number fits: take fewer num_steps or a smaller network"
         return few + words
     return f"{few}the largest that fits: {largest}"
 
@@ -217,10 +217,10 @@ def in_waves(setup: Setup) -> Experiment:
     return replace(experiment, sweep=replace(sweep, wave_size=size))
 
 
-def largest_num_envs(config: PPOConfig, needs: Needs, free: int) -> int:
+def largest_num_envs(config: AlgorithmConfig, needs: Needs, free: int) -> int:
     """The largest `num_envs` that `config` allows and `free` bytes a device hold."""
     per_env = (needs.actor + needs.working) / config.num_envs
-    multiple = config.num_envs_multiple
+    multiple = getattr(config, "num_envs_multiple", config.execution.num_shards)
     return max(0, int((free - needs.fixed) / per_env) // multiple * multiple)
 
 

@@ -11,7 +11,7 @@ from jax.experimental import checkify
 
 from jaxdrl.core.types import Algorithm, TrainState
 from jaxdrl.distributed.sharding import place
-from jaxdrl.runs.stopping import BadNumbersError
+from jaxdrl.runs.stopping import NonFiniteError
 
 Step = Callable[[TrainState], tuple[TrainState, dict[str, jax.Array]]]
 
@@ -20,7 +20,7 @@ def watched(step: Step, find: Callable[[TrainState], str]) -> Step:
     """`step`, which must not donate its state, followed by a look at its metrics.
 
     Raises:
-      BadNumbersError: after the first update with a number that is not finite, saying what `find`
+      NonFiniteError: after the first update with a number that is not finite, saying what `find`
         says of the state before it.
     """
 
@@ -30,7 +30,7 @@ def watched(step: Step, find: Callable[[TrainState], str]) -> Step:
         bad = [f"{name} {int(metrics[name])}" for name in names if metrics[name] > 0]
         if bad:
             update = int(after.learner.num_updates)
-            raise BadNumbersError(f"update {update} ({', '.join(bad)}): {find(state)}")
+            raise NonFiniteError(f"update {update} ({', '.join(bad)}): {find(state)}")
         return after, metrics
 
     return look

@@ -48,7 +48,7 @@ def parts_of(run_dir: Path) -> list[Path]:
     Raises:
       ConfigError: if the directory is no run, or naming a part that has begun and is damaged.
     """
-    stored = read_run(run_dir, Experiment)
+    stored = read_run(run_dir)
     folder = folder_of(stored.experiment.sweep)
     if folder is None:
         return []
@@ -58,7 +58,7 @@ def parts_of(run_dir: Path) -> list[Path]:
         config = part / CONFIG_FILE
         if part.is_dir() and not os.path.lexists(config):
             raise ConfigError(f"{config}: is not there, though its part has begun; {PUT_BACK}")
-        _require_place(part, read_run(part, Experiment), stored)
+        _require_place(part, read_run(part), stored)
     return begun
 
 
@@ -97,7 +97,7 @@ def _above(run_dir: Path) -> Path | None:
 def id_of_whole(run_dir: Path) -> str | None:
     """The `run_id` of the sweep right above a part, None for no part."""
     above = _above(run_dir)
-    return None if above is None else read_run(above, Experiment).origin.run_id
+    return None if above is None else read_run(above).origin.run_id
 
 
 def require_part(run_dir: Path, stored: StoredRun) -> None:
@@ -108,7 +108,7 @@ def require_part(run_dir: Path, stored: StoredRun) -> None:
     """
     above = _above(run_dir)
     if above is not None:
-        _require_place(run_dir, stored, read_run(above, Experiment))
+        _require_place(run_dir, stored, read_run(above))
 
 
 def _require_place(run_dir: Path, stored: StoredRun, whole: StoredRun) -> None:
@@ -199,7 +199,7 @@ def read_result(run_dir: Path) -> dict[str, Any]:
 def _read_own_result(run_dir: Path) -> dict[str, Any]:
     path = run_dir / RESULT_FILE
     content = read_sealed(path, _anew(run_dir))
-    if content.get("run_id") != read_run(run_dir, Experiment).origin.run_id:
+    if content.get("run_id") != read_run(run_dir).origin.run_id:
         raise ConfigError(f"{path}: is the result of another run; {_anew(run_dir)}")
     return content
 

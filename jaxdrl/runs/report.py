@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import jax
 import numpy as np
 from rich.console import Console
 
+from jaxdrl.config.stored import to_json
 from jaxdrl.core.types import TrainState
 from jaxdrl.evaluation.episodes import Evaluation
 from jaxdrl.io.advice import resume_call
@@ -50,7 +50,7 @@ def how_to_go_on(saver: Saver, setup: Setup) -> str:
     """Where the state is saved, and the command that goes on from it."""
     run_dir = setup.experiment.run_dir
     assert run_dir is not None
-    words = resume_call(whole_of(run_dir), setup.given.names)
+    words = resume_call(whole_of(run_dir), setup.overrides.names)
     if saver.last_update is None and whole_of(run_dir) == run_dir:
         return f"No checkpoint was written; begin again with: {words}"
     if saver.last_update is None:
@@ -63,18 +63,14 @@ def describe(setup: Setup, needs: memory.Needs) -> dict[str, Any]:
     mesh = setup.mesh
     assert mesh is not None
     device = mesh.devices.flat[0]
-    experiment = asdict(setup.experiment)
-    for name in ("run_dir", "from_run"):
-        if experiment[name] is not None:
-            experiment[name] = str(experiment[name])
     content = finite(
         {
             "format_version": files.FORMAT_VERSION,
             **setup.origin._asdict(),
-            "experiment": experiment | {"env": setup.env.name},
+            "experiment": to_json(setup.experiment) | {"env": setup.env.name},
             "env_params": env_params.describe(setup.env.default_params),
             "spaces": spaces_of(setup.env),
-            "given": setup.given.names,
+            "overrides": setup.overrides.names,
             "versions": versions(),
             "devices": {
                 "num": int(mesh.devices.size),
@@ -99,7 +95,7 @@ def summarise(
     experiment, mesh = setup.experiment, setup.mesh
     num_members = len(evaluation.members) or 1
     updates = int(np.max(jax.device_get(state.learner.num_updates)))
-    env_steps = updates * experiment.ppo.env_steps_per_update
+    env_steps = updates * experiment.algorithm.env_steps_per_update
     return {
         "env": setup.env.name,
         "seed": experiment.seed,
@@ -117,14 +113,16 @@ def summarise(
     }
 
 
-def write_result(session: Session, run_dir: Path, given: list[str], result: dict[str, Any]) -> bool:
+def write_result(
+    session: Session, run_dir: Path, overrides: list[str], result: dict[str, Any]
+) -> bool:
     """Writes `result.json` and prints what was reached; whether the file could be written."""
     try:
         write_json(run_dir / files.RESULT_FILE, result)
         return True
     except OSError as error:
         what = f"{run_dir / files.RESULT_FILE}: could not be written ({error.strerror or error})"
-        call = resume_call(whole_of(run_dir), given)
+        call = resume_call(whole_of(run_dir), overrides)
         session.warn(f"{what}; once it can, it is written by: {call}")
         return False
     finally:

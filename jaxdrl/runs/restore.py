@@ -12,8 +12,9 @@ import optax
 from flax import linen as nn
 from jax.sharding import Mesh
 
+from jaxdrl.algorithms.build import MakeAlgorithm
 from jaxdrl.checks import Index, checked
-from jaxdrl.config.experiment import Experiment
+from jaxdrl.config.settings import with_settings
 from jaxdrl.core.keys import pinned
 from jaxdrl.core.types import Algorithm, LearnerState, Network, Policy, TrainState
 from jaxdrl.distributed.sharding import place as place_state
@@ -21,8 +22,9 @@ from jaxdrl.envs import Environment
 from jaxdrl.io.console import make_console, warner
 from jaxdrl.populations import members
 from jaxdrl.runs import checkpoint_manager
-from jaxdrl.runs.assemble import Given, assemble, load_state, read_stored
+from jaxdrl.runs.assemble import assemble, load_state, read_stored
 from jaxdrl.runs.checkpoint_binding import require_of_run
+from jaxdrl.runs.overrides import Overrides
 from jaxdrl.runs.run_dir import CHECKPOINTS, StoredRun, read_run
 from jaxdrl.runs.sweep_members import Member, Place, choose_member, describe, locate
 
@@ -49,6 +51,7 @@ def restore(
     env: Environment | None = None,
     network: nn.Module | Network | None = None,
     optimizer: optax.GradientTransformation | None = None,
+    make_algorithm: MakeAlgorithm | None = None,
     checkpoint: int | str | None = None,
     mesh: Mesh | None = None,
     member: Index | None = None,
@@ -61,6 +64,7 @@ def restore(
       env: the environment, for a run that was given one in Python instead of a name.
       network: likewise.
       optimizer: likewise.
+      make_algorithm: likewise.
       checkpoint: the update of a checkpoint, "best" for the one with the best evaluation, None for
         the last one that is sound.
       mesh: devices, any number that divides the shards, as in `jaxdrl.ppo`.
@@ -73,10 +77,10 @@ def restore(
       ConfigError: if the directory is no run, or what it holds does not fit; naming the file or the
         field, and what to do.
     """
-    given = Given(env, network, optimizer)
-    found = _find(Path(run_dir), given, "restore", checkpoint, member, setting)
+    overrides = Overrides(env, network, optimizer, make_algorithm)
+    found = _find(Path(run_dir), overrides, "restore", checkpoint, member, setting)
     stored, sweep = found.stored, found.stored.experiment.sweep
-    setup = assemble(stored.experiment, given, mesh if sweep is None else None, stored)
+    setup = assemble(stored.experiment, overrides, mesh if sweep is None else None, stored)
     member = None if sweep is None else found.number
     state: Any = load_state(setup, found.path, stored, member)
     if sweep is not None:
@@ -84,9 +88,8 @@ def restore(
         values: dict[str, Any] = _floats(state.learner)
         # From here on the config has them, as in a run of one agent.
         state = replace(state, learner=replace(state.learner, hyperparams=()))
-        ppo_config = replace(stored.experiment.ppo, **values)
-        experiment = replace(stored.experiment, sweep=None, ppo=ppo_config)
-        setup = assemble(experiment, given, mesh, stored)
+        experiment = with_settings(stored.experiment, sweep=None, **values)
+        setup = assemble(experiment, overrides, mesh, stored)
     return Restored(setup.env, setup.algorithm, place_state(state, mesh))
 
 
@@ -120,7 +123,7 @@ class Player(NamedTuple):
 @pinned()
 def load_player(
     run_dir: Path | str,
-    given: Given,
+    overrides: Overrides,
     verb: str,
     checkpoint: int | str | None = None,
     member: Index | None = None,
@@ -130,25 +133,25 @@ def load_player(
 
     Args:
       run_dir: directory of the run.
-      given: what it was given in Python.
+      overrides: what it was given in Python.
       verb: function of jaxdrl that wants it, for messages.
       checkpoint: as in `restore`.
       member: likewise.
       setting: likewise.
     """
-    found = _find(Path(run_dir), given, verb, checkpoint, member, setting)
+    found = _find(Path(run_dir), overrides, verb, checkpoint, member, setting)
     experiment = found.stored.experiment
-    setup = assemble(experiment, given, None, found.stored)
+    setup = assemble(experiment, overrides, None, found.stored)
     member = None if experiment.sweep is None else found.number
     state: Any = load_state(setup, found.path, found.stored, member)
     which = None
     if experiment.sweep is not None:
         state = members.member(state, found.number)
         values = _floats(state.learner)
-        which = describe(found.place, found.number, experiment.sweep, values, experiment.ppo)
+        which = describe(found.place, found.number, experiment.sweep, values, experiment.algorithm)
     learner = jax.device_put(state.learner, jax.devices()[0])
     update = int(learner.num_updates)
-    steps = update * experiment.ppo.env_steps_per_update
+    steps = update * experiment.algorithm.env_steps_per_update
     policy = setup.algorithm.policy
     return Player(setup.env, policy, learner, Path(run_dir), update, steps, which)
 
@@ -161,7 +164,7 @@ def require_checkpoint(
 ) -> None:
     """Refuses what `load_player` would refuse of the files, before anything starts."""
     place = locate(run_dir, member, setting)
-    check = partial(require_of_run, read_run(place.run_dir, Experiment).content)
+    check = partial(require_of_run, read_run(place.run_dir).content)
     checkpoint_manager.choose(place.run_dir / CHECKPOINTS, checkpoint, lambda warning: None, check)
 
 
@@ -191,7 +194,7 @@ class _Found(NamedTuple):
 
 def _find(
     run_dir: Path,
-    given: Given,
+    overrides: Overrides,
     verb: str,
     checkpoint: int | str | None,
     member: int | None,
@@ -199,7 +202,7 @@ def _find(
 ) -> _Found:
     """The run, the checkpoint, and the number in it of the member that is meant."""
     place = locate(run_dir, member, setting)
-    stored = read_stored(place.run_dir, given, verb)
+    stored = read_stored(place.run_dir, overrides, verb)
     check, warn = partial(require_of_run, stored.content), warner(make_console())
     path, manifest = checkpoint_manager.choose(place.run_dir / CHECKPOINTS, checkpoint, warn, check)
     sweep = stored.experiment.sweep

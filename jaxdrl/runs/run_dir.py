@@ -6,17 +6,16 @@ Importing this module imports neither jax nor gymnax.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import difflib
 import os
 import secrets
-import types
-import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jaxdrl.config import stored as stored_config
+from jaxdrl.config.experiment import Experiment
 from jaxdrl.errors import ConfigError
 from jaxdrl.io.json_files import parse_line, read_lines, read_object, require_sealed
 from jaxdrl.io.safe_files import NEW, remove
@@ -156,24 +155,28 @@ class StoredRun:
     Attributes:
       experiment: the experiment.
       env_params: every parameter of the environment, by name.
-      given: which of `env`, `network` and `optimizer` were objects given in Python.
+      overrides: which of `env`, `network` and `optimizer` were objects given in Python.
       spaces: the environment's spaces, in words.
       devices: number and kind of the devices, and what the run needs on each.
       origin: which run it is.
       content: all of `config.json`.
     """
 
-    experiment: Any
+    experiment: Experiment
     env_params: dict[str, Any]
-    given: list[str]
+    overrides: list[str]
     spaces: str
     devices: dict[str, Any]
     origin: Origin
     content: dict[str, Any]
 
 
-def read_run(run_dir: Path, kind: type) -> StoredRun:
-    """Reads `config.json`, whose `experiment` is of the dataclass `kind`.
+def read_run(run_dir: Path, own_config: type | None = None) -> StoredRun:
+    """Reads `config.json`.
+
+    Args:
+      run_dir: directory of the run.
+      own_config: type of the settings of an algorithm of one's own, as `stored.from_json` has it.
 
     Raises:
       ConfigError: if there is none, naming the nearest run; if it was written in a newer format;
@@ -191,10 +194,11 @@ def read_run(run_dir: Path, kind: type) -> StoredRun:
         raise _no_run(run_dir, f"its {CONFIG_FILE} is of another program")
     require_format(str(path), content["format_version"], FORMAT_VERSION)
     require_sealed(path, content, PUT_BACK)
+    experiment = _take(content, path, "experiment", dict)
     return StoredRun(
-        experiment=_convert(_take(content, path, "experiment", dict), kind, f"{path}: "),
+        experiment=stored_config.from_json(experiment, f"{path}: ", own_config),
         env_params=_take(content, path, "env_params", dict),
-        given=_take(content, path, "given", list),
+        overrides=_take(content, path, "overrides", list),
         spaces=_take(content, path, "spaces", str),
         devices=content.get("devices", {}),
         origin=Origin(
@@ -220,7 +224,7 @@ def require_format(name: str, version: Any, known: int) -> None:
     raise ConfigError(f"{name}: format_version = {version!r}, and {works}")
 
 
-def read_experiment(path: Path, kind: type) -> Any:
+def read_experiment(path: Path) -> Experiment:
     """The experiment in a `config.json` or `best.json`, free of the directory that it was run in.
 
     Raises:
@@ -231,7 +235,7 @@ def read_experiment(path: Path, kind: type) -> Any:
     if not isinstance(content.get("experiment"), dict):
         raise ConfigError(f"config = {str(path)!r}: {works}")
     free = {"run_dir": None, "devices": None}
-    return _convert(content["experiment"] | free, kind, f"{path}: ")
+    return stored_config.from_json(content["experiment"] | free, f"{path}: ")
 
 
 def _no_run(run_dir: Path, why: str) -> ConfigError:
@@ -292,52 +296,3 @@ def _take(content: dict[str, Any], path: Path, name: str, kind: type) -> Any:
     if not isinstance(content.get(name), kind):
         raise ConfigError(f"{path}: {name} is missing, or no {kind.__name__}; {PUT_BACK}")
     return content[name]
-
-
-def _convert(value: Any, hint: Any, name: str) -> Any:
-    """`value` from JSON as the type that a field of a config is annotated with."""
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (types.UnionType, typing.Union):
-        if value is None and type(None) in args:
-            return None
-        if isinstance(value, str) and str in args:
-            return value
-        return _convert(value, next(arg for arg in args if arg is not type(None)), name)
-    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
-        return _convert_fields(value, hint, name)
-    if origin is tuple and isinstance(value, list):
-        return tuple(_convert(item, args[0], name) for item in value)
-    if origin is dict and isinstance(value, dict):
-        return {key: _convert(item, args[1], f"{name}.{key}") for key, item in value.items()}
-    if origin is typing.Literal:
-        return value  # which the config checks
-    if hint is Path and isinstance(value, str):
-        return Path(value)
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if hint is float and (type(value) is float or (is_number and abs(value) < 10**308)):
-        return float(value)
-    if hint in (str, bool, int) and type(value) is hint:
-        return value
-    words = getattr(origin or hint, "__name__", str(hint))
-    raise ConfigError(f"{name} = {value!r}: must be of type {words}")
-
-
-def _convert_fields(value: dict[str, Any], hint: Any, name: str) -> Any:
-    hints = typing.get_type_hints(hint, include_extras=False)
-    separator = "" if name.endswith(": ") else "."
-    for field in value:
-        if field not in hints:
-            (close,) = difflib.get_close_matches(field, hints, n=1, cutoff=0)
-            unknown = f"{name}{separator}{field} = {value[field]!r}"
-            raise ConfigError(f"{unknown}: unknown field; the nearest: {close}")
-    # A field with a default may have come after the run, which then did without it.
-    for own in dataclasses.fields(hint):
-        missing = dataclasses.MISSING
-        has_default = own.default is not missing or own.default_factory is not missing
-        if own.name not in value and not has_default:
-            raise ConfigError(f"{name}{separator}{own.name}: is missing; {PUT_BACK}")
-    fields = {f: _convert(v, hints[f], f"{name}{separator}{f}") for f, v in value.items()}
-    try:
-        return hint(**fields)
-    except ConfigError as error:
-        raise ConfigError(f"{name}{separator}{error}") from error

@@ -25,7 +25,7 @@ from jaxdrl.runs.profiling.tracing import tracer_of
 from jaxdrl.runs.progress import ProgressReport
 from jaxdrl.runs.run_dir_keeper import Keeper
 from jaxdrl.runs.session import Session
-from jaxdrl.runs.stopping import BadNumbersError, OutOfMemoryError, RunInterruptedError
+from jaxdrl.runs.stopping import NonFiniteError, OutOfMemoryError, RunInterruptedError
 
 
 def train(
@@ -58,7 +58,7 @@ def train(
     hooks = _hooks(setup, warn)
     log = MetricsLog(
         run_dir / files.METRICS_FILE,
-        env_steps_per_update=experiment.ppo.env_steps_per_update,
+        env_steps_per_update=experiment.algorithm.env_steps_per_update,
         log_every=experiment.log_every,
         num_members=1 if experiment.sweep is None else experiment.sweep.num_members,
         warn=warn,
@@ -66,7 +66,7 @@ def train(
         memory=partial(memory.peak, setup.mesh.devices.flat[0]),
         beside=[hook.file for hook in hooks],
     )
-    total_env_steps = experiment.num_updates * experiment.ppo.env_steps_per_update
+    total_env_steps = experiment.num_updates * experiment.algorithm.env_steps_per_update
     saver = Saver(
         run_dir / files.CHECKPOINTS,
         config,
@@ -80,14 +80,14 @@ def train(
     tracer = tracer_of(experiment, session, step, done)
     if experiment.debug_nans:
         step = watched(step, partial(find_operation, setup.on_one_device()))
-    first = done * experiment.ppo.env_steps_per_update
+    first = done * experiment.algorithm.env_steps_per_update
     progress = ProgressReport(session.console, total_env_steps, first)
     with saver, progress:
         loop = TrainingLoop(setup, log, saver, session, progress, tracer, hooks)
         try:
             state, evaluation = loop.run(state, step, manifest)
-        except BadNumbersError as error:
-            raise BadNumbersError(f"{error}. {report.last_good(saver, run_dir)}") from error
+        except NonFiniteError as error:
+            raise NonFiniteError(f"{error}. {report.last_good(saver, run_dir)}") from error
         except jax.errors.JaxRuntimeError as error:
             if not memory.is_out_of_memory(error):
                 raise

@@ -46,7 +46,7 @@ class Session:
 @contextlib.contextmanager
 def open_session(
     run_dir: Path | None,
-    given: list[str],
+    overrides: list[str],
     *,
     trackers: Sequence[Tracker] = (),
     on_update: OnUpdate | None = None,
@@ -56,7 +56,7 @@ def open_session(
 
     Args:
       run_dir: of the run, None where it gets a new one.
-      given: which of `env`, `network` and `optimizer` were given in Python.
+      overrides: which of `env`, `network` and `optimizer` were given in Python.
       trackers: see `Session`.
       on_update: likewise.
       quiet: prints nothing but warnings.
@@ -74,10 +74,10 @@ def open_session(
             if signals.name is None:  # not from a signal of ours
                 raise
             code = 128 + signal.Signals[signals.name]
-            raise RunInterruptedError(_last_words(session, given), code) from None
+            raise RunInterruptedError(_last_words(session, overrides), code) from None
 
 
-def _last_words(session: Session, given: list[str]) -> str:
+def _last_words(session: Session, overrides: list[str]) -> str:
     """What a run says that a signal ended at once, by what lies in its directory."""
     signals, run_dir = session.signals, session.run_dir
     what = f"{signals.name}: stopped before the run could train on"
@@ -87,4 +87,4 @@ def _last_words(session: Session, given: list[str]) -> str:
         return f"{what}. Nothing was written: start it again"
     updates = checkpoints.updates_in(run_dir / files.CHECKPOINTS)
     last = f"The last checkpoint is that of update {updates[-1]}; go" if updates else "Go"
-    return f"{what}. {last} on with: {resume_call(run_dir, given)}"
+    return f"{what}. {last} on with: {resume_call(run_dir, overrides)}"

@@ -24,7 +24,7 @@ class RunInterruptedError(Exception):
         self.exit_code = exit_code
 
 
-class BadNumbersError(Exception):
+class NonFiniteError(Exception):
     """A run that stopped because nothing finite, or no allowed action, was left to learn from."""
 
 
@@ -112,7 +112,7 @@ class BadNumberWatch:
     """Counts updates in a row of which every gradient step was skipped; a hook of the host loop.
 
     Raises:
-      BadNumbersError: after `patience` of them (None: never), saying what was not finite first, and
+      NonFiniteError: after `patience` of them (None: never), saying what was not finite first, and
         since when; and at once where the environment allowed no action.
     """
 
@@ -131,7 +131,7 @@ class BadNumberWatch:
     def __call__(self, update: int, metrics: dict[str, Any]) -> None:
         """Takes the metrics of an update."""
         if num_stuck := int(metrics.get("states_without_action", 0)):
-            raise BadNumbersError(
+            raise NonFiniteError(
                 f"stopped: in {num_stuck} states of update {update} the environment's action_mask "
                 "allowed no action; where nothing can be done an episode has to end, and its last "
                 "observation may allow any action"
@@ -152,12 +152,12 @@ class BadNumberWatch:
         if self.num_bad >= self.patience:
             raise self.error()
 
-    def error(self) -> BadNumbersError:
+    def error(self) -> NonFiniteError:
         """What went wrong, and what of it first, once an update took no gradient step."""
         first = min(self.since, key=lambda words: self.since[words])
         others = [f"{w} since update {u}" for w, u in self.since.items() if w != first]
         updates = "update" if self.num_bad == 1 else f"{self.num_bad} updates"
-        return BadNumbersError(
+        return NonFiniteError(
             f"stopped: no gradient step of the last {updates} was finite. "
             f"First went wrong: {first}, since update {self.since[first]}"
             + (f" (then {', '.join(others)})" if others else "")

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxdrl.checks import require
-from jaxdrl.config.experiment import Experiment
-from jaxdrl.config.ppo import PPOConfig
 from jaxdrl.config.search_space import Sweep
+from jaxdrl.config.settings import value_of
 from jaxdrl.errors import ConfigError
 from jaxdrl.evaluation.episodes import best_of
 from jaxdrl.io.numerals import short
@@ -78,7 +77,7 @@ def locate(run_dir: Path, member: int | None = None, setting: int | None = None)
     Raises:
       ConfigError: if the directory is no run, or there is no such member or setting yet.
     """
-    sweep = read_run(run_dir, Experiment).experiment.sweep
+    sweep = read_run(run_dir).experiment.sweep
     for name, value in {"member": member, "setting": setting}.items():
         if value is not None:
             require(sweep is not None, name, value, f"{run_dir} has one agent, and no members")
@@ -186,7 +185,7 @@ def choose_member(place: Place, path: Path, manifest: dict[str, Any], num_member
 
 
 def describe(
-    place: Place, number: int, sweep: Sweep, hyperparams: dict[str, float], config: PPOConfig
+    place: Place, number: int, sweep: Sweep, hyperparams: dict[str, float], config: Any
 ) -> Member:
     """The member of that number in the run of `place`.
 
@@ -204,7 +203,7 @@ def describe(
         seed=own % sweep.seeds,
         num_seeds=sweep.seeds,
         hyperparams=hyperparams,
-        shape={name: getattr(config, name) for name in sweep.shapes},
+        shape={name: value_of(config, name) for name in sweep.shapes},
     )
 
 

@@ -76,7 +76,7 @@ def tagged(record: dict[str, Any]) -> dict[str, float]:
 
 
 def flatten(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A nested dict as one, with names such as `ppo.gamma`."""
+    """A nested dict as one, with names such as `algorithm.gamma`."""
     flat: dict[str, Any] = {}
     for name, item in value.items():
         if isinstance(item, dict):
@@ -87,13 +87,27 @@ def flatten(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def hyperparameters(config: dict[str, Any]) -> dict[str, bool | int | float | str]:
-    """Content of `config.json` by flat names, those of the experiment without a prefix."""
+    """Content of `config.json` by flat names, settings by those of their flags."""
     rest = {name: item for name, item in config.items() if name != "experiment"}
-    flat = flatten(config["experiment"]) | flatten(rest)
+    experiment = dict(config["experiment"])
+    algorithm = experiment.pop("algorithm")
+    flat = {"algorithm": algorithm["kind"]} | _settings(algorithm)
+    flat |= flatten(experiment) | flatten(rest)
     # No settings, and known only after trackers have begun: what the compiler counts, and the seal.
     for name in ("devices.needed_bytes", "devices.is_counted", "has_checkpoints", SEAL):
         flat.pop(name, None)
     return {k: v if isinstance(v, bool | int | float) else str(v) for k, v in flat.items()}
+
+
+def _settings(algorithm: dict[str, Any]) -> dict[str, Any]:
+    """The settings of an algorithm, nested or not, by their own names."""
+    flat: dict[str, Any] = {}
+    for name, item in algorithm.items():
+        if isinstance(item, dict):
+            flat |= _settings(item)
+        elif not name.startswith("kind"):
+            flat[name] = item
+    return flat
 
 
 @contextlib.contextmanager

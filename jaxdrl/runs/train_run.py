@@ -25,12 +25,12 @@ from jaxdrl.runs import backend, memory, report
 from jaxdrl.runs import checkpoint as checkpoints
 from jaxdrl.runs import run_dir as files
 from jaxdrl.runs.assemble import (
-    Given,
+    Overrides,
     Setup,
     assemble,
+    extend,
     idle_words,
     init_state,
-    lengthen,
     load_learnt,
     load_state,
     put,
@@ -76,24 +76,24 @@ Finish = Callable[[Session, Experiment, Any, dict[str, Any]], dict[str, Any]]
 """`(session, experiment, last state, result) -> more of the result`, once a run is done."""
 
 
-def start(experiment: Experiment, given: Given, session: Session, finish: Finish) -> Run:
+def start(experiment: Experiment, overrides: Overrides, session: Session, finish: Finish) -> Run:
     """A new run within a session."""
-    setup, learnt = prepare(experiment, given, session)
+    setup, learnt = prepare(experiment, overrides, session)
     return train_new(setup, learnt, session, finish)
 
 
 def prepare(
-    experiment: Experiment, given: Given, session: Session
+    experiment: Experiment, overrides: Overrides, session: Session
 ) -> tuple[Setup, dict[str, Any] | None]:
     """What a new run is made of, and what it starts with of another run; nothing is written."""
     console, experiment = session.console, resolve(experiment)
     if experiment.run_dir is not None:
         files.require_free(experiment.run_dir)
     require_installed(experiment.track)
-    setup = assemble_on_devices(experiment, given, console)
+    setup = assemble_on_devices(experiment, overrides, console)
     learnt = _load_learnt(setup, session)
     setup = replace(setup, experiment=memory.in_waves(setup))
-    if words := idle_words(setup.experiment, setup.given):
+    if words := idle_words(setup.experiment, setup.overrides):
         console.print(words, soft_wrap=True)
     return setup, learnt
 
@@ -133,9 +133,9 @@ class Changes(NamedTuple):
     checkpoint: int | str | None = None
 
 
-def read(run_dir: Path, given: Given) -> files.StoredRun:
+def read(run_dir: Path, overrides: Overrides) -> files.StoredRun:
     """The stored run that is to go on, once everything that it needs is there."""
-    stored = read_stored(run_dir, given, "resume")
+    stored = read_stored(run_dir, overrides, "resume")
     require_installed(stored.experiment.track)
     return stored
 
@@ -143,7 +143,7 @@ def read(run_dir: Path, given: Given) -> files.StoredRun:
 def go_on(
     run_dir: Path,
     stored: files.StoredRun,
-    given: Given,
+    overrides: Overrides,
     changes: Changes,
     session: Session,
     finish: Finish,
@@ -155,13 +155,13 @@ def go_on(
         path, manifest = _choose(run_dir, stored, changes.checkpoint, session)
         done = 0 if manifest is None else manifest["update"]
         before = replace(stored.experiment, run_dir=run_dir)
-        experiment = lengthen(before, *changes[:2], done, changes.keep_schedule)
-        setup = assemble_on_devices(experiment, given, console, stored)
+        experiment = extend(before, *changes[:2], done, changes.keep_schedule)
+        setup = assemble_on_devices(experiment, overrides, console, stored)
         room = memory.plan(setup, console)
         loaded = load_state(setup, path, stored) if path else None
         learnt = None if path else _load_learnt(setup, session)
         console.print(f"going on from update {done}", f"({path})" if path else "", soft_wrap=True)
-        if words := schedule_words(before, experiment, given):
+        if words := schedule_words(before, experiment, overrides):
             console.print(words, soft_wrap=True)
         for kept in drop_what_came_after(run_dir, done):
             words = "it ended before its first checkpoint and begins again; its lines so far"
@@ -201,20 +201,23 @@ def _load_learnt(setup: Setup, session: Session) -> dict[str, Any] | None:
 
 
 def assemble_on_devices(
-    experiment: Experiment, given: Given, console: Console, stored: files.StoredRun | None = None
+    experiment: Experiment,
+    overrides: Overrides,
+    console: Console,
+    stored: files.StoredRun | None = None,
 ) -> Setup:
     """`assemble`, with a mesh over the devices that the experiment asks for."""
     # Before gymnax is imported, which starts the backend.
-    mesh, words = backend.start(experiment.devices, experiment.ppo.num_shards)
+    mesh, words = backend.start(experiment.devices, experiment.algorithm.execution.num_shards)
     console.print(words, soft_wrap=True)
-    if given.env is None:
+    if overrides.env is None:
         console.print(f"loading {experiment.env}")
     num_devices = int(mesh.devices.size)
     if experiment.sweep is not None:
         along = math.gcd(num_devices, experiment.sweep.num_members)
         mesh = make_mesh(num_devices, population=along)
     experiment = replace(experiment, devices=num_devices)
-    return assemble(experiment, given, mesh, stored)
+    return assemble(experiment, overrides, mesh, stored)
 
 
 def _compile(
@@ -257,5 +260,5 @@ def _train(
             result = report.summarise(setup, state, evaluation, compile_seconds, seconds)
             result |= finish(session, setup.experiment, state, result)
             result = sealed(result | {"run_id": setup.origin.run_id})
-            is_written = report.write_result(session, run_dir, setup.given.names, result)
+            is_written = report.write_result(session, run_dir, setup.overrides.names, result)
     return Run(run_dir, setup.env, setup.algorithm, state, evaluation, result, is_written)

@@ -16,10 +16,11 @@ from jaxdrl.populations.sweep_algorithm import hyperparams_of
 from jaxdrl.runs import checkpoint as checkpoints
 from jaxdrl.runs import memory, report, train_run
 from jaxdrl.runs import run_dir as files
-from jaxdrl.runs.assemble import Given, Setup, lengthen, read_stored, schedule_words
+from jaxdrl.runs.assemble import Setup, extend, read_stored, schedule_words
 from jaxdrl.runs.locking import claim
 from jaxdrl.runs.loop import evaluation_key
 from jaxdrl.runs.nested import has_begun, parts_of, read_result, require_part
+from jaxdrl.runs.overrides import Overrides
 from jaxdrl.runs.restore import restore
 from jaxdrl.runs.session import Session
 from jaxdrl.runs.train_run import Changes, Run
@@ -38,7 +39,7 @@ def run(setup: Setup, session: Session) -> Run:
 def resume(
     run_dir: Path,
     stored: files.StoredRun,
-    given: Given,
+    overrides: Overrides,
     changes: Changes,
     session: Session,
 ) -> Run:
@@ -47,7 +48,7 @@ def resume(
     Args:
       run_dir: of the sweep.
       stored: its `config.json`.
-      given: as in `jaxdrl.resume`.
+      overrides: as in `jaxdrl.resume`.
       changes: as there, but for the checkpoint: a part is taken back by itself.
       session: which its parts share.
 
@@ -64,13 +65,14 @@ def resume(
         saved = [checkpoints.updates_in(part / files.CHECKPOINTS) for part in parts]
         done = max((update for updates in saved for update in updates), default=0)
         before = experiment = replace(stored.experiment, run_dir=run_dir)
+        assert experiment.sweep is not None
         if experiment.sweep.is_search:
             _require_unfinished(run_dir, changes.total_env_steps)
             trials.check(experiment)
             done = 0  # of updates, which the trials differ in
-        experiment = lengthen(experiment, *changes[:2], done, changes.keep_schedule)
-        setup = train_run.assemble_on_devices(experiment, given, session.console, stored)
-        if words := schedule_words(before, experiment, given):
+        experiment = extend(experiment, *changes[:2], done, changes.keep_schedule)
+        setup = train_run.assemble_on_devices(experiment, overrides, session.console, stored)
+        if words := schedule_words(before, experiment, overrides):
             session.console.print(words, soft_wrap=True)
         remove(run_dir / files.RESULT_FILE)
         return _train(setup, session)
@@ -86,7 +88,7 @@ def _require_unfinished(run_dir: Path, total_env_steps: int | None) -> None:
 
 
 def _train(setup: Setup, session: Session) -> Run:
-    experiment, given, console = setup.experiment, setup.given, session.console
+    experiment, overrides, console = setup.experiment, setup.overrides, session.console
     run_dir, sweep = experiment.run_dir, experiment.sweep
     assert run_dir is not None and sweep is not None
     needs = memory.estimate(setup)
@@ -95,7 +97,7 @@ def _train(setup: Setup, session: Session) -> Run:
     with files.refused_unless_written(run_dir):
         write_sealed(run_dir / files.CONFIG_FILE, report.describe(setup, needs))
     train = trials.train if sweep.is_search else waves.train
-    result = train(experiment, partial(_train_part, given, session), console)
+    result = train(experiment, partial(_train_part, overrides, session), console)
     with session.signals.held():
         if sweep.is_search:
             results.show_sweep(session, experiment, result["settings"])
@@ -103,15 +105,15 @@ def _train(setup: Setup, session: Session) -> Run:
             values, found = hyperparams_of(experiment), result["evaluation"]
             result |= results.write_sweep(session, experiment, values, found)
         result = sealed(result | {"run_id": setup.origin.run_id})
-        is_written = report.write_result(session, run_dir, given.names, result)
-        return replace(_best(experiment, given, result), is_written=is_written)
+        is_written = report.write_result(session, run_dir, overrides.names, result)
+        return replace(_best(experiment, overrides, result), is_written=is_written)
 
 
-def _best(experiment: Experiment, given: Given, result: dict[str, Any]) -> Run:
+def _best(experiment: Experiment, overrides: Overrides, result: dict[str, Any]) -> Run:
     """The best member of all parts, which no longer are in memory."""
     run_dir = experiment.run_dir
     assert run_dir is not None
-    env, algorithm, state = restore(run_dir, **vars(given))
+    env, algorithm, state = restore(run_dir, **vars(overrides))
     evaluation = evaluate(
         env,
         algorithm.policy,
@@ -123,15 +125,15 @@ def _best(experiment: Experiment, given: Given, result: dict[str, Any]) -> Run:
     return Run(run_dir, env, algorithm, state, evaluation, result)
 
 
-def _train_part(given: Given, session: Session, part: Experiment) -> dict[str, Any]:
+def _train_part(overrides: Overrides, session: Session, part: Experiment) -> dict[str, Any]:
     """Trains a part to its end, unless it is there, and gives back its `result.json`."""
     run_dir = part.run_dir
     assert run_dir is not None
     require_own(run_dir.parent, run_dir)
     session.signals.require_none()  # one that came at the end of the part before
     if not has_begun(run_dir):
-        return as_written(train_run.start(part, given, session, results.rank_members).result)
-    stored = read_stored(run_dir, given, "resume")
+        return as_written(train_run.start(part, overrides, session, results.rank_members).result)
+    stored = read_stored(run_dir, overrides, "resume")
     require_part(run_dir, stored)
     begun = stored.experiment
     is_short = begun.total_env_steps != part.total_env_steps
@@ -139,6 +141,8 @@ def _train_part(given: Given, session: Session, part: Experiment) -> dict[str, A
         keep_schedule = not follows_length(part)
         changes = Changes(part.devices, part.total_env_steps, keep_schedule)
         return as_written(
-            train_run.go_on(run_dir, stored, given, changes, session, results.rank_members).result
+            train_run.go_on(
+                run_dir, stored, overrides, changes, session, results.rank_members
+            ).result
         )
     return read_result(run_dir)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,8 @@ from jaxdrl.analysis.learning_curves import make_figure, save_figure
 from jaxdrl.config.choices import Choices
 from jaxdrl.config.experiment import Experiment
 from jaxdrl.config.search_space import Range
+from jaxdrl.config.settings import with_settings
+from jaxdrl.config.stored import to_json
 from jaxdrl.errors import ConfigError
 from jaxdrl.evaluation.episodes import bootstrap_interval
 from jaxdrl.io.json_files import write_json
@@ -79,10 +80,10 @@ def is_finite(row: dict[str, Any]) -> bool:
 def best_experiment(experiment: Experiment, rows: list[dict[str, Any]]) -> Experiment:
     """The experiment of one agent with the best settings."""
     assert experiment.sweep is not None
-    choices = experiment.sweep.choices()
+    choices = experiment.sweep.choices(experiment.algorithm)
     shape = {name: choices[name][text] for name, text in rows[0].get("shape", {}).items()}
-    ppo = replace(experiment.ppo, **rows[0]["hyperparams"], **shape)
-    return replace(experiment, ppo=ppo, sweep=None, run_dir=None, devices=None)
+    of_one: dict[str, Any] = {"sweep": None, "run_dir": None, "devices": None}
+    return with_settings(experiment, **of_one, **rows[0]["hyperparams"], **shape)
 
 
 def write(
@@ -99,10 +100,8 @@ def write(
     assert sweep is not None
     if not rows:
         return []
-    best = asdict(best_experiment(experiment, rows))
-    for name in ("run_dir", "from_run"):
-        best[name] = None if best[name] is None else str(best[name])
-    write_json(run_dir / BEST_FILE, {"experiment": best})
+    best = best_experiment(experiment, rows)
+    write_json(run_dir / BEST_FILE, {"experiment": to_json(best)})
     paths = [run_dir / BEST_FILE]
     if varied := sweep.axes:
         paths += [run_dir / "response.png", run_dir / "parallel.png"]

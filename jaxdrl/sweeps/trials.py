@@ -24,6 +24,7 @@ from rich.console import Console
 
 from jaxdrl.checks import require
 from jaxdrl.config.experiment import Experiment
+from jaxdrl.config.settings import value_of, with_settings
 from jaxdrl.errors import ConfigError
 from jaxdrl.io.console import labelled
 from jaxdrl.runs.nested import (
@@ -36,7 +37,7 @@ from jaxdrl.runs.nested import (
     require_part,
 )
 from jaxdrl.runs.run_dir import read_run
-from jaxdrl.runs.stopping import BadNumbersError, OutOfMemoryError
+from jaxdrl.runs.stopping import NonFiniteError, OutOfMemoryError
 from jaxdrl.sweeps.ranking import sort
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def combinations(experiment: Experiment) -> list[Shape]:
       ConfigError: naming a choice that is in none of them, or if there are too many.
     """
     assert experiment.sweep is not None
-    choices = experiment.sweep.choices()
+    choices = experiment.sweep.choices(experiment.algorithm)
     count = math.prod(len(values) for values in choices.values())
     works = f"must have at most {MAX_COMBINATIONS:,} combinations"
     require(count <= MAX_COMBINATIONS, "sweep.shapes", f"{count:,} combinations", works)
@@ -97,11 +98,11 @@ def combinations(experiment: Experiment) -> list[Shape]:
 def trial_of(experiment: Experiment, number: int, shape: Shape) -> Experiment:
     """The run that a trial of a search is."""
     assert experiment.sweep is not None
-    choices = experiment.sweep.choices()
+    choices = experiment.sweep.choices(experiment.algorithm)
     values: dict[str, Any] = {name: choices[name][text] for name, text in shape.items()}
     run_dir = None if experiment.run_dir is None else experiment.run_dir / TRIALS / str(number)
     sweep = replace(experiment.sweep, trial=number)
-    return replace(experiment, ppo=replace(experiment.ppo, **values), sweep=sweep, run_dir=run_dir)
+    return with_settings(experiment, sweep=sweep, run_dir=run_dir, **values)
 
 
 def train(experiment: Experiment, train_part: TrainPart, console: Console) -> dict[str, Any]:
@@ -166,7 +167,7 @@ def require_true(experiment: Experiment, study: optuna.Study) -> None:
         part = run_dir / TRIALS / str(trial.number)
         if trial.value is None:
             continue  # it was pruned, and may have left nothing
-        begun = read_run(part, Experiment).experiment
+        begun = read_run(part).experiment
         score = read_result(part)["settings"][0]["ci95_low"]
         if score != trial.value or shape_of(experiment, begun) != trial.params:
             raise ConfigError(
@@ -182,7 +183,7 @@ def _next(
     assert experiment.sweep is not None and experiment.run_dir is not None
     run_dir = experiment.run_dir / TRIALS / str(number)
     if has_begun(run_dir):
-        stored = read_run(run_dir, Experiment)
+        stored = read_run(run_dir)
         require_part(run_dir, stored)
         return trial_of(experiment, number, shape_of(experiment, stored.experiment))
     tried = [trial.params for trial in study.trials]
@@ -216,8 +217,10 @@ def shape_of(experiment: Experiment, trial: Experiment) -> Shape:
     """The choices that a trial of a search has."""
     assert experiment.sweep is not None
     return {
-        name: next(text for text, value in values.items() if value == getattr(trial.ppo, name))
-        for name, values in experiment.sweep.choices().items()
+        name: next(
+            text for text, value in values.items() if value == value_of(trial.algorithm, name)
+        )
+        for name, values in experiment.sweep.choices(experiment.algorithm).items()
     }
 
 
@@ -225,7 +228,7 @@ def _distributions(experiment: Experiment) -> dict[str, Any]:
     import optuna
 
     assert experiment.sweep is not None
-    choices = experiment.sweep.choices()
+    choices = experiment.sweep.choices(experiment.algorithm)
     return {
         name: optuna.distributions.CategoricalDistribution(tuple(values))
         for name, values in choices.items()
@@ -239,7 +242,7 @@ def _score(part: Experiment, train_part: TrainPart, console: Console) -> tuple[f
     try:
         score = train_part(part)["settings"][0]["ci95_low"]
         return score, "its score is not finite"
-    except (BadNumbersError, OutOfMemoryError, ConfigError) as error:
+    except (NonFiniteError, OutOfMemoryError, ConfigError) as error:
         if is_resumed and isinstance(error, ConfigError):
             raise  # of its files
         console.print(labelled("pruned:", str(error)), soft_wrap=True)

@@ -13,14 +13,15 @@ import probe_environments as probes
 from jaxdrl import Experiment, PPOConfig
 from jaxdrl.algorithms import agent
 from jaxdrl.algorithms.agent import Parts
+from jaxdrl.config.settings import with_settings
 from jaxdrl.core.distributions import action_head, has_action, mask_logits
 from jaxdrl.core.spaces import Box, Discrete, MultiDiscrete
 from jaxdrl.errors import ConfigError
 from jaxdrl.networks.build import make_network
-from jaxdrl.runs.stopping import BadNumbersError
+from jaxdrl.runs.stopping import NonFiniteError
 
 SPACES = {"discrete": Discrete(4), "multi_discrete": MultiDiscrete((2, 3))}
-CONFIG = PPOConfig(num_envs=64, num_steps=8, num_minibatches=2, hidden_sizes=(16,))
+CONFIG = with_settings(PPOConfig(), num_envs=64, num_steps=8, num_minibatches=2, hidden_sizes=(16,))
 
 
 def components(space, row):
@@ -37,7 +38,7 @@ def rolled_out(request):
     params = jax.tree.map(lambda x: x * 30.0, state.learner.params["policy"])
     learner = replace(state.learner, params={**state.learner.params, "policy": params})
     state, trajectory = jax.jit(agent.rollout)(replace(state, learner=learner))
-    network = make_network(env.observation_space, space, CONFIG)
+    network = make_network(env.observation_space, space, CONFIG.network)
     parts = Parts(env, CONFIG, network, None, action_head(space), None, 1)
     return space, parts, state, jax.device_get(trajectory)
 
@@ -120,9 +121,11 @@ def test_a_state_without_an_allowed_action_is_counted_and_keeps_numbers_finite()
 
 
 def test_a_run_stops_at_a_state_without_an_allowed_action(tmp_path):
-    experiment = Experiment("mine", total_env_steps=5_000, run_dir=tmp_path / "run", ppo=CONFIG)
+    experiment = Experiment(
+        "mine", total_env_steps=5_000, run_dir=tmp_path / "run", algorithm=CONFIG
+    )
     env = probes.masked(Discrete(4), num_stuck=100)
-    with pytest.raises(BadNumbersError) as caught:
+    with pytest.raises(NonFiniteError) as caught:
         jaxdrl.run(experiment, env=env)
     assert "states of update 1 the environment's action_mask allowed no action" in str(caught.value)
 

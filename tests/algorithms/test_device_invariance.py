@@ -8,6 +8,7 @@ import pytest
 
 import jaxdrl
 from jaxdrl import PPOConfig
+from jaxdrl.config.settings import with_settings
 from jaxdrl.distributed import sharding
 from jaxdrl.distributed.sharding import place
 from jaxdrl.runs.metrics_log import sha256
@@ -44,7 +45,7 @@ EXTRA_LOSS = {"MemoryChain-bsuite": confident}
 
 def agent_on(name, num_devices, **changes):
     mesh = None if num_devices is None else jaxdrl.make_mesh(num_devices)
-    config = PPOConfig(**SETTINGS[name], **changes)
+    config = with_settings(PPOConfig(), **SETTINGS[name], **changes)
     return jaxdrl.ppo(jaxdrl.make(name), config, extra_loss=EXTRA_LOSS.get(name), mesh=mesh)
 
 

@@ -13,10 +13,13 @@ import jaxdrl
 import probe_environments as probes
 from jaxdrl.algorithms.optimizers import extra_args
 from jaxdrl.config.ppo import PPOConfig
+from jaxdrl.config.settings import with_settings
 from jaxdrl.errors import ConfigError
 
 PARAMS = {"kernel": jnp.ones((2, 3)), "bias": jnp.zeros((3,))}
-SMALL = PPOConfig(num_envs=8, num_steps=2, num_minibatches=1, num_epochs=1, hidden_sizes=(2,))
+SMALL = with_settings(
+    PPOConfig(), num_envs=8, num_steps=2, num_minibatches=1, num_epochs=1, hidden_sizes=(2,)
+)
 
 
 def needs(optimizer):

@@ -12,6 +12,7 @@ from flax import linen as nn
 import jaxdrl
 from jaxdrl import PPOConfig
 from jaxdrl.algorithms import rollout
+from jaxdrl.config.settings import with_settings
 from probe_environments import (
     action_reward,
     constant_reward,
@@ -60,7 +61,7 @@ def recorded(request):
     """Two updates: the states, the trajectory and metrics of each, and the replay of both."""
     make, changes = SCENARIOS[request.param]
     env = make()
-    config = PPOConfig(**{**vars(CONFIG), **changes})
+    config = with_settings(PPOConfig(), **{**vars(CONFIG), **changes})
     agent = jaxdrl.ppo(env, config, network=Linear(2, continuous=request.param == "continuous"))
 
     @jit
@@ -365,7 +366,7 @@ CONSTANTS = {
 @pytest.mark.parametrize("reproducible", [False, True])
 @pytest.mark.parametrize("make", CONSTANTS.values(), ids=CONSTANTS)
 def test_constants_in_an_environment_do_not_hinder_a_mesh(make, reproducible):
-    config = PPOConfig(**{**vars(CONFIG), "reproducible": reproducible})
+    config = with_settings(PPOConfig(), **{**vars(CONFIG), "reproducible": reproducible})
     agent = jaxdrl.ppo(make(), config, mesh=jaxdrl.make_mesh(8))
     state = jax.eval_shape(agent.init, jax.eval_shape(lambda: jax.random.key(0)))
     after, trajectory = jax.eval_shape(agent.rollout, state)

@@ -12,6 +12,7 @@ from jaxdrl.algorithms import training
 from jaxdrl.algorithms.ppo.algorithm import ppo
 from jaxdrl.algorithms.training import run_updates, train
 from jaxdrl.config.ppo import PPOConfig
+from jaxdrl.config.settings import with_settings
 from jaxdrl.core.spaces import Box, Discrete
 from jaxdrl.core.types import Algorithm, Policy
 from jaxdrl.distributed.mesh import make_mesh
@@ -235,8 +236,14 @@ def counting_env():
     return Environment("Counting", reset, step, box, Discrete(2), max_episode_steps=4)
 
 
-CONFIG = PPOConfig(
-    num_envs=16, num_steps=4, num_epochs=1, num_minibatches=2, hidden_sizes=(4,), target_kl=None
+CONFIG = with_settings(
+    PPOConfig(),
+    num_envs=16,
+    num_steps=4,
+    num_epochs=1,
+    num_minibatches=2,
+    hidden_sizes=(4,),
+    target_kl=None,
 )
 
 

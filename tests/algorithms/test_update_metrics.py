@@ -11,12 +11,13 @@ from jaxdrl import PPOConfig
 from jaxdrl.algorithms import update_metrics
 from jaxdrl.algorithms.agent import Parts
 from jaxdrl.algorithms.minibatch_sgd import Batch
+from jaxdrl.config.settings import with_settings
 from jaxdrl.core.running_statistics import RunningStatistics
 from jaxdrl.core.spaces import Discrete
 from jaxdrl.core.types import LearnerState, Transition
 from jaxdrl.distributed.sharding import make_layout
 
-CONFIG = PPOConfig(num_envs=2, num_steps=3, num_shards=1, num_minibatches=1)
+CONFIG = with_settings(PPOConfig(), num_envs=2, num_steps=3, num_shards=1, num_minibatches=1)
 LAYOUT = make_layout(1, False, None)
 NAN, INF = float("nan"), float("inf")
 

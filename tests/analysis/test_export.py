@@ -17,6 +17,7 @@ import pytest
 import jaxdrl
 from jaxdrl.analysis import export
 from jaxdrl.cli import main
+from jaxdrl.config.settings import with_settings
 from jaxdrl.errors import ConfigError
 from small_runs import CARTPOLE, PPO
 
@@ -51,7 +52,7 @@ def run_dirs(tmp_path_factory):
             env_params={},
             total_env_steps=256,
             run_dir=directory / name,
-            ppo=dataclasses.replace(PPO, **changes),
+            algorithm=with_settings(PPO, **changes),
         )
         with contextlib.redirect_stdout(io.StringIO()):
             jaxdrl.run(experiment)

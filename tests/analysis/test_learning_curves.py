@@ -12,6 +12,7 @@ import jaxdrl
 from jaxdrl.analysis import learning_curves
 from jaxdrl.cli import main
 from jaxdrl.config.experiment import Experiment
+from jaxdrl.config.settings import with_settings
 from jaxdrl.errors import ConfigError
 from jaxdrl.io.json_files import write_sealed
 from jaxdrl.io.line_reader import Thinned
@@ -22,8 +23,8 @@ from small_runs import CARTPOLE, config_of
 def write_run(directory, returns, *, seed=0, speed=100.0, steps=128, **ppo):
     """A run directory with a line for each return, `steps` apart."""
     directory.mkdir(parents=True)
-    changed = dataclasses.replace(CARTPOLE.ppo, **ppo)
-    experiment = dataclasses.replace(CARTPOLE, seed=seed, ppo=changed)
+    changed = with_settings(CARTPOLE.algorithm, **ppo)
+    experiment = dataclasses.replace(CARTPOLE, seed=seed, algorithm=changed)
     write_sealed(directory / "config.json", config_of(experiment))
     lines = [
         {
@@ -121,12 +122,12 @@ def test_a_run_of_jaxdrl_can_be_drawn_while_its_last_line_is_torn(tmp_path):
     curve = learning_curves.read_curve(tmp_path / "run")
     assert curve.env_steps.tolist() == [128, 256, 384]
     assert (np.diff(curve.seconds) > 0).all()
-    assert curve.settings["ppo.anneal_env_steps"] is None
+    assert curve.settings["anneal_env_steps"] is None
 
 
 def test_labels_name_the_environment_and_what_differs_within_it():
     def settings(env, **ppo):
-        experiment = Experiment(env, ppo=jaxdrl.PPOConfig(**ppo))
+        experiment = Experiment(env, algorithm=jaxdrl.with_settings(jaxdrl.PPOConfig(), **ppo))
         return learning_curves.settings_of(experiment)
 
     assert learning_curves.label_groups([settings("A")]) == ["A"]

@@ -10,6 +10,7 @@ from PIL import Image
 import jaxdrl
 from jaxdrl.analysis import film_writer, render
 from jaxdrl.cli import main
+from jaxdrl.config.settings import with_settings
 from jaxdrl.envs.drawing.canvas import BLUE, LIGHT, VERMILLION
 from jaxdrl.errors import ConfigError
 from jaxdrl.io.json_files import write_sealed
@@ -31,7 +32,7 @@ def run_dir(tmp_path_factory):
         evaluate_every=None,
         devices=1,
         run_dir=tmp_path_factory.mktemp("runs") / "run",
-        ppo=dataclasses.replace(PPO, memory="gru", memory_size=8, normalize_observations=True),
+        algorithm=with_settings(PPO, memory="gru", memory_size=8, normalize_observations=True),
     )
     jaxdrl.run(experiment)
     return experiment.run_dir
@@ -224,7 +225,7 @@ def test_bad_numbers_are_refused_at_once(run_dir, monkeypatch, changes, complain
 
 def test_a_run_with_an_environment_of_ones_own_wants_it_again(run_dir, tmp_path):
     with pytest.raises(ConfigError, match=r"jaxdrl\.render_run\(.*, env=my_env\)"):
-        jaxdrl.render_run(copy_of(run_dir, tmp_path, given=["env"]))
+        jaxdrl.render_run(copy_of(run_dir, tmp_path, overrides=["env"]))
 
 
 @pytest.mark.parametrize(

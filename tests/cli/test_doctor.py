@@ -37,7 +37,7 @@ def test_it_is_said_what_to_run(speeds):
     found = jaxdrl.diagnose("CartPole-v1")
     doctor.print_diagnosis(Console(file=output, width=200), found)
     lines = output.getvalue().splitlines()
-    assert lines[-1] == "jaxdrl train CartPole-v1 --devices 4 --ppo.num-envs 1024"
+    assert lines[-1] == "jaxdrl train CartPole-v1 --devices 4 --num-envs 1024"
     assert "4 devices pay: 1.43x the speed of one; 1024 environments saturate" in lines[-3]
     assert "change what is learnt" in lines[-2]
     assert any(line.startswith("processor") for line in lines)
@@ -67,7 +67,7 @@ def test_where_memory_ends_is_said_and_nothing_is_divided_by_it(monkeypatch, fit
         assert found.num_envs == 0
         assert "jaxdrl train" not in output.getvalue()
     else:
-        assert output.getvalue().splitlines()[-1].endswith(f"{command} --ppo.num-envs 64")
+        assert output.getvalue().splitlines()[-1].endswith(f"{command} --num-envs 64")
 
 
 def test_it_is_said_what_is_measured_and_how_long_it_may_take(speeds, monkeypatch):
@@ -83,7 +83,7 @@ def test_it_is_said_what_is_measured_and_how_long_it_may_take(speeds, monkeypatc
 
 
 def test_a_measurement_is_of_training():
-    config = jaxdrl.PPOConfig(num_envs=16, num_steps=8, hidden_sizes=(8,))
+    config = jaxdrl.with_settings(jaxdrl.PPOConfig(), num_envs=16, num_steps=8, hidden_sizes=(8,))
     assert doctor.measure(jaxdrl.make("CartPole-v1"), config, 2, 0.01) > 0
 
 

@@ -33,7 +33,7 @@ class Verb(NamedTuple):
     reads: tuple[str, ...]
 
 
-SMALL = "--devices 2 --ppo.num-envs 16 --ppo.num-minibatches 2 --ppo.hidden-sizes 8"
+SMALL = "--devices 2 --num-envs 16 --num-minibatches 2 --hidden-sizes 8"
 # A new verb is one line here.
 VERBS = {
     "resume": Verb("resume {run} --total-env-steps 500", ("state", "metrics", "log", "lock")),

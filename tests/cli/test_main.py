@@ -22,6 +22,7 @@ from jaxdrl import launch
 from jaxdrl.cli import main
 from jaxdrl.config.experiment import Experiment
 from jaxdrl.config.ppo import PPOConfig
+from jaxdrl.config.settings import with_settings
 from jaxdrl.distributed.mesh import make_mesh
 from jaxdrl.errors import ConfigError
 
@@ -58,43 +59,42 @@ def refused(args):
 COUNT = "must be an integer of at least 1"
 BAD = [
     (
-        "--ppo.num-envs 100",
+        "--num-envs 100",
         lambda: PPOConfig(num_envs=100),
-        "ppo.num_envs = 100: must be a multiple of ppo.num_shards = 8; "
-        "the nearest that work: 96 or 104",
+        "num_envs = 100: must be a multiple of num_shards = 8; the nearest that work: 96 or 104",
     ),
     (
-        "--ppo.num-minibatches 3",
+        "--num-minibatches 3",
         lambda: dataclasses.replace(jaxdrl.make_config("CartPole-v1"), num_minibatches=3),
-        "ppo.num_minibatches = 3: must divide num_steps * num_envs / num_shards = 1024; "
+        "num_minibatches = 3: must divide num_steps * num_envs / num_shards = 1024; "
         "the nearest that work: 2 or 4",
     ),
-    ("--ppo.num-envs 0", lambda: PPOConfig(num_envs=0), f"ppo.num_envs = 0: {COUNT}"),
-    ("--ppo.num-steps -1", lambda: PPOConfig(num_steps=-1), f"ppo.num_steps = -1: {COUNT}"),
+    ("--num-envs 0", lambda: PPOConfig(num_envs=0), f"num_envs = 0: {COUNT}"),
+    ("--num-steps -1", lambda: PPOConfig(num_steps=-1), f"num_steps = -1: {COUNT}"),
     (
-        "--ppo.learning-rate nan",
+        "--learning-rate nan",
         lambda: PPOConfig(learning_rate=float("nan")),
-        "ppo.learning_rate = nan: must be a finite number above 0",
+        "learning_rate = nan: must be a finite number above 0",
     ),
     (
-        "--ppo.learning-rate -0.1",
+        "--learning-rate -0.1",
         lambda: PPOConfig(learning_rate=-0.1),
-        "ppo.learning_rate = -0.1: must be a finite number above 0",
+        "learning_rate = -0.1: must be a finite number above 0",
     ),
     (
-        "--ppo.gamma inf",
+        "--gamma inf",
         lambda: PPOConfig(gamma=float("inf")),
-        "ppo.gamma = inf: must be a finite number at least 0 and at most 1",
+        "gamma = inf: must be a finite number at least 0 and at most 1",
     ),
     (
-        "--ppo.max-grad-norm 0",
+        "--max-grad-norm 0",
         lambda: PPOConfig(max_grad_norm=0.0),
-        "ppo.max_grad_norm = 0.0: must be a finite number above 0, or None",
+        "max_grad_norm = 0.0: must be a finite number above 0, or None",
     ),
     (
-        "--ppo.hidden-sizes 64 0",
-        lambda: PPOConfig(hidden_sizes=(64, 0)),
-        f"ppo.hidden_sizes = 0: {COUNT}",
+        "--hidden-sizes 64 0",
+        lambda: with_settings(PPOConfig(), hidden_sizes=(64, 0)),
+        f"hidden_sizes = 0: {COUNT}",
     ),
     (
         "--total-env-steps 0",
@@ -114,7 +114,7 @@ BAD = [
     (
         "--devices 3",
         lambda: Experiment("CartPole-v1", devices=3),
-        "devices = 3: must divide ppo.num_shards = 8; 1, 2, 4, 8 do, or change ppo.num_shards",
+        "devices = 3: must divide num_shards = 8; 1, 2, 4, 8 do, or change num_shards",
     ),
     (
         "--env-params max_steps_in_episode nan",
@@ -169,13 +169,13 @@ BAD_RUNS = [
     ),
     (
         "CartPole-v1",
-        ["--ppo.torso", "cnn"],
-        r"ppo\.torso = 'cnn': observations of shape \(4,\) are not \[height, width, channels\]; "
-        r"take ppo\.torso = 'mlp'",
+        ["--torso", "cnn"],
+        r"torso = 'cnn': observations of shape \(4,\) are not \[height, width, channels\]; "
+        r"take torso = 'mlp'",
     ),
     (
         "CartPole-v1",
-        ["--devices", "16", "--ppo.num-shards", "16"],
+        ["--devices", "16", "--num-shards", "16"],
         r"(num_)?devices = 16: this process has 8 cpu device\(s\); ask for at most that many, or .*"
         r"jax\.config\.update\(\"jax_num_cpu_devices\", 16\)",
     ),
@@ -234,16 +234,16 @@ def test_a_larger_mesh_than_there_are_devices_is_refused():
 @pytest.mark.parametrize(
     ("args", "fragments"),
     [
-        (["train", "CartPole-v1", "--ppo.num-env", "8"], ["--ppo.num-env", "--ppo.num-envs"]),
+        (["train", "CartPole-v1", "--num-env", "8"], ["--num-env", "--num-envs"]),
         (["train", "CartPole-v1", "--device", "2"], ["--device", "--devices"]),
-        (["train", "CartPole-v1", "--ppo.num-envs", "many"], ["--ppo.num-envs", "many", "int"]),
-        (["train", "CartPole-v1", "--ppo.num-envs", "8.0"], ["--ppo.num-envs", "8.0", "int"]),
+        (["train", "CartPole-v1", "--num-envs", "many"], ["--num-envs", "many", "int"]),
+        (["train", "CartPole-v1", "--num-envs", "8.0"], ["--num-envs", "8.0", "int"]),
         (
-            ["train", "CartPole-v1", "--ppo.torso", "rnn"],
-            ["--ppo.torso", "rnn", "'auto', 'mlp', 'cnn'"],
+            ["train", "CartPole-v1", "--torso", "rnn"],
+            ["--torso", "rnn", "'auto', 'mlp', 'cnn'"],
         ),
         (
-            ["train", "CartPole-v1", "--ppo.activation", "TANH"],
+            ["train", "CartPole-v1", "--activation", "TANH"],
             ["TANH", "'tanh', 'relu', 'silu', 'gelu'"],
         ),
         (["train"], ["Name of the environment, such as CartPole-v1"]),
@@ -261,8 +261,8 @@ def test_a_mistyped_flag_or_value_is_refused_with_what_is_known(args, fragments)
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--devices", "3"], "devices = 3: must divide ppo.num_shards = 8; "),
-        (["--ppo.num-envs", "100"], "ppo.num_envs = 100: must be a multiple of "),
+        (["--devices", "3"], "devices = 3: must divide num_shards = 8; "),
+        (["--num-envs", "100"], "num_envs = 100: must be a multiple of "),
     ],
 )
 def test_the_exit_code_of_the_process_is_2_and_its_message_short(program, flags, message):
@@ -293,7 +293,7 @@ print("imported", sorted(heavy & set(sys.modules)))
         (["jaxdrl", "--help"], 0),
         (["jaxdrl", "train", "--help"], 0),
         (["jaxdrl", "train", "CartPole-v1", "--nope", "3"], 2),
-        (["jaxdrl", "train", "CartPole-v1", "--ppo.num-envs", "100"], 2),
+        (["jaxdrl", "train", "CartPole-v1", "--num-envs", "100"], 2),
         ([SCRIPT[0], "--help"], 0),
         ([SCRIPT[0], "--nope"], 2),
     ],
@@ -361,13 +361,12 @@ def test_help_explains_every_field(cls):
     explained = explanations(cls)
     assert set(explained) == {field.name for field in dataclasses.fields(cls)}
     explained.pop("sweep", None)  # which has a verb of its own
-    prefix = "--ppo." if cls is PPOConfig else "--"
     for name, explanation in explained.items():
         assert explanation, f"{name} has no explanation below it"
         assert plain(explanation).rstrip(".") in text, name
-        if name not in ("env", "ppo"):
+        if name not in ("env", "algorithm", "network", "execution"):
             flag = {"from_run": "from"}.get(name, name.replace("_", "-"))
-            assert f"{prefix}{flag}" in text
+            assert f"--{flag}" in text
 
 
 @pytest.mark.parametrize("verb", ["train", "sweep"])
@@ -394,8 +393,8 @@ def test_every_flag_reaches_the_experiment(monkeypatch, tmp_path):
     flags = (
         f"--env-params gravity 9 tau 0.5 --seed 3 --total-env-steps 7 --devices 2 "
         f"--run-dir {tmp_path} --anneal-learning-rate --evaluate-every 5 --num-eval-episodes 6 "
-        "--log-every 4 --ppo.num-envs 16 --ppo.learning-rate 0.5 --ppo.max-grad-norm None "
-        "--ppo.no-standardize-advantages --ppo.hidden-sizes 5 6 --ppo.activation relu"
+        "--log-every 4 --num-envs 16 --learning-rate 0.5 --max-grad-norm None "
+        "--no-standardize-advantages --hidden-sizes 5 6 --activation relu"
     )
     main.main(["train", "CartPole-v1", *flags.split()])
     (given,) = received
@@ -410,7 +409,7 @@ def test_every_flag_reaches_the_experiment(monkeypatch, tmp_path):
         evaluate_every=5,
         num_eval_episodes=6,
         log_every=4,
-        ppo=dataclasses.replace(
+        algorithm=with_settings(
             jaxdrl.make_config("CartPole-v1"),
             num_envs=16,
             learning_rate=0.5,
@@ -434,9 +433,9 @@ def test_without_flags_the_settings_are_those_of_the_task(name, monkeypatch):
 @pytest.mark.parametrize(
     "flags",
     [
-        "Pendulum-v1 --seed 3 --ppo.hidden-sizes 5 6 --ppo.reproducible",
-        "--seed 3 --ppo.hidden-sizes 5 6 --ppo.reproducible Pendulum-v1",
-        "--ppo.hidden_sizes 5 6 --seed=3 Pendulum-v1 --ppo.reproducible",
+        "Pendulum-v1 --seed 3 --hidden-sizes 5 6 --reproducible",
+        "--seed 3 --hidden-sizes 5 6 --reproducible Pendulum-v1",
+        "--hidden_sizes 5 6 --seed=3 Pendulum-v1 --reproducible",
     ],
 )
 def test_the_name_of_the_task_may_stand_anywhere(flags, monkeypatch):
@@ -444,10 +443,10 @@ def test_the_name_of_the_task_may_stand_anywhere(flags, monkeypatch):
     monkeypatch.setattr(launch, "run", received.append)
     main.main(["train", *flags.split()])
     (given,) = received
-    ppo = dataclasses.replace(
-        jaxdrl.make_config("Pendulum-v1"), hidden_sizes=(5, 6), reproducible=True
+    ppo = with_settings(jaxdrl.make_config("Pendulum-v1"), hidden_sizes=(5, 6), reproducible=True)
+    assert given == dataclasses.replace(
+        jaxdrl.make_experiment("Pendulum-v1"), seed=3, algorithm=ppo
     )
-    assert given == dataclasses.replace(jaxdrl.make_experiment("Pendulum-v1"), seed=3, ppo=ppo)
 
 
 def test_help_after_a_name_shows_the_settings_of_the_task(capsys):
@@ -477,8 +476,8 @@ def test_other_errors_keep_their_traceback(monkeypatch):
 
 def test_a_script_trains_on_simulated_devices_in_a_process_of_its_own(tmp_path):
     flags = (
-        "--devices 4 --total-env-steps 256 --ppo.num-envs 16 --ppo.num-steps 8 --ppo.num-epochs 1 "
-        "--ppo.hidden-sizes 4 --num-eval-episodes 8 --env-params max_steps_in_episode 9 "
+        "--devices 4 --total-env-steps 256 --num-envs 16 --num-steps 8 --num-epochs 1 "
+        "--hidden-sizes 4 --num-eval-episodes 8 --env-params max_steps_in_episode 9 "
         "--run-dir out"
     )
     process = run_python("-W", "error", *SCRIPT, *flags.split(), cwd=tmp_path)

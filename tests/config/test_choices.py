@@ -2,9 +2,9 @@
 
 import pytest
 
-from jaxdrl.config.choices import OF_DEVICES, SHAPES, parse_choices
+from jaxdrl.config.choices import OF_DEVICES, parse_choices, shapes_of
 from jaxdrl.config.ppo import PPOConfig
-from jaxdrl.config.search_space import float_fields
+from jaxdrl.config.settings import hyperparameters, settings_of
 from jaxdrl.errors import ConfigError
 
 
@@ -19,12 +19,13 @@ from jaxdrl.errors import ConfigError
     ],
 )
 def test_choices_are_values_by_their_text(name, text, values):
-    assert list(parse_choices(name, text).values()) == values
+    assert list(parse_choices(PPOConfig(), name, text).values()) == values
 
 
 def test_every_setting_is_a_float_a_shape_or_of_devices():
-    names = sorted([*SHAPES, *float_fields(), *OF_DEVICES])
-    assert names == sorted(PPOConfig.__dataclass_fields__)
+    config = PPOConfig()
+    names = sorted([*shapes_of(config), *hyperparameters(config), *OF_DEVICES])
+    assert names == sorted(settings_of(config))
 
 
 @pytest.mark.parametrize(
@@ -32,7 +33,7 @@ def test_every_setting_is_a_float_a_shape_or_of_devices():
     [
         ("num_stepz", "8,16", "did you mean num_steps"),
         ("gamma", "0.9,0.99", "varies within one program; --gamma LOW:HIGH"),
-        ("num_shards", "4,8", "is no matter of learning; --ppo.num-shards sets it"),
+        ("num_shards", "4,8", "does not change what is learned; --num-shards sets it"),
         ("num_steps", "8", "must have two choices or more"),
         ("num_steps", "8,8", "all different"),
         ("num_steps", "8,None", "num_steps = 'None': must be an integer"),
@@ -43,5 +44,5 @@ def test_every_setting_is_a_float_a_shape_or_of_devices():
 )
 def test_choices_that_are_none_are_refused(name, text, says):
     with pytest.raises(ConfigError, match=says) as error:
-        parse_choices(name, text)
+        parse_choices(PPOConfig(), name, text)
     assert str(error.value).startswith(f"sweep.shapes.{name}")

@@ -14,11 +14,11 @@ from small_runs import CARTPOLE, PPO
 
 
 def test_the_length_of_the_run_fills_the_annealing():
-    assert resolve(CARTPOLE).ppo.anneal_env_steps == 300.0
+    assert resolve(CARTPOLE).algorithm.anneal_env_steps == 300.0
     constant = dataclasses.replace(CARTPOLE, anneal_learning_rate=False)
     assert resolve(constant) == constant
     given = dataclasses.replace(PPO, anneal_env_steps=7.0)
-    assert resolve(dataclasses.replace(CARTPOLE, ppo=given)).ppo.anneal_env_steps == 7.0
+    assert resolve(dataclasses.replace(CARTPOLE, algorithm=given)).algorithm.anneal_env_steps == 7.0
 
 
 def test_a_flag_for_the_length_of_a_script_changes_the_annealing_too(monkeypatch):
@@ -26,7 +26,7 @@ def test_a_flag_for_the_length_of_a_script_changes_the_annealing_too(monkeypatch
     monkeypatch.setattr(launch, "run", received.append)
     monkeypatch.setattr("sys.argv", ["script.py", "--total-env-steps", "9000"])
     main.run_script(CARTPOLE, "A script.")
-    assert resolve(received[0]).ppo.anneal_env_steps == 9000.0
+    assert resolve(received[0]).algorithm.anneal_env_steps == 9000.0
     assert received[0].total_env_steps == 9000
     assert dataclasses.replace(received[0], total_env_steps=300) == CARTPOLE
 
@@ -73,7 +73,7 @@ def test_the_default_directory_tells_what_is_trained_and_since_when(monkeypatch)
             for value in (-1, 2**32, 0.5, True, None)
         ),
         *(
-            ("devices", value, "must divide ppo.num_shards = 8; 1, 2, 4, 8 do, or change")
+            ("devices", value, "must divide num_shards = 8; 1, 2, 4, 8 do, or change")
             for value in (3, 5, 16)
         ),
     ],

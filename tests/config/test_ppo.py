@@ -11,6 +11,7 @@ import pytest
 
 from jaxdrl.checks import largest_divisor, require_divisor, require_number
 from jaxdrl.config.ppo import PPOConfig
+from jaxdrl.config.settings import with_settings
 from jaxdrl.errors import ConfigError
 
 COUNTS = (
@@ -77,7 +78,11 @@ BAD = [
         for value in ("nope", allowed[0].upper(), "", None, 3)
     ),
     *(
-        ("num_envs", value, f"multiple of ppo.num_shards = 8; the nearest that work: {nearest}")
+        (
+            "num_envs",
+            value,
+            f"multiple of num_shards = 8; the nearest that work: {nearest}",
+        )
         for value, nearest in ((100, "96 or 104"), (513, "512 or 520"), (7, "8"), (1, "8"))
     ),
 ]
@@ -86,9 +91,9 @@ BAD = [
 @pytest.mark.parametrize(("field", "value", "works"), BAD)
 def test_bad_value_is_refused_naming_field_value_and_what_works(field, value, works):
     with pytest.raises(ConfigError) as caught:
-        PPOConfig(**{field: value})
+        with_settings(PPOConfig(), **{field: value})
     message = str(caught.value)
-    assert message.startswith(f"ppo.{field} = ")
+    assert message.startswith(f"{field} = ")
     shown = value[-1] if isinstance(value, tuple) else value
     assert repr(shown) in message
     assert works in message
@@ -114,11 +119,11 @@ def test_every_field_has_a_row_of_bad_values():
 )
 def test_the_nearest_values_named_work(field, value, nearest):
     with pytest.raises(ConfigError) as caught:
-        PPOConfig(**{field: value})
+        with_settings(PPOConfig(), **{field: value})
     named = re.search(r"the nearest that work: (.*)$", str(caught.value)).group(1)
     assert [int(number) for number in named.split(" or ")] == nearest
     for number in nearest:
-        assert getattr(PPOConfig(**{field: number}), field) == number
+        assert getattr(with_settings(PPOConfig(), **{field: number}), field) == number
 
 
 @pytest.mark.parametrize(
@@ -132,28 +137,33 @@ def test_the_nearest_values_named_work(field, value, nearest):
 )
 def test_the_nearest_num_envs_fit_the_minibatches_too(shapes, nearest):
     with pytest.raises(ConfigError) as caught:
-        PPOConfig(**shapes)
+        with_settings(PPOConfig(), **shapes)
     named = str(caught.value).split("the nearest that work: ")[1].split(" or ")
     assert [int(number) for number in named] == nearest
     for number in nearest:
-        PPOConfig(**shapes | {"num_envs": number})
+        with_settings(PPOConfig(), **shapes | {"num_envs": number})
 
 
 @pytest.mark.parametrize("num_minibatches", range(1, 40))
 def test_minibatches_split_each_shard_or_the_nearest_counts_are_named(num_minibatches):
     shapes = {"num_envs": 12, "num_steps": 6, "num_shards": 4}  # 18 samples in a shard
     if 18 % num_minibatches == 0:
-        assert PPOConfig(**shapes, num_minibatches=num_minibatches).env_steps_per_update == 72
+        assert (
+            with_settings(
+                PPOConfig(), **shapes, num_minibatches=num_minibatches
+            ).env_steps_per_update
+            == 72
+        )
         return
     with pytest.raises(ConfigError, match=r"num_envs / num_shards = 18;") as caught:
-        PPOConfig(**shapes, num_minibatches=num_minibatches)
+        with_settings(PPOConfig(), **shapes, num_minibatches=num_minibatches)
     named = str(caught.value).split("the nearest that work: ")[1].split(" or ")
     divisors = [1, 2, 3, 6, 9, 18]
     below = max(d for d in divisors if d < num_minibatches)
     above = [d for d in divisors if d > num_minibatches][:1]
     assert [int(number) for number in named] == [below, *above]
     for number in named:
-        PPOConfig(**shapes, num_minibatches=int(number))
+        with_settings(PPOConfig(), **shapes, num_minibatches=int(number))
 
 
 @pytest.mark.parametrize(
@@ -169,13 +179,13 @@ def test_minibatches_split_each_shard_or_the_nearest_counts_are_named(num_miniba
     ],
 )
 def test_good_values_pass(field, value):
-    assert getattr(PPOConfig(**{field: value}), field) == value
+    assert getattr(with_settings(PPOConfig(), **{field: value}), field) == value
 
 
 @pytest.mark.parametrize("field", [*ABOVE_ZERO, *AT_LEAST_ZERO, *FRACTIONS, *OPTIONAL])
 def test_floats_may_be_traced(field):
     def config_value(x):
-        return getattr(dataclasses.replace(PPOConfig(), **{field: x}), field) * 2.0
+        return getattr(with_settings(PPOConfig(), **{field: x}), field) * 2.0
 
     population = jnp.array([0.25, 0.5, 7.0])  # 7 is refused as gamma, but has no value here
     np.testing.assert_array_equal(jax.vmap(config_value)(population), [0.5, 1.0, 14.0])
@@ -183,7 +193,7 @@ def test_floats_may_be_traced(field):
 
 
 def test_initial_log_std_may_be_traced():
-    config = jax.jit(lambda x: dataclasses.replace(PPOConfig(), initial_log_std=x).initial_log_std)
+    config = jax.jit(lambda x: with_settings(PPOConfig(), initial_log_std=x).initial_log_std)
     assert config(-1.0) == -1.0
 
 
@@ -195,7 +205,7 @@ def test_a_config_cannot_be_changed_and_is_equal_by_value():
 
 
 def test_replace_is_validated_too():
-    with pytest.raises(ConfigError, match=r"ppo\.learning_rate = -1"):
+    with pytest.raises(ConfigError, match=r"learning_rate = -1"):
         dataclasses.replace(PPOConfig(), learning_rate=-1)
 
 
@@ -207,8 +217,8 @@ def test_devices_divide_the_shards(num_devices):
     with pytest.raises(ConfigError) as caught:
         require_divisor("devices", num_devices, 12)
     assert str(caught.value) == (
-        f"devices = {num_devices}: must divide ppo.num_shards = 12; 1, 2, 3, 4, 6, 12 do, or "
-        "change ppo.num_shards"
+        f"devices = {num_devices}: must divide num_shards = 12; 1, 2, 3, 4, 6, 12 do, or "
+        "change ppo.execution.num_shards"
     )
 
 
@@ -233,17 +243,23 @@ def test_the_largest_divisor(total, at_most, largest):
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"num_envs": 10**12}, "ppo.num_envs = 1000000000000: must be at most 33554424 with ppo.n"),
-        ({"num_steps": 2**31}, "ppo.num_steps = 2147483648: must be at most 4194303 with ppo.num_"),
+        ({"num_envs": 10**12}, "num_envs = 1000000000000: must be at most 33554424 with n"),
+        ({"num_steps": 2**31}, "num_steps = 2147483648: must be at most 4194303 with num_"),
         ({"num_steps": 10**18, "sequence_length": 7}, "must be at most 4194303 with"),
         ({"num_envs": 1, "num_shards": 1, "num_steps": 10**12}, "must be at most 2147483647"),
-        ({"memory_size": 10**12}, "ppo.memory_size = 1000000000000: must be at most 2147483647"),
-        ({"hidden_sizes": (8, 10**12)}, "ppo.hidden_sizes = 1000000000000: must be at most 2147"),
-        ({"num_envs": 2**25 - 8, "num_minibatches": 10**9}, "ppo.num_minibatches = 1000000000: "),
+        (
+            {"memory_size": 10**12},
+            "memory_size = 1000000000000: must be at most 2147483647",
+        ),
+        (
+            {"hidden_sizes": (8, 10**12)},
+            "hidden_sizes = 1000000000000: must be at most 2147",
+        ),
+        ({"num_envs": 2**25 - 8, "num_minibatches": 10**9}, "num_minibatches = 1000000000: "),
         ({"num_envs": 2**25 - 8, "num_shards": 2**25 - 8, "num_minibatches": 7}, "work: 4 or 8"),
     ],
 )
 def test_counts_beyond_all_measure_are_refused_at_once(changes, says):
     with pytest.raises(ConfigError) as caught:
-        PPOConfig(**changes)
+        with_settings(PPOConfig(), **changes)
     assert says in str(caught.value)

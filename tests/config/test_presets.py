@@ -41,7 +41,7 @@ def test_an_unknown_environment_gets_defaults_by_its_spaces():
     image = jaxdrl.make_config(probes.image())
     assert (image.torso, image.activation) == ("auto", "relu")
     for config in (discrete, continuous, image):
-        assert config.memory == "none"
+        assert config.network.memory == "none"
 
 
 def test_an_environment_with_names_of_its_own_learns_by_the_defaults():

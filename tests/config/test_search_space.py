@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from jaxdrl.config.search_space import Range, Sweep, check_names, draw, float_fields, parse_range
+from jaxdrl.config.ppo import PPOConfig
+from jaxdrl.config.search_space import Range, Sweep, check_names, draw, parse_range
+from jaxdrl.config.settings import hyperparameters
 from jaxdrl.errors import ConfigError
 
 
@@ -42,19 +44,19 @@ def test_ranges_that_are_none_are_refused(text, says):
 
 
 def test_float_settings_of_the_algorithm_may_vary():
-    names = float_fields()
+    names = hyperparameters(PPOConfig())
     assert {"learning_rate", "gamma", "entropy_coef", "clip_epsilon", "target_kl"} <= set(names)
     assert not {"num_envs", "hidden_sizes", "reproducible", "torso"} & set(names)
-    check_names(names)
+    check_names(PPOConfig(), names)
 
 
 def test_other_names_are_refused_with_the_reason_or_the_nearest():
     with pytest.raises(ConfigError, match=r"hyperparams.num_envs: shapes the program"):
-        check_names(["learning_rate", "num_envs"])
+        check_names(PPOConfig(), ["learning_rate", "num_envs"])
     with pytest.raises(
         ConfigError, match=r"hyperparams.learning_rat: .* did you mean learning_rate"
     ):
-        check_names(["learning_rat"])
+        check_names(PPOConfig(), ["learning_rat"])
 
 
 RANGES = {"learning_rate": Range(1e-4, 1e-2, log=True), "entropy_coef": Range(0.0, 0.02)}

@@ -1,6 +1,5 @@
 """What a GPU runs, run on the CPU: the same numbers, with no loop or branch that waits for data."""
 
-import dataclasses
 from functools import partial
 
 import jax
@@ -11,11 +10,18 @@ from jax.extend.core import jaxprs_in_params
 
 import jaxdrl
 from jaxdrl import PPOConfig
+from jaxdrl.config.settings import with_settings
 from jaxdrl.core import control_flow
 from jaxdrl.envs import vector
 
-CONFIG = PPOConfig(
-    num_envs=16, num_steps=10, num_epochs=2, num_minibatches=2, hidden_sizes=(8,), num_shards=4
+CONFIG = with_settings(
+    PPOConfig(),
+    num_envs=16,
+    num_steps=10,
+    num_epochs=2,
+    num_minibatches=2,
+    hidden_sizes=(8,),
+    num_shards=4,
 )
 
 
@@ -35,7 +41,7 @@ def equations(jaxpr):
 
 def agent_of(mesh=None, **changes):
     env = jaxdrl.make("CartPole-v1", max_steps_in_episode=5)
-    return jaxdrl.ppo(env, dataclasses.replace(CONFIG, **changes), mesh=mesh)
+    return jaxdrl.ppo(env, with_settings(CONFIG, **changes), mesh=mesh)
 
 
 def traced(agent):

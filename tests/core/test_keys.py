@@ -1,7 +1,5 @@
 """Keys of one kind, whatever the default of JAX is."""
 
-from dataclasses import replace
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,13 +8,14 @@ import pytest
 import jaxdrl
 import probe_environments as probes
 from jaxdrl.config.ppo import PPOConfig
+from jaxdrl.config.settings import with_settings
 from jaxdrl.core import keys
 from jaxdrl.errors import ConfigError
 from jaxdrl.runs import checkpoint, finite_states
 
 OTHERS = ["rbg", "unsafe_rbg"]
-FAST = PPOConfig(num_envs=8, num_steps=2, num_minibatches=1, hidden_sizes=(2,))
-REPRODUCIBLE = replace(FAST, reproducible=True)
+FAST = with_settings(PPOConfig(), num_envs=8, num_steps=2, num_minibatches=1, hidden_sizes=(2,))
+REPRODUCIBLE = with_settings(FAST, reproducible=True)
 
 
 def data(key):
@@ -42,7 +41,7 @@ def test_reproducible_mode_refuses_keys_that_do_not_keep_the_bits(impl):
         jax.eval_shape(agent.init, key)
     assert str(caught.value) == (
         f"key: its kind is {impl}, whose bits depend on the number of devices; with "
-        "ppo.reproducible it must be threefry2x32: jax.random.key(seed, impl='threefry2x32')"
+        "reproducible it must be threefry2x32: jax.random.key(seed, impl='threefry2x32')"
     )
     fast = jaxdrl.ppo(probes.counter(4), FAST)
     assert str(jax.eval_shape(fast.init, key).learner.key.dtype) != "key<fry>"

@@ -12,12 +12,14 @@ from flax import linen as nn
 import jaxdrl
 import probe_environments as probes
 from jaxdrl import PPOConfig
+from jaxdrl.config.settings import with_settings
 from jaxdrl.core.preprocessing import prepare_observation, prepared
 from jaxdrl.core.spaces import Box, Dict, Discrete, MultiDiscrete
 from jaxdrl.errors import ConfigError
 from jaxdrl.networks.build import make_network
 
-CONFIG = PPOConfig(
+CONFIG = with_settings(
+    PPOConfig(),
     num_envs=64,
     num_steps=16,
     num_minibatches=4,
@@ -114,7 +116,7 @@ def test_what_is_no_dictionary_of_spaces_is_refused(spaces, error, message):
 @pytest.mark.parametrize("changes", [{}, {"memory": "gru", "num_minibatches": 2}])
 def test_every_part_of_a_dictionary_is_learnt_from(changes):
     env = probes.dictionary()
-    config = replace(CONFIG, normalize_observations=True, **changes)
+    config = with_settings(CONFIG, normalize_observations=True, **changes)
     agent = jaxdrl.ppo(env, config, mesh=jaxdrl.make_mesh(2))
     state = jaxdrl.train(agent, jax.jit(agent.init)(jax.random.key(0)), num_updates=80)
     statistics = state.learner.obs_statistics
@@ -128,12 +130,14 @@ def test_every_part_of_a_dictionary_is_learnt_from(changes):
 
 def test_an_image_in_a_dictionary_goes_through_convolutions_and_the_rest_beside_them():
     space = probes.dictionary().observation_space
-    network = make_network(space, Discrete(2), replace(CONFIG, shared_torso=True))
+    network = make_network(space, Discrete(2), with_settings(CONFIG.network, shared_torso=True))
     key = jax.eval_shape(lambda: jax.random.key(0))
     params = jax.eval_shape(network.init, key, prepared(space, 1))
     kernels = [params["actor"][f"Dense_{i}"]["kernel"].shape for i in range(2)]
     assert kernels == [(9 * 2, 4), (3 * 3 * 4 + 1 + 3, 32)]
-    flat = make_network(space, Discrete(2), replace(CONFIG, shared_torso=True, torso="mlp"))
+    flat = make_network(
+        space, Discrete(2), with_settings(CONFIG.network, shared_torso=True, torso="mlp")
+    )
     params = jax.eval_shape(flat.init, key, prepared(space, 1))
     assert params["actor"]["Dense_0"]["kernel"].shape == (5 * 5 * 2 + 1 + 3, 32)
 
@@ -204,4 +208,4 @@ def test_the_torso_asked_for_has_to_find_an_image():
     space = Dict({"a": Box(0, 1, (3,)), "b": Discrete(2)})
     make = partial(make_network, space, MultiDiscrete((2, 2)))
     with pytest.raises(ConfigError, match=r"observations of shapes .* are not \[height, width"):
-        make(replace(CONFIG, torso="cnn"))
+        make(with_settings(CONFIG.network, torso="cnn"))

@@ -96,7 +96,7 @@ def waves_of(num, run_dir):
     found = []
     for i in range(num):
         sweep = Sweep(WAVES.sweep.ranges, members=num, wave_size=1, wave=i)
-        wave = dataclasses.replace(WAVES, ppo=PPO, sweep=sweep, run_dir=run_dir / str(i))
+        wave = dataclasses.replace(WAVES, algorithm=PPO, sweep=sweep, run_dir=run_dir / str(i))
         with contextlib.redirect_stdout(io.StringIO()):
             jaxdrl.run(dataclasses.replace(wave, total_env_steps=128))
         found.append(num_programs())

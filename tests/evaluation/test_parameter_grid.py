@@ -17,6 +17,7 @@ import jaxdrl
 from jaxdrl import PPOConfig
 from jaxdrl.analysis import robustness_map
 from jaxdrl.cli import main
+from jaxdrl.config.settings import with_settings
 from jaxdrl.core.spaces import Box, Discrete
 from jaxdrl.core.types import LearnerState, Policy
 from jaxdrl.envs import vector
@@ -27,7 +28,7 @@ from jaxdrl.evaluation.parameter_grid import Variation, parse_variation, vary
 from small_runs import CARTPOLE
 
 FULLY_OPTIMIZED = True
-CONFIG = PPOConfig(num_envs=16, num_steps=8, num_minibatches=2, hidden_sizes=(8,))
+CONFIG = with_settings(PPOConfig(), num_envs=16, num_steps=8, num_minibatches=2, hidden_sizes=(8,))
 GRID = (Variation("length", 0.25, 1.0, 3), Variation("max_steps_in_episode", 10, 40, 2))
 
 
@@ -299,7 +300,7 @@ def test_a_drawn_environment_is_the_one_with_these_parameters():
 def test_a_run_trains_in_what_is_drawn_and_is_evaluated_in_what_it_was_named_for(run_dir):
     restored = jaxdrl.restore(run_dir)
     lengths = np.asarray(restored.state.actor.env_state.drawn["length"])
-    assert len(np.unique(lengths)) == CARTPOLE.ppo.num_envs
+    assert len(np.unique(lengths)) == CARTPOLE.algorithm.num_envs
     assert restored.env.default_params.length == 0.5
     _, state = restored.env.reset(jax.random.key(0), restored.env.default_params)
     assert not hasattr(state, "drawn")

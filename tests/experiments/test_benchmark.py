@@ -211,7 +211,9 @@ def test_what_is_left_out_is_really_left_out(bench):
     from benchmarks import overheads
 
     env = jaxdrl.make("Pendulum-v1", max_steps_in_episode=3)
-    agent = jaxdrl.ppo(env, jaxdrl.PPOConfig(num_envs=8, num_steps=4, hidden_sizes=(8,)))
+    agent = jaxdrl.ppo(
+        env, jaxdrl.with_settings(jaxdrl.PPOConfig(), num_envs=8, num_steps=4, hidden_sizes=(8,))
+    )
     init = jax.jit(agent.init)
     _, trajectory = jax.jit(agent.rollout)(init(jax.random.key(0)))
     with overheads.no_bootstrap():

@@ -11,10 +11,12 @@ import pytest
 import jaxdrl
 import probe_environments as probes
 from jaxdrl import PPOConfig
+from jaxdrl.config.settings import with_settings
 
 SCRIPTS = Path(__file__).parents[2] / "experiments"
 
-CONFIG = PPOConfig(
+CONFIG = with_settings(
+    PPOConfig(),
     num_envs=32,
     num_steps=10,
     num_epochs=4,
@@ -27,7 +29,7 @@ CONFIG = PPOConfig(
 
 def trained(env, num_updates, **changes):
     """`(agent, state, trajectory of the trained policy)`."""
-    config = replace(CONFIG, **changes)
+    config = with_settings(CONFIG, **changes)
     config = replace(config, anneal_env_steps=float(num_updates * config.env_steps_per_update))
     agent = jaxdrl.ppo(env, config)
     state = jaxdrl.train(agent, jax.jit(agent.init)(jax.random.key(0)), num_updates=num_updates)

@@ -15,6 +15,7 @@ import pytest
 import jaxdrl
 import quickly
 from jaxdrl.config.presets import SUITE_TASKS, TASKS
+from jaxdrl.config.settings import with_settings
 from jaxdrl.runs.stopping import RunInterruptedError
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
@@ -82,8 +83,10 @@ def test_a_cell_is_kept_unless_its_settings_change(filled):
 def test_a_stopped_cell_goes_on(tmp_path):
     """A cell whose run has a checkpoint and no result ends as one that was never stopped."""
     experiment = jaxdrl.make_experiment(TASK)
-    ppo = replace(experiment.ppo, num_envs=16, num_steps=8, num_minibatches=2, hidden_sizes=(8,))
-    experiment = replace(experiment, total_env_steps=4 * 128, num_eval_episodes=8, ppo=ppo)
+    ppo = with_settings(
+        experiment.algorithm, num_envs=16, num_steps=8, num_minibatches=2, hidden_sizes=(8,)
+    )
+    experiment = replace(experiment, total_env_steps=4 * 128, num_eval_episodes=8, algorithm=ppo)
     straight = cells.measure(experiment, tmp_path / "a.json", tmp_path / "a", print)
 
     def stop(update, metrics):
@@ -106,7 +109,7 @@ def test_settings_are_what_differs_from_the_defaults():
     assert settings["ppo"]["gae_lambda"] == 0.98
     assert "devices" not in settings
     assert "clip_epsilon" not in settings["ppo"]
-    other = replace(experiment, ppo=replace(experiment.ppo, gamma=0.9))
+    other = replace(experiment, algorithm=replace(experiment.algorithm, gamma=0.9))
     assert cells.digest(other) != cells.digest(experiment)
     assert cells.digest(replace(experiment, devices=2)) == cells.digest(experiment)
 

@@ -11,7 +11,9 @@ import pytest
 from flax import linen as nn
 
 import jaxdrl
+from jaxdrl.config.network import NetworkConfig
 from jaxdrl.config.ppo import PPOConfig
+from jaxdrl.config.settings import with_settings
 from jaxdrl.core.preprocessing import prepare_observation, prepared
 from jaxdrl.core.spaces import Box, Discrete, MultiDiscrete
 from jaxdrl.errors import ConfigError
@@ -36,14 +38,18 @@ def obs_space(shape):
 @functools.cache
 def init(obs_shape, action_space=ACTIONS["discrete"], seed=0, **settings):
     """`(network, params, obs [N, ...])`; not jitted, so that layers alike are compiled once."""
-    network = make_network(obs_space(obs_shape), action_space, PPOConfig(**settings))
+    network = make_network(
+        obs_space(obs_shape), action_space, with_settings(NetworkConfig(), **settings)
+    )
     obs = jnp.asarray(np.random.default_rng(1).normal(size=(N, *obs_shape)), jnp.float32)
     return network, network.init(jax.random.key(seed), obs), obs
 
 
 def param_shapes(obs_shape, action_space=ACTIONS["discrete"], **settings):
     """Parameters as shapes alone, traced without compiling anything."""
-    network = make_network(obs_space(obs_shape), action_space, PPOConfig(**settings))
+    network = make_network(
+        obs_space(obs_shape), action_space, with_settings(NetworkConfig(), **settings)
+    )
     key = jax.eval_shape(lambda: jax.random.key(0))
     return jax.eval_shape(network.init, key, jnp.zeros((1, *obs_shape)))
 
@@ -66,7 +72,9 @@ def kernels(params):
 def test_shapes_of_the_outputs(action, torso, shared_torso):
     space, obs_shape = ACTIONS[action], OBS_SHAPES[torso]
     settings = {"torso": torso, "shared_torso": shared_torso, "hidden_sizes": (8,)}
-    network = make_network(obs_space(obs_shape), space, PPOConfig(**settings, cnn_channels=(3,)))
+    network = make_network(
+        obs_space(obs_shape), space, with_settings(NetworkConfig(), **settings, cnn_channels=(3,))
+    )
 
     def outputs(key, obs):
         return apply(network, network.init(key, obs), obs)
@@ -202,7 +210,9 @@ def test_mlp_against_numpy(activation):
     settings = {"hidden_sizes": (8, 8), "shared_torso": True}
     _, params, obs = init((4,), **settings)
     network = make_network(
-        obs_space((4,)), ACTIONS["discrete"], PPOConfig(activation=activation, **settings)
+        obs_space((4,)),
+        ACTIONS["discrete"],
+        with_settings(NetworkConfig(), activation=activation, **settings),
     )
     params = jax.tree.map(lambda x: x + jnp.full_like(x, 0.1), params)  # biases matter too
     erf = np.vectorize(math.erf)
@@ -282,26 +292,28 @@ def test_auto_takes_a_cnn_for_images_only():
         (
             (4,),
             {"torso": "cnn"},
-            "ppo.torso = 'cnn': observations of shape (4,) are not [height, width, channels]; "
-            "take ppo.torso = 'mlp'",
+            "torso = 'cnn': observations of shape (4,) are not [height, width, channels]; "
+            "take torso = 'mlp'",
         ),
         (
             (6, 5, 1),
             {"cnn_channels": (8, 8, 8)},
-            "ppo.cnn_channels = (8, 8, 8): 3 convolutions of 3 x 3 need more than 6 pixels each "
-            "way, and observations are (6, 5, 1); take fewer, or ppo.torso = 'mlp'",
+            "cnn_channels = (8, 8, 8): 3 convolutions of 3 x 3 need more than 6 pixels each "
+            "way, and observations are (6, 5, 1); take fewer, or torso = 'mlp'",
         ),
         (
             (2, 9, 1),
             {},
-            "ppo.cnn_channels = (16,): 1 convolutions of 3 x 3 need more than 2 pixels each way, "
-            "and observations are (2, 9, 1); take fewer, or ppo.torso = 'mlp'",
+            "cnn_channels = (16,): 1 convolutions of 3 x 3 need more than 2 pixels each way, "
+            "and observations are (2, 9, 1); take fewer, or torso = 'mlp'",
         ),
     ],
 )
 def test_a_cnn_that_does_not_fit_is_refused(obs_shape, settings, message):
     with pytest.raises(ConfigError) as caught:
-        make_network(obs_space(obs_shape), ACTIONS["discrete"], PPOConfig(**settings))
+        make_network(
+            obs_space(obs_shape), ACTIONS["discrete"], with_settings(NetworkConfig(), **settings)
+        )
     assert str(caught.value) == message
 
 

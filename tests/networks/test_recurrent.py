@@ -14,6 +14,7 @@ import probe_environments as probes
 from jaxdrl import PPOConfig
 from jaxdrl.algorithms import agent
 from jaxdrl.algorithms.agent import Parts
+from jaxdrl.config.settings import with_settings
 from jaxdrl.core.distributions import action_head
 from jaxdrl.core.spaces import Box, Discrete
 from jaxdrl.errors import ConfigError
@@ -22,8 +23,14 @@ from jaxdrl.networks.build import make_network
 from jaxdrl.networks.recurrent import GRU, LSTM, RecurrentActorCritic, from_recurrent
 
 T, N, FEATURES, SIZE = 7, 3, 4, 5
-CONFIG = PPOConfig(
-    num_envs=16, num_steps=12, num_minibatches=2, hidden_sizes=(8,), memory="gru", memory_size=6
+CONFIG = with_settings(
+    PPOConfig(),
+    num_envs=16,
+    num_steps=12,
+    num_minibatches=2,
+    hidden_sizes=(8,),
+    memory="gru",
+    memory_size=6,
 )
 
 
@@ -100,7 +107,7 @@ def rolled_out(env, config, *, network=None):
     state, _ = jax.jit(agent.rollout)(jax.jit(agent.init)(jax.random.key(0)))
     _, trajectory = jax.jit(agent.rollout)(state)
     length = config.num_steps // jax.tree.leaves(trajectory.carry)[0].shape[0]
-    network = network or make_network(env.observation_space, env.action_space, config)
+    network = network or make_network(env.observation_space, env.action_space, config.network)
     parts = Parts(env, config, network, None, action_head(env.action_space), None, length)
     return parts, state, trajectory
 
@@ -142,7 +149,9 @@ ENVIRONMENTS = {
 @pytest.mark.parametrize("name", ENVIRONMENTS)
 def test_replay_reproduces_the_rollout(name, memory, shared_torso):
     env = jaxdrl.make(name, **ENVIRONMENTS[name])
-    config = replace(CONFIG, memory=memory, shared_torso=shared_torso, normalize_observations=True)
+    config = with_settings(
+        CONFIG, memory=memory, shared_torso=shared_torso, normalize_observations=True
+    )
     parts, state, trajectory = rolled_out(env, config)
     start = np.asarray(trajectory.episode_start)
     assert start[1:].any()
@@ -189,7 +198,9 @@ def test_the_first_gradient_step_sees_the_policy_that_acted():
 def test_policy_and_value_see_their_own_tower(shared_torso):
     """Where the torso is shared the value comes from the actor's, else from the critic's alone."""
     network = make_network(
-        Box(-1, 1, (FEATURES,)), Discrete(3), replace(CONFIG, shared_torso=shared_torso)
+        Box(-1, 1, (FEATURES,)),
+        Discrete(3),
+        with_settings(CONFIG.network, shared_torso=shared_torso),
     )
     obs, start = random(N, FEATURES), np.zeros(N, bool)
     params = network.init(jax.random.key(0), obs)
@@ -242,7 +253,9 @@ def test_another_cell_and_a_network_without_unroll():
     env = jaxdrl.make("CartPole-v1", max_steps_in_episode=5)
     network = linear_recurrent(env.action_space)
     for given in (network, network._replace(unroll=None)):
-        parts, state, trajectory = rolled_out(env, replace(CONFIG, memory="none"), network=given)
+        parts, state, trajectory = rolled_out(
+            env, with_settings(CONFIG, memory="none"), network=given
+        )
         assert parts.sequence_length == 12
         assert difference(parts, state, trajectory) < 1e-6
 
@@ -261,7 +274,7 @@ def test_unroll_is_apply_step_by_step():
 
 
 def test_continuous_actions_keep_their_shape():
-    config = replace(CONFIG, memory="gru")
+    config = with_settings(CONFIG, memory="gru")
     env = jaxdrl.make("Pendulum-v1")
     env = env._replace(action_space=Box(-2.0, 2.0, (1,)))
     _, _, trajectory = rolled_out(env, config)
@@ -275,7 +288,8 @@ def test_only_memory_recalls_a_cue():
     env = probes.recall(4)
     scores = {}
     for memory in ("none", "gru", "lstm"):
-        config = PPOConfig(
+        config = with_settings(
+            PPOConfig(),
             num_envs=32,
             num_steps=16,
             num_minibatches=4,
@@ -300,19 +314,22 @@ def test_only_memory_recalls_a_cue():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"sequence_length": 5}, "ppo.sequence_length = 5: must divide ppo.num_steps = 12; the "),
+        ({"sequence_length": 5}, "sequence_length = 5: must divide num_steps = 12; the "),
         ({"num_minibatches": 4}, "must divide num_steps / 12 * num_envs / num_shards = 2; the "),
-        ({"num_envs": 20}, "ppo.num_envs = 20: must be a multiple of ppo.num_shards = 8; the "),
+        (
+            {"num_envs": 20},
+            "num_envs = 20: must be a multiple of num_shards = 8; the ",
+        ),
     ],
 )
 def test_minibatches_that_cut_sequences_are_refused(changes, message):
     with pytest.raises(ConfigError) as caught:
-        replace(CONFIG, **changes)
+        with_settings(CONFIG, **changes)
     assert message in str(caught.value)
 
 
 def test_minibatches_are_refused_that_cut_the_sequences_of_a_network_of_ones_own():
     env = jaxdrl.make("CartPole-v1")
-    config = replace(CONFIG, memory="none", num_minibatches=4)
+    config = with_settings(CONFIG, memory="none", num_minibatches=4)
     with pytest.raises(ConfigError, match="must divide num_steps / 12 "):
         jaxdrl.ppo(env, config, network=linear_recurrent(env.action_space))

@@ -10,7 +10,8 @@ import pytest
 
 import jaxdrl
 from jaxdrl import PPOConfig
-from jaxdrl.config.search_space import Range, float_fields
+from jaxdrl.config.search_space import Range
+from jaxdrl.config.settings import hyperparameters, with_settings
 from jaxdrl.core.types import LearnerState, Policy
 from jaxdrl.distributed.mesh import make_mesh
 from jaxdrl.errors import ConfigError
@@ -19,7 +20,8 @@ from jaxdrl.populations.pbt import Exchange
 from jaxdrl.runs.checkpoint import raw
 
 NUM_MEMBERS = 16
-CONFIG = PPOConfig(
+CONFIG = with_settings(
+    PPOConfig(),
     num_envs=16,
     num_steps=8,
     num_minibatches=2,
@@ -45,8 +47,8 @@ def hyperparams(num_members=NUM_MEMBERS):
 
 
 def maker(reproducible=False, mesh=None):
-    config = dataclasses.replace(CONFIG, reproducible=reproducible)
-    return lambda h: jaxdrl.ppo(ENV, dataclasses.replace(config, **h), mesh=mesh)
+    config = with_settings(CONFIG, reproducible=reproducible)
+    return lambda h: jaxdrl.ppo(ENV, with_settings(config, **h), mesh=mesh)
 
 
 def start(algorithm, values):
@@ -201,14 +203,16 @@ def test_exchanges_share_no_key_with_the_members():
 
 def every_float_setting():
     """Two values of each, far apart, as members have them."""
-    values = {name: [0.25, 0.75] for name in float_fields()} | {"observation_clip": [0.1, 2.0]}
+    values = {name: [0.25, 0.75] for name in hyperparameters(CONFIG)} | {
+        "observation_clip": [0.1, 2.0]
+    }
     return {name: jnp.array(pair, jnp.float32) for name, pair in values.items()}
 
 
 def test_a_member_acts_by_its_own_value_of_every_float_setting():
     env = jaxdrl.make("Pendulum-v1")
     config = dataclasses.replace(CONFIG, num_envs=8)
-    agent = population(lambda h: jaxdrl.ppo(env, dataclasses.replace(config, **h)))
+    agent = population(lambda h: jaxdrl.ppo(env, with_settings(config, **h)))
     values = every_float_setting()
     state = jax.jit(agent.init)(jax.random.key(0), values)
     # What both have learnt is the same, so that nothing but a setting tells them apart.
@@ -217,7 +221,7 @@ def test_a_member_acts_by_its_own_value_of_every_float_setting():
     obs = 3.0 * jax.random.normal(jax.random.key(1), (16, 3))
     start, actions = jnp.zeros(16, jnp.bool), []
     for i in (0, 1):
-        own = dataclasses.replace(config, **{name: float(x[i]) for name, x in values.items()})
+        own = with_settings(config, **{name: float(x[i]) for name, x in values.items()})
         learner = member(state, i).learner
         found, wanted = (
             policy.act(learner, (), obs, start, jax.random.key(2), deterministic=True)[0]

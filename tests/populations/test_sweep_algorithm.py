@@ -15,8 +15,8 @@ from jaxdrl import launch
 from jaxdrl.analysis.learning_curves import read_curve
 from jaxdrl.analysis.watch import take
 from jaxdrl.cli import main
-from jaxdrl.config.experiment import Experiment
 from jaxdrl.config.search_space import Sweep
+from jaxdrl.config.settings import with_settings
 from jaxdrl.errors import ConfigError
 from jaxdrl.populations import sweep_algorithm
 from jaxdrl.runs import pbt_log
@@ -40,7 +40,7 @@ SWEEP = dataclasses.replace(
     evaluate_every=None,
     checkpoint_every=3,
     keep_checkpoints=3,
-    ppo=dataclasses.replace(PPO, reproducible=True, normalize_observations=True),
+    algorithm=with_settings(PPO, reproducible=True, normalize_observations=True),
     sweep=Sweep(RANGES, members=4, pbt=True, pbt_every=2, pbt_fraction=0.25),
 )
 
@@ -73,7 +73,7 @@ def test_the_lineage_replays_to_the_hyperparameters_of_the_state(run):
 
 
 def run_experiment(run):
-    return jaxdrl.runs.assemble.read_run(run.run_dir, Experiment).experiment
+    return jaxdrl.runs.assemble.read_run(run.run_dir).experiment
 
 
 def test_a_sweep_resumed_across_an_exchange_has_the_bits_of_one_that_never_stopped(run, tmp_path):
@@ -162,7 +162,7 @@ def test_members_that_there_are_not_are_refused(run, tmp_path):
     [
         ({"debug_nans": True}, "debug_nans = True: is for a run of one agent"),
         ({"from_run": "x"}, "from = 'x': is for a run of one agent"),
-        ({"sweep": Sweep({"gamma": "0.9:1.5"})}, "ppo.gamma = 1.5: must be .* at most 1"),
+        ({"sweep": Sweep({"gamma": "0.9:1.5"})}, "gamma = 1.5: must be .* at most 1"),
     ],
 )
 def test_what_does_not_go_with_a_sweep_is_refused(changes, says, tmp_path):
@@ -185,15 +185,15 @@ def test_flags_describe_a_sweep_over_the_settings_of_a_task(monkeypatch):
     experiment = received(
         monkeypatch,
         "sweep --members 8 Pendulum-v1 --learning-rate log:1e-4:1e-2 --seeds 2 --draw sobol "
-        "--total-env-steps 1000 --ppo.num-epochs 3",
+        "--total-env-steps 1000 --num-epochs 3",
     )
     task = jaxdrl.make_experiment("Pendulum-v1")
     assert experiment.sweep == Sweep(
         {"learning_rate": "log:1e-4:1e-2"}, members=8, seeds=2, draw="sobol"
     )
-    changed = dataclasses.replace(task.ppo, num_epochs=3)
+    changed = dataclasses.replace(task.algorithm, num_epochs=3)
     assert experiment == dataclasses.replace(
-        task, total_env_steps=1000, ppo=changed, sweep=experiment.sweep
+        task, total_env_steps=1000, algorithm=changed, sweep=experiment.sweep
     )
 
 
@@ -210,9 +210,9 @@ def test_the_best_config_trains(run, monkeypatch, tmp_path):
     best = run.run_dir / "best.json"
     experiment = received(monkeypatch, f"train --config {best} --seed 7 --run-dir {tmp_path / 'x'}")
     rate = run.result["settings"][0]["hyperparams"]["learning_rate"]
-    assert experiment.ppo.learning_rate == pytest.approx(rate)
+    assert experiment.algorithm.learning_rate == pytest.approx(rate)
     assert (experiment.seed, experiment.sweep, experiment.devices) == (7, None, None)
-    assert experiment.ppo.num_envs == PPO.num_envs
+    assert experiment.algorithm.num_envs == PPO.num_envs
 
 
 def test_seeds_alone_make_a_sweep(monkeypatch):
@@ -220,7 +220,7 @@ def test_seeds_alone_make_a_sweep(monkeypatch):
     assert (experiment.sweep.members, experiment.sweep.num_members) == (1, 3)
     assert experiment.sweep.values(0) == {}
     rates = sweep_algorithm.hyperparams_of(experiment)["learning_rate"]
-    np.testing.assert_array_equal(rates, np.full(3, experiment.ppo.learning_rate, np.float32))
+    np.testing.assert_array_equal(rates, np.full(3, experiment.algorithm.learning_rate, np.float32))
 
 
 def errors_of(command):

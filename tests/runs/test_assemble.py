@@ -11,7 +11,8 @@ from jaxdrl.cli import main
 from jaxdrl.config.experiment import Experiment, resolve
 from jaxdrl.config.ppo import PPOConfig
 from jaxdrl.config.search_space import Sweep
-from jaxdrl.runs.assemble import Given, idle_words, lengthen, schedule_words
+from jaxdrl.runs.assemble import extend, idle_words, schedule_words
+from jaxdrl.runs.overrides import Overrides
 
 PPO = PPOConfig(num_envs=16, num_steps=8, num_minibatches=2)
 
@@ -20,59 +21,59 @@ def stored(tmp_path, *, anneal=True, over=None, total=1000, **fields):
     """The experiment of a run as its config has it."""
     ppo = dataclasses.replace(PPO, anneal_env_steps=over)
     fields |= {"run_dir": tmp_path, "anneal_learning_rate": anneal, "total_env_steps": total}
-    return resolve(Experiment("CartPole-v1", ppo=ppo, **fields))
+    return resolve(Experiment("CartPole-v1", algorithm=ppo, **fields))
 
 
 @pytest.mark.parametrize("total", [901, 1500, 10_000])
 def test_a_schedule_that_the_length_set_follows_the_new_length(tmp_path, total):
     before = stored(tmp_path)
-    assert before.ppo.anneal_env_steps == 1000
-    after = lengthen(before, None, total, done=7)
-    assert (after.total_env_steps, after.ppo.anneal_env_steps) == (total, total)
-    words = schedule_words(before, after, Given())
+    assert before.algorithm.anneal_env_steps == 1000
+    after = extend(before, None, total, done=7)
+    assert (after.total_env_steps, after.algorithm.anneal_env_steps) == (total, total)
+    words = schedule_words(before, after, Overrides())
     assert f"over {total:,} steps" in words
     assert "over 1,000" in words
     assert "--keep-schedule" in words
-    assert lengthen(after, None, 20_000, done=7).ppo.anneal_env_steps == 20_000
+    assert extend(after, None, 20_000, done=7).algorithm.anneal_env_steps == 20_000
 
 
 def test_a_schedule_is_kept_on_demand_and_from_then_on(tmp_path):
     before = stored(tmp_path)
-    after = lengthen(before, None, 1500, done=7, keep_schedule=True)
-    assert (after.total_env_steps, after.ppo.anneal_env_steps) == (1500, 1000)
-    assert "learning rate: 0 from step 1,000" in schedule_words(before, after, Given())
-    again = lengthen(after, None, 2000, done=7)
-    assert (again.total_env_steps, again.ppo.anneal_env_steps) == (2000, 1000)
+    after = extend(before, None, 1500, done=7, keep_schedule=True)
+    assert (after.total_env_steps, after.algorithm.anneal_env_steps) == (1500, 1000)
+    assert "learning rate: 0 from step 1,000" in schedule_words(before, after, Overrides())
+    again = extend(after, None, 2000, done=7)
+    assert (again.total_env_steps, again.algorithm.anneal_env_steps) == (2000, 1000)
 
 
 @pytest.mark.parametrize(("anneal", "over"), [(True, 700.0), (False, 700.0), (False, 1000.0)])
 def test_a_schedule_of_ones_own_stays_and_its_idle_end_is_said(tmp_path, anneal, over):
     before = stored(tmp_path, anneal=anneal, over=over)
-    after = lengthen(before, None, 1500, done=7)
-    assert after.ppo.anneal_env_steps == over
-    words = schedule_words(before, after, Given())
+    after = extend(before, None, 1500, done=7)
+    assert after.algorithm.anneal_env_steps == over
+    words = schedule_words(before, after, Overrides())
     assert words.startswith(f"learning rate: 0 from step {over:,.0f}")
     assert "the end at 1,500" in words
-    assert schedule_words(before, after, Given(optimizer=optax.sgd(0.1))) is None
+    assert schedule_words(before, after, Overrides(optimizer=optax.sgd(0.1))) is None
 
 
 def test_without_another_length_nothing_is_changed_or_said(tmp_path):
     for before in (stored(tmp_path), stored(tmp_path, anneal=False)):
-        after = lengthen(before, 2, None, done=3)
+        after = extend(before, 2, None, done=3)
         assert after == dataclasses.replace(before, devices=2)
-        assert schedule_words(before, after, Given()) is None
+        assert schedule_words(before, after, Overrides()) is None
 
 
 def test_no_end_is_idle_where_the_rate_stays_above_zero(tmp_path):
     own = stored(tmp_path, over=500.0)
-    assert idle_words(own, Given()) is not None
-    final = dataclasses.replace(own.ppo, final_learning_rate=1e-5)
-    assert idle_words(dataclasses.replace(own, ppo=final), Given()) is None
+    assert idle_words(own, Overrides()) is not None
+    final = dataclasses.replace(own.algorithm, final_learning_rate=1e-5)
+    assert idle_words(dataclasses.replace(own, algorithm=final), Overrides()) is None
     # The last update, which is rounded up, begins before the end of the schedule.
-    assert idle_words(stored(tmp_path), Given()) is None
-    assert idle_words(stored(tmp_path, anneal=False), Given()) is None
+    assert idle_words(stored(tmp_path), Overrides()) is None
+    assert idle_words(stored(tmp_path, anneal=False), Overrides()) is None
     sweep = Sweep({"anneal_env_steps": "500:2000"}, members=2)
-    assert idle_words(dataclasses.replace(own, sweep=sweep), Given()) is None
+    assert idle_words(dataclasses.replace(own, sweep=sweep), Overrides()) is None
 
 
 @pytest.mark.parametrize("name", ["config.json", "best.json"])
@@ -83,6 +84,6 @@ def test_a_config_from_a_file_is_annealed_over_the_length_of_the_flags(tmp_path,
     monkeypatch.setattr(launch, "run", received.append)
     config = ["--config", str(tmp_path / name)]
     main.main(["train", *config, "--total-env-steps", "3000"])
-    main.main(["train", *config, "--total-env-steps", "3000", "--ppo.anneal-env-steps", "700"])
+    main.main(["train", *config, "--total-env-steps", "3000", "--anneal-env-steps", "700"])
     main.main(["train", *config])
-    assert [resolve(one).ppo.anneal_env_steps for one in received] == [3000, 700, 1000]
+    assert [resolve(one).algorithm.anneal_env_steps for one in received] == [3000, 700, 1000]

@@ -63,7 +63,7 @@ def test_what_the_user_set_stays(tmp_path):
     available, used, words = start_with(8, None, setting, **mine)
     assert (available, used) == (3, 2)
     assert words == (
-        "devices: 2 of 3, the most that divide ppo.num_shards = 8 (CPU, one for each of 2 of its "
+        "devices: 2 of 3, the most that divide num_shards = 8 (CPU, one for each of 2 of its "
         f"8 cores); compiled programs: {tmp_path / 'mine'}"
     )
     assert not (tmp_path / "jaxdrl").exists()

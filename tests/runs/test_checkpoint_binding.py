@@ -16,7 +16,9 @@ from small_runs import config_of
 
 PATH = Path("runs/x/checkpoints/00000003")
 CONFIG = finite(
-    config_of(Experiment("CartPole-v1", env_params={"length": 0.5}, ppo=PPOConfig(target_kl=0.1)))
+    config_of(
+        Experiment("CartPole-v1", env_params={"length": 0.5}, algorithm=PPOConfig(target_kl=0.1))
+    )
     | {"env_params": {"gravity": 9.8, "table": {"shape": [3], "sha256": "ab"}}}
     | {"versions": {"jax": "1"}, "devices": {"num": 2}}
 )
@@ -39,12 +41,12 @@ def changed(name, value):
         ("experiment.env", "Acrobot-v1"),
         ("experiment.log_every", 2),
         ("experiment.env_params.length", 0.25),
-        ("experiment.ppo.learning_rate", 2e-3),
-        ("experiment.ppo.target_kl", None),
-        ("experiment.ppo.hidden_sizes", [64, 63]),
+        ("experiment.algorithm.learning_rate", 2e-3),
+        ("experiment.algorithm.target_kl", None),
+        ("experiment.algorithm.network.hidden_sizes", [64, 63]),
         ("env_params.gravity", 9.7),
         ("env_params.table.sha256", "ac"),
-        ("given", ["network"]),
+        ("overrides", ["network"]),
     ],
 )
 def test_a_checkpoint_of_another_config_is_refused_by_field_and_values(name, value):
@@ -64,7 +66,7 @@ def test_a_checkpoint_of_another_config_is_refused_by_field_and_values(name, val
         ("experiment.devices", 8),
         ("experiment.total_env_steps", 7),
         ("experiment.run_dir", "elsewhere"),
-        ("experiment.ppo.anneal_env_steps", 7.0),
+        ("experiment.algorithm.anneal_env_steps", 7.0),
         ("has_checkpoints", True),
         ("versions", {"jax": "2"}),
         ("devices", {"num": 8}),

@@ -154,7 +154,9 @@ def test_numbers_that_were_written_as_null_are_not_compared():
 def test_a_run_takes_parameters_of_any_kind(tmp_path):
     env = constant_reward(4, "terminated")._replace(default_params=params())
     changed = env._replace(default_params=params(tables={"large": jnp.zeros(1000), "small": []}))
-    experiment = jaxdrl.Experiment("mine", total_env_steps=128, run_dir=tmp_path / "run", ppo=PPO)
+    experiment = jaxdrl.Experiment(
+        "mine", total_env_steps=128, run_dir=tmp_path / "run", algorithm=PPO
+    )
     run_quietly(experiment, env=env)
     assert read(tmp_path / "run", "config.json")["env_params"] == stored(params())
     restored = jaxdrl.restore(tmp_path / "run", env=env).env.default_params

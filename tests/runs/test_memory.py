@@ -13,17 +13,18 @@ from jaxdrl.config.experiment import Experiment
 from jaxdrl.config.search_space import Sweep
 from jaxdrl.errors import ConfigError
 from jaxdrl.runs import memory, train_run
-from jaxdrl.runs.assemble import Given, assemble
+from jaxdrl.runs.assemble import assemble
 from jaxdrl.runs.memory import Needs
+from jaxdrl.runs.overrides import Overrides
 from jaxdrl.runs.stopping import OutOfMemoryError
 from small_runs import PPO
 
-EXPERIMENT = Experiment(env="CartPole-v1", devices=2, num_eval_episodes=4, ppo=PPO)
+EXPERIMENT = Experiment(env="CartPole-v1", devices=2, num_eval_episodes=4, algorithm=PPO)
 
 
 @pytest.fixture(scope="module")
 def setup():
-    return assemble(EXPERIMENT, Given(), jaxdrl.make_mesh(2))
+    return assemble(EXPERIMENT, Overrides(), jaxdrl.make_mesh(2))
 
 
 def test_bytes_of_a_tree_are_those_of_its_arrays():
@@ -41,7 +42,9 @@ def test_the_estimate_counts_the_shapes(setup):
     # [8 steps, 8 environments of a device]: obs 16 bytes, 8 fields of 4, 3 of 1.
     assert needs.rollout == 8 * 8 * (16 + 8 * 4 + 3)
     assert needs.total > needs.least > needs.fixed + needs.actor
-    wider = assemble(replace(EXPERIMENT, ppo=replace(PPO, num_envs=64)), Given(), setup.mesh)
+    wider = assemble(
+        replace(EXPERIMENT, algorithm=replace(PPO, num_envs=64)), Overrides(), setup.mesh
+    )
     assert memory.estimate(wider).rollout == 4 * needs.rollout
     assert memory.estimate(wider).fixed == needs.fixed
 
@@ -64,7 +67,7 @@ def test_what_fits_is_said_and_what_does_not_is_refused(setup):
     with pytest.raises(ConfigError) as caught:
         memory.check(setup, NEEDS, 8999)
     assert str(caught.value) == (
-        "ppo.num_envs = 16: needs 8.8 KiB on each device, and 8.8 KiB are free; "
+        "num_envs = 16: needs 8.8 KiB on each device, and 8.8 KiB are free; "
         "the largest that fits: 8"
     )
     with pytest.raises(ConfigError, match="not even the smallest number fits"):
@@ -89,7 +92,7 @@ def test_parameters_of_members_lie_on_their_own_device(setup):
     alone = memory.estimate(setup)
     experiment = replace(EXPERIMENT, sweep=replace(SWEEP, members=4))
     mesh = jaxdrl.make_mesh(2, population=2)
-    population = memory.estimate(assemble(experiment, Given(), mesh))
+    population = memory.estimate(assemble(experiment, Overrides(), mesh))
     # Beside what one agent has, each has its hyperparameter, which is of no account here.
     assert population.fixed == 2 * alone.fixed
     assert population.rollout == pytest.approx(4 * alone.rollout, rel=0.01)
@@ -124,7 +127,7 @@ def test_members_that_do_not_fit_are_shared_out_evenly(setup, free, size):
         ({"pbt": True}, 7199, "sweep.members = 12: needs 7.0 KiB .* the largest that fits: 10"),
         ({"wave_size": 12}, 7199, "sweep.wave_size = 12: needs .* the largest that fits: 10"),
         ({}, 2000, "the largest that fits: 2$"),
-        ({}, 699, "not even one member fits; of ppo.num_envs = 16, the largest that fits: 8"),
+        ({}, 699, "not even one member fits; of num_envs = 16, the largest that fits: 8"),
         ({"pbt": True}, 1100, "not even two members fit; .*: 8"),
         ({}, 20, "not even one member fits; .* not even the smallest number fits"),
     ],
@@ -164,8 +167,8 @@ def test_the_peak_is_that_of_the_device_or_of_the_process():
 @pytest.mark.usefixtures("no_compile")
 def test_a_run_that_cannot_fit_is_refused_before_it_compiles(tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "free_host_memory", lambda: 2**20)
-    large = replace(EXPERIMENT, run_dir=tmp_path / "run", ppo=replace(PPO, num_envs=16_384))
-    with pytest.raises(ConfigError, match=r"^ppo.num_envs = 16384: needs at least .*fits: \d+$"):
+    large = replace(EXPERIMENT, run_dir=tmp_path / "run", algorithm=replace(PPO, num_envs=16_384))
+    with pytest.raises(ConfigError, match=r"^num_envs = 16384: needs at least .*fits: \d+$"):
         jaxdrl.run(large)
     assert not (tmp_path / "run").exists()
 
@@ -176,7 +179,7 @@ def test_no_room_while_it_trains_says_what_would_fit(tmp_path, monkeypatch):
 
     monkeypatch.setattr(train_run, "init_state", lambda *_: no_state())
     monkeypatch.setattr(train_run, "compile_step", lambda *_: Step(no_room))
-    with pytest.raises(OutOfMemoryError, match=r"^out of memory with ppo.num_envs = 16: RES.*: 8$"):
+    with pytest.raises(OutOfMemoryError, match=r"^out of memory with num_envs = 16: RES.*: 8$"):
         jaxdrl.run(replace(EXPERIMENT, run_dir=tmp_path))
 
 

@@ -8,7 +8,6 @@ import pytest
 
 import jaxdrl
 from jaxdrl.analysis import learning_curves, watch
-from jaxdrl.config.experiment import Experiment
 from jaxdrl.config.search_space import Sweep
 from jaxdrl.errors import ConfigError
 from jaxdrl.io.json_files import write_sealed
@@ -93,9 +92,9 @@ def test_a_part_of_another_sweep_or_under_another_number_is_refused(run_dir, tmp
         with pytest.raises(ConfigError, match=r"waves/3'.* is no part of the sweep above it"):
             refuse(run_dir)
     with pytest.raises(ConfigError, match=r"waves/3'.* is no part of the sweep above it"):
-        require_part(waves / "3", read_run(waves / "3", Experiment))
-    require_part(waves / "2", read_run(waves / "2", Experiment))
-    require_part(run_dir, read_run(run_dir, Experiment))
+        require_part(waves / "3", read_run(waves / "3"))
+    require_part(waves / "2", read_run(waves / "2"))
+    require_part(run_dir, read_run(run_dir))
 
 
 def looped(path):

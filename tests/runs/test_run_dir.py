@@ -14,6 +14,7 @@ import small_runs
 from jaxdrl.config.experiment import Experiment
 from jaxdrl.config.ppo import PPOConfig
 from jaxdrl.config.search_space import Sweep
+from jaxdrl.config.settings import with_settings
 from jaxdrl.errors import ConfigError
 from jaxdrl.io.json_files import digest, write_sealed
 from jaxdrl.runs.checkpoint_binding import value_at
@@ -105,7 +106,8 @@ def experiment():
             trial=2,
         ),
         profile=True,
-        ppo=PPOConfig(
+        algorithm=with_settings(
+            PPOConfig(),
             num_envs=48,
             num_steps=10,
             num_epochs=3,
@@ -152,7 +154,7 @@ def config_of(experiment):
     return small_runs.config_of(experiment) | {
         "env_params": {"g": 9.5, "max_speed": 8.0},
         "spaces": "observations Box(3), actions Box(1)",
-        "given": ["network"],
+        "overrides": ["network"],
         "versions": {"jax": "1.2.3"},
     }
 
@@ -166,18 +168,18 @@ def types_of(value):
 @pytest.mark.parametrize("make", [experiment, lambda: Experiment("CartPole-v1")], ids=["all", "no"])
 def test_an_experiment_comes_back_from_its_config(tmp_path, make):
     write_sealed(tmp_path / "config.json", config_of(make()))
-    stored = read_run(tmp_path, Experiment)
+    stored = read_run(tmp_path)
     assert stored.experiment == make()
     assert types_of(stored.experiment) == types_of(make())
     assert stored.env_params == {"g": 9.5, "max_speed": 8.0}
     assert stored.spaces == "observations Box(3), actions Box(1)"
-    assert stored.given == ["network"]
+    assert stored.overrides == ["network"]
 
 
 def test_no_field_of_the_experiment_above_has_its_default():
     """The control of the test above, when a field is added."""
     given, default = experiment(), Experiment("CartPole-v1")
-    for ours, theirs in ((given, default), (given.ppo, default.ppo)):
+    for ours, theirs in ((given, default), (given.algorithm, default.algorithm)):
         assert [name for name, value in vars(ours).items() if vars(theirs)[name] == value] == []
 
 
@@ -186,9 +188,9 @@ def test_a_whole_number_is_taken_for_a_float(tmp_path):
     content["experiment"]["ppo"]["learning_rate"] = 1
     content["experiment"]["checkpoint_minutes"] = 5
     write_sealed(tmp_path / "config.json", content)
-    stored = read_run(tmp_path, Experiment).experiment
-    assert (stored.ppo.learning_rate, stored.checkpoint_minutes) == (1.0, 5.0)
-    assert {type(stored.ppo.learning_rate), type(stored.checkpoint_minutes)} == {float}
+    stored = read_run(tmp_path).experiment
+    assert (stored.algorithm.learning_rate, stored.checkpoint_minutes) == (1.0, 5.0)
+    assert {type(stored.algorithm.learning_rate), type(stored.checkpoint_minutes)} == {float}
 
 
 def test_a_run_from_before_a_field_has_its_default(tmp_path):
@@ -196,9 +198,9 @@ def test_a_run_from_before_a_field_has_its_default(tmp_path):
     del content["experiment"]["randomize"], content["experiment"]["ppo"]["memory"]
     content["experiment"]["ppo"]["num_minibatches"] = 4
     write_sealed(tmp_path / "config.json", content)
-    stored = read_run(tmp_path, Experiment).experiment
+    stored = read_run(tmp_path).experiment
     assert stored.randomize == ()
-    assert stored.ppo.memory == "none"
+    assert stored.algorithm.network.memory == "none"
 
 
 MISSING = object()
@@ -212,10 +214,10 @@ BAD_CONFIGS = [
     ("experiment", MISSING, r"experiment is missing, or no dict; put back .*"),
     ("experiment", [], r"experiment is missing, or no dict; put back .*"),
     ("env_params", None, r"env_params is missing, or no dict; put back .*"),
-    ("given", MISSING, r"given is missing, or no list; put back .*"),
+    ("overrides", MISSING, r"overrides is missing, or no list; put back .*"),
     ("spaces", 3, r"spaces is missing, or no str; put back .*"),
     ("experiment.total_env_step", 5, r"total_env_step = 5: unknown field; .*: total_env_steps"),
-    ("experiment.ppo.gama", 0.9, r"ppo\.gama = 0\.9: unknown field; the nearest: gamma"),
+    ("experiment.algorithm.gama", 0.9, r"gama = 0\.9: unknown field; the nearest: gamma"),
     ("experiment.env", MISSING, r"env: is missing; put back what was there, .*"),
     ("experiment.env", 3, r"env = 3: must be of type str"),
     ("experiment.env", None, r"env = None: must be of type str"),
@@ -230,13 +232,21 @@ BAD_CONFIGS = [
     ("experiment.env_params", [1], r"env_params = \[1\]: must be of type dict"),
     ("experiment.env_params.g", [9], r"env_params\.g = \[9\]: must be of type float"),
     ("experiment.env_params.g", None, r"env_params\.g = None: must be of type float"),
-    ("experiment.ppo", 3, r"ppo = 3: must be of type PPOConfig"),
-    ("experiment.ppo.gamma", "x", r"ppo\.gamma = 'x': must be of type float"),
-    ("experiment.ppo.gamma", False, r"ppo\.gamma = False: must be of type float"),
-    ("experiment.ppo.gamma", None, r"ppo\.gamma = None: must be of type float"),
-    ("experiment.ppo.target_kl", {}, r"ppo\.target_kl = \{\}: must be of type float"),
-    ("experiment.ppo.hidden_sizes", 64, r"ppo\.hidden_sizes = 64: must be of type tuple"),
-    ("experiment.ppo.hidden_sizes", ["a"], r"ppo\.hidden_sizes = 'a': must be of type int"),
+    ("experiment.algorithm", 3, r"ppo = 3: must be of type PPOConfig"),
+    ("experiment.algorithm.gamma", "x", r"gamma = 'x': must be of type float"),
+    ("experiment.algorithm.gamma", False, r"gamma = False: must be of type float"),
+    ("experiment.algorithm.gamma", None, r"gamma = None: must be of type float"),
+    ("experiment.algorithm.target_kl", {}, r"target_kl = \{\}: must be of type float"),
+    (
+        "experiment.algorithm.network.hidden_sizes",
+        64,
+        r"hidden_sizes = 64: must be of type tuple",
+    ),
+    (
+        "experiment.algorithm.network.hidden_sizes",
+        ["a"],
+        r"hidden_sizes = 'a': must be of type int",
+    ),
 ]
 
 
@@ -258,7 +268,7 @@ def test_a_config_that_does_not_say_what_it_must_is_refused_by_name(tmp_path, na
     set_in(content, name, value)
     write_sealed(path, content)
     with pytest.raises(ConfigError) as caught:
-        read_run(tmp_path, Experiment)
+        read_run(tmp_path)
     message = str(caught.value)
     assert message.startswith(f"{path}: ")
     assert re.fullmatch(words, message.removeprefix(f"{path}: "))
@@ -272,15 +282,23 @@ def test_a_config_that_does_not_say_what_it_must_is_refused_by_name(tmp_path, na
             0,
             r"keep_checkpoints = 0: must be an integer of at least 1",
         ),
-        ("experiment.ppo.torso", "rnn", r"ppo\.torso = 'rnn': must be one of auto, mlp, cnn"),
-        ("experiment.ppo.torso", ["mlp"], r"ppo\.torso = \['mlp'\]: must be one of auto"),
         (
-            "experiment.ppo.gamma",
+            "experiment.algorithm.network.torso",
+            "rnn",
+            r"torso = 'rnn': must be one of auto, mlp, cnn",
+        ),
+        (
+            "experiment.algorithm.network.torso",
+            ["mlp"],
+            r"torso = \['mlp'\]: must be one of auto",
+        ),
+        (
+            "experiment.algorithm.gamma",
             math.nan,
             r": is no JSON \(it has NaN, which is no number of JSON\)",
         ),
-        ("experiment.ppo.num_envs", 7, r"ppo\.num_envs = 7: must be a multiple of"),
-        ("experiment.devices", 3, r"devices = 3: must divide ppo\.num_shards = 4"),
+        ("experiment.algorithm.num_envs", 7, r"num_envs = 7: must be a multiple of"),
+        ("experiment.devices", 3, r"devices = 3: must divide num_shards = 4"),
     ],
 )
 def test_a_value_that_the_config_refuses_is_refused(tmp_path, name, value, words):
@@ -289,7 +307,7 @@ def test_a_value_that_the_config_refuses_is_refused(tmp_path, name, value, words
     seal = {"sha256": digest(content)}
     (tmp_path / "config.json").write_text(json.dumps(content | seal))
     with pytest.raises(ConfigError, match=words):
-        read_run(tmp_path, Experiment)
+        read_run(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -304,7 +322,7 @@ def test_what_is_no_run_is_refused(tmp_path, name, why):
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("mine")
     with pytest.raises(ConfigError) as caught:
-        read_run(tmp_path / name, Experiment)
+        read_run(tmp_path / name)
     assert str(caught.value) == (
         f"run_dir = {str(tmp_path / name)!r}: is no run ({why}); "
         "name the directory of a run, as `jaxdrl train` makes them under runs/"
@@ -316,7 +334,7 @@ def test_a_config_that_is_no_json_is_refused(tmp_path, content):
     path = tmp_path / "config.json"
     path.write_bytes(content)
     with pytest.raises(ConfigError) as caught:
-        read_run(tmp_path, Experiment)
+        read_run(tmp_path)
     assert str(caught.value).startswith(f"{path}: is no JSON (")
     assert str(caught.value).endswith(f"); {PUT_BACK}")
 
@@ -326,14 +344,14 @@ def test_json_that_is_no_object_is_refused(tmp_path, content):
     path = tmp_path / "config.json"
     path.write_text(content)
     with pytest.raises(ConfigError) as caught:
-        read_run(tmp_path, Experiment)
+        read_run(tmp_path)
     assert str(caught.value) == f"{path}: is no JSON object; {PUT_BACK}"
 
 
 def test_json_of_another_program_is_refused(tmp_path):
     (tmp_path / "config.json").write_text('{"experiment": {}}')
     with pytest.raises(ConfigError) as caught:
-        read_run(tmp_path, Experiment)
+        read_run(tmp_path)
     assert "is no run (its config.json is of another program)" in str(caught.value)
 
 
@@ -341,8 +359,8 @@ FIELDS = [
     "experiment.seed",
     "experiment.total_env_steps",
     "experiment.keep_checkpoints",
-    "experiment.ppo.learning_rate",
-    "experiment.ppo.num_epochs",
+    "experiment.algorithm.learning_rate",
+    "experiment.algorithm.num_epochs",
     "experiment.sweep.members",
     "env_params.g",
     "experiment.env_params.g",
@@ -353,12 +371,12 @@ FIELDS = [
 def test_a_changed_digit_in_any_field_is_refused(tmp_path, name):
     path = tmp_path / "config.json"
     write_sealed(path, config_of(experiment()))
-    read_run(tmp_path, Experiment)
+    read_run(tmp_path)
     content = json.loads(path.read_text())
     set_in(content, name, value_at(content, name) + 1)
     path.write_text(json.dumps(content, indent=2))
     with pytest.raises(ConfigError) as caught:
-        read_run(tmp_path, Experiment)
+        read_run(tmp_path)
     assert str(caught.value).startswith(f"{path}: was changed after it was written")
     assert str(caught.value).endswith(f"; {PUT_BACK}")
 

@@ -6,7 +6,6 @@ import shutil
 
 import pytest
 
-from jaxdrl.config.experiment import Experiment
 from jaxdrl.errors import ConfigError
 from jaxdrl.io.json_files import read_sealed
 from jaxdrl.runs.locking import claim, writer_of
@@ -35,7 +34,7 @@ def test_a_directory_that_was_removed_is_made_anew_with_its_config(keeper):
     keeper.warnings.clear()
     shutil.rmtree(keeper.run_dir)
     keeper.before(progress_of("metrics.jsonl"))
-    assert read_run(keeper.run_dir, Experiment).experiment == CARTPOLE
+    assert read_run(keeper.run_dir).experiment == CARTPOLE
     assert writer_of(keeper.run_dir).startswith(f"process {os.getpid()} on ")
     (warning,) = keeper.warnings
     assert warning.startswith(f"{keeper.run_dir} was removed while the run trained")
@@ -45,9 +44,9 @@ def test_a_directory_that_was_removed_is_made_anew_with_its_config(keeper):
 
 def test_the_first_checkpoint_is_noted_in_the_config(keeper):
     keeper.before(progress_of())
-    assert not read_run(keeper.run_dir, Experiment).origin.has_checkpoints
+    assert not read_run(keeper.run_dir).origin.has_checkpoints
     keeper.after()
-    assert read_run(keeper.run_dir, Experiment).origin.has_checkpoints
+    assert read_run(keeper.run_dir).origin.has_checkpoints
     content = read_sealed(keeper.run_dir / "config.json", "")
     before = os.stat(keeper.run_dir / "config.json").st_ino
     keeper.after()

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from jaxdrl.config.experiment import Experiment
+from jaxdrl.config.settings import with_settings
 from small_runs import PPO, read, resumed, run_quietly, stopped_after, without_speed
 
 FULLY_OPTIMIZED = True
@@ -22,7 +23,7 @@ TASKS = {
 
 def test_a_run_with_memory_goes_further_on_another_number_of_devices(tmp_path):
     """In reproducible mode: 3 updates on 2 devices and 2 on 8 are 5 on one."""
-    ppo = dataclasses.replace(PPO, reproducible=True, **TASKS["MemoryChain-bsuite"])
+    ppo = with_settings(PPO, reproducible=True, **TASKS["MemoryChain-bsuite"])
     short = Experiment(
         "MemoryChain-bsuite",
         total_env_steps=3 * 128,
@@ -30,7 +31,7 @@ def test_a_run_with_memory_goes_further_on_another_number_of_devices(tmp_path):
         evaluate_every=1,
         num_eval_episodes=4,
         run_dir=tmp_path / "run",
-        ppo=ppo,
+        algorithm=ppo,
     )
     straight = dataclasses.replace(
         short, devices=1, total_env_steps=640, run_dir=tmp_path / "straight"
@@ -50,9 +51,9 @@ def test_a_run_with_memory_goes_further_on_another_number_of_devices(tmp_path):
 )
 @pytest.mark.parametrize("name", TASKS)
 def test_two_updates_and_three_are_five(name, reproducible, first, then, tmp_path):
-    ppo = dataclasses.replace(PPO, reproducible=reproducible, **TASKS[name])
+    ppo = with_settings(PPO, reproducible=reproducible, **TASKS[name])
     updates = 5 * ppo.env_steps_per_update
-    whole = Experiment(name, total_env_steps=updates, devices=1, num_eval_episodes=4, ppo=ppo)
+    whole = Experiment(name, total_env_steps=updates, devices=1, num_eval_episodes=4, algorithm=ppo)
     straight, _ = run_quietly(dataclasses.replace(whole, run_dir=tmp_path / "straight"))
     stopped_after(2, dataclasses.replace(whole, devices=first, run_dir=tmp_path / "stopped"))
     run, _ = resumed(tmp_path / "stopped", devices=then)

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from jaxdrl.runs.stopping import BadNumbersError, BadNumberWatch, Signals
+from jaxdrl.runs.stopping import BadNumberWatch, NonFiniteError, Signals
 
 
 def send(name):
@@ -100,7 +100,7 @@ def test_the_watch_stops_after_as_many_bad_updates_in_a_row_as_it_has_patience()
     bad, half, good = metrics(4, 0.0, rewards=1), metrics(2), metrics()
     for update, seen in enumerate([bad, bad, good, bad, bad, half, bad, bad], 1):
         watch(update, seen)
-    with pytest.raises(BadNumbersError) as caught:
+    with pytest.raises(NonFiniteError) as caught:
         watch(9, bad)
     assert str(caught.value) == (
         "stopped: no gradient step of the last 3 updates was finite. "
@@ -113,7 +113,7 @@ def test_the_watch_names_what_went_wrong_first():
     watch = BadNumberWatch(2)
     watch(1, metrics(1))
     watch(2, metrics(4, 0.0, observations=3))
-    with pytest.raises(BadNumbersError, match=r"First went wrong: gradients, since update 1 "):
+    with pytest.raises(NonFiniteError, match=r"First went wrong: gradients, since update 1 "):
         watch(3, metrics(4, 0.0, observations=3, rewards=1))
 
 
@@ -121,7 +121,7 @@ def test_a_number_that_was_too_large_is_blamed_for_what_comes_of_it_an_update_la
     watch = BadNumberWatch(1)
     for update, seen in enumerate([metrics(rewards=1), metrics(), metrics(observations=2)], 1):
         watch(update, seen)
-    with pytest.raises(BadNumbersError) as caught:
+    with pytest.raises(NonFiniteError) as caught:
         watch(4, metrics(4, 0.0))
     assert str(caught.value) == (
         "stopped: no gradient step of the last update was finite. First went wrong: observations "
@@ -132,7 +132,7 @@ def test_a_number_that_was_too_large_is_blamed_for_what_comes_of_it_an_update_la
 def test_an_optimizer_that_makes_bad_numbers_of_good_gradients_is_named():
     watch = BadNumberWatch(2)
     watch(1, metrics(4, 0.0, params=4))
-    with pytest.raises(BadNumbersError) as caught:
+    with pytest.raises(NonFiniteError) as caught:
         watch(2, metrics(4, 0.0, params=4))
     assert str(caught.value).endswith(
         "First went wrong: parameters or optimiser state, of finite gradients, since update 1"

@@ -91,7 +91,7 @@ def test_a_setting_means_the_best_of_its_seeds(tmp_path):
     assert place.numbers == (6, 7, 8)
     returns = [99.0] * 6 + [1.0, 3.0, None] + [99.0] * 3
     number = choose_member(place, tmp_path, manifest(*returns), 12)
-    found = describe(place, number, SEEDS, {"gamma": 0.95}, CARTPOLE.ppo)
+    found = describe(place, number, SEEDS, {"gamma": 0.95}, CARTPOLE.algorithm)
     assert found == Member(7, 2, 1, 3, {"gamma": 0.95}, {})
     assert str(found) == "member 7, of setting 2, seed 1 of 0 to 2: gamma 0.95"
     assert found.figures["member"] == 7
@@ -113,7 +113,7 @@ def test_a_setting_whose_seeds_are_in_two_waves(tmp_path):
     write_returns(tmp_path / "x", *[9.0] * 3, 1.0, 2.0, 3.0, *[9.0] * 6)
     place = locate(tmp_path / "x", setting=1)
     assert place == Place(tmp_path / "x" / "waves" / "1", (1,), first=4)
-    found = describe(place, 1, sweep.waves[1], {}, CARTPOLE.ppo)
+    found = describe(place, 1, sweep.waves[1], {}, CARTPOLE.algorithm)
     assert (found.number, found.setting, found.seed) == (5, 1, 2)
     # A wave by itself numbers its members, and knows settings by the numbers that all know.
     assert locate(tmp_path / "x" / "waves" / "1", setting=1).numbers == (0, 1)
@@ -125,7 +125,7 @@ def test_a_setting_whose_seeds_are_in_two_waves(tmp_path):
 def test_a_choice_of_shapes_is_said(tmp_path):
     sweep = replace(SEEDS, shapes={"num_steps": "8,16"}, trials=2, trial=1)
     place = Place(tmp_path, None, first=12, first_setting=4)
-    found = describe(place, 11, sweep, {"gamma": 0.912345}, CARTPOLE.ppo)
+    found = describe(place, 11, sweep, {"gamma": 0.912345}, CARTPOLE.algorithm)
     assert str(found) == "member 23, of setting 7, seed 2 of 0 to 2: num_steps 8, gamma 0.9123"
 
 

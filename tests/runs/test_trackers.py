@@ -260,14 +260,16 @@ def test_tagged_leaves_out_what_is_no_number():
 
 
 def test_hyperparameters_are_flat():
-    ppo = {"gamma": 0.9, "hidden_sizes": [8], "target_kl": None, "reproducible": True}
-    config = {"experiment": {"env": "walk", "ppo": ppo}, "env_params": {"g": 9.8}}
+    nested = {"network": {"hidden_sizes": [8]}, "execution": {"reproducible": True}}
+    algorithm = {"kind": "ppo", "gamma": 0.9, "target_kl": None} | nested
+    config = {"experiment": {"env": "walk", "algorithm": algorithm}, "env_params": {"g": 9.8}}
     assert hyperparameters(config) == {
         "env": "walk",
-        "ppo.gamma": 0.9,
-        "ppo.hidden_sizes": "[8]",
-        "ppo.target_kl": "None",
-        "ppo.reproducible": True,
+        "algorithm": "ppo",
+        "gamma": 0.9,
+        "hidden_sizes": "[8]",
+        "target_kl": "None",
+        "reproducible": True,
         "env_params.g": 9.8,
     }
 
@@ -542,7 +544,7 @@ def test_all_have_the_settings(tracked):
     run_dir, _, _ = tracked
     config = json.loads((run_dir / "config.json").read_text())
     flat = hyperparameters(config)
-    assert flat["ppo.num_envs"] == 16
+    assert flat["num_envs"] == 16
 
     events = EventAccumulator(str(run_dir / "tensorboard")).Reload()
     content = events.SummaryMetadata(SESSION_START_INFO_TAG).plugin_data.content

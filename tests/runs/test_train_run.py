@@ -24,6 +24,7 @@ from jaxdrl import spaces
 from jaxdrl.cli import main
 from jaxdrl.config.experiment import Experiment, resolve
 from jaxdrl.config.ppo import PPOConfig
+from jaxdrl.config.settings import with_settings
 from jaxdrl.envs import Environment
 from jaxdrl.errors import ConfigError
 from jaxdrl.io.json_files import read_sealed, write_sealed
@@ -32,7 +33,7 @@ from jaxdrl.runs.checkpoint import updates_in
 from jaxdrl.runs.checkpoint_manager import Saver
 from jaxdrl.runs.metrics_log import sha256
 from jaxdrl.runs.run_dir import read_run
-from jaxdrl.runs.stopping import BadNumbersError
+from jaxdrl.runs.stopping import NonFiniteError
 from small_runs import (
     CARTPOLE,
     PPO,
@@ -66,7 +67,15 @@ def test_a_run_leaves_three_files_and_its_checkpoints(cartpole):
 
 def test_config_file_holds_everything_that_decides_the_run(cartpole):
     config = read(cartpole.run_dir, "config.json")
-    names = {"format_version", "experiment", "env_params", "spaces", "given", "versions", "devices"}
+    names = {
+        "format_version",
+        "experiment",
+        "env_params",
+        "spaces",
+        "overrides",
+        "versions",
+        "devices",
+    }
     origin = {"run_id", "part_of", "has_checkpoints", "sha256"}
     assert set(config) == names | origin
     assert config["format_version"] == 2
@@ -82,7 +91,7 @@ def test_config_file_holds_everything_that_decides_the_run(cartpole):
     assert described["env_params"] == {"max_steps_in_episode": 12}
     assert config["env_params"]["max_steps_in_episode"] == 12
     assert config["env_params"]["gravity"] == pytest.approx(9.8)  # resolved, not only given
-    assert config["given"] == []
+    assert config["overrides"] == []
     assert config["devices"].pop("needed_bytes") > 1000
     assert config["devices"] == {"num": 2, "platform": "cpu", "kind": "cpu", "is_counted": True}
     assert config["versions"]["jaxdrl"] == jaxdrl.__version__
@@ -93,7 +102,7 @@ def test_config_file_holds_everything_that_decides_the_run(cartpole):
 
 def test_the_config_file_gives_back_the_experiment(cartpole):
     given = dataclasses.replace(CARTPOLE, run_dir=cartpole.run_dir)
-    assert read_run(cartpole.run_dir, Experiment).experiment == resolve(given)
+    assert read_run(cartpole.run_dir).experiment == resolve(given)
 
 
 def test_metrics_file_has_a_line_an_update(cartpole):
@@ -288,7 +297,7 @@ def test_environment_network_and_optimizer_of_your_own_on_eight_devices(tmp_path
         devices=8,
         run_dir=tmp_path / "own",
         num_eval_episodes=4,
-        ppo=dataclasses.replace(PPO, num_steps=4, gamma=0.0, gae_lambda=0.0),
+        algorithm=dataclasses.replace(PPO, num_steps=4, gamma=0.0, gae_lambda=0.0),
     )
     run, output = run_quietly(
         given, env=counting_env(), network=OwnNetwork(), optimizer=optax.sgd(0.5)
@@ -325,7 +334,7 @@ class WrongNetwork(nn.Module):
     [
         ({"env": "CartPole"}, {}, r"^env = 'CartPole': unknown; the nearest: CartPole-v1"),
         ({"env_params": {"gravty": 1.0}}, {}, r"^env_params\.gravty = 1\.0: .*nearest: gravity"),
-        ({"ppo": dataclasses.replace(PPO, torso="cnn")}, {}, r"^ppo\.torso = 'cnn': "),
+        ({"ppo": with_settings(PPO, torso="cnn")}, {}, r"^torso = 'cnn': "),
         ({}, {"network": WrongNetwork()}, r"^network"),
     ],
 )
@@ -461,7 +470,12 @@ def test_restore_gives_environment_algorithm_and_state(cartpole):
 
 def test_what_was_given_in_python_has_to_be_given_again(tmp_path):
     own = Experiment(
-        env="mine", total_env_steps=128, devices=2, run_dir=tmp_path, num_eval_episodes=4, ppo=PPO
+        env="mine",
+        total_env_steps=128,
+        devices=2,
+        run_dir=tmp_path,
+        num_eval_episodes=4,
+        algorithm=PPO,
     )
     run, _ = run_quietly(own, env=counting_env(), network=OwnNetwork())
     with pytest.raises(ConfigError) as caught:
@@ -483,7 +497,7 @@ def test_a_run_starts_with_what_another_one_learnt(cartpole, tmp_path):
         env_params={"max_steps_in_episode": 9, "length": 0.7},
         from_run=cartpole.run_dir,
         run_dir=tmp_path / "warm",
-        ppo=dataclasses.replace(PPO, learning_rate=1e-30),
+        algorithm=dataclasses.replace(PPO, learning_rate=1e-30),
         anneal_learning_rate=False,
         total_env_steps=128,
     )
@@ -491,9 +505,9 @@ def test_a_run_starts_with_what_another_one_learnt(cartpole, tmp_path):
     learnt, before = run.state.learner.params, cartpole.run.state.learner.params
     jax.tree.map(np.testing.assert_array_equal, *jax.device_get((learnt, before)))
     assert run.env.max_episode_steps == 9
-    wider = dataclasses.replace(PPO, hidden_sizes=(16,))
+    wider = with_settings(PPO, hidden_sizes=(16,))
     with pytest.raises(ConfigError, match=r"--from wants the same spaces and network: learner/par"):
-        run_quietly(dataclasses.replace(changed, run_dir=tmp_path / "wide", ppo=wider))
+        run_quietly(dataclasses.replace(changed, run_dir=tmp_path / "wide", algorithm=wider))
     assert not (tmp_path / "wide").exists()
 
 
@@ -502,7 +516,7 @@ def test_a_run_starts_with_what_another_one_learnt(cartpole, tmp_path):
     [
         ({}, r"total_env_steps = 300 is done; --total-env-steps M with M above 384 goes further"),
         ({"total_env_steps": 256}, r"total_env_steps = 256 is done"),
-        ({"devices": 3}, r"^devices = 3: must divide ppo.num_shards = 8"),
+        ({"devices": 3}, r"^devices = 3: must divide num_shards = 8"),
         ({"total_env_steps": 0}, r"^total_env_steps = 0: must be an integer of at least 1"),
         ({"checkpoint": 7}, r"^checkpoint = 7: not in .*; it has those of updates 2, 3"),
     ],
@@ -547,9 +561,9 @@ def test_a_run_of_bad_numbers_stops_and_says_what_went_wrong(tmp_path):
         run_dir=tmp_path,
         checkpoint_every=1,
         max_bad_updates=3,
-        ppo=PPO,
+        algorithm=PPO,
     )
-    with pytest.raises(BadNumbersError) as caught:
+    with pytest.raises(NonFiniteError) as caught:
         run_quietly(bad, env=probes.bad_reward(21, for_ever=True))
     assert str(caught.value).startswith(
         "stopped: no gradient step of the last 3 updates was finite. First went wrong: rewards "
@@ -571,7 +585,7 @@ def test_a_run_whose_last_update_changed_nothing_is_not_finished(tmp_path):
         return jax.tree.map(lambda u: scale * u, updates), count + 1
 
     short = dataclasses.replace(CARTPOLE, run_dir=tmp_path, checkpoint_every=1)
-    with pytest.raises(BadNumbersError) as caught:
+    with pytest.raises(NonFiniteError) as caught:
         run_quietly(short, optimizer=optax.GradientTransformation(init, update))
     assert str(caught.value) == (
         "stopped: no gradient step of the last update was finite. First went wrong: parameters or "
@@ -634,7 +648,7 @@ def test_the_operation_that_makes_a_nan_is_found(tmp_path):
     box = spaces.Box(-10.0, 10.0, (1,))
     env = Environment("roots", reset, step, box, spaces.Discrete(2))
     debugged = dataclasses.replace(CARTPOLE, run_dir=tmp_path, debug_nans=True)
-    with pytest.raises(BadNumbersError) as caught:
+    with pytest.raises(NonFiniteError) as caught:
         run_quietly(debugged, env=env)
     line = step.__code__.co_firstlineno + 1
     assert str(caught.value).startswith("update 2 (nonfinite_rewards ")

@@ -21,9 +21,9 @@ from jaxdrl.cli import main
 from jaxdrl.errors import ConfigError
 from jaxdrl.io.numerals import short
 from jaxdrl.runs import memory, report, train_run
-from jaxdrl.runs.assemble import Given
 from jaxdrl.runs.checkpoint import raw
 from jaxdrl.runs.checkpoint_manager import Saver
+from jaxdrl.runs.overrides import Overrides
 from jaxdrl.runs.run_dir import read_metrics
 from jaxdrl.runs.stopping import RunInterruptedError
 from small_sweeps import WAVES, content, quietly, without_times
@@ -234,7 +234,7 @@ def test_a_sweep_in_waves_goes_further(waves, tmp_path):
 
 def test_a_wave_that_a_signal_stopped_names_the_sweep(waves):
     part = SimpleNamespace(run_dir=waves.run_dir / "waves" / "1")
-    setup = SimpleNamespace(experiment=part, given=Given())
+    setup = SimpleNamespace(experiment=part, overrides=Overrides())
     for last, says in (
         (3, "The checkpoint of update 3 is saved; go on with"),
         (None, "Go on with"),
@@ -265,8 +265,8 @@ def test_members_that_do_not_fit_are_trained_in_waves(tmp_path, monkeypatch):
 
 COMMAND = [sys.executable, "-c", "from jaxdrl.cli.main import main; main()"]
 USERS = """sweep CartPole-v1 --learning-rate log:1e-4:1e-2 --members 4 --devices 2
-    --total-env-steps 102400 --checkpoint-every 1 --num-eval-episodes 16 --ppo.num-envs 16
-    --ppo.num-steps 16 --ppo.num-epochs 1 --ppo.hidden-sizes 8"""
+    --total-env-steps 102400 --checkpoint-every 1 --num-eval-episodes 16 --num-envs 16
+    --num-steps 16 --num-epochs 1 --hidden-sizes 8"""
 
 
 @pytest.mark.slow

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from jaxdrl.config.experiment import Experiment
 from jaxdrl.config.search_space import Sweep
 from jaxdrl.evaluation.episodes import bootstrap_interval, summarise
 from jaxdrl.io.json_files import finite
@@ -118,11 +117,13 @@ def test_where_no_return_is_finite_none_is_the_best(tmp_path):
 def test_the_best_settings_are_a_config_for_one_agent(tmp_path):
     experiment, values, rows = ranked([1.0, 2.0, 30.0, 40.0], seeds=2)
     paths = ranking.write(tmp_path, experiment, rows)
-    best = read_experiment(tmp_path / "best.json", Experiment)
+    best = read_experiment(tmp_path / "best.json")
     assert best.sweep is None and best.run_dir is None
-    assert best.ppo.gamma == pytest.approx(values["gamma"][2])
-    assert best.ppo.learning_rate == pytest.approx(values["learning_rate"][2])
-    same = dataclasses.replace(best, ppo=experiment.ppo, sweep=experiment.sweep, devices=2)
+    assert best.algorithm.gamma == pytest.approx(values["gamma"][2])
+    assert best.algorithm.learning_rate == pytest.approx(values["learning_rate"][2])
+    same = dataclasses.replace(
+        best, algorithm=experiment.algorithm, sweep=experiment.sweep, devices=2
+    )
     assert same == experiment
     assert [path.name for path in paths] == ["best.json", "response.png", "parallel.png"]
     assert all(path.read_bytes()[:4] == b"\x89PNG" for path in paths[1:])

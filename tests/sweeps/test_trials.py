@@ -16,7 +16,7 @@ from rich.console import Console
 from jaxdrl.config.search_space import Sweep
 from jaxdrl.errors import ConfigError
 from jaxdrl.io.json_files import write_sealed
-from jaxdrl.runs.stopping import BadNumbersError
+from jaxdrl.runs.stopping import NonFiniteError
 from jaxdrl.sweeps import trials
 from small_runs import CARTPOLE, config_of
 
@@ -32,11 +32,15 @@ def search_in(run_dir, **fields):
 
 def score_of(ppo):
     """Best where the steps are 16, the network is 32 wide and its activation is relu."""
-    return -abs(ppo.num_steps - 16) + sum(ppo.hidden_sizes) + 10.0 * (ppo.activation == "relu")
+    return (
+        -abs(ppo.num_steps - 16)
+        + sum(ppo.network.hidden_sizes)
+        + 10.0 * (ppo.network.activation == "relu")
+    )
 
 
 def result_of(part):
-    score = score_of(part.ppo)
+    score = score_of(part.algorithm)
     rows = [
         {"setting": i, "members": [i], "hyperparams": {"gamma": 0.9}, "mean_return": score - i}
         | {"ci95_low": score - i, "ci95_high": score - i}
@@ -176,9 +180,9 @@ def test_a_trial_that_has_begun_keeps_its_shape(whole, tmp_path):
 
 def test_a_trial_that_does_not_work_is_pruned(tmp_path):
     def fails(part):
-        if part.ppo.activation == "relu":
-            raise BadNumbersError("all of it is bad")
-        if part.ppo.num_steps == 8:
+        if part.algorithm.network.activation == "relu":
+            raise NonFiniteError("all of it is bad")
+        if part.algorithm.num_steps == 8:
             raise ConfigError("does not go with this network")
         return train_part(part)
 
@@ -251,7 +255,11 @@ def test_combinations_that_do_not_divide_are_left_out(tmp_path):
         {"num_steps": "12", "num_minibatches": "3"},
     ]
     part = trials.trial_of(experiment, 2, found[2])
-    assert (part.ppo.num_steps, part.ppo.num_minibatches, part.sweep.trial) == (12, 3, 2)
+    assert (part.algorithm.num_steps, part.algorithm.num_minibatches, part.sweep.trial) == (
+        12,
+        3,
+        2,
+    )
     assert trials.shape_of(experiment, part) == found[2]
     assert len(searched(experiment)["trials"]) == 3
 
@@ -259,7 +267,7 @@ def test_combinations_that_do_not_divide_are_left_out(tmp_path):
 @pytest.mark.parametrize(
     ("shapes", "says"),
     [
-        ({"num_steps": "8,0"}, "num_steps = '0': works with none .*; ppo.num_steps = 0: must be"),
+        ({"num_steps": "8,0"}, "num_steps = '0': works with none .*; num_steps = 0: must be"),
         ({"num_minibatches": "2,7", "num_steps": "8,16"}, "num_minibatches = '7': works with none"),
         ({"torso": "mlp,rnn"}, "torso = 'rnn': works with none"),
         (

@@ -86,15 +86,20 @@ def ppo(
       ConfigError: if the mesh does not divide the shards, or environment, network or extra loss
         do not keep to their contracts.
     """
-    layout = sharding.make_layout(config.num_shards, config.reproducible, mesh)
+    layout = sharding.make_layout(config.execution.num_shards, config.execution.reproducible, mesh)
     check_types(env)
     check_mask(env)
     if network is None:
-        network = make_network(env.observation_space, env.action_space, config)
+        network = make_network(
+            env.observation_space,
+            env.action_space,
+            config.network,
+            config.execution.network_dtype,
+        )
     elif not isinstance(network, Network):
         network = from_module(network)
     try:
-        head = action_head(env.action_space, config.action_distribution)
+        head = action_head(env.action_space, config.network.action_distribution)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{env.name}: {error}") from error
     check_network(env, network, head)
@@ -166,7 +171,7 @@ def learning_rate(config: PPOConfig, num_updates: jax.Array) -> Any:
 
 def _init(parts: Parts, key: jax.Array) -> TrainState:
     config, layout = parts.config, parts.layout
-    if config.reproducible:
+    if config.execution.reproducible:
         require_reproducible(key)
     params_key, env_key, shuffle_key = jax.random.split(key, 3)
     shapes = prepared(parts.env.observation_space, 1)
@@ -191,7 +196,7 @@ def _init(parts: Parts, key: jax.Array) -> TrainState:
 
 def _env_ids(parts: Parts) -> jax.Array:
     """Global indices of the environments on this device, int32 `[N]`."""
-    shard_envs = parts.config.num_envs // parts.config.num_shards
+    shard_envs = parts.config.num_envs // parts.config.execution.num_shards
     first = sharding.shard_ids(parts.layout).reshape(-1, 1) * shard_envs
     return (first + jnp.arange(shard_envs, dtype=jnp.int32)[None]).reshape(-1)
 
@@ -234,7 +239,7 @@ def _learn(
         rows_per_env=config.num_steps // parts.sequence_length,
         num_epochs=config.num_epochs,
         num_minibatches=config.num_minibatches,
-        num_accumulation_steps=config.num_accumulation_steps,
+        num_accumulation_steps=config.execution.num_accumulation_steps,
         standardize_advantages=config.standardize_advantages,
         target_kl=config.target_kl,
     )

@@ -46,7 +46,7 @@ def loss(
     """
     config = parts.config
     evaluate: Any = partial(agent.evaluate_sequences, parts)
-    if config.remat:
+    if config.execution.remat:
         evaluate = jax.checkpoint(evaluate)
     carry = batch.carry
     batch = jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), replace(batch, carry=()))

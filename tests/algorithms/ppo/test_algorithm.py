@@ -15,11 +15,14 @@ import jaxdrl
 import probe_environments as probes
 from jaxdrl import PPOConfig
 from jaxdrl.algorithms.ppo import algorithm as ppo_module
+from jaxdrl.config.settings import with_settings
 from jaxdrl.errors import ConfigError
 from jaxdrl.networks.actor_critic import from_module
 from jaxdrl.runs.metrics_log import sha256
 
-SMALL = PPOConfig(num_envs=16, num_steps=4, num_epochs=2, num_minibatches=2, hidden_sizes=(8,))
+SMALL = with_settings(
+    PPOConfig(), num_envs=16, num_steps=4, num_epochs=2, num_minibatches=2, hidden_sizes=(8,)
+)
 
 
 def state_after(agent, num_updates, seed=0):
@@ -334,7 +337,7 @@ def test_what_saves_memory_or_keeps_precision_changes_nothing_but_rounding(name,
     plain = {key: value for key, value in changes.items() if key.startswith("normalize")}
     after = {}
     for label, settings in (("plain", plain), ("changed", changes)):
-        agent = jaxdrl.ppo(env, replace(SMALL, **settings), mesh=jaxdrl.make_mesh(2))
+        agent = jaxdrl.ppo(env, with_settings(SMALL, **settings), mesh=jaxdrl.make_mesh(2))
         after[label] = jax.device_get(state_after(agent, 1).learner.params)
     assert relative_difference(after["changed"], after["plain"]) < 1e-5
 
@@ -349,7 +352,7 @@ def equations_of(jaxpr):
 
 def learning_of(env, **changes):
     """The equations of `learn`; nothing is compiled."""
-    agent = jaxdrl.ppo(env, replace(SMALL, **changes))
+    agent = jaxdrl.ppo(env, with_settings(SMALL, **changes))
     state = jax.eval_shape(agent.init, jax.random.key(0))
     traced = jax.make_jaxpr(agent.learn)(*jax.eval_shape(agent.rollout, state))
     return list(equations_of(traced.jaxpr))
@@ -370,13 +373,13 @@ def test_what_saves_memory_is_in_the_program(cartpole):
 
 
 def test_precision_is_that_of_the_config_in_the_gradient_too(cartpole):
-    agent = jaxdrl.ppo(cartpole, replace(SMALL, matmul_precision="highest"))
+    agent = jaxdrl.ppo(cartpole, with_settings(SMALL, matmul_precision="highest"))
     program = str(jax.make_jaxpr(agent.train_step)(agent.init(jax.random.key(0))))
     assert program.count("dot_general") == program.count("precision=(Precision.HIGHEST") > 10
 
 
 def test_bfloat16_is_inside_the_torso_alone(cartpole):
-    agent = jaxdrl.ppo(cartpole, replace(SMALL, network_dtype="bfloat16"))
+    agent = jaxdrl.ppo(cartpole, with_settings(SMALL, network_dtype="bfloat16"))
     state, metrics = jax.jit(agent.train_step)(jax.jit(agent.init)(jax.random.key(0)))
     assert {str(leaf.dtype) for leaf in jax.tree.leaves(state.learner.params)} == {"float32"}
     assert "bf16" in str(jax.make_jaxpr(agent.train_step)(state))
@@ -438,7 +441,7 @@ def test_a_network_that_does_not_fit_is_refused_with_the_shapes(cartpole):
 @pytest.mark.parametrize("name", ["CartPole-v1", "Pendulum-v1", "PointRobot-misc"])
 def test_the_policy_acts_within_the_action_space(name):
     env = jaxdrl.make(name)
-    agent = jaxdrl.ppo(env, replace(SMALL, initial_log_std=1.0))
+    agent = jaxdrl.ppo(env, with_settings(SMALL, initial_log_std=1.0))
     state = jax.jit(agent.init)(jax.random.key(0))
     act = jax.jit(agent.policy.act, static_argnames="deterministic")
     carry, start = agent.policy.initial_carry(16), state.actor.episode_start

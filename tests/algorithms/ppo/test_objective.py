@@ -13,8 +13,11 @@ from jaxdrl import ConfigError, PPOConfig, losses
 from jaxdrl.algorithms.agent import Parts
 from jaxdrl.algorithms.minibatch_sgd import Batch
 from jaxdrl.algorithms.ppo import objective
+from jaxdrl.config.settings import with_settings
 
-SMALL = PPOConfig(num_envs=16, num_steps=4, num_epochs=1, num_minibatches=2, hidden_sizes=(8,))
+SMALL = with_settings(
+    PPOConfig(), num_envs=16, num_steps=4, num_epochs=1, num_minibatches=2, hidden_sizes=(8,)
+)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +88,7 @@ def terms_of_ppo(params, batch, distribution, value):
     ],
 )
 def test_terms_of_ones_own_learn_what_the_same_terms_of_ppo_do(name, num_devices, changes):
-    env, plain = jaxdrl.make(name), replace(SMALL, **changes)
+    env, plain = jaxdrl.make(name), with_settings(SMALL, **changes)
     builtin = replace(plain, value_coef=0.7, entropy_coef=0.05)
     bare = replace(plain, value_coef=0.0, entropy_coef=0.0)
     expected, expected_metrics = after_one_update(env, builtin, num_devices)
@@ -109,7 +112,7 @@ def half_square(params, batch, distribution, value):
 
 def test_a_term_of_the_parameters_alone_is_counted_once_on_8_devices(cartpole):
     """Its gradient is 1e4 times the parameters: a step of 5e-5 takes half of them away."""
-    config = replace(SMALL, num_minibatches=1, reproducible=True)
+    config = with_settings(SMALL, num_minibatches=1, reproducible=True)
     given = {"optimizer": optax.sgd(5e-5), "extra_loss": half_square}
     state, metrics = after_one_update(cartpole, config, 8, **given)
     start = jax.jit(jaxdrl.ppo(cartpole, config).init)(jax.random.key(0)).learner.params

@@ -15,6 +15,7 @@ import pytest
 import jaxdrl
 import ppo_reference as reference
 from jaxdrl import PPOConfig
+from jaxdrl.config.settings import with_settings
 from jaxdrl.core.running_statistics import RunningStatistics
 from jaxdrl.core.spaces import Box, Dict, Discrete, MultiDiscrete
 from jaxdrl.core.types import Network, Transition
@@ -116,7 +117,8 @@ def prepare(obs):
     return {"kind": np.eye(3)[obs["kind"]], "x": obs["x"].astype(np.float64)}
 
 
-CONTINUOUS = PPOConfig(
+CONTINUOUS = with_settings(
+    PPOConfig(),
     num_envs=16,
     num_steps=8,
     num_shards=4,
@@ -318,7 +320,7 @@ def of_choices(outputs, obs, action):
     return log_prob, entropy
 
 
-DISCRETE = replace(
+DISCRETE = with_settings(
     CONTINUOUS,
     num_steps=4,
     num_epochs=2,
@@ -341,7 +343,7 @@ DISCRETE = replace(
 )
 def test_a_rollout_and_its_update_are_those_of_the_reference(changes):
     env, config = masked_environment(), replace(DISCRETE, **changes)
-    network = make_network(env.observation_space, env.action_space, config)
+    network = make_network(env.observation_space, env.action_space, config.network)
     length = config.sequence_length or 1
     problem = reference.Problem(network.apply, np.float64, of_choices, length)
     gradient_of = reference.make_loss(problem)

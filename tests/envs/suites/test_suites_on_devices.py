@@ -6,6 +6,7 @@ import pytest
 
 import jaxdrl
 from jaxdrl import PPOConfig
+from jaxdrl.config.settings import with_settings
 from jaxdrl.distributed.sharding import place
 from jaxdrl.envs.suites import registry
 from jaxdrl.runs import checkpoint
@@ -23,7 +24,8 @@ TASKS = {
 }
 """With limits so short that environments are reset in between."""
 
-CONFIG = PPOConfig(
+CONFIG = with_settings(
+    PPOConfig(),
     num_envs=8,
     num_steps=4,
     num_epochs=1,

@@ -1,0 +1,87 @@
+"""Which algorithms there are, by name. Importing this module imports neither jax nor gymnax."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from typing import Any, Protocol
+
+from jaxdrl.checks import require
+from jaxdrl.config.execution import ExecutionConfig
+from jaxdrl.config.ppo import PPOConfig
+from jaxdrl.errors import ConfigError
+
+ALGORITHMS = {"ppo": PPOConfig}
+"""The settings of each algorithm of jaxdrl, by its name."""
+
+
+class AlgorithmConfig(Protocol):
+    """What a run asks of the settings of any algorithm, which are a frozen dataclass."""
+
+    @property
+    def num_envs(self) -> int:
+        """Environments stepped in parallel, over all devices."""
+
+    @property
+    def execution(self) -> ExecutionConfig:
+        """How the step is computed; the number of devices divides its `num_shards`."""
+
+    @property
+    def env_steps_per_update(self) -> int:
+        """Environment steps in one update, over all environments."""
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredConfig:
+    """Settings of an algorithm that jaxdrl does not have, as a file has them.
+
+    They are enough to look at a run; to train or play needs `make_algorithm`.
+
+    Attributes:
+      kind: name of their type.
+      settings: as JSON has them.
+      num_envs: as in `AlgorithmConfig`.
+      env_steps_per_update: likewise.
+      execution: likewise.
+    """
+
+    kind: str
+    settings: dict[str, Any]
+    num_envs: int
+    env_steps_per_update: int
+    execution: ExecutionConfig
+
+
+def kind_of(config: Any) -> str:
+    """The name of an algorithm by its settings: "ppo", or of one's own that of their type."""
+    if isinstance(config, StoredConfig):
+        return config.kind
+    names = {kind: name for name, kind in ALGORITHMS.items()}
+    return names.get(type(config), type(config).__name__)
+
+
+def require_algorithm(name: str) -> None:
+    """Refuses the name of an algorithm that there is not, with the nearest."""
+    if name not in ALGORITHMS:
+        (close,) = difflib.get_close_matches(str(name).lower(), ALGORITHMS, n=1, cutoff=0)
+        have = f"there are {', '.join(ALGORITHMS)}" if len(ALGORITHMS) > 1 else "there is no other"
+        raise ConfigError(f"algorithm = {name!r}: unknown; the nearest: {close}; {have}")
+
+
+def require_config(config: Any) -> None:
+    """Refuses what are not the settings of an algorithm.
+
+    Raises:
+      ConfigError: saying what is missing.
+    """
+    is_config = dataclasses.is_dataclass(config) and not isinstance(config, type)
+    example = "such as jaxdrl.PPOConfig(num_envs=64), or a frozen dataclass of your own"
+    require(is_config, "algorithm", config, f"must be the settings of an algorithm, {example}")
+    for name, kind in {"num_envs": int, "env_steps_per_update": int}.items():
+        value = getattr(config, name, None)
+        is_count = type(value) is kind and value >= 1
+        works = "must be an integer of at least 1, which a run goes by"
+        require(is_count, f"algorithm.{name}", value, works)
+    execution = getattr(config, "execution", None)
+    works = "must be a jaxdrl.ExecutionConfig, which says into how many shards environments are cut"
+    require(isinstance(execution, ExecutionConfig), "algorithm.execution", execution, works)

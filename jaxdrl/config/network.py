@@ -1,0 +1,48 @@
+"""Settings of a policy and value network. Importing this module imports neither jax nor gymnax."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from jaxdrl.annotations import Bounds
+from jaxdrl.checks import Count, check_fields, require
+from jaxdrl.config.settings import hyperparameter
+
+MAX_UNITS = 2**31 - 1
+"""Units of a layer, which are numbered by 32 bits."""
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Which network an algorithm trains where it is not given one.
+
+    Raises:
+      ConfigError: in the constructor, naming the field, its value and what works.
+    """
+
+    torso: Literal["auto", "mlp", "cnn"] = "auto"
+    """Network body; auto: a CNN for observations [height, width, channels], else an MLP."""
+    hidden_sizes: tuple[Count, ...] = (64, 64)
+    """Units of the dense layers of the torso."""
+    cnn_channels: tuple[Count, ...] = (16,)
+    """Channels of the 3 x 3 convolutions before the dense layers of a CNN torso."""
+    activation: Literal["tanh", "relu", "silu", "gelu"] = "tanh"
+    """Nonlinearity between the layers."""
+    shared_torso: bool = False
+    """One torso, and one recurrent layer, for actor and critic instead of two."""
+    memory: Literal["none", "gru", "lstm"] = "none"
+    """Recurrent layer between torso and heads; none: a feed-forward network."""
+    memory_size: Count = 64
+    """Units of the recurrent layer."""
+    action_distribution: Literal["normal", "tanh_normal"] = "normal"
+    """Continuous actions: a normal clipped to the bounds, or one squashed into them by tanh."""
+    initial_log_std: Annotated[float, Bounds(-20, 5)] = hyperparameter(0.0)
+    """Log of the initial deviation of continuous actions, in half-widths of the action bounds."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        for name in ("hidden_sizes", "cnn_channels", "memory_size"):
+            sizes = getattr(self, name)
+            most = max(sizes, default=1) if isinstance(sizes, tuple) else sizes
+            require(most <= MAX_UNITS, name, most, f"must be at most {MAX_UNITS}")
