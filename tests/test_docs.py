@@ -84,9 +84,9 @@ def makefile():
     return targets, set(re.findall(r"^([A-Z]+)\s*\?=", text, re.MULTILINE))
 
 
-def known_or_plain(env):
+def known_or_plain(env, algorithm):
     """The experiment of a task, without making an environment of a suite that may be absent."""
-    return jaxdrl.make_experiment(env) if "/" not in env else jaxdrl.Experiment(env)
+    return jaxdrl.make_experiment(env, algorithm) if "/" not in env else jaxdrl.Experiment(env)
 
 
 def parse_flags(monkeypatch, program, flags):
@@ -99,7 +99,7 @@ def parse_flags(monkeypatch, program, flags):
         take = lambda *args, **kwargs: received.append((args, kwargs)) is None  # noqa: E731
         monkeypatch.setattr(module, "main", take)
     monkeypatch.setattr(main, "make_experiment", known_or_plain)
-    monkeypatch.setattr(main, "read_experiment", lambda path, kind: kind("CartPole-v1"))
+    monkeypatch.setattr(main, "read_experiment", lambda path: jaxdrl.Experiment("CartPole-v1"))
     monkeypatch.setattr("sys.argv", [program, *flags])
     if program.endswith(".py"):
         runpy.run_path(str(ROOT / program), run_name="__main__")
