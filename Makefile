@@ -74,12 +74,12 @@ venv:
 	echo "Making $(VENV) with Python $$want"; \
 	$(PYTHON) -m venv "$(VENV)" && touch "$(VENV)/.created"
 
-# ---- what you came for ------------------------------------------------------------------------
+# ---- train, test and the rest ----------------------------------------------------------------------
 
 train: $(core)  ## train PPO on CartPole; on a GPU: make train EXTRAS=cuda12
 	"$(VENV)/bin/python" experiments/cartpole.py $(ARGS)
 	@echo
-	@echo "Next, in this terminal (README.md goes on from here):"
+	@echo "Next, in this terminal (README.md continues from here):"
 	@echo "  . $(VENV)/bin/activate"
 	@echo "  jaxdrl train Acrobot-v1 --run-dir runs/acrobot"
 	@echo "  jaxdrl plot runs/acrobot --out curves.png"
@@ -114,7 +114,7 @@ test-adapters: export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES := -1
 test-adapters: $(dev)
 	$(call both_sessions,$(adapters))
 
-test-pythons: $(dev)  ## try every other supported Python that is at hand
+test-pythons: $(dev)  ## try every other supported Python on this machine
 	@"$(VENV)/bin/python" tests/other_pythons.py "$(MAKE)" "$(VENV)" "$(WORKERS)"
 
 # What depends on the Python most: installation, packaging, profiling and run directories.

@@ -13,27 +13,39 @@ from jaxdrl.config.experiment import Experiment
 from jaxdrl.config.network import NetworkConfig
 from jaxdrl.config.ppo import PPOConfig
 from jaxdrl.config.search_space import Sweep
-from jaxdrl.config.settings import HYPERPARAMETER
 
 PAGE = Path(__file__).with_suffix(".md")
 
 HEAD = """\
 # Configuration
 
-Every setting of a run: its allowed values, its default and its meaning. In Python, settings are
-fields of frozen dataclasses: `jaxdrl.Experiment` holds the settings of the algorithm,
-`jaxdrl.PPOConfig`, which holds `jaxdrl.NetworkConfig` and `jaxdrl.ExecutionConfig`. No two of them
-have a field of the same name. On the command line each field is a flag of `jaxdrl train`, without
-the names of the classes around it, and in Python `jaxdrl.make_experiment(env, **settings)`,
-`jaxdrl.make_config(env, **settings)` and `jaxdrl.with_settings(config, **settings)` take each one
-by its name as well. A bad value is refused before anything is compiled, and the message names the
-nearest value that works.
+This page lists every setting of a run with its type, default, meaning and flag. In Python, settings
+are the fields of `jaxdrl.Experiment` and of the configs inside it, all of them frozen dataclasses:
 
-The defaults below are those of the classes. `jaxdrl train ENV` starts from the tuned preset of
-`ENV` instead: `jaxdrl train ENV --help` shows it, and so does `jaxdrl.make_experiment(ENV)`.
+- `experiment.algorithm` is the config of the algorithm, such as `jaxdrl.PPOConfig`;
+- `experiment.algorithm.network` and `experiment.algorithm.execution` hold its network and execution
+  settings;
+- `experiment.sweep` is the search space of a sweep, or None.
 
-A setting marked * may vary within one program: the members of a sweep or of a population may each
-have a value of their own. `jaxdrl sweep` takes `LOW:HIGH` or `log:LOW:HIGH` for it.
+On the command line, settings are flags of `jaxdrl train` and of the experiment scripts. Flags have
+no prefix. `jaxdrl.make_config`, `jaxdrl.make_experiment` and `jaxdrl.with_settings` take the same
+short names, whichever config a setting belongs to:
+
+```python
+import jaxdrl
+
+experiment = jaxdrl.make_experiment(
+    "CartPole-v1", num_envs=64, hidden_sizes=(32,), reproducible=True, total_env_steps=20_000
+)
+longer = jaxdrl.with_settings(experiment, total_env_steps=40_000, learning_rate=3e-4)
+print(longer.algorithm.network.hidden_sizes, longer.algorithm.execution.reproducible)
+```
+
+A setting that does not exist or cannot work is refused before anything is compiled, and the message
+names the nearest one that works.
+
+The defaults below are those of the classes. `jaxdrl train ENV` and `jaxdrl.make_experiment(ENV)`
+start from the tuned preset of `ENV` instead; `jaxdrl train ENV --help` shows it.
 
 This page is written by `python docs/configuration.py`.
 """
@@ -41,14 +53,14 @@ This page is written by `python docs/configuration.py`.
 
 SPELLINGS = {
     "env": "the first argument",
-    "ranges": "`LOW:HIGH` in place of a value: `--learning-rate log:1e-4:1e-2`",
+    "ranges": "one flag for each hyperparameter: `--learning-rate`, `--gamma`, ...",
     "pbt_factor": "in Python",
     "pbt_resample": "in Python",
     "wave": "set by a sweep in waves",
     "shapes": "`--shape NAME=CHOICE,CHOICE`, for each",
     "trial": "set by a search",
 }
-"""Where a setting is not a flag of its name."""
+"""Settings whose flag does not have their name."""
 
 
 def explanations(config: type) -> dict[str, str]:
@@ -63,10 +75,23 @@ def explanations(config: type) -> dict[str, str]:
     return found
 
 
+SECTIONS = (
+    (Experiment, "What to train and for how long, and what to write on the way."),
+    (PPOConfig, "The field `algorithm` of an experiment."),
+    (NetworkConfig, "The field `network` of the config of an algorithm."),
+    (ExecutionConfig, "The field `execution` of the config of an algorithm."),
+    (
+        Sweep,
+        "The field `sweep` of an experiment, by flags of `jaxdrl sweep`; None trains one agent.",
+    ),
+)
+"""The configs of the page, each with what it is."""
+
+
 def table(config: type) -> list[str]:
-    """Lines of a table of the fields of a config."""
+    """Lines of a table of the fields of a config, without the configs in it."""
     words, hints = explanations(config), hints_of(config)
-    lines = ["| field | value | default | what | flag |", "| --- | --- | --- | --- | --- |"]
+    lines = ["| field | value | default | meaning | flag |", "| --- | --- | --- | --- | --- |"]
     for field in dataclasses.fields(config):
         if field.name in ("algorithm", "network", "execution", "sweep"):
             continue
@@ -77,21 +102,16 @@ def table(config: type) -> list[str]:
         kind = works(hints[field.name])
         text = words[field.name].replace("|", "\\|")
         flag = SPELLINGS.get(field.name, f"`{flag}`")
-        mark = " *" if HYPERPARAMETER in field.metadata else ""
-        lines.append(f"| `{field.name}`{mark} | {kind} | {default} | {text} | {flag} |")
+        lines.append(f"| `{field.name}` | {kind} | {default} | {text} | {flag} |")
     return lines
 
 
 def page() -> str:
     """The whole page."""
-    parts = [HEAD, "## Experiment", "", *table(Experiment), "", "## PPOConfig", ""]
-    parts += ["The field `algorithm` of an experiment.", "", *table(PPOConfig)]
-    parts += ["", "## NetworkConfig", "", "The field `network` of the settings of an algorithm."]
-    parts += ["", *table(NetworkConfig), "", "## ExecutionConfig", ""]
-    parts += ["The field `execution` of the settings of an algorithm.", "", *table(ExecutionConfig)]
-    about = "The field `sweep` of an experiment, by flags of `jaxdrl sweep`; None trains one agent."
-    parts += ["", "## Sweep", "", about, "", *table(Sweep)]
-    return "\n".join(parts) + "\n"
+    parts = [HEAD]
+    for config, about in SECTIONS:
+        parts += [f"## {config.__name__}", "", about, "", *table(config), ""]
+    return "\n".join(parts)
 
 
 if __name__ == "__main__":

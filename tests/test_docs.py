@@ -25,6 +25,7 @@ import pytest
 import tyro
 
 import jaxdrl
+import quickly
 from jaxdrl import launch
 from jaxdrl.analysis import evaluate_run, export, learning_curves, render, watch
 from jaxdrl.cli import doctor, list_envs, main
@@ -84,7 +85,7 @@ def makefile():
     return targets, set(re.findall(r"^([A-Z]+)\s*\?=", text, re.MULTILINE))
 
 
-def known_or_plain(env, algorithm):
+def known_or_plain(env, algorithm="ppo"):
     """The experiment of a task, without making an environment of a suite that may be absent."""
     return jaxdrl.make_experiment(env, algorithm) if "/" not in env else jaxdrl.Experiment(env)
 
@@ -162,7 +163,7 @@ def test_python_blocks_run(path, tmp_path):
     process = subprocess.run(
         [sys.executable, "-W", "error", f"{path.stem}.py"],
         cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+        env=quickly.environ(PYTHONPATH=os.pathsep.join(paths)),
         capture_output=True,
         text=True,
         timeout=300,
@@ -375,8 +376,8 @@ def test_the_table_of_what_is_learnt_is_that_of_the_script(monkeypatch):
     from learning import tables
 
     results = json.loads((ROOT / "experiments/results/learning_table.json").read_text())
-    readme = (ROOT / "README.md").read_text()
-    assert "\n".join(tables.markdown_rows(results["tasks"])) in readme
+    for page in ("docs/performance.md", "experiments/results/learning_table.md"):
+        assert "\n".join(tables.markdown_rows(results["tasks"])) in (ROOT / page).read_text()
 
 
 PEERS = ("rejax", "textbook", "brax")
@@ -387,13 +388,33 @@ PEERS = ("rejax", "textbook", "brax")
 )
 def test_the_table_of_speeds_is_that_of_the_benchmark(file, peers):
     results = json.loads((ROOT / "experiments/results" / file).read_text())["result"]
-    readme = (ROOT / "README.md").read_text()
+    page = (ROOT / "docs/performance.md").read_text()
     for measured in results.values():
         ratios = [measured["ratios"].get(peer) for peer in peers]
         cells = [
             "–" if r is None else "{median:.2f} ({min:.2f} to {max:.2f})".format(**r)
             for r in ratios
         ]
-        speed = measured["trainers"][measured["best"]]["speed"]["median"]
-        written = f"{speed / 1e3:.0f}k" if speed < 1e6 else f"{speed / 1e6:.1f}M"
-        assert f" | {written} | {' | '.join(cells)} |\n" in readme
+        assert f" | {speed_of(measured)} | {' | '.join(cells)} |\n" in page
+
+
+def speed_of(measured):
+    """Steps per second of a case of the benchmark, as the pages have them."""
+    speed = measured["trainers"][measured["best"]]["speed"]["median"]
+    return f"{speed / 1e3:.0f}k" if speed < 1e6 else f"{speed / 1e6:.1f}M"
+
+
+@pytest.mark.parametrize(
+    ("file", "case", "peers"),
+    [
+        ("throughput.json", "cartpole-256", ("rejax", "textbook")),
+        ("throughput_h100.json", "cartpole-2048", ("textbook",)),
+        ("throughput_h100.json", "pendulum-256", ("textbook",)),
+    ],
+)
+def test_the_speeds_in_the_readme_are_those_of_the_benchmark(file, case, peers):
+    results = json.loads((ROOT / "experiments/results" / file).read_text())["result"]
+    readme = (ROOT / "README.md").read_text()
+    numbers = [f"{results[case]['ratios'][peer]['median']:.2f}" for peer in peers]
+    line = re.escape(speed_of(results[case])) + ".*" + ".* times.*".join(numbers) + " times"
+    assert re.search(line, readme)

@@ -84,16 +84,15 @@ def write_markdown(path: Path, rows: dict[str, dict[str, Any]]) -> None:
     hours = sum(row["total_seconds"] for row in rows.values()) / 3600
     notes = [f"- {task}: {row['words']}." for task, row in rows.items() if row["words"]]
     lines = [
-        "# What every task is learnt to",
+        "# Learning table: returns with the tuned presets",
         "",
-        "Written by `python experiments/learning_table.py`; the settings are those of",
-        "`jaxdrl.make_config(ENV)`. Each return is the mean over "
-        f"{_range(seeds)} seeds, of {_range(episodes)}",
-        "whole episodes each, played by the most probable action; in brackets the 95% bootstrap",
-        "interval over the seeds, then the mean of their middle half. Published is the best score",
-        "of PPO or evolution strategies on the same task; time is that of one seed on "
+        "This page is written by `python experiments/learning_table.py`. The settings are those of",
+        f"`jaxdrl.make_config(ENV)`. Each return is the mean over {_range(seeds)} seeds with",
+        f"{_range(episodes)} whole greedy episodes each. In brackets is the 95% bootstrap interval",
+        'over the seeds; "middle half" is the interquartile mean. "Published" is the best score of',
+        "PPO or evolution strategies on the same task. The time is that of one seed on "
         f"{microbatches.num_cores()} cores.",
-        f"The training of all that is tabled took {hours:.1f} hours.",
+        f"All training in this table took {hours:.1f} hours.",
         "",
         *markdown_rows(rows),
         "",

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 import jaxdrl
+import quickly
 from jaxdrl import launch
 from jaxdrl.cli import main
 from jaxdrl.config.experiment import Experiment
@@ -36,7 +37,7 @@ def run_python(*args, cwd=ROOT):
     return subprocess.run(
         [sys.executable, *args],
         cwd=cwd,
-        env=os.environ | {"PYTHONPATH": path, "JAX_PLATFORMS": "cpu"},
+        env=quickly.environ(PYTHONPATH=path, JAX_PLATFORMS="cpu"),
         capture_output=True,
         text=True,
         timeout=120,

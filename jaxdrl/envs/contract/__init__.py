@@ -1,1 +1,1 @@
-"""Checks whether an environment keeps the contract that training relies on."""
+"""Whether an environment keeps the contract that training relies on."""
