@@ -43,8 +43,8 @@ def randomize(env: Environment, ranges: Mapping[str, tuple[float, float]]) -> En
         default = getattr(env.default_params, name, None)
         if isinstance(default, int) and not isinstance(default, bool):
             raise ConfigError(
-                f"randomize.{name}: {env.name} has the whole number {default} there; only "
-                "parameters with a point can be drawn"
+                f"randomize.{name}: this parameter of {env.name} is an integer, {default}; only "
+                "float parameters can be drawn"
             )
         for value in (low, high):
             replace_params(env, {name: value})
@@ -105,6 +105,6 @@ def parse_ranges(texts: tuple[str, ...]) -> dict[str, tuple[float, float]]:
             raise ConfigError(
                 f"randomize = {text!r}: must be NAME=LOW:HIGH, such as length=0.25:1.0"
             ) from error
-        require(name not in ranges, "randomize", text, "comes a second time")
+        require(name not in ranges, "randomize", text, "names a parameter that is given twice")
         ranges[name] = (low, high)
     return ranges

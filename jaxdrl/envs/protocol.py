@@ -127,7 +127,7 @@ def replace_params(env: Environment, changes: Mapping[str, Any]) -> Any:
                 f"{name} = {value!r}: this parameter of {env.name} is {default!r}, not a number"
             )
         if isinstance(default, int) and float(value) != round(float(value)):
-            raise ConfigError(f"{name} = {value!r}: must be whole numbers, as {default} is")
+            raise ConfigError(f"{name} = {value!r}: must be a whole number, such as {default}")
     typed = {n: int(v) if isinstance(known[n], int) else float(v) for n, v in changes.items()}
     params = dataclasses.replace(params, **typed)
     if env.derive_params is None:
@@ -136,7 +136,7 @@ def replace_params(env: Environment, changes: Mapping[str, Any]) -> Any:
     for name, value in typed.items():
         if getattr(derived, name) != value:
             raise ConfigError(
-                f"{name} = {value!r}: follows from other parameters of {env.name}; change those"
+                f"{name} = {value!r}: is computed from other parameters of {env.name}; change those"
             )
     return derived
 
@@ -259,7 +259,7 @@ def _require_same(name: str, part: str, at_reset: Any, at_step: Any) -> None:
     step_tree: Any = jax.tree.structure(at_step)
     if reset_tree != step_tree:
         raise ConfigError(
-            f"{name}: the {part} has another structure after step than after reset:\n"
+            f"{name}: the {part} has a different structure after step than after reset:\n"
             f"  reset: {reset_tree}\n  step:  {step_tree}"
         )
     for (path, before), (_, after) in zip(reset_leaves, step_leaves, strict=True):

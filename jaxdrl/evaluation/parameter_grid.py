@@ -163,7 +163,7 @@ def require_grid(variations: Sequence[Variation], num_episodes: int) -> None:
     require(len(set(names)) == len(names), "vary", names, "must name different parameters")
     num_cells = math.prod(v.num for v in variations)
     most = MAX_EPISODES // num_episodes
-    works = f"must be {most:,} at most with {num_episodes} episodes in each"
+    works = f"must be at most {most:,} with {num_episodes} episodes in each"
     require(num_cells <= most, "vary", f"{num_cells:,} cells", works)
 
 

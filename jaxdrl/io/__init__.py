@@ -1,1 +1,1 @@
-"""Files read and written safely, and what may reach a terminal."""
+"""Safe reading and writing of files, and safe output to a terminal."""

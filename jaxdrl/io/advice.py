@@ -1,4 +1,4 @@
-"""Commands and calls that messages name. Importing this module imports nothing but Python's own."""
+"""Commands and calls for messages. Importing this module imports only Python's standard library."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from pathlib import Path
 
 
 def python_call(verb: str, run_dir: Path, overrides: list[str]) -> str:
-    """The line of Python that hands a run the objects that no file holds."""
+    """The line of Python that passes a run the objects that are not stored in its files."""
     return (
         f"jaxdrl.{verb}({str(run_dir)!r}, {', '.join(f'{name}=my_{name}' for name in overrides)})"
     )
 
 
 def resume_call(run_dir: Path, overrides: list[str]) -> str:
-    """The command, or the line of Python, that goes on with a run."""
+    """The command, or the line of Python, that resumes a run."""
     if overrides:
         return f"{python_call('resume', run_dir, overrides)} in Python"
     return f"jaxdrl resume {shlex.quote(str(run_dir))}"

@@ -17,7 +17,7 @@ from jaxdrl.io.terminal import Name, Output, printable
 
 
 class _PlainConsole(Console):
-    """A console to which strings are text without markup, and segments have no commands in them."""
+    """A console that treats strings as text without markup, and prints no terminal commands."""
 
     def render_str(self, text: str, **how: Any) -> Text:
         return super().render_str(printable(text, keep="\n\t"), **how)
@@ -31,14 +31,14 @@ class _PlainConsole(Console):
 
 
 def make_console(name: Name = "stdout", *, quiet: bool = False) -> Console:
-    """The console for everything that jaxdrl prints: no markup in strings, and it never raises.
+    """The console for everything that jaxdrl prints; strings have no markup, and it never raises.
 
-    Styles are those of `rich.text.Text` and of `style=`. In a notebook it prints plain text line
-    by line, since what moves there wants ipywidgets, and warns without.
+    Styles come from `rich.text.Text` and from `style=`. In a notebook it prints plain text line by
+    line, because live displays need ipywidgets there and warn without it.
 
     Args:
-      name: of the stream.
-      quiet: prints nothing.
+      name: name of the stream.
+      quiet: whether to print nothing.
     """
     plain: dict[str, Any] = {"markup": False, "highlight": False, "emoji": False, "quiet": quiet}
     found = _PlainConsole(file=Output(name), **plain)  # type: ignore[arg-type]
@@ -53,12 +53,12 @@ def make_console(name: Name = "stdout", *, quiet: bool = False) -> Console:
 
 
 def labelled(label: str, words: str, style: str = "yellow") -> Text:
-    """A line that begins with a label in a style of its own."""
+    """A line that begins with a styled label."""
     return Text.assemble((label, style), " ", printable(words, keep="\n\t"))
 
 
 def warner(console: Console, before: str = "") -> Callable[[str], None]:
-    """What prints a warning, a line each, on `console`."""
+    """A function that prints a warning as one line on `console`."""
     return partial(_warn, console, before)
 
 

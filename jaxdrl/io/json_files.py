@@ -1,4 +1,4 @@
-"""JSON as runs write and read it: one reader for every file, which says what is wrong with one.
+"""JSON files of runs: one reader for all of them, which says what is wrong with a damaged one.
 
 Importing this module imports neither jax nor gymnax.
 """
@@ -17,16 +17,16 @@ from jaxdrl.errors import ConfigError
 from jaxdrl.io.safe_files import open_existing, write_text
 
 MAX_BYTES = 2**28
-"""Of a file that is read as one object; what runs write takes some kilobytes."""
+"""The largest file that is read as one object; those of runs have a few kilobytes."""
 
 MAX_DEPTH = 50
-"""Of objects and arrays within each other."""
+"""How deeply objects and arrays may be nested."""
 
 MAX_DIGITS = 20
-"""Of an integer: those of 64 bits have no more."""
+"""The most digits of an integer; those of 64 bits have no more."""
 
 SEAL = "sha256"
-"""Field of a file that holds the digest of its other fields."""
+"""The field of a file that contains the digest of its other fields."""
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -35,7 +35,7 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def write_sealed(path: Path, content: dict[str, Any]) -> None:
-    """`write_json` with a digest of the content, by which `read_sealed` finds a change."""
+    """`write_json` with a digest of the content, by which `read_sealed` detects changes."""
     write_json(path, sealed(content))
 
 
@@ -45,12 +45,12 @@ def sealed(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def as_written(content: dict[str, Any]) -> dict[str, Any]:
-    """What reading a file of `content` gives back."""
+    """The content that reading a file written with `content` returns."""
     return json.loads(json.dumps(finite(content)))
 
 
 def finite(value: Any) -> Any:
-    """`value` as JSON takes it: scalars of NumPy and JAX as numbers, None where not finite."""
+    """`value` for JSON: scalars of NumPy and JAX as numbers, and None if not finite."""
     if isinstance(value, dict):
         return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -63,7 +63,7 @@ def finite(value: Any) -> Any:
 
 
 def digest(content: dict[str, Any]) -> str:
-    """SHA-256 of an object without its seal, whatever the order and the layout of its fields."""
+    """SHA-256 of an object without its seal, independent of the order and layout of its fields."""
     own = {name: value for name, value in content.items() if name != SEAL}
     text = json.dumps(finite(own), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
@@ -73,11 +73,11 @@ def read_object(path: Path, works: str) -> dict[str, Any]:
     """The object in a JSON file.
 
     Args:
-      path: of the file.
-      works: what to do where it is damaged.
+      path: path of the file.
+      works: advice for the message if the file is damaged.
 
     Raises:
-      ConfigError: if it cannot be read, or holds anything else.
+      ConfigError: if the file cannot be read, or contains anything else.
     """
     value = _parse(read_bytes(path, works), f"{path}:", works)
     if not isinstance(value, dict):
@@ -88,10 +88,10 @@ def read_object(path: Path, works: str) -> dict[str, Any]:
 
 
 def read_sealed(path: Path, works: str) -> dict[str, Any]:
-    """The object in a file of `write_sealed`.
+    """The object in a file that `write_sealed` wrote.
 
     Raises:
-      ConfigError: as `read_object`, or if it is not what was written.
+      ConfigError: as in `read_object`, and if the object was changed.
     """
     content = read_object(path, works)
     require_sealed(path, content, works)
@@ -99,22 +99,22 @@ def read_sealed(path: Path, works: str) -> dict[str, Any]:
 
 
 def require_sealed(path: Path, content: dict[str, Any], works: str) -> None:
-    """Refuses the content of a file that is not what was written.
+    """Refuses the content of a file if it was changed after it was written.
 
     Raises:
       ConfigError: naming the file.
     """
     if content.get(SEAL) != digest(content):
         raise ConfigError(
-            f"{path}: was changed after it was written ({SEAL} in it is of other values); {works}"
+            f"{path}: was changed after it was written ({SEAL} does not match its values); {works}"
         )
 
 
 def read_lines(path: Path, parse: Callable[[bytes, str], dict[str, Any]]) -> list[dict[str, Any]]:
-    """The objects in a file of one a line, none without one; a torn last line is left out.
+    """The objects in a file with one per line; none without a file. A torn last line is left out.
 
     Args:
-      path: of the file.
+      path: path of the file.
       parse: `(line, name) -> object`; the name says which line it is.
 
     Raises:
@@ -132,13 +132,13 @@ def parse_line(
     """The object in a line.
 
     Args:
-      line: without or with its end.
-      name: what the message calls it.
-      works: what to do where it is damaged.
-      check: what is wrong with an object, None where nothing is.
+      line: the line, with or without its end.
+      name: its name in the message.
+      works: advice for the message if the line is damaged.
+      check: returns what is wrong with an object, or None.
 
     Raises:
-      ConfigError: if it holds anything else, or the check finds something.
+      ConfigError: if the line contains anything else, or the check finds something.
     """
     record = _parse(line, name, works)
     wrong = check(record) if isinstance(record, dict) else "is no object"
@@ -148,15 +148,15 @@ def parse_line(
 
 
 def read_bytes(path: Path, works: str, limit: int | None = MAX_BYTES) -> bytes:
-    """Content of a regular file of at most `limit` bytes.
+    """The content of a regular file of at most `limit` bytes.
 
     Raises:
-      ConfigError: naming it.
+      ConfigError: if it cannot be read or is larger, naming it.
     """
     try:
         with open_existing(path) as file:
             data = file.read(-1 if limit is None else limit + 1)
-    except (OSError, ValueError) as error:  # a NUL in its name is the latter
+    except (OSError, ValueError) as error:  # ValueError if the path contains a NUL character
         why = getattr(error, "strerror", None) or error
         raise ConfigError(f"{path}: cannot be read ({why}); {works}") from error
     if limit is not None and len(data) > limit:
@@ -165,7 +165,7 @@ def read_bytes(path: Path, works: str, limit: int | None = MAX_BYTES) -> bytes:
 
 
 def _parse(data: bytes, name: str, works: str) -> Any:
-    """The value in JSON, in which every number is one that a float can hold."""
+    """The value of a JSON text, all of whose numbers fit a float."""
     try:
         text = data.decode()
         if text.startswith("\ufeff"):
@@ -195,10 +195,10 @@ def _no_constant(text: str) -> None:
 
 
 _ODD = re.compile(r"\d{21}|[eE][+-]?\d{3}|N|I")
-"""What a number has that no float can hold, or a name that JSON has not, such as NaN."""
+"""Signs of a number that may not fit a float, or of a name that is not in JSON, such as NaN."""
 
 _PLAIN = json.JSONDecoder()
-"""Several times as fast as the other, and the same where nothing is odd."""
+"""Several times as fast as `_DECODER`, and equivalent to it if there are no such signs."""
 
 _DECODER = json.JSONDecoder(parse_int=_integer, parse_float=_float, parse_constant=_no_constant)
 

@@ -1,10 +1,11 @@
-"""Files of one JSON object a line that are still written: each line is read once, as it comes.
+"""Reads files with one JSON object per line while they are written; each line is read once.
 
 Importing this module imports neither jax nor gymnax.
 """
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,22 +18,22 @@ from jaxdrl.errors import ConfigError
 from jaxdrl.io.safe_files import open_existing
 
 MAX_ROWS = 4096
-"""Of a history, however long the run is: pictures and terminals show fewer."""
+"""The most rows of a history, however long the run is; pictures and terminals show fewer."""
 
 MAX_LINE = 2**26
-"""Bytes of a line at most; those of a thousand members take some hundred kilobytes."""
+"""The most bytes of a line; one with a thousand members has a few hundred kilobytes."""
 
 NUM_REMEMBERED = 256
-"""Bytes before the place that was read up to, by which a file that was written anew is known."""
+"""How many bytes before the current position are remembered, to notice that a file was replaced."""
 
 
 @dataclass
 class LineReader:
-    """Where the reading of a file stands; a line without its end is left for the next time.
+    """A reader that remembers its position; an incomplete last line is left for the next time.
 
     Attributes:
-      path: of the file, which may not be there yet.
-      parse: `(line, name) -> record` of a whole line; the name says which it is.
+      path: path of the file, which may not exist yet.
+      parse: `(line, name) -> record` for a whole line; the name says which line it is.
     """
 
     path: Path
@@ -43,11 +44,11 @@ class LineReader:
     last_bytes: bytes = b""
 
     def read(self, begin: Callable[[], Any], add: Callable[[dict[str, Any]], Any]) -> None:
-        """Hands the lines that are new to `add`.
+        """Passes the new lines to `add`.
 
         Args:
-          begin: called before them where they are all lines of the file: the first time, and when
-            it was cut, replaced or written anew.
+          begin: called first if the file is read from its start: the first time, and if it was cut,
+            replaced or rewritten.
           add: takes a record.
 
         Raises:
@@ -65,7 +66,7 @@ class LineReader:
         with file:
             status = os.fstat(file.fileno())
             file_id = status.st_dev, status.st_ino
-            if file_id != self.file_id or not self._goes_on(file):
+            if file_id != self.file_id or not self._continues(file):
                 self._rewind(file_id, begin)
             file.seek(self.offset)
             while (line := file.readline(MAX_LINE)).endswith(b"\n"):
@@ -79,8 +80,8 @@ class LineReader:
                     f"{self.path}: line {self.num_lines + 1} has no end; put back what was there"
                 )
 
-    def _goes_on(self, file: BinaryIO) -> bool:
-        """Whether what was read before is still there, or its end at least."""
+    def _continues(self, file: BinaryIO) -> bool:
+        """Whether the file still contains the last bytes that were read."""
         file.seek(self.offset - len(self.last_bytes))
         return file.read(len(self.last_bytes)) == self.last_bytes
 
@@ -91,13 +92,13 @@ class LineReader:
 
 @dataclass
 class Row:
-    """What a few lines in a row come to.
+    """The summary of one or more consecutive lines.
 
     Attributes:
-      where: where the last of them is, such as its steps.
+      where: the position of the last of them, such as its number of steps.
       values: weighted means, NaN where no line has a number.
-      weights: of the means, 0 there.
-      num_lines: how many lines.
+      weights: weights of the means, 0 where no line has a number.
+      num_lines: number of lines.
     """
 
     where: tuple[float, ...]
@@ -106,7 +107,7 @@ class Row:
     num_lines: int = 1
 
     def merge(self, later: Row) -> Row:
-        """The row of both."""
+        """The summary of both rows."""
         weights = tuple(map(sum, zip(self.weights, later.weights, strict=True)))
         both = zip(self.values, self.weights, later.values, later.weights, strict=True)
         values = tuple(
@@ -118,9 +119,9 @@ class Row:
 
 @dataclass
 class Thinned:
-    """Columns of numbers over the lines of a file of any length, in at most `max_rows` rows.
+    """Columns of numbers from a file of any length, thinned to at most `max_rows` rows.
 
-    A row is one line, and means over 2, 4, 8 ... lines where there are more lines than rows.
+    A row is one line, or the mean over 2, 4, 8 ... lines if there are more lines than rows.
     """
 
     max_rows: int = MAX_ROWS
@@ -130,12 +131,11 @@ class Thinned:
     def add(
         self, where: Sequence[float], values: Sequence[float], weights: Sequence[float]
     ) -> None:
-        """Adds a line; a value of weight 0 or NaN is none."""
-        there = tuple(
-            w if v == v else 0.0  # which NaN is not
-            for v, w in zip(values, weights, strict=True)
+        """Adds a line; a value that is NaN or has weight 0 is ignored."""
+        own_weights = tuple(
+            0.0 if math.isnan(v) else w for v, w in zip(values, weights, strict=True)
         )
-        row = Row(tuple(where), tuple(values), there)
+        row = Row(tuple(where), tuple(values), own_weights)
         if self.rows and self.rows[-1].num_lines < self.lines_per_row:
             self.rows[-1] = self.rows[-1].merge(row)
             return
@@ -146,13 +146,13 @@ class Thinned:
         self.rows.append(row)
 
     def where(self, index: int) -> np.ndarray:
-        """Where the rows end, float64 `[rows]`."""
+        """The positions of the rows, float64 `[rows]`."""
         return np.array([row.where[index] for row in self.rows], np.float64)
 
     def values(self, index: int) -> np.ndarray:
-        """A column, float64 `[rows]`."""
+        """The values of a column, float64 `[rows]`."""
         return np.array([row.values[index] for row in self.rows], np.float64)
 
     def weights(self, index: int) -> np.ndarray:
-        """Its weights, float64 `[rows]`."""
+        """The weights of a column, float64 `[rows]`."""
         return np.array([row.weights[index] for row in self.rows], np.float64)

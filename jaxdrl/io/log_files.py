@@ -1,6 +1,6 @@
-"""Files of lines that only grow, with the length and the digest of what is in them.
+"""Append-only files of lines, with the length and the digest of their content.
 
-A checkpoint is bound to these, so that a resumed run knows whether they are what it had written.
+A checkpoint records both, so that a resumed run can verify that the files were not changed.
 
 Importing this module imports neither jax nor gymnax.
 """
@@ -18,22 +18,22 @@ from jaxdrl.io.outages import Outage
 from jaxdrl.io.safe_files import open_existing, open_itself, open_to_append
 
 CHUNK = 2**20
-"""Bytes that are read at once."""
+"""How many bytes are read at once."""
 
 MAX_WAITING = 2**24
-"""Bytes of lines that wait while a file cannot be written; lines beyond them are dropped."""
+"""The most bytes of lines that wait while a file cannot be written; further lines are dropped."""
 
 
 class LogFile:
-    """A file of lines, written by this process alone.
+    """A file of lines that only this process writes.
 
-    Lines that cannot be written, on a full disk, wait and are tried again with the next ones, in
-    their order and as many as there is room for. One warning says that they wait, one that they are
-    written, and one that they are too many to wait.
+    Lines that cannot be written, such as on a full disk, wait and are tried again with the next
+    ones, in order, as many as fit. One warning says that lines wait, one that they are written
+    again, and one that no more can wait.
 
     Args:
-      path: of the file.
-      warn: takes what is to be said.
+      path: path of the file.
+      warn: takes a warning.
     """
 
     def __init__(self, path: Path, warn: Callable[[str], Any]) -> None:
@@ -58,23 +58,23 @@ class LogFile:
             self._drop()
 
     def finish(self) -> None:
-        """Tries for a last time, and says what could not be written."""
+        """Tries a last time, and warns of lines that could not be written."""
         self.append(b"")
         num = self.unwritten.count(b"\n")
         if num:
             self.warn(f"{self.path}: its last {num:,} lines could not be written{self._losses()}")
 
     def _write(self) -> OSError | None:
-        """Writes as many lines as there is room for; why some are left, if they are."""
+        """Writes as many lines as fit; returns the error if some are left."""
         try:
             with open_to_append(self.path) as file:
                 size = os.fstat(file.fileno()).st_size
                 if size != self.length:
-                    self._take_as_it_is(size)
+                    self._adopt(size)
                 num, error = _write_some(file.fileno(), bytes(self.unwritten))
                 whole = num if error is None else self.unwritten.rfind(b"\n", 0, num) + 1
                 if whole < num:
-                    os.truncate(file.fileno(), size + whole)  # no half of a line
+                    os.truncate(file.fileno(), size + whole)  # remove a partial line
         except OSError as failed:
             return failed
         self.digest.update(self.unwritten[:whole])
@@ -83,12 +83,12 @@ class LogFile:
         return error
 
     def _drop(self) -> None:
-        """Drops lines at the end, so that those before them can wait."""
+        """Drops the latest waiting lines, so that earlier ones can keep waiting."""
         keep = self.unwritten.rfind(b"\n", 0, MAX_WAITING) + 1
         if self.num_dropped == 0:
             self.warn(
-                f"{keep:,} bytes of lines wait for {self.path}: no more can, and lines from here "
-                "on are lost until it can be written"
+                f"{keep:,} bytes of lines wait for {self.path}: no more fit, and further lines are "
+                "lost until it can be written"
             )
         self.num_dropped += self.unwritten.count(b"\n", keep)
         del self.unwritten[keep:]
@@ -96,27 +96,27 @@ class LogFile:
     def _losses(self) -> str:
         return f"; {self.num_dropped:,} lines are lost" if self.num_dropped else ""
 
-    def _take_as_it_is(self, size: int) -> None:
-        """Goes on with a file that something else has changed, or removed."""
+    def _adopt(self, size: int) -> None:
+        """Continues with a file that another program has changed or removed."""
         self.warn(
-            f"{self.path} was changed by another program while the run wrote it: it goes on after "
-            "what is there now"
+            f"{self.path} was changed by another program while the run wrote it: further lines are "
+            "appended to its present content"
         )
         self.length, self.digest = size, digest_of(self.path, size)
 
     def snapshot(self) -> dict[str, Any]:
-        """What is written, as JSON for a checkpoint; `go_on` and `require` take it."""
+        """The length and digest of what is written, for a checkpoint's JSON; see `restore`."""
         return {
             "bytes": self.length,
             "sha256": self.digest.hexdigest(),
             "unwritten": self.unwritten.decode(),
         }
 
-    def go_on(self, snapshot: dict[str, Any]) -> None:
-        """Cuts the file to what it had been; lines that came after it will come again.
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Cuts the file back to a snapshot; a resumed run writes the later lines again.
 
         Raises:
-          ConfigError: if they are not what was written.
+          ConfigError: if the file does not begin with what was written.
         """
         self.length = snapshot["bytes"]
         self.unwritten = bytearray(snapshot["unwritten"].encode())
@@ -130,7 +130,7 @@ class LogFile:
 
 
 def _write_some(descriptor: int, data: bytes) -> tuple[int, OSError | None]:
-    """`(bytes that were written, why the others were not)`."""
+    """Writes what fits: `(number of bytes written, the error that stopped it)`."""
     num = 0
     try:
         while num < len(data):
@@ -141,7 +141,7 @@ def _write_some(descriptor: int, data: bytes) -> tuple[int, OSError | None]:
 
 
 def digest_of(path: Path, length: int) -> Any:
-    """A SHA-256 over the first bytes of a file, which can be updated; fewer where it is shorter."""
+    """An updatable SHA-256 over the first `length` bytes of a file, or all of a shorter one."""
     digest = hashlib.sha256()
     with open_existing(path) as file:
         while length > 0 and (chunk := file.read(min(CHUNK, length))):
@@ -151,10 +151,10 @@ def digest_of(path: Path, length: int) -> Any:
 
 
 def require(path: Path, snapshot: dict[str, Any], whose: str) -> Any:
-    """The digest of the bytes in a snapshot.
+    """The digest of the bytes that a snapshot describes.
 
     Raises:
-      ConfigError: if the file does not begin with them, saying how.
+      ConfigError: if the file does not begin with these bytes, saying how it differs.
     """
     length = snapshot["bytes"]
     if length == 0:

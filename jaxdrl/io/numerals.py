@@ -1,6 +1,6 @@
-"""Numbers as a person reads them, everywhere that the terminal shows one.
+"""Formats numbers for people, wherever the terminal shows one.
 
-Importing this module imports nothing but Python's own.
+Importing this module imports only Python's standard library.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import math
 
 
 def short(value: float) -> str:
-    """About four digits that count, and a power of ten only where there is no other way.
+    """About four significant digits, with a power of ten only if there is no other way.
 
     >>> [short(x) for x in (138_974.7, 1234.56, 0.693147, 500.0, 2.5399e-05, -4.2e12)]
     ['138,975', '1,234.6', '0.6931', '500', '2.54e-5', '-4.2e12']
@@ -26,7 +26,7 @@ def short(value: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time to wait, in its two largest units.
+    """A duration in its two largest units.
 
     >>> [duration(x) for x in (0.4, 95, 600, 12_345, 200_000)]
     ['0 s', '95 s', '10 min', '3 h 26 min', '2 d 8 h']

@@ -1,7 +1,7 @@
-"""Files that are opened without waiting, made without following links, and replaced as a whole.
+"""Opens files without blocking, creates them without following links, and replaces them atomically.
 
-A run directory may come from somebody else, or be damaged: what is named as a file of a run can be
-a named pipe, a device, or a symbolic link to a file that is none of ours.
+A run directory may come from somebody else or be damaged: a path in it can be a named pipe, a
+device, or a symbolic link to a file that does not belong to the run.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 from jaxdrl.errors import ConfigError
 
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-"""Flags that make a file, and fail where there is anything of its name."""
+"""Flags that create a file, and fail if anything of that name exists."""
 
 _KINDS = {
     stat.S_IFDIR: (errno.EISDIR, "Is a directory"),
@@ -30,10 +30,10 @@ _KINDS = {
 
 
 def open_existing(path: Path) -> Any:
-    """Opens a regular file for reading, and never waits for one that is none.
+    """Opens a regular file for reading, and never blocks on anything else.
 
     Raises:
-      OSError: if there is none, it is of another kind, or it cannot be read.
+      OSError: if it does not exist, is not a regular file, or cannot be read.
     """
     _require_regular(os.stat(path).st_mode, path)  # before a device is opened
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -41,20 +41,20 @@ def open_existing(path: Path) -> Any:
 
 
 def open_to_append(path: Path) -> Any:
-    """Opens a regular file, or makes it, to write at its end; a symbolic link is not followed.
+    """Opens or creates a regular file to append to it; a symbolic link is not followed.
 
     Raises:
-      OSError: if it is something else, or cannot be written.
+      OSError: if it is not a regular file, or cannot be written.
     """
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
     return os.fdopen(open_itself(path, flags), "ab", buffering=0)
 
 
 def open_itself(path: Path, flags: int) -> int:
-    """A descriptor of a regular file, never of what a symbolic link at its end points to.
+    """A descriptor of a regular file, never of the target of a symbolic link.
 
     Raises:
-      OSError: if it is a link or of another kind, or cannot be opened.
+      OSError: if it is a link or not a regular file, or cannot be opened.
     """
     flags |= os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
@@ -66,7 +66,7 @@ def open_itself(path: Path, flags: int) -> int:
 
 
 def _checked(descriptor: int, path: Path) -> int:
-    """The descriptor of a regular file; that of anything else is closed."""
+    """The descriptor if it is that of a regular file; any other is closed."""
     try:
         _require_regular(os.fstat(descriptor).st_mode, path)
     except OSError:
@@ -82,7 +82,7 @@ def _require_regular(mode: int, path: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Removes a file, a directory or a link, and never what a link points to."""
+    """Removes a file, a directory or a link, but never the target of a link."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -90,7 +90,7 @@ def remove(path: Path) -> None:
 
 
 def set_aside(path: Path) -> Path:
-    """Gives a file another name, which no file has; `a.jsonl` becomes `a.old-1.jsonl`."""
+    """Renames a file to a name that is free: `a.jsonl` becomes `a.old-1.jsonl`."""
     number = 1
     while True:
         aside = path.with_name(f"{path.stem}.old-{number}{path.suffix}")
@@ -101,12 +101,12 @@ def set_aside(path: Path) -> Path:
 
 @contextlib.contextmanager
 def replaced(path: Path) -> Iterator[Path]:
-    """A new file beside `path` that takes its name at the end of the block, whole or not at all.
+    """A new file beside `path` that replaces it atomically at the end of the block.
 
-    A link at `path` is replaced, and not what it points to.
+    A link at `path` is replaced, not its target.
     """
     unfinished = path.with_name(f".{path.stem}.writing{path.suffix}")
-    remove(unfinished)  # of a process that was killed, or a link
+    remove(unfinished)  # left by a process that was killed, or a link
     os.close(os.open(unfinished, NEW, 0o666))
     try:
         yield unfinished
@@ -118,13 +118,13 @@ def replaced(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a file that is either the old or the new one, whenever the process is killed."""
+    """Writes a file atomically: if the process is killed, it is either the old or the new one."""
     with replaced(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
 
 
 def sync(path: Path) -> None:
-    """Waits until a file, or the names in a directory, are on the disk."""
+    """Waits until a file, or the entries of a directory, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -133,10 +133,10 @@ def sync(path: Path) -> None:
 
 
 def require_own(*paths: Path) -> None:
-    """Refuses symbolic links, where a run would write through them into another place.
+    """Refuses symbolic links, through which a run would write to another place.
 
     Raises:
-      ConfigError: naming one.
+      ConfigError: naming the link.
     """
     for path in paths:
         if path.is_symlink():

@@ -1,6 +1,6 @@
-"""What goes to the terminal: no data can style or steer it, and no output that fails stops a run.
+"""Output to the terminal: no data can style or control it, and no failing output stops a run.
 
-Importing this module imports nothing but Python's own.
+Importing this module imports only Python's standard library.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from typing import Any, Literal
 Name = Literal["stdout", "stderr"]
 
 STYLES = re.compile(r"(\x1b\[[0-9;]*m)")
-"""Escape sequences that do no more than colour what follows."""
+"""Escape sequences that only style the text that follows."""
 
 
 def printable(text: object, keep: str = "") -> str:
-    r"""`str(text)` with what a terminal would obey or not show as Python's `repr` writes it.
+    r"""`str(text)` with characters that a terminal would obey or not show escaped, as by `repr`.
 
-    These are control characters (escape, carriage return, line feed, ...), marks that turn the
-    direction of writing, invisible characters, and bytes of a path that are no text.
+    These are control characters (escape, carriage return, line feed, ...), marks that change the
+    direction of writing, invisible characters, and bytes of a path that are not text.
 
     Args:
       text: any data.
-      keep: characters that stay, such as a line feed.
+      keep: characters that are not escaped, such as a line feed.
 
     >>> printable("a\x1b[31mb\r")
     'a\\x1b[31mb\\r'
@@ -38,7 +38,7 @@ def printable(text: object, keep: str = "") -> str:
 
 
 def drawable(text: object) -> str:
-    """`printable`, for a picture: a dollar sign begins no formula, and `_` hides no label."""
+    """`printable` for matplotlib, where a dollar sign starts a formula and `_` hides a label."""
     words = printable(text).replace("$", r"\$")
     return f" {words}" if words.startswith("_") else words
 
@@ -46,14 +46,14 @@ def drawable(text: object) -> str:
 class Output:
     """A standard stream that never raises; what cannot be written is dropped.
 
-    It is whatever `sys.stdout` or `sys.stderr` is at the time of writing. Each write is a try of
-    its own, so that a disk that has room again gets what comes then. Characters that the stream
-    cannot encode become question marks.
+    It writes to whatever `sys.stdout` or `sys.stderr` is at the time. Each write is tried anew, so
+    that output continues once a full disk has room again. Characters that the stream cannot encode
+    become question marks.
 
     Args:
-      name: of the stream.
-      stream: a stream instead of the standard one.
-      is_text: the text is not ours: of its escape sequences only colours for a terminal stay.
+      name: name of the stream.
+      stream: a stream to use instead of the standard one.
+      is_text: whether to escape all terminal commands in the text but colours for a terminal.
     """
 
     def __init__(self, name: Name, stream: Any = None, *, is_text: bool = False) -> None:
@@ -62,7 +62,7 @@ class Output:
 
     @property
     def stream(self) -> Any:
-        """The stream below; None where it was closed when the process began."""
+        """The underlying stream; None if it was closed when the process started."""
         found = getattr(sys, self.name) if self.own is None else self.own
         found = getattr(found, "rich_proxied_file", found)
         while isinstance(found, Output):
@@ -70,7 +70,7 @@ class Output:
         return found
 
     def write(self, text: str) -> int:
-        """Writes what can be written; the length of `text`."""
+        """Writes what can be written, and returns the length of `text`."""
         stream = self.stream
         if self.is_text:
             text = self._without_commands(text)
@@ -94,7 +94,7 @@ class Output:
             self.stream.flush()
 
     def isatty(self) -> bool:
-        """Whether it is a terminal; not where that cannot be told."""
+        """Whether it is a terminal; False if that cannot be determined."""
         with contextlib.suppress(Exception):
             return bool(self.stream.isatty())
         return False
@@ -105,17 +105,18 @@ class Output:
 
 @contextlib.contextmanager
 def guarded_output() -> Iterator[None]:
-    """Within it, nothing that a command prints fails; for the main program of a process alone.
+    """A context in which no output of a command fails; only for the main program of a process.
 
-    Descriptors 0 to 2 that are closed are opened on the null device, or the next file of the run
-    would get such a number, and libraries would write their messages into it. At the end, what a
-    stream could not take is discarded: Python would try it again at its exit and fail for it.
+    If one of the descriptors 0 to 2 is closed, it is opened on the null device: otherwise the next
+    file of the run would get its number, and libraries would write their messages into that file.
+    At the end, output that a stream could not take is discarded, because Python would try to write
+    it again on exit and fail.
     """
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number
     before = sys.stdout, sys.stderr
     sys.stdout = Output("stdout", before[0], is_text=True) if before[0] else before[0]  # type: ignore[assignment]
     sys.stderr = Output("stderr", before[1], is_text=True) if before[1] else before[1]  # type: ignore[assignment]
@@ -128,11 +129,11 @@ def guarded_output() -> Iterator[None]:
 
 
 def _settle(stream: Any) -> None:
-    """Flushes a stream; where that fails, what it holds goes to the null device."""
+    """Flushes a stream; if that fails, its buffer goes to the null device."""
     try:
         if stream is not None:
             stream.flush()
-    except Exception:  # of whatever stands in for a stream
+    except Exception:  # of any kind, because any object may replace a stream
         with contextlib.suppress(Exception):
             target = stream.fileno()
             null = os.open(os.devnull, os.O_WRONLY)

@@ -185,8 +185,8 @@ def check_variables(module: nn.Module, variables: Any) -> Any:
     others = sorted(set(variables) - {"params"})
     if others:
         raise ConfigError(
-            f"network = {type(module).__name__}: keeps variables in {', '.join(others)}; "
-            "only params are supported"
+            f"network = {type(module).__name__}: has variables in {', '.join(others)}; only "
+            "params are supported"
         )
     return nn.meta.unbox(variables.get("params", {}))  # parameters are replicated, not partitioned
 

@@ -1,4 +1,4 @@
-"""The network that a config describes, and whether a network fits an environment."""
+"""Builds the network that a config describes, and checks that a network fits an environment."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def make_network(
 
     Raises:
       ConfigError: if `config.torso` is `cnn` and no observation is `[height, width, channels]`, or
-        one is too small for its convolutions.
+        if an image is too small for the convolutions.
     """
     channels = _cnn_channels(observation_space, config)
     if config.memory == "none":
@@ -59,7 +59,7 @@ def make_network(
 
 
 def _cnn_channels(space: spaces.ObservationSpace, config: NetworkConfig) -> tuple[int, ...]:
-    """Channels of the convolutions that images go through; none where there is no image."""
+    """The channels of the convolutions for images; empty if there is no image."""
     shapes = [x.shape[1:] for x in jax.tree.leaves(prepared(space, 1))]
     images = [shape for shape in shapes if len(shape) == 3]
     if config.torso == "mlp" or (config.torso == "auto" and not images):
@@ -68,24 +68,24 @@ def _cnn_channels(space: spaces.ObservationSpace, config: NetworkConfig) -> tupl
         words = f"of shape {shapes[0]}" if len(shapes) == 1 else f"of shapes {shapes}"
         raise ConfigError(
             f"torso = 'cnn': observations {words} are not [height, width, channels]; "
-            "take torso = 'mlp'"
+            "use torso = 'mlp'"
         )
     channels = config.cnn_channels
     smallest = min(images, key=lambda shape: min(shape[:2]))
     if min(smallest[:2]) <= 2 * len(channels):
         raise ConfigError(
             f"cnn_channels = {channels}: {len(channels)} convolutions of 3 x 3 need more than "
-            f"{2 * len(channels)} pixels each way, and observations are {smallest}; take fewer, "
-            "or torso = 'mlp'"
+            f"{2 * len(channels)} pixels each way, but observations are {smallest}; use fewer "
+            "convolutions, or torso = 'mlp'"
         )
     return channels
 
 
 def check_network(env: Environment, network: Network, head: ActionHead) -> None:
-    """Refuses a network whose outputs do not fit the environment's spaces; only traces it.
+    """Refuses a network whose outputs do not fit the environment's spaces; it is only traced.
 
     Raises:
-      ConfigError: naming the shapes that came and those that were expected.
+      ConfigError: naming the shapes of the outputs and those that were expected.
     """
     shapes = prepared(env.observation_space, 2)
 
@@ -122,11 +122,11 @@ def check_network(env: Environment, network: Network, head: ActionHead) -> None:
 
 
 def _require_outputs(env: Environment, found: Any, carry: Any) -> None:
-    """Refuses what is not what `Network.apply` has to give, by its shapes."""
+    """Refuses outputs that do not have the structure that `Network.apply` has to return."""
     parts = "(policy_outputs, value, carry)"
     if not isinstance(found, tuple) or len(found) != 3:
         num = f"{len(found)} values" if isinstance(found, tuple) else f"a {type(found).__name__}"
-        raise ConfigError(f"network: apply gives {num}; must give {parts}")
+        raise ConfigError(f"network: apply returns {num}; must return {parts}")
     policy_outputs, value, after = found
     if not isinstance(value, jax.ShapeDtypeStruct):
         given = type(value).__name__
@@ -144,7 +144,7 @@ def _require_outputs(env: Environment, found: Any, carry: Any) -> None:
     before, after = (_types_of(x) for x in (carry, after))
     if before != after:
         raise ConfigError(
-            f"network: apply gives back a carry of {after}; must be as initial_carry gives it, "
+            f"network: apply returns a carry of {after}; it must be as initial_carry makes it, "
             f"{before}"
         )
 
@@ -154,7 +154,7 @@ def _types_of(tree: Any) -> str:
 
 
 def shapes_of_params(env: Environment, network: Network) -> Any:
-    """Shapes and dtypes of the parameters of a network; nothing is computed."""
+    """Shapes and dtypes of a network's parameters; nothing is computed."""
     shapes = prepared(env.observation_space, 1)
     return jax.eval_shape(lambda key: network.init(key, zeros(shapes)), abstract_key())
 
@@ -163,14 +163,14 @@ def check_mask(env: Environment) -> None:
     """Refuses an `action_mask` that is not one bool for each logit of the policy; only traces it.
 
     Raises:
-      ConfigError: naming what it gives and what it must.
+      ConfigError: naming the array that the mask is, and the one that it must be.
     """
     if env.action_mask is None:
         return
     if isinstance(env.action_space, spaces.Box):
         raise ConfigError(
             f"{env.name}: action_mask is given, but actions are {env.action_space}; only Discrete "
-            "and MultiDiscrete ones can be masked"
+            "and MultiDiscrete actions can be masked"
         )
     key = abstract_key()
     obs, _ = jax.eval_shape(env.reset, key, env.default_params)

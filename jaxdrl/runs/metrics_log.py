@@ -139,7 +139,7 @@ class MetricsLog:
         if self.record is not None:
             self.latest = self.record
         for log in (self.file, *self.beside):
-            log.go_on(snapshot["files"][log.path.name])
+            log.restore(snapshot["files"][log.path.name])
 
 
 def split(metrics: dict[str, Any]) -> tuple[dict[str, float], dict[str, Any]]:

@@ -171,7 +171,7 @@ BAD_RUNS = [
         "CartPole-v1",
         ["--torso", "cnn"],
         r"torso = 'cnn': observations of shape \(4,\) are not \[height, width, channels\]; "
-        r"take torso = 'mlp'",
+        r"use torso = 'mlp'",
     ),
     (
         "CartPole-v1",

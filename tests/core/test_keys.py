@@ -40,8 +40,8 @@ def test_reproducible_mode_refuses_keys_that_do_not_keep_the_bits(impl):
     with pytest.raises(ConfigError) as caught:
         jax.eval_shape(agent.init, key)
     assert str(caught.value) == (
-        f"key: its kind is {impl}, whose bits depend on the number of devices; with "
-        "reproducible it must be threefry2x32: jax.random.key(seed, impl='threefry2x32')"
+        f"key: its implementation is {impl}, whose bits depend on the number of devices; with "
+        "reproducible = True it must be threefry2x32: jax.random.key(seed, impl='threefry2x32')"
     )
     fast = jaxdrl.ppo(probes.counter(4), FAST)
     assert str(jax.eval_shape(fast.init, key).learner.key.dtype) != "key<fry>"

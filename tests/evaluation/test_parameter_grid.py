@@ -152,8 +152,8 @@ def test_what_follows_from_other_parameters_is_recomputed():
         ("length=1:2:1", "vary.num = 1: must be an integer of at least 2"),
         ("lenght=1:2:4", "lenght = 1.0: CartPole-v1 has no such parameter; the nearest: length"),
         ("xyz=1:2:4", "xyz = 1.0: CartPole-v1 has no such parameter; it has max_steps_in_episode,"),
-        ("total_mass=1:2:4", "total_mass = 1.0: follows from other parameters of CartPole-v1"),
-        ("max_steps_in_episode=1:2:3", "max_steps_in_episode = 1.5: must be whole numbers"),
+        ("total_mass=1:2:4", "total_mass = 1.0: is computed from other parameters of CartPole"),
+        ("max_steps_in_episode=1:2:3", "max_steps_in_episode = 1.5: must be a whole number"),
     ],
 )
 def test_what_cannot_be_varied_is_refused(trained, text, message):
@@ -311,10 +311,10 @@ def test_a_run_trains_in_what_is_drawn_and_is_evaluated_in_what_it_was_named_for
     [
         (("length",), "must be NAME=LOW:HIGH, such as length=0.25:1.0"),
         (("length=2:1",), "randomize.length = '2:1': must be LOW:HIGH with LOW below HIGH"),
-        (("length=1:2", "length=2:3"), "comes a second time"),
+        (("length=1:2", "length=2:3"), "names a parameter that is given twice"),
         (("width=1:2",), "CartPole-v1 has no such parameter"),
-        (("total_mass=1:2",), "follows from other parameters"),
-        (("max_steps_in_episode=10:20",), "has the whole number 12 there"),
+        (("total_mass=1:2",), "is computed from other parameters"),
+        (("max_steps_in_episode=10:20",), "is an integer, 12; only float parameters can be drawn"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused_before_anything_is_written(tmp_path, ranges, message):
@@ -349,7 +349,7 @@ def test_more_cells_than_can_be_played_are_refused(trained):
     for nums, num_episodes in (((10**9,), 1), ((1000, 1000), 4), ((3,), 10**6)):
         names = ("length", "gravity")
         variations = [Variation(n, 0.25, 1.0, num) for n, num in zip(names, nums, strict=False)]
-        with pytest.raises(ConfigError, match=r"vary = '.* cells': must be .* at most"):
+        with pytest.raises(ConfigError, match=r"vary = '.* cells': must be at most .* with"):
             vary(
                 env,
                 agent.policy,

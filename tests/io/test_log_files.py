@@ -30,7 +30,7 @@ def test_a_log_goes_on_from_where_it_was(log, tmp_path, warnings):
         log.append(line)
     log.append(b'{"upd')
     again = LogFile(log.path, warnings.append)
-    again.go_on(snapshot)
+    again.restore(snapshot)
     assert log.path.read_bytes() == b"".join(LINES[:3])
     assert again.snapshot() == snapshot
     again.append(LINES[3])
@@ -58,7 +58,7 @@ def test_lines_that_are_not_what_was_written_are_refused_and_left_alone(log, cha
     snapshot = log.snapshot()
     changed = b"".join(change(LINES[:4]))
     log.path.write_bytes(changed)
-    for refuse in (LogFile(log.path, print).go_on, lambda s: require(log.path, s, "the run's")):
+    for refuse in (LogFile(log.path, print).restore, lambda s: require(log.path, s, "the run's")):
         with pytest.raises(ConfigError) as caught:
             refuse(snapshot)
         assert str(caught.value).startswith(f"{log.path}: ")
@@ -73,7 +73,7 @@ def test_a_log_that_is_no_file_is_refused(log, make):
     log.path.unlink()
     make(log.path)
     with pytest.raises(ConfigError, match=r"metrics\.jsonl: cannot be read \("):
-        log.go_on(snapshot)
+        log.restore(snapshot)
 
 
 def test_lines_that_cannot_be_written_are_kept_in_the_snapshot(log, warnings, monkeypatch):
@@ -87,7 +87,7 @@ def test_lines_that_cannot_be_written_are_kept_in_the_snapshot(log, warnings, mo
         log.append(LINES[1])
     assert "could not be written" in warnings[0]
     again = LogFile(log.path, warnings.append)
-    again.go_on(log.snapshot())
+    again.restore(log.snapshot())
     again.append(LINES[2])
     assert log.path.read_bytes() == b"".join(LINES[:3])
 
@@ -176,7 +176,7 @@ def test_lines_that_wait_are_bounded_and_what_is_lost_is_counted(log, disk, warn
         log.append(line)
     assert len(log.unwritten) == 3 * len(LINES[0])
     assert len(warnings) == 2
-    assert "no more can, and lines from here on are lost" in warnings[1]
+    assert "no more fit, and further lines are lost until it can be written" in warnings[1]
     disk.room = None
     log.append(LINES[0])  # three and this one are more than may wait, and there is room for all
     assert log.path.read_bytes() == b"".join(LINES[:3]) + LINES[0]

@@ -293,19 +293,19 @@ def test_auto_takes_a_cnn_for_images_only():
             (4,),
             {"torso": "cnn"},
             "torso = 'cnn': observations of shape (4,) are not [height, width, channels]; "
-            "take torso = 'mlp'",
+            "use torso = 'mlp'",
         ),
         (
             (6, 5, 1),
             {"cnn_channels": (8, 8, 8)},
             "cnn_channels = (8, 8, 8): 3 convolutions of 3 x 3 need more than 6 pixels each "
-            "way, and observations are (6, 5, 1); take fewer, or torso = 'mlp'",
+            "way, but observations are (6, 5, 1); use fewer convolutions, or torso = 'mlp'",
         ),
         (
             (2, 9, 1),
             {},
             "cnn_channels = (16,): 1 convolutions of 3 x 3 need more than 2 pixels each way, "
-            "and observations are (2, 9, 1); take fewer, or torso = 'mlp'",
+            "but observations are (2, 9, 1); use fewer convolutions, or torso = 'mlp'",
         ),
     ],
 )
@@ -401,7 +401,7 @@ def test_a_module_with_other_variables_is_refused():
     with pytest.raises(ConfigError) as caught:
         network.init(jax.random.key(0), jnp.ones((N, 4)))
     assert str(caught.value) == (
-        "network = Normalised: keeps variables in batch_stats; only params are supported"
+        "network = Normalised: has variables in batch_stats; only params are supported"
     )
 
 
@@ -427,8 +427,8 @@ def plain_network(outputs):
 @pytest.mark.parametrize(
     ("outputs", "message"),
     [
-        (lambda logits, value, carry: (logits, value), "apply gives 2 values; must give "),
-        (lambda logits, value, carry: logits, "apply gives a .*; must give "),
+        (lambda logits, value, carry: (logits, value), "apply returns 2 values; must return "),
+        (lambda logits, value, carry: logits, "apply returns a .*; must return "),
         (
             lambda logits, value, carry: (logits, (value,), carry),
             "the value is a tuple; must be an",
@@ -439,11 +439,11 @@ def plain_network(outputs):
         ),
         (
             lambda logits, value, carry: (logits, value, ()),
-            "apply gives back a carry of .*; must be",
+            "apply returns a carry of .*; it must be",
         ),
         (
             lambda logits, value, carry: (logits, value, carry[:1]),
-            r"apply gives back a carry of float32\[1, 4\]; mus",
+            r"apply returns a carry of float32\[1, 4\]; it mus",
         ),
     ],
 )

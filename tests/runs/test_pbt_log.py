@@ -33,7 +33,7 @@ def test_lines_that_will_come_again_are_dropped_with_a_torn_one(tmp_path):
             snapshot = hook.file.snapshot()
     path = tmp_path / LINEAGE_FILE
     path.write_text(path.read_text() + '{"update": 4, "par')
-    Lineage(tmp_path, ["rate"], every=1).file.go_on(snapshot)
+    Lineage(tmp_path, ["rate"], every=1).file.restore(snapshot)
     assert [json.loads(line)["update"] for line in path.read_text().splitlines()] == [1, 2]
 
 

@@ -89,7 +89,7 @@ def test_parameters_are_those_of_craftax():
     assert env.default_params.zombie_health == 5
     changed = replace_params(env, {"zombie_health": 7.0})
     assert changed.zombie_health == 7 and changed.max_timesteps == env.default_params.max_timesteps
-    with pytest.raises(ConfigError, match="max_timesteps = 9: follows from other parameters"):
+    with pytest.raises(ConfigError, match="max_timesteps = 9: is computed from other parameters"):
         replace_params(env, {"max_timesteps": 9.0})
 
 
