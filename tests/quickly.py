@@ -23,11 +23,6 @@ def turn_on():
     os.environ["XLA_FLAGS"] = f"{_own_flags()} {FLAGS}".strip()
 
 
-def environ(**settings):
-    """The environment of this process, with `settings` on top."""
-    return os.environ | settings
-
-
 def turn_off(monkeypatch):
     """For the processes that a test starts."""
     monkeypatch.delenv(FEW_PASSES, raising=False)

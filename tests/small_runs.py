@@ -1,7 +1,6 @@
 """Runs of a second, which several test files start from."""
 
 import contextlib
-import dataclasses
 import io
 import json
 import os
@@ -13,6 +12,7 @@ import jaxdrl
 from jaxdrl.config.experiment import Experiment
 from jaxdrl.config.ppo import PPOConfig
 from jaxdrl.config.settings import with_settings
+from jaxdrl.config.stored import to_json
 from jaxdrl.runs.checkpoint_manager import Saver
 from jaxdrl.runs.stopping import RunInterruptedError
 
@@ -33,12 +33,9 @@ CARTPOLE = Experiment(
 
 def config_of(experiment, run_id="a run", part_of=None):
     """What `config.json` says of an experiment at the least."""
-    fields = dataclasses.asdict(experiment)
-    for name in ("run_dir", "from_run"):
-        fields[name] = None if fields[name] is None else str(fields[name])
     about = {"format_version": 2, "env_params": {}, "overrides": [], "spaces": ""}
     about |= {"run_id": run_id, "part_of": part_of, "has_checkpoints": False}
-    return about | {"experiment": fields}
+    return about | {"experiment": to_json(experiment)}
 
 
 def run_quietly(*args, **kwargs):

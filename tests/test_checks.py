@@ -18,6 +18,7 @@ from jaxdrl.config.experiment import Experiment
 from jaxdrl.config.ppo import PPOConfig
 from jaxdrl.config.search_space import Range, Sweep
 from jaxdrl.config.settings import with_settings
+from jaxdrl.config.stored import to_json
 from jaxdrl.errors import ConfigError
 from jaxdrl.populations.pbt import Exchange
 from jaxdrl.runs.run_dir import read_experiment
@@ -33,7 +34,7 @@ BOOLS = (np.bool_, np.asarray, jnp.asarray, bool)
 def written_and_read(experiment, tmp_path):
     """The experiment as a file gives it back."""
     path = tmp_path / "config.json"
-    content = dataclasses.asdict(experiment) | {"run_dir": None, "from_run": None}
+    content = to_json(experiment) | {"run_dir": None, "from_run": None}
     path.write_text(json.dumps({"experiment": content}))
     return read_experiment(path)
 

@@ -15,7 +15,6 @@ import pytest
 from rich.console import Console
 
 import jaxdrl
-import quickly
 from jaxdrl import launch
 from jaxdrl.cli import main
 from jaxdrl.errors import ConfigError
@@ -257,7 +256,7 @@ def test_a_command_trains_to_its_end_whatever_its_output(output, tmp_path):
     program = "from jaxdrl.cli.main import main; main()"
     command = [sys.executable, "-c", program, *COMMAND.split(), "--run-dir", str(run_dir)]
     script = f'"$@" {OUTPUTS[output]}; exit ${{PIPESTATUS[0]}}'
-    environ = quickly.environ(PYTHONIOENCODING="ascii")
+    environ = os.environ | {"PYTHONIOENCODING": "ascii"}
     process = subprocess.run(
         ["bash", "-c", script, "bash", *command], env=environ, capture_output=True, text=True
     )

@@ -16,10 +16,12 @@ import jaxdrl
 from jaxdrl.analysis import evaluate_run, render
 from jaxdrl.cli import main
 from jaxdrl.config.choices import Choices
+from jaxdrl.config.execution import ExecutionConfig
 from jaxdrl.config.experiment import Experiment
+from jaxdrl.config.network import NetworkConfig
 from jaxdrl.config.ppo import PPOConfig
 from jaxdrl.config.search_space import Range, Sweep
-from jaxdrl.config.sweep_flags import Ranges, SweepFlags
+from jaxdrl.config.sweep_flags import SweepFlags
 from jaxdrl.errors import ConfigError
 from jaxdrl.evaluation.parameter_grid import Variation
 from jaxdrl.populations.pbt import Exchange
@@ -54,6 +56,12 @@ PPO = {
     **dict.fromkeys(("hidden_sizes", "cnn_channels"), SIZES),
     "initial_log_std": (-20.1, 5.1, math.nan, "0", None),
 }
+NETWORK, EXECUTION = (
+    {name: PPO[name] for name in kind.__dataclass_fields__}
+    for kind in (NetworkConfig, ExecutionConfig)
+)
+NESTED = {"network": ({}, 3, None, NetworkConfig), "execution": ({}, 3, None, NetworkConfig())}
+OF_PPO = {name: PPO[name] for name in PPO.keys() - NETWORK.keys() - EXECUTION.keys()} | NESTED
 EXPERIMENT = {
     **dict.fromkeys(("total_env_steps", "num_eval_episodes", "log_every"), COUNT),
     **dict.fromkeys(("keep_checkpoints", "max_bad_updates"), COUNT),
@@ -66,7 +74,7 @@ EXPERIMENT = {
     "seed": SEED,
     "track": ("tensorboard", None, (1,), ("tensorbord",)),
     "checkpoint_minutes": OPTIONAL_POSITIVE,
-    "ppo": ({}, {"num_envs": 8}, None, "ppo", PPOConfig),
+    "algorithm": ({}, {"num_envs": 8}, None, "ppo", PPOConfig),
     "sweep": ("x", {}, {"ranges": {}}, 3),
 }
 SWEEP = {
@@ -111,7 +119,7 @@ EVALUATION = {
     **dict.fromkeys(("member", "setting"), INDEX),
 }
 SWEEP_FLAGS = {
-    "ranges": (None, {}, "gamma"),
+    "ranges": (None, 3, "gamma", {"gamma": 3}),
     "members": OPTIONAL_COUNT,
     **dict.fromkeys(("seeds", "pbt_every", "trials"), COUNT),
     "draw": (*CHOICE, None),
@@ -133,10 +141,12 @@ class Config(typing.NamedTuple):
 
 
 CONFIGS = [
-    Config(PPOConfig, "ppo.", {}, PPO),
+    Config(PPOConfig, "", {}, OF_PPO),
+    Config(NetworkConfig, "", {}, NETWORK),
+    Config(ExecutionConfig, "", {}, EXECUTION),
     Config(Experiment, "", {"env": "CartPole-v1"}, EXPERIMENT),
     Config(Sweep, "sweep.", {"ranges": {"gamma": "0.9:1"}}, SWEEP),
-    Config(SweepFlags, "sweep.", {"ranges": Ranges()}, SWEEP_FLAGS),
+    Config(SweepFlags, "sweep.", {}, SWEEP_FLAGS),
     Config(Exchange, "exchange.", {"ranges": {"gamma": Range(0, 1)}}, EXCHANGE),
     Config(Range, "range.", {"low": 0, "high": 1}, {"low": NUMBER, "high": NUMBER, "log": FLAG}),
     Config(Choices, "choices.", {}, {"texts": (None, "a", (1,), ["a"])}),
@@ -314,7 +324,7 @@ def test_every_flag_has_wrong_values():
     names = {"from_run": "from"}
     flags = {f"--{names.get(name, name)}".replace("_", "-") for name in EXPERIMENT}
     flags |= {f"--{name}".replace("_", "-") for name in PPO}
-    assert flags - {"--env", "--ppo", "--sweep"} <= set(TRAIN)
+    assert flags - {"--env", "--algorithm", "--sweep"} <= set(TRAIN)
     flags = {f"--{name}".replace("_", "-") for name in SWEEP_FLAGS}
     assert flags - {"--ranges"} <= set(SWEEPS)
     assert len(LINES) >= 60
@@ -337,7 +347,9 @@ def test_a_wrong_flag_gets_one_message(line):
 
 
 def test_a_name_of_ones_own_without_its_environment_is_answered_with_how_it_is_given():
-    with pytest.raises(ConfigError, match=r"one of your own goes to jaxdrl\.run\(.*, env=my_env\)"):
+    with pytest.raises(
+        ConfigError, match=r"pass an environment of your own as jaxdrl\.run\(.*, env=my_env\)"
+    ):
         jaxdrl.make("zzz")
     with pytest.raises(ConfigError, match=r"unknown; the nearest: CartPole-v1, [^;]*$"):
         jaxdrl.make("Cartpole")

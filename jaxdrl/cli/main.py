@@ -69,7 +69,10 @@ def _of_known(function: Callable, args: list[str]) -> Callable:
         known = make_experiment(args.pop(position), algorithm)
     if known is not None:
         defaults["experiment"] = known
-    parameters = dict(inspect.signature(function).parameters)
+    parameters = {
+        name: parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for name, parameter in inspect.signature(function).parameters.items()
+    }
     for name, default in defaults.items():
         parameters[name] = parameters[name].replace(default=default)
 
@@ -155,6 +158,9 @@ def sweep(
     config: ConfigFile = None,
 ) -> None:
     """Train many agents at once that differ in settings and seeds, and rank the settings.
+
+    A value fixes a setting, and LOW:HIGH or log:LOW:HIGH varies one that is a float:
+    --gamma 0.99 --learning-rate log:1e-4:1e-2.
 
     One program trains them all, on every device, or with --shape one program after another.
     Results: a table, the best settings as a file for `train --config`, and pictures of what each

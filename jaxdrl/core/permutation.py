@@ -36,7 +36,7 @@ def permutation(key: jax.Array, size: int) -> jax.Array:
     if not 1 <= size < 2**31:
         raise ValueError(f"size must be from 1 to 2**31 - 1, got size={size}")
     round_keys = jax.random.bits(key, (ROUNDS,), jnp.uint32)
-    rows, columns = _grid(size)
+    rows, columns = grid(size)
     # The loop's carry depends on the key from the start, because shard_map requires its type not
     # to change.
     zero = round_keys[0] ^ round_keys[0]
@@ -54,7 +54,7 @@ def permutation(key: jax.Array, size: int) -> jax.Array:
     return jax.lax.while_loop(any_outside, walk, index).astype(jnp.int32)
 
 
-def _grid(size: int) -> tuple[int, int]:
+def grid(size: int) -> tuple[int, int]:
     """(rows, columns) of the smallest grid for `size` indices.
 
     It is at most about 4 times as wide as high, and has at least two rows, because a single row

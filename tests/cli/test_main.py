@@ -17,7 +17,6 @@ from pathlib import Path
 import pytest
 
 import jaxdrl
-import quickly
 from jaxdrl import launch
 from jaxdrl.cli import main
 from jaxdrl.config.experiment import Experiment
@@ -37,7 +36,7 @@ def run_python(*args, cwd=ROOT):
     return subprocess.run(
         [sys.executable, *args],
         cwd=cwd,
-        env=quickly.environ(PYTHONPATH=path, JAX_PLATFORMS="cpu"),
+        env=os.environ | {"PYTHONPATH": path, "JAX_PLATFORMS": "cpu"},
         capture_output=True,
         text=True,
         timeout=120,

@@ -11,7 +11,7 @@ import pytest
 
 from jaxdrl.checks import largest_divisor, require_divisor, require_number
 from jaxdrl.config.ppo import PPOConfig
-from jaxdrl.config.settings import with_settings
+from jaxdrl.config.settings import settings_of, value_of, with_settings
 from jaxdrl.errors import ConfigError
 
 COUNTS = (
@@ -100,7 +100,7 @@ def test_bad_value_is_refused_naming_field_value_and_what_works(field, value, wo
 
 
 def test_every_field_has_a_row_of_bad_values():
-    assert {field for field, _, _ in BAD} == {f.name for f in dataclasses.fields(PPOConfig)}
+    assert {field for field, _, _ in BAD} == set(settings_of(PPOConfig()))
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_the_nearest_values_named_work(field, value, nearest):
     named = re.search(r"the nearest that work: (.*)$", str(caught.value)).group(1)
     assert [int(number) for number in named.split(" or ")] == nearest
     for number in nearest:
-        assert getattr(with_settings(PPOConfig(), **{field: number}), field) == number
+        assert value_of(with_settings(PPOConfig(), **{field: number}), field) == number
 
 
 @pytest.mark.parametrize(
@@ -148,12 +148,8 @@ def test_the_nearest_num_envs_fit_the_minibatches_too(shapes, nearest):
 def test_minibatches_split_each_shard_or_the_nearest_counts_are_named(num_minibatches):
     shapes = {"num_envs": 12, "num_steps": 6, "num_shards": 4}  # 18 samples in a shard
     if 18 % num_minibatches == 0:
-        assert (
-            with_settings(
-                PPOConfig(), **shapes, num_minibatches=num_minibatches
-            ).env_steps_per_update
-            == 72
-        )
+        config = with_settings(PPOConfig(), **shapes, num_minibatches=num_minibatches)
+        assert config.env_steps_per_update == 72
         return
     with pytest.raises(ConfigError, match=r"num_envs / num_shards = 18;") as caught:
         with_settings(PPOConfig(), **shapes, num_minibatches=num_minibatches)
@@ -179,13 +175,13 @@ def test_minibatches_split_each_shard_or_the_nearest_counts_are_named(num_miniba
     ],
 )
 def test_good_values_pass(field, value):
-    assert getattr(with_settings(PPOConfig(), **{field: value}), field) == value
+    assert value_of(with_settings(PPOConfig(), **{field: value}), field) == value
 
 
 @pytest.mark.parametrize("field", [*ABOVE_ZERO, *AT_LEAST_ZERO, *FRACTIONS, *OPTIONAL])
 def test_floats_may_be_traced(field):
     def config_value(x):
-        return getattr(with_settings(PPOConfig(), **{field: x}), field) * 2.0
+        return value_of(with_settings(PPOConfig(), **{field: x}), field) * 2.0
 
     population = jnp.array([0.25, 0.5, 7.0])  # 7 is refused as gamma, but has no value here
     np.testing.assert_array_equal(jax.vmap(config_value)(population), [0.5, 1.0, 14.0])
@@ -193,7 +189,9 @@ def test_floats_may_be_traced(field):
 
 
 def test_initial_log_std_may_be_traced():
-    config = jax.jit(lambda x: with_settings(PPOConfig(), initial_log_std=x).initial_log_std)
+    config = jax.jit(
+        lambda x: with_settings(PPOConfig(), initial_log_std=x).network.initial_log_std
+    )
     assert config(-1.0) == -1.0
 
 
@@ -218,7 +216,7 @@ def test_devices_divide_the_shards(num_devices):
         require_divisor("devices", num_devices, 12)
     assert str(caught.value) == (
         f"devices = {num_devices}: must divide num_shards = 12; 1, 2, 3, 4, 6, 12 do, or "
-        "change ppo.execution.num_shards"
+        "change num_shards"
     )
 
 

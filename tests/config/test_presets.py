@@ -29,7 +29,7 @@ def test_the_settings_of_a_task_fit_its_environment(name):
 def test_an_environment_is_known_by_its_name():
     env = jaxdrl.make("MemoryChain-bsuite", memory_length=9)
     assert jaxdrl.make_config(env) == jaxdrl.make_config("MemoryChain-bsuite")
-    assert jaxdrl.make_config(env).memory == "gru"
+    assert jaxdrl.make_config(env).network.memory == "gru"
 
 
 def test_an_unknown_environment_gets_defaults_by_its_spaces():
@@ -39,7 +39,7 @@ def test_an_unknown_environment_gets_defaults_by_its_spaces():
     assert continuous.normalize_observations
     assert continuous.normalize_rewards
     image = jaxdrl.make_config(probes.image())
-    assert (image.torso, image.activation) == ("auto", "relu")
+    assert (image.network.torso, image.network.activation) == ("auto", "relu")
     for config in (discrete, continuous, image):
         assert config.network.memory == "none"
 

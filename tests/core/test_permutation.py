@@ -9,7 +9,7 @@ import pytest
 import scipy.stats
 from jax.sharding import PartitionSpec as P
 
-from jaxdrl.core.permutation import _grid, permutation
+from jaxdrl.core.permutation import grid, permutation
 
 SMALL = [1, 2, 3, 4, 5, 8]
 LARGE = [127, 128, 1000, 4096, 6144]
@@ -40,11 +40,11 @@ def test_is_a_bijection(size):
 
 def test_grid_holds_every_size_with_little_to_spare():
     for size in [*range(3, 3000), 2**20 + 7, 2**31 - 1]:
-        rows, columns = _grid(size)
+        rows, columns = grid(size)
         assert size <= rows * columns < size + rows
         assert 2 <= rows <= columns <= 4 * rows + 3
-    assert _grid(4096) == (64, 64)
-    assert _grid(6144) == (64, 96)
+    assert grid(4096) == (64, 64)
+    assert grid(6144) == (64, 96)
 
 
 @pytest.mark.parametrize("size", SMALL)

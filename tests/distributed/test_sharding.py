@@ -56,18 +56,18 @@ def test_the_gradient_on_devices_is_the_gradient_of_the_global_mean(
     np.testing.assert_allclose(auxiliary["error"], expected_auxiliary["error"], rtol=1e-5)
 
 
-def test_without_the_cast_to_varying_the_gradient_would_be_too_large(monkeypatch):
+@pytest.mark.parametrize("is_cast", [False, True])
+def test_without_the_cast_to_varying_the_gradient_would_be_too_large(is_cast):
     """The control of the test above: the cast is what makes it pass."""
-    monkeypatch.setattr(sharding, "varying", lambda layout, tree: tree)
     layout = layout_on(8, False)
-    gradient, _ = on_devices(
-        layout,
-        lambda x: sharding.value_and_gradient(
-            layout, lambda w, x: ((w * x).mean(), jnp.zeros_like(x[0])), jnp.asarray(1.0), x
-        ),
-        np.full(16, 2.5, np.float32),
-    )
-    assert gradient == pytest.approx(8 * 2.5)
+
+    def mean_gradient(x):
+        w = jnp.asarray(1.0)
+        w = sharding.varying(layout, w) if is_cast else w
+        return sharding.mean_groups(layout, jax.grad(lambda w: (w * x).mean())(w)[None])
+
+    gradient = on_devices(layout, mean_gradient, np.full(16, 2.5, np.float32))
+    assert gradient == pytest.approx(2.5 if is_cast else 8 * 2.5)
 
 
 @pytest.mark.parametrize("reproducible", [False, True])

@@ -13,9 +13,9 @@ import jaxdrl
 from jaxdrl import PPOConfig
 from jaxdrl.core.types import LearnerState, Policy
 from jaxdrl.errors import ConfigError
-from jaxdrl.evaluation import episodes
 from jaxdrl.evaluation.episodes import (
     DEFAULT_MAX_STEPS,
+    MAX_DRAWS,
     begin_episodes,
     best_of,
     bootstrap_interval,
@@ -380,14 +380,17 @@ def test_the_interval_of_a_difference_is_that_of_normal_theory_for_many_samples(
     assert high == pytest.approx(gain + 1.96 * deviation, abs=0.01)
 
 
-def test_the_draws_of_a_bootstrap_are_the_same_in_any_number_of_parts(monkeypatch):
-    samples = np.random.default_rng(1).normal(size=37)
-    drawn = np.random.default_rng(5).integers(37, size=(100, 37))
+@pytest.mark.parametrize(
+    ("num", "num_resamples"),
+    [(37, 100), (MAX_DRAWS // 3, 7), (MAX_DRAWS // 2 + 1, 3)],
+    ids=["at once", "three at a time", "one at a time"],
+)
+def test_the_draws_of_a_bootstrap_are_the_same_in_any_number_of_parts(num, num_resamples):
+    samples = np.random.default_rng(1).normal(size=num)
+    drawn = np.random.default_rng(5).integers(num, size=(num_resamples, num))
     wanted = np.quantile(samples[drawn].mean(axis=1), [0.025, 0.975])
-    for most in (1, 37 * 7, 10**6):
-        monkeypatch.setattr(episodes, "MAX_DRAWS", most)
-        found = bootstrap_interval(samples, num_resamples=100, seed=5)
-        np.testing.assert_array_equal(found, wanted)
+    found = bootstrap_interval(samples, num_resamples=num_resamples, seed=5)
+    np.testing.assert_array_equal(found, wanted)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

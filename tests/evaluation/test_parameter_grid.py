@@ -222,11 +222,10 @@ def test_a_picture_of_more_than_two_parameters_or_of_none_is_refused(run_dir, tm
     ],
 )
 def test_a_picture_that_cannot_be_drawn_is_refused_before_anything_is_played(
-    run_dir, monkeypatch, capsys, flags, message
+    run_dir, capsys, no_compile, flags, message
 ):
-    monkeypatch.setattr(parameter_grid, "run_episodes", lambda *_, **__: pytest.fail("played"))
     with pytest.raises(SystemExit) as caught:
-        main.main(["evaluate", str(run_dir), *flags])
+        main.main(["evaluate", str(run_dir), "--num-episodes", "13", *flags])
     assert caught.value.code == 2
     assert message in capsys.readouterr().err
 

@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 
 import jaxdrl
-from jaxdrl.core.programs import program
 from jaxdrl.core.spaces import Box, Discrete
 from jaxdrl.core.types import LearnerState, Policy
 from jaxdrl.envs import Environment
 from jaxdrl.evaluation import playback
-from probe_environments import counter
+from probe_environments import constant_reward, counter
 
 LIMIT = 20
 ENV = counter(LIMIT)  # its state says when and how its episode ends
@@ -116,15 +115,23 @@ def test_longer_episodes_are_cut(moments):
     np.testing.assert_array_equal(cut[-1].returns, moments[3].returns)
 
 
-def test_more_steps_than_one_call_makes(moments, monkeypatch):
-    monkeypatch.setattr(playback, "CHUNK", 4)
-    program.cache_clear()
-    chunked = play()
-    program.cache_clear()
-    assert len(chunked) == len(moments)
-    for ours, theirs in zip(chunked, moments, strict=True):
-        np.testing.assert_allclose(ours.returns, theirs.returns, rtol=1e-6)
-        np.testing.assert_array_equal(ours.env_state.time, theirs.env_state.time)
+def test_more_steps_than_one_call_makes():
+    """A clock that ends after two and a half calls."""
+    limit = 5 * playback.CHUNK // 2
+    moments = playback.play(
+        constant_reward(limit, "terminated"),
+        POLICY,
+        LEARNER,
+        jax.random.key(0),
+        num_envs=2,
+        num_steps=2 * limit,
+        max_frames=2 * limit,
+        deterministic=True,
+    )
+    assert [moment.num_steps for moment in moments] == list(range(limit + 1))
+    for step, moment in enumerate(moments):
+        assert moment.returns.tolist() == moment.lengths.tolist() == [step, step]
+        assert moment.terminated.tolist() == 2 * [step == limit]
 
 
 def test_what_would_come_after_the_end_changes_nothing():

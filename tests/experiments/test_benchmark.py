@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,6 @@ import numpy as np
 import pytest
 
 import jaxdrl
-import quickly
 from jaxdrl import ConfigError
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
@@ -54,7 +54,7 @@ def smoke(tmp_path_factory):
         file = directory / f"{mode}.json"
         command = [sys.executable, str(SCRIPT), mode, "--smoke", "--json", str(file), *flags]
         done = subprocess.run(
-            command, env=quickly.environ(**settings), capture_output=True, text=True, timeout=300
+            command, env=os.environ | settings, capture_output=True, text=True, timeout=300
         )
         assert done.returncode == 0, done.stderr
         content = json.loads(file.read_text())

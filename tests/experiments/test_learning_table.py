@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 import jaxdrl
-import quickly
 from jaxdrl.config.presets import SUITE_TASKS, TASKS
 from jaxdrl.config.settings import with_settings
 from jaxdrl.runs.stopping import RunInterruptedError
@@ -32,7 +31,7 @@ def fill(directory, *flags):
     command += ["--results", str(directory / "results"), "--runs", str(directory / "runs")]
     process = subprocess.run(
         [*command, *flags],
-        env=quickly.environ(JAX_PLATFORMS="cpu", PYTHONPATH=str(EXPERIMENTS.parent)),
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(EXPERIMENTS.parent)},
         capture_output=True,
         text=True,
         timeout=300,

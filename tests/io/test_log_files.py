@@ -6,8 +6,7 @@ import os
 import pytest
 
 from jaxdrl.errors import ConfigError
-from jaxdrl.io import log_files
-from jaxdrl.io.log_files import LogFile, require
+from jaxdrl.io.log_files import MAX_WAITING, LogFile, require
 
 LINES = [f'{{"update": {i}, "loss": 0.{i}}}\n'.encode() for i in range(1, 7)]
 
@@ -169,17 +168,17 @@ def test_as_many_whole_lines_are_written_as_there_is_room_for(log, disk, room):
     require(log.path, log.snapshot(), "the run's")
 
 
-def test_lines_that_wait_are_bounded_and_what_is_lost_is_counted(log, disk, warnings, monkeypatch):
-    monkeypatch.setattr(log_files, "MAX_WAITING", 3 * len(LINES[0]))
+def test_lines_that_wait_are_bounded_and_what_is_lost_is_counted(log, disk, warnings):
+    long = [b"%d" % i * (MAX_WAITING // 3 - 1) + b"\n" for i in range(6)]
     disk.room = 0
-    for line in LINES:
+    for line in long:
         log.append(line)
-    assert len(log.unwritten) == 3 * len(LINES[0])
+    assert len(log.unwritten) == 3 * len(long[0])
     assert len(warnings) == 2
     assert "no more fit, and further lines are lost until it can be written" in warnings[1]
     disk.room = None
-    log.append(LINES[0])  # three and this one are more than may wait, and there is room for all
-    assert log.path.read_bytes() == b"".join(LINES[:3]) + LINES[0]
+    log.append(long[0])  # three and this one are more than may wait, and there is room for all
+    assert log.path.read_bytes() == b"".join(long[:3]) + long[0]
     assert warnings[2:] == [f"{log.path} can be written again; 3 lines are lost"]
     require(log.path, log.snapshot(), "the run's")
 

@@ -11,6 +11,7 @@ from jaxdrl.cli import main
 from jaxdrl.config.experiment import Experiment, resolve
 from jaxdrl.config.ppo import PPOConfig
 from jaxdrl.config.search_space import Sweep
+from jaxdrl.config.stored import to_json
 from jaxdrl.runs.assemble import extend, idle_words, schedule_words
 from jaxdrl.runs.overrides import Overrides
 
@@ -78,7 +79,7 @@ def test_no_end_is_idle_where_the_rate_stays_above_zero(tmp_path):
 
 @pytest.mark.parametrize("name", ["config.json", "best.json"])
 def test_a_config_from_a_file_is_annealed_over_the_length_of_the_flags(tmp_path, monkeypatch, name):
-    fields = dataclasses.asdict(stored(tmp_path)) | {"run_dir": None}
+    fields = to_json(stored(tmp_path)) | {"run_dir": None}
     (tmp_path / name).write_text(json.dumps({"experiment": fields}))
     received = []
     monkeypatch.setattr(launch, "run", received.append)

@@ -185,7 +185,7 @@ def test_no_field_of_the_experiment_above_has_its_default():
 
 def test_a_whole_number_is_taken_for_a_float(tmp_path):
     content = config_of(experiment())
-    content["experiment"]["ppo"]["learning_rate"] = 1
+    content["experiment"]["algorithm"]["learning_rate"] = 1
     content["experiment"]["checkpoint_minutes"] = 5
     write_sealed(tmp_path / "config.json", content)
     stored = read_run(tmp_path).experiment
@@ -195,8 +195,8 @@ def test_a_whole_number_is_taken_for_a_float(tmp_path):
 
 def test_a_run_from_before_a_field_has_its_default(tmp_path):
     content = config_of(experiment())
-    del content["experiment"]["randomize"], content["experiment"]["ppo"]["memory"]
-    content["experiment"]["ppo"]["num_minibatches"] = 4
+    del content["experiment"]["randomize"], content["experiment"]["algorithm"]["network"]["memory"]
+    content["experiment"]["algorithm"]["num_minibatches"] = 4
     write_sealed(tmp_path / "config.json", content)
     stored = read_run(tmp_path).experiment
     assert stored.randomize == ()
@@ -217,8 +217,12 @@ BAD_CONFIGS = [
     ("overrides", MISSING, r"overrides is missing, or no list; put back .*"),
     ("spaces", 3, r"spaces is missing, or no str; put back .*"),
     ("experiment.total_env_step", 5, r"total_env_step = 5: unknown field; .*: total_env_steps"),
-    ("experiment.algorithm.gama", 0.9, r"gama = 0\.9: unknown field; the nearest: gamma"),
-    ("experiment.env", MISSING, r"env: is missing; put back what was there, .*"),
+    (
+        "experiment.algorithm.gama",
+        0.9,
+        r"algorithm\.gama = 0\.9: unknown field; the nearest: gamma",
+    ),
+    ("experiment.env", MISSING, r"env: is missing; put back what was there"),
     ("experiment.env", 3, r"env = 3: must be of type str"),
     ("experiment.env", None, r"env = None: must be of type str"),
     ("experiment.seed", 1.0, r"seed = 1\.0: must be of type int"),
@@ -232,20 +236,20 @@ BAD_CONFIGS = [
     ("experiment.env_params", [1], r"env_params = \[1\]: must be of type dict"),
     ("experiment.env_params.g", [9], r"env_params\.g = \[9\]: must be of type float"),
     ("experiment.env_params.g", None, r"env_params\.g = None: must be of type float"),
-    ("experiment.algorithm", 3, r"ppo = 3: must be of type PPOConfig"),
-    ("experiment.algorithm.gamma", "x", r"gamma = 'x': must be of type float"),
-    ("experiment.algorithm.gamma", False, r"gamma = False: must be of type float"),
-    ("experiment.algorithm.gamma", None, r"gamma = None: must be of type float"),
-    ("experiment.algorithm.target_kl", {}, r"target_kl = \{\}: must be of type float"),
+    ("experiment.algorithm", 3, r"algorithm: has no kind; put back what was there"),
+    ("experiment.algorithm.gamma", "x", r"algorithm\.gamma = 'x': must be of type float"),
+    ("experiment.algorithm.gamma", False, r"algorithm\.gamma = False: must be of type float"),
+    ("experiment.algorithm.gamma", None, r"algorithm\.gamma = None: must be of type float"),
+    ("experiment.algorithm.target_kl", {}, r"algorithm\.target_kl = \{\}: must be of type float"),
     (
         "experiment.algorithm.network.hidden_sizes",
         64,
-        r"hidden_sizes = 64: must be of type tuple",
+        r"algorithm\.network\.hidden_sizes = 64: must be of type tuple",
     ),
     (
         "experiment.algorithm.network.hidden_sizes",
         ["a"],
-        r"hidden_sizes = 'a': must be of type int",
+        r"algorithm\.network\.hidden_sizes = 'a': must be of type int",
     ),
 ]
 
@@ -285,19 +289,19 @@ def test_a_config_that_does_not_say_what_it_must_is_refused_by_name(tmp_path, na
         (
             "experiment.algorithm.network.torso",
             "rnn",
-            r"torso = 'rnn': must be one of auto, mlp, cnn",
+            r"algorithm\.network\.torso = 'rnn': must be one of auto, mlp, cnn",
         ),
         (
             "experiment.algorithm.network.torso",
             ["mlp"],
-            r"torso = \['mlp'\]: must be one of auto",
+            r"algorithm\.network\.torso = \['mlp'\]: must be one of auto",
         ),
         (
             "experiment.algorithm.gamma",
             math.nan,
             r": is no JSON \(it has NaN, which is no number of JSON\)",
         ),
-        ("experiment.algorithm.num_envs", 7, r"num_envs = 7: must be a multiple of"),
+        ("experiment.algorithm.num_envs", 7, r"algorithm\.num_envs = 7: must be a multiple of"),
         ("experiment.devices", 3, r"devices = 3: must divide num_shards = 4"),
     ],
 )

@@ -2,11 +2,11 @@
 
 import contextlib
 import dataclasses
-import importlib.util
 import io
 import json
 import os
 import sqlite3
+import sys
 
 import numpy as np
 import optuna
@@ -93,13 +93,14 @@ def test_what_was_found_guides_what_is_proposed(tmp_path):
     sizes = "8,16,24,32,40,48,56,64"
     search = search_in(tmp_path, shapes={"memory_size": sizes, "hidden_sizes": sizes}, trials=24)
     working, gains = trials.combinations(search), []
+    kind = optuna.distributions.CategoricalDistribution(sizes.split(","))
+    kinds = dict.fromkeys(("memory_size", "hidden_sizes"), kind)
     scores = [score_of_sizes(shape) for shape in working]
     for seed in range(2):
         study = optuna.create_study(direction="maximize")
         for _ in range(24):
             left = [s for s in working if s not in [trial.params for trial in study.trials]]
             shape = trials.propose(dataclasses.replace(search, seed=seed), study, left)
-            kinds = trials._distributions(search)
             score = score_of_sizes(shape)
             study.add_trial(
                 optuna.trial.create_trial(params=shape, distributions=kinds, value=score)
@@ -286,7 +287,7 @@ def test_choices_that_never_work_are_refused(tmp_path, shapes, says):
 
 
 def test_a_missing_package_is_named_with_what_installs_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(
         ConfigError, match=r"optuna is not installed; pip install 'jaxdrl\[optuna\]'"
     ):

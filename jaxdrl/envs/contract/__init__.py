@@ -1,1 +1,1 @@
-"""Whether an environment keeps the contract that training relies on."""
+"""Checks whether an environment keeps the contract that training relies on."""

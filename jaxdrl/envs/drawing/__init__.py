@@ -1,1 +1,1 @@
-"""Pictures of environments that need no display."""
+"""Pictures of environments, drawn without a display."""

@@ -1,7 +1,7 @@
-"""Pictures of environment states, by Pillow alone: lines and discs, and boards of cells.
+"""Pictures of environment states, drawn with Pillow: lines and discs, and boards of cells.
 
-Any function `(env_state, params) -> uint8 [height, width, 3]` can be an `Environment.draw`; these
-are what the drawings of gymnax's tasks are made of.
+Any function `(env_state, params) -> uint8 [height, width, 3]` can be an `Environment.draw`; the
+drawings of gymnax's tasks are made with these functions.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 WIDTH, HEIGHT = 400, 280
-"""Pixels of a picture."""
+"""Size of a picture in pixels."""
 
-# Told apart by the colour-blind, too. Source: Okabe and Ito 2002, "Color Universal Design".
+# A palette for the colour-blind, too. Source: Okabe and Ito 2002, "Color Universal Design".
 BLACK, WHITE, GREY, LIGHT = "#000000", "#ffffff", "#8c9096", "#d9dce0"
 ORANGE, SKY, GREEN, YELLOW = "#e69f00", "#56b4e9", "#009e73", "#f0e442"
 BLUE, VERMILLION, PURPLE, DARK = "#0072b2", "#d55e00", "#cc79a7", "#20242a"
 
 FINE = 3
-"""Pixels are drawn so many times finer in both directions, which smooths edges."""
+"""Pictures are drawn this many times larger and then reduced, which smooths edges."""
 
 Point = tuple[float, float]
 Shape = Literal["cell", "block", "disc", "dot"]
@@ -31,7 +31,7 @@ Shape = Literal["cell", "block", "disc", "dot"]
 
 @functools.cache
 def font(size: int) -> Any:
-    """Pillow's own font, so that no file of the system is needed."""
+    """Pillow's own font, so that no font of the system is needed."""
     return ImageFont.load_default(size)
 
 
@@ -39,13 +39,13 @@ def font(size: int) -> Any:
 class Canvas:
     """A picture in the units of the environment, x to the right and y upwards.
 
-    Widths of lines and everything that is written are in pixels.
+    Widths of lines and sizes of text are in pixels.
 
     Attributes:
       image: the picture, `FINE` times as large.
-      pen: what draws on it.
+      pen: Pillow's drawing object for the image.
       origin: pixel of `(0, 0)`.
-      scale: pixels of a unit.
+      scale: pixels per unit.
     """
 
     image: Image.Image
@@ -54,12 +54,12 @@ class Canvas:
     scale: float
 
     def pixel(self, point: Point) -> Point:
-        """Where in the finer picture a point is."""
+        """The position of a point in the larger picture."""
         x, y = self.origin
         return FINE * (x + self.scale * float(point[0])), FINE * (y - self.scale * float(point[1]))
 
     def line(self, points: Sequence[Point], colour: str, width: float = 2.0) -> None:
-        """A line through points, with round ends where it is wide."""
+        """A line through points; a wide one has round ends."""
         pixels = [self.pixel(point) for point in points]
         self.pen.line(pixels, colour, round(FINE * width), joint="curve")
         for x, y in (pixels[0], pixels[-1]) if width > 3 else ():
@@ -82,7 +82,7 @@ class Canvas:
         self.pen.ellipse((x - r, y - r, x + r, y + r), colour, outline, 2 * FINE)
 
     def legend(self, entries: Sequence[tuple[str, str, Shape]], left: float, top: float) -> None:
-        """Names with colours and shapes, one below the other, from a pixel on."""
+        """Names with colours and shapes, one below the other, from the pixel `(left, top)`."""
         for i, (name, colour, shape) in enumerate(entries):
             x, y, r = FINE * (left + 7), FINE * (top + 10 + 23 * i), FINE * 7.0
             r = FINE * 3.5 if shape == "dot" else r
@@ -104,13 +104,13 @@ def make_canvas(
     box: tuple[float, float, float, float] | None = None,
     background: str = WHITE,
 ) -> Canvas:
-    """A canvas on which `xs` by `ys` just fits into the middle of `box`.
+    """A canvas on which the area `xs` by `ys` just fits into the middle of `box`.
 
     Args:
-      xs: least and greatest x.
-      ys: least and greatest y.
+      xs: smallest and largest x.
+      ys: smallest and largest y.
       size: width and height in pixels.
-      box: left, top, right and bottom in pixels; None: everything.
+      box: left, top, right and bottom in pixels; None takes the whole picture.
       background: colour.
     """
     image = Image.new("RGB", (FINE * size[0], FINE * size[1]), background)
@@ -125,10 +125,11 @@ class Layer(NamedTuple):
     """Cells of a board that look alike.
 
     Attributes:
-      name: in the legend; empty: not there.
-      colour: of the cells.
+      name: name in the legend; an empty name is left out of it.
+      colour: colour of the cells.
       cells: bool `[rows, columns]`.
-      shape: of each: the cell, the same without a gap to the next, a disc, or a small square.
+      shape: how each is drawn: "cell", a square with a gap to the next; "block", one without a gap;
+        "disc"; or "dot", a small square.
     """
 
     name: str
@@ -138,7 +139,7 @@ class Layer(NamedTuple):
 
 
 def draw_board(layers: Sequence[Layer], background: str = DARK) -> np.ndarray:
-    """A board, later layers over earlier ones, with the legend to its right."""
+    """A board with later layers over earlier ones, and the legend to its right."""
     rows, columns = layers[0].cells.shape
     side = HEIGHT - 20
     canvas = make_canvas((0, columns), (-rows, 0), box=(10, 10, 10 + side, 10 + side))
@@ -164,7 +165,7 @@ def draw_cell(canvas: Canvas, row: int, column: int, colour: str, shape: Shape, 
 
 
 def one_cell(shape: tuple[int, int], row: Any, column: Any) -> np.ndarray:
-    """Cells of a layer with one, clipped to the board: bool `[rows, columns]`."""
+    """The cells of a layer with a single one, clipped to the board: bool `[rows, columns]`."""
     cells = np.zeros(shape, bool)
     cells[np.clip(int(row), 0, shape[0] - 1), np.clip(int(column), 0, shape[1] - 1)] = True
     return cells

@@ -1,6 +1,6 @@
-"""Pictures of Craftax: what the player sees, in the tiles of the suite, and what it has.
+"""Pictures of Craftax: the player's view in the suite's own tiles, and the player's inventory.
 
-The tiles are read from the PNG files of the installed package. Craftax's own renderer takes them
+The tiles are read from the PNG files of the installed package. Craftax's own renderer reads them
 from a pickle, which is never loaded here.
 """
 
@@ -19,13 +19,13 @@ from PIL import Image, ImageDraw
 from jaxdrl.envs.drawing.canvas import DARK, WHITE, font
 
 TILE = 32
-"""Pixels of a tile, each of whose own becomes a square of two by two."""
+"""Size of a tile in pixels; each pixel of the file becomes two by two."""
 
 COLUMNS, CELL, ICON = 6, 26, 20
-"""Of what the player has: things side by side, pixels of a row, and of the picture of a thing."""
+"""Layout of the inventory: items in a row, and pixels of a row and of an icon."""
 
 ASSETS = "craftax.craftax"
-"""The package whose `assets` hold every tile; those of Classic are the same files."""
+"""The package whose `assets` contain every tile; those of Classic are the same files."""
 
 FILES = {
     "CRAFTING_TABLE": "table",
@@ -33,7 +33,7 @@ FILES = {
     "RIPE_PLANT": "ripe_plant_on_grass",
     "WALL": "wall2",
 }
-"""Tiles that are not named as their blocks are."""
+"""Tiles whose names differ from those of their blocks."""
 
 PLAIN = {"INVALID": (128, 128, 128), "OUT_OF_BOUNDS": (128, 128, 128), "DARKNESS": (0, 0, 0)}
 """Colours of blocks that have no tile."""
@@ -72,7 +72,7 @@ PROJECTILES = [
     "fireball",
     "iceball",
 ]
-"""Tiles by the type of a mob, and of what flies."""
+"""Tiles by the type of a mob or projectile."""
 
 MATERIALS = ("", "wood", "stone", "iron", "diamond")
 ARMOUR = ("helmet", "chestplate", "pants", "boots")
@@ -80,11 +80,11 @@ POTIONS = ("red", "green", "blue", "pink", "cyan", "yellow")
 ENCHANTMENTS = ("", "fire_enchantment", "ice_enchantment")
 
 LEAST_LIGHT = 0.05
-"""Below it Craftax's observation leaves a tile out."""
+"""Craftax's observation leaves out tiles that are darker than this."""
 
 
 class Window(NamedTuple):
-    """The part of the world that is seen: its first row and column, and how many of each."""
+    """The visible part of the world: its first row and column, and the numbers of both."""
 
     top: int
     left: int
@@ -93,7 +93,7 @@ class Window(NamedTuple):
 
 
 class Thing(NamedTuple):
-    """What stands in the world: its tile, where, and by how many degrees that is turned."""
+    """Something that stands in the world: its tile, its position, and its rotation in degrees."""
 
     tile: str
     row: int
@@ -101,13 +101,13 @@ class Thing(NamedTuple):
     angle: float = 0.0
 
 
-class Having(NamedTuple):
-    """A thing that the player has, or has so much of; nothing is shown of what it lacks.
+class Item(NamedTuple):
+    """An item of the inventory, or a vital sign of the player.
 
     Attributes:
       tiles: pictures, one over the other.
-      amount: how many; what there is always is shown at 0, too.
-      always: whether it is such a thing.
+      amount: how much of it the player has; an item is not shown at 0.
+      always: whether it is shown even at 0.
     """
 
     tiles: tuple[str, ...]
@@ -116,7 +116,7 @@ class Having(NamedTuple):
 
 
 def draw_classic(state: Any) -> np.ndarray:
-    """Seven by nine tiles of Classic and what the player has, uint8 `[332, 288, 3]`.
+    """Seven by nine tiles of Classic and the player's inventory, uint8 `[332, 288, 3]`.
 
     Args:
       state: `EnvState` of Craftax-Classic.
@@ -136,16 +136,16 @@ def draw_classic(state: Any) -> np.ndarray:
     things += _standing(tiles, arrows.mask, arrows.position, state.arrow_directions)
     _draw_things(image, things, window)
     inventory = vars(state.inventory)
-    havings = [
+    items = [
         *_vitals(state, ("health", "food", "drink", "energy")),
-        *(Having((name,), inventory[name]) for name in inventory),
+        *(Item((name,), inventory[name]) for name in inventory),
     ]
     light = np.full((window.rows, window.columns), _daylight(state))
-    return _compose(image, light, havings, _achievements(state))
+    return _compose(image, light, items, _achievements(state))
 
 
 def draw_full(state: Any) -> np.ndarray:
-    """Nine by eleven tiles of the full game and what the player has, uint8 `[474, 352, 3]`.
+    """Nine by eleven tiles of the full game and the player's inventory, uint8 `[474, 352, 3]`.
 
     Args:
       state: `EnvState` of Craftax.
@@ -153,7 +153,7 @@ def draw_full(state: Any) -> np.ndarray:
     state = jax.device_get(state)
     level, window = int(state.player_level), _window(state.player_position, 9, 11)
     image = _draw_blocks("craftax.craftax", state.map[level], window)
-    things = [*_items(state, level), _player(state)]
+    things = [*_fixtures(state, level), _player(state)]
     for kinds, mobs, directions in (
         (MELEE, state.melee_mobs, None),
         (PASSIVE, state.passive_mobs, None),
@@ -165,47 +165,47 @@ def draw_full(state: Any) -> np.ndarray:
         things += _standing(tiles, mobs.mask[level], mobs.position[level], directions)
     _draw_things(image, things, window)
     seen = _cells(state.light_map[level], window, 0.0)
-    # What is seen at all is never so dark that nobody could make it out in a film.
+    # Visible tiles are never drawn so dark that nobody could make them out in a film.
     light = np.where(seen > LEAST_LIGHT, 0.35 + 0.65 * seen, 0.0) * _daylight(state, level)
     words = f"floor {level}, {_achievements(state)}"
-    return _compose(image, light, list(_possessions(state)), words)
+    return _compose(image, light, list(_inventory(state)), words)
 
 
-def _items(state: Any, level: int) -> list[Thing]:
-    """Torches and ladders; one that leads down is barred until enough monsters are killed."""
+def _fixtures(state: Any, level: int) -> list[Thing]:
+    """Torches and ladders; a ladder down is blocked until enough monsters are killed."""
     constants = importlib.import_module("craftax.craftax.constants")
-    is_barred = state.monsters_killed[level] < constants.MONSTERS_KILLED_TO_CLEAR_LEVEL
-    tiles = [*ITEMS[:2], ITEMS[4] if is_barred else ITEMS[2], *ITEMS[3:]]
+    is_blocked = state.monsters_killed[level] < constants.MONSTERS_KILLED_TO_CLEAR_LEVEL
+    tiles = [*ITEMS[:2], ITEMS[4] if is_blocked else ITEMS[2], *ITEMS[3:]]
     items = state.item_map[level]
     return [Thing(tiles[items[row, column]], row, column) for row, column in np.argwhere(items)]
 
 
-def _possessions(state: Any) -> Iterator[Having]:
-    """What the player of the full game has, in the order that it is shown in."""
+def _inventory(state: Any) -> Iterator[Item]:
+    """The inventory of the player in the full game, in the order in which it is shown."""
     had, enchanted = state.inventory, state.armour_enchantments
     yield from _vitals(state, ("health", "food", "drink", "energy", "mana", "xp"))
     yield from _vitals(state, ("dexterity", "strength", "intelligence"))
     for name, tile in (("torches", "torch_in_inventory"), ("books", "book"), ("bow", "bow")):
-        yield Having((tile,), getattr(had, name))
+        yield Item((tile,), getattr(had, name))
     for name in ("wood", "stone", "coal", "iron", "diamond", "sapphire", "ruby", "sapling"):
-        yield Having((name,), getattr(had, name))
+        yield Item((name,), getattr(had, name))
     fire = ENCHANTMENTS[state.bow_enchantment]
-    yield Having(("arrow-up", fire and f"arrow_{fire}"), had.arrows)
-    yield Having((f"{MATERIALS[had.pickaxe]}_pickaxe",), min(had.pickaxe, 1))
+    yield Item(("arrow-up", fire and f"arrow_{fire}"), had.arrows)
+    yield Item((f"{MATERIALS[had.pickaxe]}_pickaxe",), min(had.pickaxe, 1))
     fire = ENCHANTMENTS[state.sword_enchantment]
-    yield Having((f"{MATERIALS[had.sword]}_sword", fire and f"sword_{fire}"), min(had.sword, 1))
+    yield Item((f"{MATERIALS[had.sword]}_sword", fire and f"sword_{fire}"), min(had.sword, 1))
     for spell, learnt in zip(("fireball", "iceball"), state.learned_spells, strict=True):
-        yield Having((spell,), int(learnt))
+        yield Item((spell,), int(learnt))
     for part, kind, enchantment in zip(ARMOUR, had.armour, enchanted, strict=True):
         metal, fire = ("", "iron", "diamond")[kind], ENCHANTMENTS[enchantment]
-        yield Having((f"{metal}_{part}", fire and f"{part}_{fire}"), min(kind, 1))
+        yield Item((f"{metal}_{part}", fire and f"{part}_{fire}"), min(kind, 1))
     for colour, amount in zip(POTIONS, had.potions, strict=True):
-        yield Having((f"potion_{colour}",), amount)
+        yield Item((f"potion_{colour}",), amount)
 
 
-def _vitals(state: Any, names: Sequence[str]) -> list[Having]:
-    # Health of the full game has fractions, and whoever has any of it is alive.
-    return [Having((name,), np.ceil(getattr(state, f"player_{name}")), True) for name in names]
+def _vitals(state: Any, names: Sequence[str]) -> list[Item]:
+    # In the full game health has fractions, and a player with any health is alive.
+    return [Item((name,), np.ceil(getattr(state, f"player_{name}")), True) for name in names]
 
 
 def _achievements(state: Any) -> str:
@@ -213,7 +213,7 @@ def _achievements(state: Any) -> str:
 
 
 def _daylight(state: Any, level: int = 0) -> float:
-    """How bright it is by the time of day above the ground, and less for those who sleep."""
+    """How bright it is: by the time of day above ground, and darker while the player sleeps."""
     by_day = 0.45 + 0.55 * float(state.light_level) if level == 0 else 1.0
     return by_day * (0.65 if state.is_sleeping else 1.0)
 
@@ -224,7 +224,7 @@ def _player(state: Any) -> Thing:
 
 
 def _standing(tiles: Sequence[str], mask: Any, places: Any, directions: Any = None) -> list[Thing]:
-    """The mobs or projectiles that there are; what flies points where it flies to."""
+    """The existing mobs or projectiles; projectiles point in the direction of their flight."""
     angles = np.zeros(len(mask))
     if directions is not None:  # counter-clockwise from upwards, as the tiles point
         angles = np.degrees(np.arctan2(-directions[:, 1], -directions[:, 0]))
@@ -245,7 +245,7 @@ def _cells(world: np.ndarray, window: Window, outside: Any) -> np.ndarray:
 
 
 def _draw_blocks(package: str, world: np.ndarray, window: Window) -> Image.Image:
-    """What the ground of a window consists of."""
+    """The blocks of a window."""
     kinds = importlib.import_module(f"{package}.constants").BlockType
     image = Image.new("RGB", (TILE * window.columns, TILE * window.rows))
     cells = _cells(world, window, kinds.OUT_OF_BOUNDS.value)
@@ -259,7 +259,7 @@ def _draw_blocks(package: str, world: np.ndarray, window: Window) -> Image.Image
 
 
 def _draw_things(image: Image.Image, things: Sequence[Thing], window: Window) -> None:
-    """Adds what is in a window; the rest falls beside the image."""
+    """Adds the things in a window; all others lie outside the image."""
     for thing in things:
         tile = _tile(thing.tile, TILE).rotate(thing.angle)
         at = TILE * (int(thing.column) - window.left), TILE * (int(thing.row) - window.top)
@@ -268,29 +268,29 @@ def _draw_things(image: Image.Image, things: Sequence[Thing], window: Window) ->
 
 @functools.cache
 def _tile(name: str, pixels: int) -> Image.Image:
-    """A picture of Craftax's with its transparency."""
+    """A tile of Craftax with its transparency."""
     path = importlib.resources.files(ASSETS) / "assets" / f"{name}.png"
     with path.open("rb") as file, Image.open(file, formats=["PNG"]) as image:
         return image.convert("RGBA").resize((pixels, pixels), Image.Resampling.NEAREST)
 
 
 def _compose(
-    image: Image.Image, light: np.ndarray, havings: Sequence[Having], words: str
+    image: Image.Image, light: np.ndarray, items: Sequence[Item], words: str
 ) -> np.ndarray:
-    """The map under its light, `[rows, columns]` from 0 to 1, above what the player has."""
+    """The map under its light, `[rows, columns]` from 0 to 1, above the inventory."""
     bright = light.repeat(TILE, 0).repeat(TILE, 1)[..., None]
     top = (np.asarray(image) * bright).round().astype(np.uint8)
-    rows = -(-len(havings) // COLUMNS)
+    rows = -(-len(items) // COLUMNS)
     panel = Image.new("RGB", (image.width, CELL * (rows + 1) + 4), DARK)
     pen = ImageDraw.Draw(panel)
-    for i, having in enumerate(havings):
-        if not having.always and having.amount <= 0:
+    for i, item in enumerate(items):
+        if not item.always and item.amount <= 0:
             continue
         x, y = 4 + i % COLUMNS * (image.width // COLUMNS), 4 + i // COLUMNS * CELL
-        for name in filter(None, having.tiles):
+        for name in filter(None, item.tiles):
             tile = _tile(name, ICON)
             panel.paste(tile, (x, y), tile)
-        amount = str(max(0, int(having.amount)))
+        amount = str(max(0, int(item.amount)))
         pen.text((x + ICON + 4, y + ICON / 2), amount, WHITE, font(13), anchor="lm")
     pen.text((4, panel.height - CELL / 2), words, WHITE, font(13), anchor="lm")
     return np.concatenate([top, np.asarray(panel)])

@@ -42,7 +42,7 @@ CHANNELS: dict[str, Channels] = {
         (1, "ball", YELLOW, "disc"),
     ),
     "Freeway-MinAtar": (
-        # Which steps a car moves on, the slowest first.
+        # How often a car moves, the slowest first.
         (6, "each 5th step", "#3b4a5a", "dot"),
         (5, "each 4th", "#5d7084", "dot"),
         (4, "each 3rd", "#8598ab", "dot"),
@@ -70,12 +70,12 @@ CHANNELS: dict[str, Channels] = {
         (0, "cannon", SKY, "cell"),
     ),
 }
-"""What is drawn of the channels of an observation, from the lowest to the top: channel, name,
-colour, shape."""
+"""The channels of an observation that are drawn, from bottom to top: channel, name, colour and
+shape."""
 
 
 def channels(env: Any) -> Any:
-    """The observation of a MinAtar game as a board, a colour for each channel."""
+    """The observation of a MinAtar game as a board, with a colour for each channel."""
     wanted = CHANNELS[env.name]
     observe = jax.jit(env.get_obs)
 
@@ -128,7 +128,7 @@ def deep_sea(env: Any) -> Any:
     shape = (env.size + 1, env.size)
     floor = np.zeros(shape, bool)
     floor[-1] = True
-    # Whoever is there has taken the treasure if it acts rightly once more.
+    # A diver in this cell takes the treasure by one more correct action.
     treasure = one_cell(shape, env.size - 1, env.size - 1)
 
     def draw(env_state: Any, params: Any) -> np.ndarray:

@@ -1,6 +1,7 @@
-"""Drawings of gymnax's tasks: what moves in a plane, and the table of all.
+"""Drawings of gymnax's tasks: those that move in a plane, and the table of all.
 
-gymnax's own need gymnasium with pygame for classic control, and a new figure for every picture.
+gymnax's own drawings need gymnasium with pygame for classic control, and a new figure for every
+picture.
 """
 
 from __future__ import annotations
@@ -37,10 +38,10 @@ def cart_pole(env: Any) -> Draw:
 
     def draw(env_state: Any, params: Any) -> np.ndarray:
         x, theta, end = float(env_state.x), float(env_state.theta), float(params.x_threshold)
-        pole = 2 * float(params.length)  # `length` is half of it
+        pole = 2 * float(params.length)  # `length` is half the pole
         size = min(max(float(params.masscart), 0.2), 5.0) ** 0.5
         half_width, height = 0.2 * size, 0.24 * size
-        # The cart is outside at the end of an episode.
+        # Wider than the track, because at the end of an episode the cart may be outside.
         across, up = (-1.15 * end, 1.15 * end), (-0.3, height + 1.1 * pole + 0.1)
         canvas = make_canvas(across, up, size=(WIDTH, 220))
         canvas.line([(-2 * end, 0), (2 * end, 0)], GREY)
@@ -75,7 +76,7 @@ def pendulum(env: Any) -> Draw:
 
 
 def draw_turn(canvas: Canvas, radius: float, share: float) -> None:
-    """An arc about the origin from its top, counter-clockwise for a positive share of 1."""
+    """An arc about the origin from its top; `share` from -1 to 1, positive counter-clockwise."""
     if abs(share) < 0.02:
         return
     angles = math.pi / 2 + np.linspace(0, 0.75 * math.pi * share, 24)
@@ -93,9 +94,9 @@ def draw_turn(canvas: Canvas, radius: float, share: float) -> None:
 
 
 def acrobot(env: Any) -> Draw:
-    """Both links, hanging down at angles of 0; the height to reach, where links are equally long.
+    """Both links, which hang down at angles of 0, and the height to reach if they are equally long.
 
-    The task goes by angles alone, which is a height only then.
+    The task depends on the angles only, which correspond to a height only then.
     """
 
     def draw(env_state: Any, params: Any) -> np.ndarray:
@@ -106,7 +107,7 @@ def acrobot(env: Any) -> Draw:
         canvas = make_canvas((-reach, reach), (-reach, reach))
         if lengths[0] == lengths[1]:
             canvas.line([(-2 * reach, lengths[0]), (2 * reach, lengths[0])], GREEN)
-            canvas.legend([("to be reached", GREEN, "cell")], 10, HEIGHT - 30)
+            canvas.legend([("goal", GREEN, "cell")], 10, HEIGHT - 30)
         joints = [(0.0, 0.0)]
         for length, angle in zip(lengths, angles, strict=True):
             x, y = joints[-1]
@@ -156,7 +157,7 @@ def mountain_car(env: Any) -> Draw:
 
 
 def point_robot(env: Any) -> Draw:
-    """The half circle that the goal is on, which the agent does not see, and the agent."""
+    """The agent, and the half circle on which the goal lies, which the agent does not observe."""
 
     def draw(env_state: Any, params: Any) -> np.ndarray:
         r = float(params.circle_radius)
@@ -173,7 +174,7 @@ def point_robot(env: Any) -> Draw:
 
 
 def draw_marker(canvas: Canvas, position: Any) -> None:
-    """The agent as a disc; a hollow one at the edge if it has left the picture."""
+    """The agent as a disc; if it has left the picture, a hollow one at the edge."""
     (x, y), scale = canvas.origin, canvas.scale
     low = np.array([-x, y - HEIGHT]) / scale
     high = np.array([WIDTH - x, y]) / scale
@@ -184,7 +185,7 @@ def draw_marker(canvas: Canvas, position: Any) -> None:
 
 
 def reacher(env: Any) -> Draw:
-    """The links of the arm, each of length 1, and where its tip is wanted."""
+    """The links of the arm, each of length 1, and the goal for its tip."""
 
     def draw(env_state: Any, params: Any) -> np.ndarray:
         reach = env.num_joints * 1.1
@@ -205,13 +206,13 @@ def reacher(env: Any) -> Draw:
 
 
 def swimmer(env: Any) -> Draw:
-    """The agent, its goal, and the urchins that take the reward of what is near."""
+    """The agent, its goal, and the urchins, which reduce the reward near them."""
 
     def draw(env_state: Any, params: Any) -> np.ndarray:
         canvas = make_canvas((-1.2, 1.2), (-1.2, 1.2), box=(100, 0, WIDTH, HEIGHT))
         urchins = np.asarray(env_state.urchin_xys).tolist()
         for urchin in urchins:
-            # Half of the reward is lost at this distance.
+            # At this distance half of the reward is lost.
             canvas.disc(urchin, math.sqrt(math.log(2) / 30), "#c9b3c4")
         canvas.disc(env_state.goal_xy, 12 / canvas.scale, SKY)
         for urchin in urchins:
@@ -241,11 +242,11 @@ DRAWINGS: dict[str, Callable[[Any], Draw]] = {
     "Reacher-misc": reacher,
     "Swimmer-misc": swimmer,
 }
-"""By the name of a gymnax environment, what makes its drawing."""
+"""The functions that make a drawing, by the name of the gymnax environment."""
 
 
 def drawing_of(env: Any) -> Draw | None:
-    """The drawing of a gymnax environment object; None for chains, bandits and those of others."""
+    """The drawing of a gymnax environment; None for chains, bandits, and other people's classes."""
     make_drawing = DRAWINGS.get(env.name)
     is_of_gymnax = type(env).__module__.startswith("gymnax.")
     return make_drawing(env) if make_drawing and is_of_gymnax else None

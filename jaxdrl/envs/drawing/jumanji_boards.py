@@ -1,4 +1,4 @@
-"""Pictures of Jumanji's tasks: by its own viewers, without a display, and here where these fail."""
+"""Pictures of Jumanji's tasks: by its own viewers without a display, or here where those fail."""
 
 from __future__ import annotations
 
@@ -37,21 +37,21 @@ from jaxdrl.envs.drawing.canvas import (
 )
 
 DOTS_PER_INCH = 48
-"""Of figures that are 10 inches wide."""
+"""Resolution of the figures, which are 10 inches wide."""
 
 WANTS_JAX = {"Maze-v0"}
-"""Tasks whose viewers call `.at` on a state; the others take longer with arrays of JAX."""
+"""Tasks whose viewers call `.at` on a state; all others are slower with JAX arrays."""
 
 AGENTS = (ORANGE, SKY, GREEN, PURPLE, BLUE, VERMILLION)
 
 
 def draw_task(task: str, viewed_env: Callable[[], Any], state: Any) -> np.ndarray:
-    """The picture of a state of Jumanji's, uint8 `[height, width, 3]`.
+    """The picture of a Jumanji state, uint8 `[height, width, 3]`.
 
     Args:
-      task: such as Snake-v1.
+      task: name of the task, such as Snake-v1.
       viewed_env: makes Jumanji's environment with its viewer.
-      state: Jumanji's.
+      state: a state of that environment.
     """
     drawing = DRAWN_HERE.get(task)
     if drawing is not None:
@@ -69,23 +69,23 @@ def draw_task(task: str, viewed_env: Callable[[], Any], state: Any) -> np.ndarra
 
 @contextlib.contextmanager
 def _offscreen() -> Iterator[None]:
-    """Figures are drawn into memory, whatever the user's own are shown in."""
+    """A context in which figures are drawn into memory, whatever backend the user has."""
     before = matplotlib.get_backend()
-    # Viewers show the figures of a session that is not interactive.
+    # In a session that is not interactive, viewers would show their figures.
     with matplotlib.rc_context({"interactive": True, "figure.dpi": DOTS_PER_INCH}):
         pyplot.switch_backend("agg")
         try:
             yield
         finally:
-            # The user's may want a display where there is none.
+            # The user's backend may need a display that does not exist.
             with contextlib.suppress(ImportError):
                 pyplot.switch_backend(before)
 
 
 def pac_man(state: Any) -> np.ndarray:
-    """Walls, what is left to eat, the ghosts, and the player; Jumanji's own takes most of a second.
+    """Walls, pellets, ghosts and the player; Jumanji's own viewer takes most of a second.
 
-    Places are column and row, but the player's, whose x is the row; what was eaten is at 0, 0.
+    Positions are (column, row), except the player's, whose x is the row; eaten pellets are at 0, 0.
     """
     walls = np.asarray(state.grid) == 0
 
@@ -111,9 +111,9 @@ def pac_man(state: Any) -> np.ndarray:
 
 
 def spanning_trees(state: Any) -> np.ndarray:
-    """The graph, the way of each agent, its nodes, and the one that it is at.
+    """The graph, and for each agent its path, its nodes and its position.
 
-    Jumanji's own shows nothing with the versions of matplotlib that there are.
+    Jumanji's own viewer shows nothing with current versions of matplotlib.
     """
     adjacency = np.asarray(state.adj_matrix)
     places = _layout(adjacency.tobytes(), adjacency.dtype.str, len(adjacency))
@@ -135,7 +135,7 @@ def spanning_trees(state: Any) -> np.ndarray:
         canvas.disc(places[node], 1.5 * radius, BLACK)
         canvas.disc(places[node], radius, colours[agent])
     entries: Any = [(f"agent {i}", colour, "disc") for i, colour in enumerate(colours)]
-    canvas.legend([*entries, ("at present", DARK, "disc")], WIDTH - 100, 10)
+    canvas.legend([*entries, ("position", DARK, "disc")], WIDTH - 100, 10)
     return canvas.array()
 
 

@@ -1,4 +1,4 @@
-"""Pictures of MuJoCo models by Pillow alone: the outlines of their geoms from the side or above."""
+"""Pictures of MuJoCo models, drawn with Pillow: outlines of their geoms from the side or above."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ GEOM = mujoco.mjtGeom
 
 
 def draw_model(model: Any, qpos: Any, mocap_pos: Any = None) -> np.ndarray:
-    """The model in one position, uint8 `[height, width, 3]`; what travels stays in the middle.
+    """The model in one position, uint8 `[height, width, 3]`; a moving model stays in the middle.
 
-    Seen from the side, x to the right and z upwards; from above, x and y, where all joints turn
-    about z or push along x and y.
+    The view is from the side, with x to the right and z upwards, or from above, with x and y, if
+    all joints turn about z or slide along x and y.
 
     Args:
       model: `mujoco.MjModel`.
       qpos: positions of the joints, `[nq]`.
-      mocap_pos: positions of the bodies that no joint moves, `[nmocap, 3]`; None: as in the model.
+      mocap_pos: positions of the mocap bodies, `[nmocap, 3]`; None takes those in the model.
     """
     data = mujoco.MjData(model)
     up, depth = (1, 2) if _is_flat(model) else (2, 1)
     limbs = model.geom_bodyid > 0
-    mujoco.mj_kinematics(model, data)  # as the model was built, for a scale that stays
-    middle = data.xpos[model.jnt_bodyid[0]].copy()  # it swings about that
+    mujoco.mj_kinematics(model, data)  # in its initial position, so that the scale never changes
+    middle = data.xpos[model.jnt_bodyid[0]].copy()  # the point about which the model swings
     reach = np.linalg.norm(data.geom_xpos - middle, axis=1) + model.geom_rbound
     half = 1.5 * float(reach[limbs].max())
     data.qpos[:] = qpos
@@ -44,7 +44,7 @@ def draw_model(model: Any, qpos: Any, mocap_pos: Any = None) -> np.ndarray:
         canvas.line([(x - 2 * half, z), (x + 2 * half, z)], GREY)
         for tick in np.arange(np.floor(x - 2 * half), x + 2 * half):  # so that motion shows
             canvas.line([(tick, z), (tick - half / 20, z - half / 20)], GREY)
-    toward = 1 if up == 1 else -1  # what is nearer is drawn later
+    toward = 1 if up == 1 else -1  # nearer geoms are drawn later
     for i in np.argsort(toward * data.geom_xpos[:, depth], kind="stable"):
         if not is_plane[i]:
             canvas.polygon(_outline(model, data, i, up), _colour(model, i))
@@ -52,7 +52,7 @@ def draw_model(model: Any, qpos: Any, mocap_pos: Any = None) -> np.ndarray:
 
 
 def _is_flat(model: Any) -> bool:
-    """Whether every joint turns about z or pushes along x and y."""
+    """Whether every joint turns about z or slides along x and y."""
     is_hinge = model.jnt_type == mujoco.mjtJoint.mjJNT_HINGE.value
     is_slide = model.jnt_type == mujoco.mjtJoint.mjJNT_SLIDE.value
     z = np.abs(model.jnt_axis[:, 2])
@@ -60,7 +60,7 @@ def _is_flat(model: Any) -> bool:
 
 
 def _travels(model: Any) -> bool:
-    """Whether the model can leave any picture: a joint is free, or pushes along x for ever."""
+    """Whether the model can leave the picture: a joint is free, or slides along x without limit."""
     is_free = model.jnt_type == mujoco.mjtJoint.mjJNT_FREE.value
     is_slide = model.jnt_type == mujoco.mjtJoint.mjJNT_SLIDE.value
     along_x = is_slide & (np.abs(model.jnt_axis[:, 0]) > 0.99) & (model.jnt_limited == 0)
@@ -68,7 +68,7 @@ def _travels(model: Any) -> bool:
 
 
 def _outline(model: Any, data: Any, geom: int, up: int) -> list[tuple[float, float]]:
-    """The points of a convex geom that are farthest in each direction of the picture."""
+    """The outline of a convex geom: its farthest point in each direction of the picture."""
     directions = np.zeros((len(ANGLES), 3))
     directions[:, 0], directions[:, up] = np.cos(ANGLES), np.sin(ANGLES)
     size, turn = model.geom_size[geom], data.geom_xmat[geom].reshape(3, 3)
@@ -85,7 +85,7 @@ def _outline(model: Any, data: Any, geom: int, up: int) -> list[tuple[float, flo
         length = np.linalg.norm(round_part, axis=1, keepdims=True)
         farthest = size[0] * round_part / np.maximum(length, 1e-9)
         farthest[:, 2] += np.sign(local[:, 2]) * size[1]
-    else:  # a sphere, or what a sphere holds
+    else:  # a sphere, or the bounding sphere of any other geom
         farthest = local * (size[0] if kind == GEOM.mjGEOM_SPHERE else model.geom_rbound[geom])
     points = data.geom_xpos[geom] + farthest @ turn.T
     return [(float(point[0]), float(point[up])) for point in points]

@@ -1,1 +1,1 @@
-"""One adapter file a suite, and the registry that finds them by name."""
+"""One adapter module for each suite, and the registry that finds them by name."""

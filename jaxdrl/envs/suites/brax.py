@@ -1,4 +1,4 @@
-"""Tasks of Brax: `brax/ant`. Its wrappers, which reset to one and the same state, are left out."""
+"""Tasks of Brax, such as `brax/ant`, without Brax's wrappers, which reset to the same state."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from jaxdrl.envs.suites.registry import Suite, episode_limit, fit_params, requir
 
 @contextlib.contextmanager
 def their_rules() -> Iterator[None]:
-    """Brax's code under JAX's default promotion, without the warnings that it gives on itself."""
+    """Runs Brax's code under JAX's default promotion rules, without warnings about Brax itself."""
     with default_promotion(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "JAXopt is no longer maintained", DeprecationWarning)
         warnings.filterwarnings("ignore", "Brax System, piplines", UserWarning)
-        # Of MJX, whose data Brax reads.
+        # From MJX, whose data Brax reads.
         warnings.filterwarnings("ignore", "Accessing .* is deprecated", DeprecationWarning)
         yield
 
@@ -37,11 +37,11 @@ with their_rules(), without_warp():
 BACKENDS = ("generalized", "positional", "spring", "mjx")
 
 MAX_EPISODE_STEPS = 1000
-"""What Brax trains with; its environments have no limit of their own."""
+"""The limit that Brax trains with; its environments have no limit of their own."""
 
 
 def list_tasks() -> list[str]:
-    """Every task but `fast`, which is there to test Brax."""
+    """Every task except `fast`, which exists to test Brax."""
     return sorted(set(envs._envs) - {"fast"})
 
 
@@ -51,13 +51,13 @@ def make_brax(
     """A Brax environment whose episodes are truncated after `max_episode_steps`.
 
     Args:
-      task: such as ant.
-      max_episode_steps: None: no limit.
-      **params: arguments of its constructor, such as `backend`, "generalized", "positional",
+      task: name of the task, such as ant.
+      max_episode_steps: None for no limit.
+      **params: arguments of its constructor, such as `backend`: "generalized", "positional",
         "spring" or "mjx".
 
     Raises:
-      ConfigError: for an unknown task or parameter, with the nearest.
+      ConfigError: for an unknown task or parameter, with the nearest ones.
     """
     require_task("brax", task, list_tasks())
     name = f"brax/{task}"
@@ -79,7 +79,7 @@ def make_brax(
     def step(key: jax.Array, env_state: Any, action: jax.Array, params: Any) -> tuple:
         del key, params
         with their_rules():
-            # A copy, since it writes into the dictionaries of the state that it is given.
+            # A copy, because Brax writes into the dictionaries of the state that it gets.
             state = strong_types(brax_env.step(strong_types(env_state), action))
         terminated = state.done > 0.5
         truncated = jnp.zeros((), jnp.bool)
@@ -97,7 +97,7 @@ def make_brax(
         step=step,
         observation_space=spaces.Box(-float("inf"), float("inf"), obs.shape, obs.dtype),
         action_space=spaces.Box(-1.0, 1.0, (brax_env.action_size,)),
-        costly_reset=True,  # it solves for the first positions
+        costly_reset=True,  # a reset solves for the initial positions
         draw=draw,
     )
     limit = episode_limit(max_episode_steps, MAX_EPISODE_STEPS)

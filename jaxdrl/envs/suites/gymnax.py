@@ -1,4 +1,4 @@
-"""Environments of gymnax behind the protocol of `jaxdrl.envs.protocol`."""
+"""gymnax environments, adapted to the protocol of `jaxdrl.envs.protocol`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from jaxdrl.envs.protocol import Environment
 from jaxdrl.errors import ConfigError
 
 DOWNLOADS = {"MNISTBandit-bsuite": "the MNIST data set"}
-"""Registered environments that fetch data when they are made, and what they fetch."""
+"""Registered environments that download data when they are made, and what they download."""
 
 
 def make_gymnax(name: str, **params: Any) -> Environment:
@@ -34,13 +34,14 @@ def make_gymnax(name: str, **params: Any) -> Environment:
     gymnax = _import_gymnax()
     if name in DOWNLOADS:
         raise ConfigError(
-            f"env = {name!r}: needs {DOWNLOADS[name]}, which gymnax downloads, and jaxdrl fetches "
-            "nothing; every other registered environment works, SimpleBandit-bsuite for example"
+            f"env = {name!r}: needs {DOWNLOADS[name]}, which gymnax downloads, and jaxdrl "
+            "downloads nothing; every other registered environment works, such as "
+            "SimpleBandit-bsuite"
         )
     registered = task_names()
     if name not in registered:
         words = nearest(name, registered)
-        own = "; one of your own goes to jaxdrl.run(experiment, env=my_env), beside the name"
+        own = "; pass an environment of your own as jaxdrl.run(experiment, env=my_env)"
         is_near = words.startswith("the nearest")
         raise ConfigError(f"env = {name!r}: unknown; {words}{'' if is_near else own}")
     with default_promotion():
@@ -67,14 +68,14 @@ def make_gymnax(name: str, **params: Any) -> Environment:
             env, env_params = gymnax.make(name, **chosen)
     derive = DERIVED.get(name)
     if derive is not None:
-        # The parameters that follow are recomputed, unless they are what was asked for.
+        # Derived parameters are recomputed, unless the user gives them.
         env_params = derive(dataclasses.replace(env_params, **_chosen(params, fields)))
     env_params = dataclasses.replace(env_params, **_chosen(params, fields))
     return from_gymnax(env, env_params)._replace(name=name, derive_params=derive)
 
 
 def task_names() -> list[str]:
-    """Every environment that `make_gymnax` takes."""
+    """The names of all environments that `make_gymnax` takes."""
     return [known for known in _import_gymnax().registered_envs if known not in DOWNLOADS]
 
 
@@ -83,7 +84,7 @@ def _chosen(params: dict[str, Any], fields: set[str]) -> dict[str, Any]:
 
 
 def _derive_cartpole(params: Any) -> Any:
-    """Mass of cart and pole together, and the product of the pole's mass and length."""
+    """Recomputes the total mass, and the product of the pole's mass and length."""
     return dataclasses.replace(
         params,
         total_mass=params.masscart + params.masspole,
@@ -92,26 +93,26 @@ def _derive_cartpole(params: Any) -> Any:
 
 
 DERIVED = {"CartPole-v1": _derive_cartpole}
-"""Environments that store what follows from other parameters, and how it does."""
+"""The functions that recompute derived parameters, by the name of the environment."""
 
 
 def from_gymnax(env: Any, params: Any = None) -> Environment:
-    """A gymnax environment object of your own behind the protocol.
+    """Adapts a gymnax environment object of your own to the protocol.
 
-    Takes `step_env` and `is_truncated`, since `step` would reset by itself; where both ends come
-    together the episode is terminated, not truncated. Rewards become float32, observations keep
-    their dtype, spaces are those at `params`.
+    It calls `step_env` and `is_truncated`, because `step` would reset the environment. An episode
+    that ends both ways at once is terminated, not truncated. Rewards become float32, observations
+    keep their dtype, and spaces are those for `params`.
 
     Args:
       env: a `gymnax.environments.environment.Environment`.
       params: its parameters; None takes `env.default_params`.
 
     Raises:
-      ConfigError: if it is none.
+      ConfigError: if `env` is not a gymnax environment.
       TypeError: for a space that has no counterpart in `jaxdrl.spaces`, naming it.
     """
     if not hasattr(env, "step_env"):
-        works = "must be an environment of gymnax; jaxdrl.make('CartPole-v1') takes a name"
+        works = "must be a gymnax environment; jaxdrl.make('CartPole-v1') takes a name"
         raise ConfigError(f"env = {shown(env)}: {works}")
     params = env.default_params if params is None else params
     action_space = convert_space(env.action_space(params), f"action space of {env.name}")
@@ -149,7 +150,7 @@ def convert_space(space: Any, what: str) -> spaces.Space:
     """The space of `jaxdrl.spaces` that equals a gymnax space.
 
     Raises:
-      TypeError: if there is none; the message names `what` it is the space of.
+      TypeError: if there is none; `what` says in the message which space it is.
     """
     gymnax_spaces = sys.modules["gymnax.environments.spaces"]
     if isinstance(space, gymnax_spaces.Discrete):
@@ -163,12 +164,12 @@ def convert_space(space: Any, what: str) -> spaces.Space:
         return spaces.MultiDiscrete(tuple(int(child.n) for child in space.spaces))
     raise TypeError(
         f"{what}: {space!r} ({type(space).__name__}) is not supported; "
-        "Discrete, Box and a Tuple of Discrete are"
+        "Discrete, Box and a Tuple of Discrete are supported"
     )
 
 
 def nearest(name: str, known: list[str]) -> str:
-    """Says which of the `known` names come nearest to `name`."""
+    """The `known` names that are nearest to `name`, or all of them, in words for a message."""
     lowered = {candidate.lower(): candidate for candidate in known}
     close = difflib.get_close_matches(name.lower(), list(lowered), n=3, cutoff=0.4)
     if close:

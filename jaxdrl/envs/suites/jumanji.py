@@ -1,4 +1,7 @@
-"""Tasks of Jumanji: `jumanji/Snake-v1`. Its time limits, which look like death, are ours here."""
+"""Tasks of Jumanji, such as `jumanji/Snake-v1`.
+
+Jumanji reports its time limits as terminations, so they are replaced by limits of jaxdrl's own.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +26,12 @@ from jaxdrl.envs.suites.registry import Suite, episode_limit, fit_params, requir
 from jaxdrl.errors import ConfigError
 
 DOWNLOADS = {"Sokoban-v0": "jumanji.environments.routing.sokoban.generator.SimpleSolveGenerator()"}
-"""Tasks whose levels come from the internet, and a generator that does without."""
+"""Tasks that download their levels, and a generator that does not."""
 
 LEFT_OUT = {"num_mines", "score", "step_count", "trajectory"}
-"""Parts of observations that neither what follows nor the rewards depend on.
+"""Parts of observations that neither the dynamics nor the rewards depend on.
 
-The steps so far among them: they tell how near the limit is, and a limit is not part of the task.
+Among them is the number of steps: it shows how near the limit is, which is not part of the task.
 """
 
 LABELS = {
@@ -51,26 +54,26 @@ LABELS = {
     "x",
     "y",
 }
-"""Integers that say which and not how many; they become one-hot."""
+"""Integers that are labels, not quantities; they become one-hot."""
 
 IMAGES = {"board", "grid", "puzzle"}
-"""Where neighbours are neighbours: what is kept as `[height, width, channels]`."""
+"""Parts with spatial structure, which keep the shape `[height, width, channels]`."""
 
 DEADLINES = {"SearchAndRescue-v0"}
-"""Tasks whose rewards shrink with every step, to nothing at the limit: there it is an end."""
+"""Tasks whose rewards shrink with every step, down to 0 at the limit, which is a termination."""
 
 SIZED = {"MMST-v0"}
-"""Tasks whose state has a place for each step."""
+"""Tasks whose state has an array with one entry for each step."""
 
 ENDLESS = 2**30
-"""Steps until Jumanji's own limit."""
+"""The value that Jumanji's own limit is set to, so that it is never reached."""
 
 MAX_TILE = 18
-"""The largest exponent on a board of 2048 that counts as one of its own, and those above it."""
+"""The largest exponent on a board of 2048 with a label of its own; larger ones share it."""
 
 
 def list_tasks() -> list[str]:
-    """Every task but those that need a generator of the user's (`DOWNLOADS`)."""
+    """Every task except those that need a generator from the user (`DOWNLOADS`)."""
     return sorted(jumanji.registered_environments() - set(DOWNLOADS))
 
 
@@ -79,18 +82,18 @@ def make_jumanji(
 ) -> Environment:
     """A Jumanji environment whose episodes are truncated after `max_episode_steps`.
 
-    Observations are dictionaries of its fields but `LEFT_OUT`. Rewards of several agents are added
-    up. Where the parts of an action are not allowed independently of each other, such as row and
-    column, there is one Discrete action for each combination.
+    Observations are dictionaries of its fields except `LEFT_OUT`. Rewards of several agents are
+    summed. If the mask of one part of an action depends on another part, such as row and column,
+    there is one Discrete action for each combination.
 
     Args:
-      task: such as Snake-v1.
-      max_episode_steps: None: no limit; "default": Jumanji's, where it has one.
+      task: name of the task, such as Snake-v1.
+      max_episode_steps: None for no limit; "default" for Jumanji's, if it has one.
       **params: arguments of its constructor, such as `num_rows` or `generator`.
 
     Raises:
-      ConfigError: for an unknown task or parameter, with the nearest, and where levels would have
-        to be downloaded, with what does without.
+      ConfigError: for an unknown task or parameter, with the nearest ones; and if levels would have
+        to be downloaded, with a generator that needs no download.
     """
     require_task("jumanji", task, sorted(jumanji.registered_environments()))
     name = f"jumanji/{task}"
@@ -101,7 +104,7 @@ def make_jumanji(
         )
     if max_episode_steps is None and task in DEADLINES | SIZED:
         raise ConfigError(
-            f"max_episode_steps = None: {name} needs a limit; leave it out for its own"
+            f"max_episode_steps = None: {name} needs a limit; leave it out to keep the task's own"
         )
     suite_env, viewed_env, limit = _construct(task, max_episode_steps, params)
 
@@ -118,9 +121,10 @@ def make_jumanji(
 
 
 def _construct(task: str, max_episode_steps: Any, params: Mapping[str, Any]) -> tuple:
-    """Jumanji's environment, which knows of no limit but a deadline, and the limit to set.
+    """`(environment, function that makes it with its viewer, limit to set)`.
 
-    Between them, what makes the same one, once, with the viewer that draws its states.
+    The environment has no limit of its own, unless it is a deadline. The function makes it only
+    once; its viewer draws states.
     """
     name, registered = f"jumanji/{task}", registration._REGISTRY[task]
     constructor = registration.load(registered.entry_point)
@@ -131,17 +135,17 @@ def _construct(task: str, max_episode_steps: Any, params: Mapping[str, Any]) -> 
     own_limit = {"time_limit": defaults.pop("time_limit")} if "time_limit" in defaults else {}
     if "time_limit" in params:
         given = params["time_limit"]
-        raise ConfigError(f"env_params.time_limit = {given!r}: is max_episode_steps here")
+        raise ConfigError(f"env_params.time_limit = {given!r}: use max_episode_steps instead")
     kwargs = fit_params(name, params, defaults)
     limit = episode_limit(max_episode_steps, own_limit.get("time_limit"))
     if limit is not None:
-        own_limit = dict.fromkeys(own_limit, limit)  # some have arrays of that size
+        own_limit = dict.fromkeys(own_limit, limit)  # some tasks have arrays of that size
     make_env = partial(constructor, **kwargs, **own_limit)
     with _inside():
-        # Instead of their viewers, which open files and set how notebooks show films.
+        # Without its viewer, which opens files and changes how notebooks show films.
         suite_env = make_env(viewer=object())
     if max_episode_steps == "default":
-        limit = getattr(suite_env, "time_limit", None)  # of some it depends on their size
+        limit = getattr(suite_env, "time_limit", None)  # for some tasks it depends on their size
     if own_limit and task not in DEADLINES:
         suite_env.time_limit = ENDLESS
     return suite_env, cache(make_env), limit
@@ -149,7 +153,7 @@ def _construct(task: str, max_episode_steps: Any, params: Mapping[str, Any]) -> 
 
 @contextlib.contextmanager
 def _inside() -> Iterator[None]:
-    """What Jumanji's own code is run in: it does not keep to the strict modes."""
+    """The context that Jumanji's code runs in, because it does not work in JAX's strict modes."""
     with default_promotion(), warnings.catch_warnings():
         # BinPack writes floats into an array of integers.
         words = "scatter inputs have incompatible types"
@@ -158,7 +162,7 @@ def _inside() -> Iterator[None]:
 
 
 def _adapt(name: str, suite_env: Any) -> Environment:
-    """The environment behind the protocol, without a limit."""
+    """Adapts Jumanji's environment to the protocol, without a limit."""
     with _inside():
         observation_spec, action_spec = suite_env.observation_spec, suite_env.action_spec
     observation_space, observe = _observation(observation_spec)
@@ -168,7 +172,7 @@ def _adapt(name: str, suite_env: Any) -> Environment:
     def reset(key: jax.Array, params: Any) -> tuple[Any, Any]:
         del params
         with _inside():
-            # Raw: some states keep a key that was used up, which typed ones would be refused for.
+            # Untyped, because some states keep a used key, which the key-reuse checker refuses.
             state, timestep = suite_env.reset(jax.random.key_data(key))
             return strong_types((observe(timestep.observation), state))
 
@@ -193,14 +197,14 @@ def _adapt(name: str, suite_env: Any) -> Environment:
 
 
 def _allowed(space: spaces.Space, obs: Any) -> jax.Array:
-    """The mask in an observation; where it leaves nothing, such as on a full board, anything."""
+    """The mask in an observation; one that forbids everything, as on a full board, is ignored."""
     num_parts = len(space.nvec) if isinstance(space, spaces.MultiDiscrete) else 1
     parts = obs["action_mask"].reshape(num_parts, -1)
     return (parts | ~parts.any(axis=1, keepdims=True)).reshape(-1)
 
 
 def _action(spec: Any, mask_shape: tuple[int, ...] | None) -> tuple[spaces.Space, Callable]:
-    """The action space, and the way from its elements to Jumanji's actions."""
+    """The action space, and the function from its elements to Jumanji's actions."""
 
     def cast(action: jax.Array) -> jax.Array:
         return action.astype(spec.dtype)
@@ -212,7 +216,7 @@ def _action(spec: Any, mask_shape: tuple[int, ...] | None) -> tuple[spaces.Space
         return spaces.Box(low, high, spec.shape, spec.dtype.name), cast
     nvec = tuple(int(n) for n in np.broadcast_to(high, spec.shape) + 1)
     if mask_shape == nvec:
-        # One bool for each combination: a policy of independent parts could not keep to it.
+        # One bool for each combination, which a policy with independent components cannot obey.
         return spaces.Discrete(int(np.prod(nvec))), lambda action: cast(
             jnp.stack(jnp.unravel_index(action, nvec))
         )
@@ -222,7 +226,7 @@ def _action(spec: Any, mask_shape: tuple[int, ...] | None) -> tuple[spaces.Space
 
 
 def _observation(spec: Any) -> tuple[spaces.Dict, Callable]:
-    """The space of a nested observation, and the way from Jumanji's to a dictionary."""
+    """The space of a nested observation, and the function from Jumanji's to a dictionary."""
     parts = {
         name: (_observation if child._specs else partial(_part, name))(child)
         for name, child in spec._specs.items()
@@ -236,12 +240,12 @@ def _observation(spec: Any) -> tuple[spaces.Dict, Callable]:
 
 
 def _part(name: str, spec: Any) -> tuple[spaces.Space, Callable]:
-    """The space of one array, and the way to it."""
+    """The space of one array, and the function that converts it."""
     low, high = _bounds(spec)
-    if name in LABELS and spec.dtype.kind == "i":  # Snake's grid is one of floats
+    if name in LABELS and spec.dtype.kind == "i":  # the grid of Snake has floats
         is_bounded = isinstance(spec, specs.BoundedArray)
         return _one_hot(name, spec.shape, low.min(), high.max() if is_bounded else MAX_TILE)
-    shape = _kept(name, spec.shape)
+    shape = _observed_shape(name, spec.shape)
     low, high = (np.broadcast_to(x, spec.shape).reshape(shape) for x in (low, high))
     return spaces.Box(low, high, shape, spec.dtype.name), lambda x: jnp.asarray(x).reshape(shape)
 
@@ -250,16 +254,16 @@ def _one_hot(
     name: str, shape: tuple[int, ...], least: int, most: int
 ) -> tuple[spaces.Space, Callable]:
     labels = np.arange(least, most + 1, dtype=np.int32)
-    kept = _kept(name, (*shape, labels.size))
+    observed = _observed_shape(name, (*shape, labels.size))
 
     def convert(x: jax.Array) -> jax.Array:
-        return (jnp.minimum(x, most)[..., None] == labels).reshape(kept)
+        return (jnp.minimum(x, most)[..., None] == labels).reshape(observed)
 
-    return spaces.Box(False, True, kept, "bool"), convert
+    return spaces.Box(False, True, observed, "bool"), convert
 
 
-def _kept(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Flat where three axes would be taken for an image that there is none of, and for masks."""
+def _observed_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Flat for masks, and for three axes that are not an image but would be taken for one."""
     is_flat = name not in IMAGES and (len(shape) > 2 or name == "action_mask")
     return (math.prod(shape),) if is_flat else shape
 
@@ -271,7 +275,7 @@ def _bounds(spec: Any) -> tuple[np.ndarray, np.ndarray]:
         return np.asarray(spec.minimum), np.asarray(spec.maximum)
     if spec.dtype.kind == "f":
         return np.asarray(-np.inf), np.asarray(np.inf)
-    return np.asarray(0), np.asarray(np.iinfo(spec.dtype).max)  # such as counts and places
+    return np.asarray(0), np.asarray(np.iinfo(spec.dtype).max)  # such as counts and positions
 
 
 SUITE = Suite(make=make_jumanji, list_tasks=list_tasks)

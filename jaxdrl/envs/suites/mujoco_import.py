@@ -1,4 +1,4 @@
-"""The import of packages that bring MJX, without what MJX prints where Warp is not installed."""
+"""Imports packages that depend on MJX, without the lines that MJX prints if Warp is missing."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import sys
 from collections.abc import Iterator
 
 WORDS = ("Failed to import warp:", "Failed to import mujoco_warp:")
-"""How the two lines begin: of another way to compute on NVIDIA's GPUs, which we do not use."""
+"""How the two lines begin; Warp is another backend for NVIDIA GPUs, which jaxdrl does not use."""
 
 
 @contextlib.contextmanager
 def without_warp() -> Iterator[None]:
-    """Holds back what is printed within it, and prints all but lines about Warp at its end."""
+    """A context that holds back what is printed in it, and then prints all but lines about Warp."""
     held = io.StringIO()
     try:
         with contextlib.redirect_stdout(held):

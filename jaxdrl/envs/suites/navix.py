@@ -1,4 +1,4 @@
-"""Tasks of NAVIX: `navix/Navix-Empty-5x5-v0`, with the whole grid in view."""
+"""Tasks of NAVIX, such as `navix/Navix-Empty-5x5-v0`; the whole grid is observed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from jaxdrl.envs.protocol import Environment, strong_types, time_limit
 from jaxdrl.envs.suites.registry import Suite, episode_limit, fit_params, require_task
 
 with warnings.catch_warnings():
-    # A package of its agents asks JAX for a name that is on its way out.
+    # A dependency of NAVIX's agents uses a deprecated name of JAX.
     warnings.filterwarnings("ignore", r"jax\.core\.\w+ is deprecated", DeprecationWarning)
     import navix
     from navix import observations
@@ -24,10 +24,11 @@ with warnings.catch_warnings():
     from navix.rendering.cache import RenderingCache
 
 NUM_TAGS, NUM_COLOURS, NUM_STATES = 11, 6, 4
-"""What a cell holds, in which colour, and how: doors open or locked, the player's direction."""
+"""The numbers of things a cell can hold, of colours, and of states: whether a door is open or
+locked, or the direction of the player."""
 
 NO_PARAMS = {"disable_autoreset", "gamma", "height", "width"}
-"""Fields of an environment that a task has settled, or that mean nothing here."""
+"""Fields of a NAVIX environment that the task determines, or that have no meaning here."""
 
 
 def list_tasks() -> list[str]:
@@ -40,19 +41,20 @@ def make_navix(
 ) -> Environment:
     """A NAVIX environment whose episodes are truncated after `max_episode_steps`.
 
-    Observations are bool `[height, width, 21]`: one of 11 things, of 6 colours and of 4 states for
-    each cell, one-hot each. A task with a mission, such as the door to go to, has one more channel
-    for each of its targets, true where that was at first: NAVIX's own observation leaves it out,
-    and nobody could know it. Of the tasks of memory it would be the answer, and is left out.
+    Observations are bool `[height, width, 21]`: for each cell, one of 11 things, one of 6 colours
+    and one of 4 states, each one-hot. A task with a mission, such as a door to go to, has one more
+    channel for each target, true at the target's initial position: NAVIX's own observation does not
+    contain it, so an agent could not know it. In the memory tasks the target would be the answer,
+    and there is no such channel.
 
     Args:
-      task: such as Navix-Empty-5x5-v0.
-      max_episode_steps: None: no limit; "default": the suite's, which is `max_steps`.
+      task: name of the task, such as Navix-Empty-5x5-v0.
+      max_episode_steps: None for no limit; "default" for the suite's, which is `max_steps`.
       **params: fields of the environment that are numbers, such as `penalty_coeff` or
-        `random_start`. `max_steps` is what the penalty for time is measured by, with any limit.
+        `random_start`. The time penalty is relative to `max_steps`, whatever the limit.
 
     Raises:
-      ConfigError: for an unknown task or parameter, with the nearest.
+      ConfigError: for an unknown task or parameter, with the nearest ones.
     """
     require_task("navix", task, list_tasks())
     name = f"navix/{task}"
@@ -61,35 +63,35 @@ def make_navix(
     fields = {key: x for key, x in vars(suite_env).items() if isinstance(x, int | float)}
     defaults = {key: x for key, x in fields.items() if key not in NO_PARAMS}
     suite_env = suite_env.replace(**fit_params(name, params, defaults))
-    env = _adapt(name, suite_env, tells_mission="Memory" not in task)
+    env = _adapt(name, suite_env, shows_mission="Memory" not in task)
     limit = episode_limit(max_episode_steps, suite_env.max_steps)
     return env if limit is None else time_limit(env, limit)
 
 
-def _adapt(name: str, suite_env: Any, *, tells_mission: bool) -> Environment:
-    """The environment behind the protocol, without a limit; its state is NAVIX's and the time."""
+def _adapt(name: str, suite_env: Any, *, shows_mission: bool) -> Environment:
+    """Adapts NAVIX's environment, without a limit; the state is NAVIX's state and the time."""
 
     def observe(state: Any) -> jax.Array:
-        return _observe(state, state.mission if tells_mission else ())
+        return _observe(state, state.mission if shows_mission else ())
 
     def reset(key: jax.Array, params: Any) -> tuple[jax.Array, Any]:
         del params
         with default_promotion():
-            # Raw: its states keep keys that were used up, which typed ones would be refused for.
+            # Untyped, because NAVIX's states keep used keys, which the key-reuse checker refuses.
             state = suite_env.reset(jax.random.key_data(key)).state
             return observe(state), strong_types((_without_pictures(state), np.int32(0)))
 
     def step(key: jax.Array, env_state: Any, action: jax.Array, params: Any) -> tuple:
         del key, params
-        # A copy, since actions write into the state that they are given.
+        # A copy, because NAVIX's actions write into the state that they get.
         state, time = jax.tree.map(lambda x: x, env_state)
         with default_promotion():
             before = Timestep(
                 t=time, observation=(), action=action, reward=0.0, step_type=0, state=state
             )
-            # The half of its step that never resets. Under vmap the other would run as well.
+            # The part of NAVIX's step that never resets; under vmap the reset would run as well.
             timestep = suite_env._step(before, action)
-            # Its own limit, which is another type, is not asked.
+            # NAVIX's own limit, which has a step type of its own, is ignored.
             terminated = timestep.step_type == StepType.TERMINATION
             reward = jnp.asarray(timestep.reward, jnp.float32)
             obs = observe(timestep.state)
@@ -116,12 +118,12 @@ def _adapt(name: str, suite_env: Any, *, tells_mission: bool) -> Environment:
 
 
 def _without_pictures(state: Any) -> Any:
-    """The state without the tiles that are drawn from it, by far its largest part."""
+    """The state without its cache of tiles for rendering, by far its largest part."""
     return state.replace(cache=())
 
 
 def _observe(state: Any, mission: tuple[Any, ...]) -> jax.Array:
-    """NAVIX's symbols `[height, width, 3]` as one-hot, and the places of the mission's targets."""
+    """NAVIX's symbols `[height, width, 3]` as one-hot, and the positions of mission targets."""
     symbols = observations.symbolic(state)
     parts = [
         symbols[..., i, None] == np.arange(n, dtype=np.uint8)

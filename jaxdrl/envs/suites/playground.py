@@ -1,4 +1,4 @@
-"""Tasks of MuJoCo Playground: `playground/CartpoleBalance`, those of the DeepMind Control Suite."""
+"""Tasks of MuJoCo Playground from the DeepMind Control Suite: `playground/CartpoleBalance`."""
 
 from __future__ import annotations
 
@@ -18,46 +18,46 @@ from jaxdrl.envs.suites.registry import Suite, episode_limit, fit_params, requir
 from jaxdrl.errors import ConfigError
 
 with warnings.catch_warnings(), without_warp():
-    # Its training wrappers import Brax, and that JAXopt.
+    # Playground's training wrappers import Brax, which imports JAXopt.
     warnings.filterwarnings("ignore", "JAXopt is no longer maintained", DeprecationWarning)
     import mujoco
     from mujoco_playground import dm_control_suite, registry
 
 MAX_EPISODE_STEPS = 1000
-"""The `episode_length` of all these tasks; a wrapper for training counts it, not the task."""
+"""The `episode_length` of all these tasks, which Playground's training wrapper counts."""
 
 COSTLY = {"CheetahRun"}
-"""Tasks whose reset takes as long as tens of steps: it lets the body come to rest."""
+"""Tasks whose reset takes as long as tens of steps, because it lets the body come to rest."""
 
 
 def list_tasks() -> list[str]:
-    """The tasks of the control suite; all others need robots that Playground downloads."""
+    """The tasks of the control suite; all others need robot models that Playground downloads."""
     return sorted(dm_control_suite.ALL_ENVS)
 
 
 def make_playground(
     task: str, *, max_episode_steps: float | None = MAX_EPISODE_STEPS, **params: Any
 ) -> Environment:
-    """A task of the control suite, simulated by JAX, truncated after `max_episode_steps`.
+    """A task of the control suite, simulated in JAX and truncated after `max_episode_steps`.
 
-    An episode ends by itself only where the simulation left the numbers, without a reward.
+    An episode terminates only if the simulation produces NaN; the reward is then 0.
 
     Args:
-      task: such as CartpoleBalance.
-      max_episode_steps: None: no limit.
-      **params: `ctrl_dt` and `sim_dt`, seconds from action to action and of one step of the
-        simulation.
+      task: name of the task, such as CartpoleBalance.
+      max_episode_steps: None for no limit.
+      **params: `ctrl_dt` and `sim_dt`, the seconds between actions and the seconds of one step of
+        the simulation.
 
     Raises:
-      ConfigError: for an unknown task or parameter, with the nearest, and for a task whose robot
-        would have to be downloaded.
+      ConfigError: for an unknown task or parameter, with the nearest ones, and for a task whose
+        robot model would have to be downloaded.
     """
     name = f"playground/{task}"
     if task not in list_tasks() and task in registry.ALL_ENVS:
         raise ConfigError(
             f"env = {name!r}: needs a robot of the MuJoCo Menagerie, which Playground downloads, "
-            "and jaxdrl fetches nothing; the tasks of the control suite work, CartpoleBalance for "
-            "example"
+            "and jaxdrl downloads nothing; the tasks of the control suite work, such as "
+            "CartpoleBalance"
         )
     require_task("playground", task, list_tasks())
     suite_config = dm_control_suite.get_default_config(task)
@@ -70,14 +70,14 @@ def make_playground(
     def reset(key: jax.Array, params: Any) -> tuple[jax.Array, Any]:
         del params
         with default_promotion():
-            # Untyped, since several tasks use it twice, which the key-reuse checker would refuse.
+            # Untyped, because several tasks use a key twice, which the key-reuse checker refuses.
             state = strong_types(suite_env.reset(jax.random.key_data(key)))
         return state.obs, state
 
     def step(key: jax.Array, env_state: Any, action: jax.Array, params: Any) -> tuple:
         del key, params
         with default_promotion():
-            # A copy, since it writes into the dictionaries of the state that it is given.
+            # A copy, because Playground writes into the dictionaries of the state that it gets.
             state = strong_types(suite_env.step(strong_types(env_state), action))
         terminated = state.done > 0.5
         reward = jnp.where(jnp.isnan(state.reward), 0.0, state.reward)
@@ -105,7 +105,7 @@ def make_playground(
 
 @contextlib.contextmanager
 def _no_log() -> Iterator[None]:
-    """Without MUJOCO_LOG.TXT in the working directory: what MuJoCo finds outdated in a model."""
+    """A context in which MuJoCo does not write warnings about models to MUJOCO_LOG.TXT."""
     before = mujoco.get_mju_user_warning()
     mujoco.set_mju_user_warning(lambda message: None)
     try:

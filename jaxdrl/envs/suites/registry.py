@@ -1,7 +1,7 @@
 """Suites of environments by name: `brax/ant` is the task `ant` of the suite `brax`.
 
-A suite is a module of its own with a `SUITE`, which is imported when it is asked for. Another
-package adds one by an entry point of the group `jaxdrl.suites`.
+Each suite is a module with a `SUITE`, which is imported only when it is used. Other packages add
+suites by entry points of the group `jaxdrl.suites`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from jaxdrl.envs.suites.gymnax import make_gymnax, nearest, task_names
 from jaxdrl.errors import ConfigError
 
 GROUP = "jaxdrl.suites"
-"""Entry points of this group name a `Suite` each."""
+"""Each entry point of this group names a `Suite`."""
 
 
 class Suite(NamedTuple):
@@ -26,8 +26,8 @@ class Suite(NamedTuple):
 
     Attributes:
       make: `(task, **params) -> Environment` whose name is `suite/task`; raises ConfigError for an
-        unknown task or parameter, naming the nearest (`require_task`, `fit_params`).
-      list_tasks: `() -> names` of all tasks that `make` takes; makes none of them.
+        unknown task or parameter, naming the nearest ones (`require_task`, `fit_params`).
+      list_tasks: `() -> names` of all tasks that `make` takes, without making any of them.
     """
 
     make: Callable[..., Environment]
@@ -35,21 +35,21 @@ class Suite(NamedTuple):
 
 
 class BuiltIn(NamedTuple):
-    """Where one of our own suites is.
+    """A suite that jaxdrl has an adapter for.
 
     Attributes:
-      module: with its `SUITE`; imports the suite's package.
-      package: what that package is called in Python.
-      why_not: what is to be known before `pip install 'jaxdrl[...]'`; empty: nothing.
+      module: the adapter, which has a `SUITE` and imports the suite's package.
+      package: the name by which Python imports that package.
+      condition: a condition for `pip install 'jaxdrl[...]'`, in words; empty if there is none.
     """
 
     module: str
     package: str
-    why_not: str = ""
+    condition: str = ""
 
 
 GYMNAX = Suite(make=make_gymnax, list_tasks=task_names)
-"""The suite whose environments go by their name alone."""
+"""The suite whose environments are named without a prefix."""
 
 BUILT_IN = {
     "brax": BuiltIn("jaxdrl.envs.suites.brax", "brax"),
@@ -59,29 +59,29 @@ BUILT_IN = {
     "playground": BuiltIn("jaxdrl.envs.suites.playground", "mujoco_playground"),
     "xminigrid": BuiltIn("jaxdrl.envs.suites.xminigrid", "xminigrid"),
 }
-"""Our own suites, each an extra of its name."""
+"""The suites that jaxdrl has adapters for; each is an optional dependency of the same name."""
 
 
 def names() -> list[str]:
-    """Every suite that there is, ours whether installed or not."""
+    """Every suite: those of jaxdrl, installed or not, and those of other packages."""
     return sorted({*BUILT_IN, *_entry_points()})
 
 
 def missing(name: str) -> str | None:
-    """How to install a suite of ours that is not, None where nothing is missing."""
+    """The command that installs one of jaxdrl's suites; None if nothing is missing."""
     built_in = BUILT_IN.get(name)
     if built_in is None or name in _entry_points():
         return None
     if importlib.util.find_spec(built_in.package) is not None:
         return None
-    return f"pip install 'jaxdrl[{name}]'{built_in.why_not}"
+    return f"pip install 'jaxdrl[{name}]'{built_in.condition}"
 
 
 def load(name: str) -> Suite:
-    """The suite of that name, imported now.
+    """Imports the suite called `name`.
 
     Raises:
-      ConfigError: if there is none, it is not installed, or it cannot be imported.
+      ConfigError: if there is none, or it is not installed or cannot be imported.
     """
     points = _entry_points()
     if name not in BUILT_IN and name not in points:
@@ -91,7 +91,7 @@ def load(name: str) -> Suite:
         )
     command = missing(name)
     if command is not None:
-        raise ConfigError(f"suite = {name!r}: is not installed; it comes with: {command}")
+        raise ConfigError(f"suite = {name!r}: is not installed; install it with: {command}")
     try:
         if name in points:
             suite = points[name].load()
@@ -112,7 +112,7 @@ def _entry_points() -> dict[str, EntryPoint]:
 
 
 def split(name: str) -> tuple[str | None, str]:
-    """`(suite, task)` of the name of an environment; the suite of a gymnax environment is None.
+    """`(suite, task)` of an environment's name; the suite of a gymnax environment is None.
 
     >>> split("brax/ant"), split("CartPole-v1")
     (('brax', 'ant'), (None, 'CartPole-v1'))
@@ -122,17 +122,17 @@ def split(name: str) -> tuple[str | None, str]:
 
 
 def require_task(suite: str, task: str, tasks: Sequence[str]) -> None:
-    """Refuses a task that the suite has not.
+    """Refuses a task that the suite does not have.
 
     Raises:
-      ConfigError: naming the nearest.
+      ConfigError: naming the nearest ones.
     """
     if task not in tasks:
         raise ConfigError(f"env = '{suite}/{task}': unknown; {nearest(task, list(tasks))}")
 
 
 def episode_limit(max_episode_steps: Any, default: int | None) -> int | None:
-    """The limit that is meant: `default` for "default", none for None, else a whole number.
+    """The step limit to set: `default` for "default", None for no limit, otherwise a whole number.
 
     Raises:
       ConfigError: for anything else.
@@ -140,25 +140,24 @@ def episode_limit(max_episode_steps: Any, default: int | None) -> int | None:
     if max_episode_steps is None or max_episode_steps == "default":
         return None if max_episode_steps is None else default
     if isinstance(max_episode_steps, float) and max_episode_steps.is_integer():
-        max_episode_steps = int(max_episode_steps)  # as the command line reads it
+        max_episode_steps = int(max_episode_steps)  # the command line reads numbers as floats
     require_count("max_episode_steps", max_episode_steps)
     return int(max_episode_steps)
 
 
 def fit_params(name: str, params: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """All parameters of an environment: those in `params`, as their default is, and the rest.
+    """All parameters of an environment: the defaults, with `params` converted to their types.
 
-    The command line reads every number as a float: a whole one becomes an int where the default is
-    an int, and 0 and 1 a bool where it is a bool. Where the default is None, a whole number is an
-    int.
+    The command line reads every number as a float. A whole number becomes an int if the default is
+    an int or None, and 0 or 1 becomes a bool if the default is a bool.
 
     Args:
-      name: of the environment, for messages.
-      params: what the user gave.
-      defaults: all parameters that there are.
+      name: name of the environment, for messages.
+      params: the parameters from the user.
+      defaults: all parameters of the environment with their defaults.
 
     Raises:
-      ConfigError: for an unknown name, with the nearest, and for a value of another kind.
+      ConfigError: for an unknown name, with the nearest ones, and for a value of the wrong type.
     """
     found = dict(defaults)
     for param, value in params.items():
@@ -185,5 +184,5 @@ def _fit(param: str, value: Any, default: Any) -> Any:
             raise ConfigError(f"env_params.{param} = {value!r}: must be a number")
         return float(value)
     if isinstance(default, str) and not isinstance(value, str):
-        raise ConfigError(f"env_params.{param} = {value!r}: must be a word, such as {default}")
+        raise ConfigError(f"env_params.{param} = {value!r}: must be a string, such as {default!r}")
     return value

@@ -1,4 +1,4 @@
-"""Tasks of XLand-MiniGrid: `xminigrid/MiniGrid-Empty-8x8`, played without its wrappers."""
+"""Tasks of XLand-MiniGrid, such as `xminigrid/MiniGrid-Empty-8x8`, without its wrappers."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ TILE_PIXELS = 16
 
 
 def list_tasks() -> list[str]:
-    """Every task but those of XLand, which are none without a `ruleset`."""
+    """Every task except those of XLand, which have no goal without a `ruleset`."""
     return [task for task in xminigrid.registered_environments() if not _is_xland(task)]
 
 
 def make_xminigrid(
     task: str, *, max_episode_steps: int | str | None = "default", **params: Any
 ) -> Environment:
-    """An environment of XLand-MiniGrid whose episodes are truncated after `max_episode_steps`.
+    """An XLand-MiniGrid environment whose episodes are truncated after `max_episode_steps`.
 
-    Observations are what the agent sees, bool `[view_size, view_size, 25]`: one of 13 tiles and one
-    of 12 colours, one-hot each. What it carries is not among it.
+    Observations are the agent's view, bool `[view_size, view_size, 25]`: one of 13 tiles and one of
+    12 colours, each one-hot. They do not show what the agent carries.
 
     Args:
-      task: such as MiniGrid-Empty-8x8.
-      max_episode_steps: None: no limit; "default": the suite's, which is `max_steps`.
-      **params: fields of its `EnvParams`, such as `view_size` or `height`. `max_steps` is what the
-        reward 1 - 0.9 * steps / max_steps is measured by, with any limit.
+      task: name of the task, such as MiniGrid-Empty-8x8.
+      max_episode_steps: None for no limit; "default" for the suite's, which is `max_steps`.
+      **params: fields of its `EnvParams`, such as `view_size` or `height`. The reward is
+        1 - 0.9 * steps / max_steps, whatever the limit.
 
     Raises:
-      ConfigError: for an unknown task or parameter, with the nearest, and for a task of XLand
-        without `ruleset`.
+      ConfigError: for an unknown task or parameter, with the nearest ones, and for an XLand task
+        without a `ruleset`.
     """
     require_task("xminigrid", task, list(xminigrid.registered_environments()))
     name = f"xminigrid/{task}"
@@ -59,7 +59,7 @@ def make_xminigrid(
     defaults = {param: fields[param] for param in fields if param != "render_mode"}
     fitted = fit_params(name, params, defaults)
     with default_promotion():
-        # From those that were given alone: some of the others follow from them.
+        # Made from the given ones only, because some of the others are derived from them.
         given = {param: fitted[param] for param in params}
         suite_params = suite_env.default_params(**{**spec.kwargs, **given})
     env = _adapt(name, suite_env, suite_params)
@@ -72,12 +72,12 @@ def _is_xland(task: str) -> bool:
 
 
 def _adapt(name: str, suite_env: Any, suite_params: Any) -> Environment:
-    """The environment behind the protocol, without a limit."""
+    """Adapts XLand-MiniGrid's environment to the protocol, without a limit."""
 
     def reset(key: jax.Array, params: Any) -> tuple[jax.Array, Any]:
         del params
         with default_promotion():
-            # Raw: its states keep keys that were used up, which typed ones would be refused for.
+            # Untyped, because its states keep used keys, which the key-reuse checker refuses.
             timestep = suite_env.reset(suite_params, jax.random.key_data(key))
             return _one_hot(timestep.observation), strong_types(timestep.state)
 
@@ -89,7 +89,7 @@ def _adapt(name: str, suite_env: Any, suite_params: Any) -> Environment:
             )
             timestep = suite_env.step(suite_params, before, action)
             obs, state = _one_hot(timestep.observation), strong_types(timestep.state)
-            # Its own limit ends an episode with a discount of 1, and is not asked.
+            # Its own limit, which ends an episode with a discount of 1, is ignored.
             terminated = timestep.discount == 0.0
             reward = jnp.asarray(timestep.reward, jnp.float32)
         return obs, state, reward, terminated, jnp.zeros((), jnp.bool), {}

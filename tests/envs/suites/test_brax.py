@@ -104,7 +104,11 @@ def test_the_tasks_are_those_of_brax_with_its_own_limit():
             {"backend": "sprng"},
             "env_params.backend = 'sprng': must be one of generalized, positional, spring, mjx",
         ),
-        ("ant", {"backend": 3.0}, "env_params.backend = 3.0: must be a word, such as generalized"),
+        (
+            "ant",
+            {"backend": 3.0},
+            "env_params.backend = 3.0: must be a string, such as 'generalized'",
+        ),
         (
             "inverted_pendulum",
             {"max_episode_steps": 0.0},

@@ -107,7 +107,7 @@ def test_parameters_are_those_of_craftax():
             "in a pickle, and loading one can run code; use craftax/Craftax-Sy",
         ),
         ("Craftax-Classic-Pixels-v1", {}, "use craftax/Craftax-Classic-Symbolic-v1"),
-        (CLASSIC, {"max_timesteps": 5}, "max_timesteps = 5: is max_episode_steps here"),
+        (CLASSIC, {"max_timesteps": 5}, "max_timesteps = 5: use max_episode_steps instead"),
         (
             CLASSIC,
             {"day_lenght": 5},

@@ -125,7 +125,7 @@ def test_time_of_the_simulation_can_be_chosen():
     [
         ("CartpoleBalanc", {}, "env = 'playground/CartpoleBalanc': unknown; the nearest: Cartpole"),
         ("Go1JoystickFlatTerrain", {}, "needs a robot of the MuJoCo Menagerie"),
-        ("PandaPickCube", {}, "jaxdrl fetches nothing; the tasks of the control suite work"),
+        ("PandaPickCube", {}, "jaxdrl downloads nothing; the tasks of the control suite work"),
         ("CheetahRun", {"impl": "warp"}, "env_params.impl = 'warp': playground/CheetahRun has no"),
         ("CheetahRun", {"sim_dt": "a"}, "env_params.sim_dt = 'a': must be a number"),
     ],

@@ -83,7 +83,7 @@ def test_a_suite_that_is_not_installed_says_what_installs_it(monkeypatch):
     absent = registry.BuiltIn("jaxdrl.envs.nobodys", "nobodys_package", " (on Tuesdays)")
     monkeypatch.setitem(registry.BUILT_IN, "nobodys", absent)
     assert registry.missing("nobodys") == "pip install 'jaxdrl[nobodys]' (on Tuesdays)"
-    works = "suite = 'nobodys': is not installed; it comes with: pip install 'jaxdrl[nobodys]'"
+    works = "suite = 'nobodys': is not installed; install it with: pip install 'jaxdrl[nobodys]'"
     with pytest.raises(ConfigError, match=re.escape(works)):
         jaxdrl.make("nobodys/Task")
 
@@ -138,7 +138,7 @@ def test_parameters_take_the_kind_of_their_default(default, value, found):
         ({"size": 1.5}, "env_params.size = 1.5: must be a whole number"),
         ({"flag": 2}, "env_params.flag = 2: must be 0 or 1"),
         ({"rate": "a"}, "env_params.rate = 'a': must be a number"),
-        ({"word": 1.0}, "env_params.word = 1.0: must be a word, such as spring"),
+        ({"word": 1.0}, "env_params.word = 1.0: must be a string, such as 'spring'"),
     ],
 )
 def test_parameters_that_do_not_fit_are_refused(params, words):
