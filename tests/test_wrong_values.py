@@ -64,7 +64,7 @@ NESTED = {"network": ({}, 3, None, NetworkConfig), "execution": ({}, 3, None, Ne
 OF_PPO = {name: PPO[name] for name in PPO.keys() - NETWORK.keys() - EXECUTION.keys()} | NESTED
 EXPERIMENT = {
     **dict.fromkeys(("total_env_steps", "num_eval_episodes", "log_every"), COUNT),
-    **dict.fromkeys(("keep_checkpoints", "max_bad_updates"), COUNT),
+    **dict.fromkeys(("keep_checkpoints", "max_skipped_updates"), COUNT),
     **dict.fromkeys(("devices", "evaluate_every", "checkpoint_every"), OPTIONAL_COUNT),
     **dict.fromkeys(("anneal_learning_rate", "greedy_evaluation", "debug_nans", "profile"), FLAG),
     **dict.fromkeys(("run_dir", "from_run"), PATH),
@@ -273,7 +273,9 @@ def test_a_wrong_argument_gets_one_message_that_names_it(name):
 
 TRAIN = {
     **dict.fromkeys(("--total-env-steps", "--num-eval-episodes", "--log-every"), ("0", "x")),
-    **dict.fromkeys(("--keep-checkpoints", "--max-bad-updates", "--evaluate-every"), ("0", "1.5")),
+    **dict.fromkeys(
+        ("--keep-checkpoints", "--max-skipped-updates", "--evaluate-every"), ("0", "1.5")
+    ),
     "--seed": ("-1", "x"),
     "--devices": ("0", "3"),
     "--checkpoint-every": ("0",),

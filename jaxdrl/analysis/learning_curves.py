@@ -30,7 +30,7 @@ NUM_POINTS = 200
 """Points of a curve, each the mean over an equal part of the longest run."""
 
 NOT_SETTINGS = (
-    *("seed", "run_dir", "devices", "debug_nans", "profile", "max_bad_updates"),
+    *("seed", "run_dir", "devices", "debug_nans", "profile", "max_skipped_updates"),
     *("checkpoint_every", "checkpoint_minutes", "keep_checkpoints", "log_every", "track"),
     *("evaluate_every", "num_eval_episodes", "greedy_evaluation"),
 )

@@ -32,7 +32,7 @@ from jaxdrl.config.tracker_names import require_known
 
 @dataclass(frozen=True)
 class Experiment:
-    """One training run: what is trained, for how long, on what, and where the results go.
+    """One training run: the task, its length, the devices, and where the results are written.
 
     Raises:
       ConfigError: in the constructor, naming the field, its value and what works.
@@ -41,47 +41,49 @@ class Experiment:
     env: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ENV")]
     """Name of the environment, such as CartPole-v1."""
     env_params: dict[str, float | str] = field(default_factory=dict)
-    """Parameters of the environment other than its defaults: NAME VALUE [NAME VALUE ...]."""
+    """Parameters of the environment that differ from its defaults: NAME VALUE [NAME VALUE ...]."""
     randomize: tuple[str, ...] = ()
-    """Parameters of the environment drawn anew for each episode of training: NAME=LOW:HIGH ..."""
+    """Parameters of the environment drawn anew for each training episode: NAME=LOW:HIGH ..."""
     seed: Seed = 0
-    """Seed of everything random in the run."""
+    """Seed of everything that is random in the run."""
     total_env_steps: Count = 500_000
-    """Environment steps over all environments; rounded up to whole updates."""
+    """Environment steps, summed over all environments and rounded up to whole updates."""
     devices: Count | None = None
-    """Devices, simulated on a CPU; None: as many as there are and as divide num_shards."""
+    """Number of devices, simulated on a CPU; None: the most available ones that divide
+    num_shards."""
     run_dir: Path | None = None
-    """Directory of the results; None takes a new one under runs/."""
+    """Directory for the results; None: a new one under runs/."""
     anneal_learning_rate: bool = False
-    """Fill anneal_env_steps, where it is None, with the length of the run."""
+    """Anneal the learning rate over the length of the run, unless anneal_env_steps is given."""
     evaluate_every: Count | None = None
-    """Updates between evaluations; None evaluates at the end only."""
+    """Updates between evaluations; None: evaluate at the end only."""
     num_eval_episodes: EpisodeCount = 256
-    """Episodes of an evaluation."""
+    """Episodes in an evaluation."""
     greedy_evaluation: bool = True
-    """Evaluate by the most probable action instead of a sample."""
+    """Evaluate greedily, by the most probable action, instead of sampling actions."""
     log_every: Count = 1
-    """Updates between the lines of metrics.jsonl."""
+    """Updates between two lines of metrics.jsonl."""
     track: tuple[str, ...] = ()
-    """Where the lines go as well, as they come: tensorboard, wandb, mlflow."""
+    """Trackers that receive the metrics as well: tensorboard, wandb, mlflow."""
     checkpoint_every: Count | None = None
-    """Updates between checkpoints; None: by time alone."""
+    """Updates between checkpoints; None: checkpoint by time only."""
     checkpoint_minutes: Positive | None = 5.0
-    """Minutes between checkpoints; None: by updates alone. There is always one at the end."""
+    """Minutes between checkpoints; None: checkpoint by updates only. The end of a run always has
+    one."""
     keep_checkpoints: Count = 3
-    """Checkpoints kept, the last ones; the best by evaluation is kept as well."""
+    """How many of the latest checkpoints are kept; the best one by evaluation is kept as well."""
     from_run: Annotated[Path | None, tyro.conf.arg(name="from")] = None
-    """Directory of a run whose parameters and statistics this one starts with."""
-    max_bad_updates: Count = 5
-    """Updates in a row without one finite gradient step after which the run stops."""
+    """Warm start: the directory of a run whose parameters and statistics this run begins with."""
+    max_skipped_updates: Count = 5
+    """Consecutive updates without a single finite gradient step after which the run stops."""
     debug_nans: bool = False
-    """Stop at the first bad number and find the operation that made it; slower."""
+    """Stop at the first NaN or infinity and find the operation that produced it; slower."""
     profile: bool = False
-    """Trace a few updates into profile/ of the run directory, and say where their time goes."""
+    """Trace a few updates into profile/ of the run directory, and report where the time goes."""
     algorithm: Annotated[Any, tyro.conf.arg(constructor=PPOConfig)] = PPOConfig()
-    """Settings of the algorithm, an `AlgorithmConfig` such as `PPOConfig`."""
+    """Settings of the algorithm, such as PPOConfig."""
     sweep: Annotated[Sweep | None, tyro.conf.Suppress] = None
-    """Members that differ in hyperparameters and seeds; None: one agent."""
+    """Members that differ in hyperparameters and seeds; None: a single agent."""
 
     def __post_init__(self) -> None:
         is_name = isinstance(self.env, str) and bool(self.env)

@@ -15,30 +15,32 @@ MAX_UNITS = 2**31 - 1
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Which network an algorithm trains where it is not given one.
+    """The policy and value network that an algorithm trains, unless it is given one.
 
     Raises:
       ConfigError: in the constructor, naming the field, its value and what works.
     """
 
     torso: Literal["auto", "mlp", "cnn"] = "auto"
-    """Network body; auto: a CNN for observations [height, width, channels], else an MLP."""
+    """Body of the network; auto: a CNN for observations [height, width, channels], else an MLP."""
     hidden_sizes: tuple[Count, ...] = (64, 64)
     """Units of the dense layers of the torso."""
     cnn_channels: tuple[Count, ...] = (16,)
-    """Channels of the 3 x 3 convolutions before the dense layers of a CNN torso."""
+    """Channels of the 3 x 3 convolutions in front of the dense layers of a CNN torso."""
     activation: Literal["tanh", "relu", "silu", "gelu"] = "tanh"
     """Nonlinearity between the layers."""
     shared_torso: bool = False
-    """One torso, and one recurrent layer, for actor and critic instead of two."""
+    """Share one torso, and one recurrent layer, between actor and critic."""
     memory: Literal["none", "gru", "lstm"] = "none"
-    """Recurrent layer between torso and heads; none: a feed-forward network."""
+    """Recurrent layer between torso and heads; none: a feed-forward policy."""
     memory_size: Count = 64
     """Units of the recurrent layer."""
     action_distribution: Literal["normal", "tanh_normal"] = "normal"
-    """Continuous actions: a normal clipped to the bounds, or one squashed into them by tanh."""
+    """Continuous actions: a normal clipped to the action bounds, or one squashed into them by
+    tanh."""
     initial_log_std: Annotated[float, Bounds(-20, 5)] = hyperparameter(0.0)
-    """Log of the initial deviation of continuous actions, in half-widths of the action bounds."""
+    """Log of the initial standard deviation of continuous actions, in half-widths of the action
+    bounds."""
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -29,27 +29,28 @@ class PPOConfig:
 
     Counts are global, never per device, so that a config means the same on any machine. Floats
     may be traced values (a population is `jax.vmap` over `dataclasses.replace`); they are checked
-    only when they are concrete. `None` switches a feature off.
+    only when they are concrete. None switches a feature off.
 
     Raises:
       ConfigError: in the constructor, naming the field, its value and the nearest that works.
     """
 
     num_envs: Count = 512
-    """Environments stepped in parallel, over all devices; a multiple of num_shards."""
+    """Environments stepped in parallel, summed over all devices; a multiple of num_shards."""
     num_steps: Count = 64
-    """Steps of each environment in one update."""
+    """Length of a rollout: steps of each environment in one update."""
     num_epochs: Count = 4
-    """Passes over the steps of one update."""
+    """Passes over the rollout in one update."""
     num_minibatches: Count = 4
-    """Gradient steps in one epoch; divides num_steps * num_envs / num_shards, or with memory
-    num_envs / num_shards (times num_steps / sequence_length)."""
+    """Gradient steps in one epoch; divides num_steps * num_envs / num_shards, or for a recurrent
+    policy num_steps / sequence_length * num_envs / num_shards."""
     learning_rate: Positive = hyperparameter(1e-3)
     """Step size of Adam."""
     anneal_env_steps: Positive | None = hyperparameter(None)
-    """Environment steps of the linear way to final_learning_rate; None: a constant rate."""
+    """Environment steps over which the learning rate goes linearly to final_learning_rate; None:
+    a constant rate."""
     final_learning_rate: NonNegative = hyperparameter(0.0)
-    """Learning rate at anneal_env_steps and past it."""
+    """Learning rate from anneal_env_steps on."""
     adam_epsilon: Positive = hyperparameter(1e-5)
     """Adam's epsilon."""
     gamma: Share = hyperparameter(0.99)
@@ -57,25 +58,25 @@ class PPOConfig:
     gae_lambda: Share = hyperparameter(0.95)
     """Decay of the advantage trace (Schulman et al. 2015, arXiv:1506.02438)."""
     clip_epsilon: Positive = hyperparameter(0.2)
-    """Half-width of the interval to which the probability ratio is clipped."""
+    """Half-width of the interval around 1 to which the probability ratio is clipped."""
     value_clip_epsilon: Positive | None = hyperparameter(None)
-    """Clip of the new value around the old one in the value loss; None: the squared error."""
+    """How far the value may move from the old one in the value loss; None: no clipping."""
     value_coef: NonNegative = hyperparameter(0.5)
     """Weight of the value loss."""
     entropy_coef: NonNegative = hyperparameter(0.0)
     """Weight of the entropy bonus (nats)."""
     max_grad_norm: Positive | None = hyperparameter(0.5)
-    """Global norm to which the gradient is clipped; None does not clip."""
+    """Global norm to which the gradient is clipped; None: no clipping."""
     standardize_advantages: bool = True
-    """Give the advantages mean 0 and deviation 1 over each global minibatch."""
+    """Standardise the advantages of each global minibatch to mean 0 and standard deviation 1."""
     normalize_observations: bool = False
-    """Give observations mean 0 and deviation 1 by running statistics over all environments."""
+    """Normalise observations by running statistics over all environments."""
     observation_clip: Positive | None = hyperparameter(10.0)
-    """Magnitude to which normalised observations are clipped; None does not clip."""
+    """Magnitude to which normalised observations are clipped; None: no clipping."""
     normalize_rewards: bool = False
-    """Divide rewards by the running deviation of the discounted return."""
+    """Divide rewards by the running standard deviation of the discounted return."""
     reward_clip: Positive | None = hyperparameter(10.0)
-    """Magnitude to which normalised rewards are clipped; None does not clip."""
+    """Magnitude to which normalised rewards are clipped; None: no clipping."""
     target_kl: Positive | None = hyperparameter(None)
     """Skip the remaining epochs of an update once the mean KL of an epoch (nats) exceeds this."""
     sequence_length: Count | None = None
@@ -123,7 +124,10 @@ class PPOConfig:
         require(is_small, f"{field}", getattr(self, field), works)
 
     def check_minibatches(self, row_length: int) -> None:
-        """Refuses minibatches that rows of so many steps cannot be dealt out to equally.
+        """Refuses a number of minibatches that does not divide the rows of a shard.
+
+        Args:
+          row_length: steps in a row.
 
         Raises:
           ConfigError: naming the nearest numbers that work.
@@ -151,12 +155,12 @@ class PPOConfig:
 
     @property
     def row_length(self) -> int:
-        """Steps that are shuffled as one: those of a sequence with memory, and 1 without."""
+        """Steps that are shuffled together: a sequence for a recurrent policy, else 1."""
         return 1 if self.network.memory == "none" else self.sequence_length or self.num_steps
 
     @property
     def num_envs_multiple(self) -> int:
-        """What `num_envs` has to be a multiple of, for shards and minibatches."""
+        """What `num_envs` must be a multiple of, for shards and minibatches to be equal."""
         rows_per_env = self.num_steps // self.row_length
         return self.execution.num_shards * (
             self.num_minibatches // math.gcd(self.num_minibatches, rows_per_env)

@@ -59,40 +59,42 @@ class Range:
 
 @dataclass(frozen=True)
 class Sweep:
-    """Members of one run that differ in hyperparameters and seeds, trained in one program.
+    """Many members that differ in hyperparameters and seeds, trained in one program.
 
     Raises:
       ConfigError: in the constructor, naming the field, its value and what works.
     """
 
     ranges: dict[str, str]
-    """LOW:HIGH or log:LOW:HIGH of each hyperparameter."""
+    """LOW:HIGH or log:LOW:HIGH for each hyperparameter that varies."""
     members: Count = 16
-    """Settings that are drawn."""
+    """How many settings are drawn."""
     seeds: Count = 1
-    """Members of each setting."""
+    """Members with the same setting and different seeds."""
     draw: Draw = "random"
-    """How settings are spread over the ranges."""
+    """How the settings are spread over the ranges."""
     pbt: bool = False
-    """Population-based training: members take over from the best and vary what they took."""
+    """Population-based training: poor members copy good ones (exploit) and perturb their
+    hyperparameters (explore)."""
     pbt_every: Count = 20
-    """Updates between exchanges."""
+    """Updates between two rounds of exploit and explore."""
     pbt_fraction: Annotated[float, Bounds(0, 0.5, above=True)] = 0.2
-    """Share of the members that is replaced at an exchange."""
+    """Fraction of the members that is replaced in a round."""
     pbt_factor: Annotated[float, Bounds(1, above=True)] = 1.2
-    """How far a hyperparameter moves at an exchange."""
+    """Factor by which a hyperparameter is perturbed."""
     pbt_resample: Share = 0.25
-    """Probability of a new draw from the range at an exchange, instead of a move."""
+    """Probability that a hyperparameter is drawn anew from its range instead."""
     wave_size: Count | None = None
-    """Members trained at once, one wave of them after another; None: as many as fit."""
+    """Members trained together; the rest follow in further waves. None: as many as fit into
+    memory."""
     wave: Index | None = None
-    """Which of the waves this run is; None: the whole sweep."""
+    """Number of the wave that this run is; None: the whole sweep."""
     shapes: dict[str, str] = field(default_factory=dict)
-    """Choices of what shapes the program, with commas between: an outer search."""
+    """Choices for settings that shape the program, separated by commas: an outer search."""
     trials: Count = 10
-    """Combinations of these choices that are tried, each with all members."""
+    """How many combinations of these choices are tried, each with all members."""
     trial: Index | None = None
-    """Which of the trials this run is; None: the search."""
+    """Number of the trial that this run is; None: the whole search."""
 
     def __post_init__(self) -> None:
         check_fields(self, "sweep.")

@@ -21,7 +21,7 @@ IS_RANGE = re.compile(r"(log:)?[^:]+:[^:]+")
 
 @dataclass(frozen=True)
 class SweepFlags:
-    """Which settings are tried, and how.
+    """Which settings a sweep tries, and how.
 
     LOW:HIGH or log:LOW:HIGH in place of the value of a setting that is a float varies it, as in
     --learning-rate log:1e-4:1e-2.
@@ -30,24 +30,26 @@ class SweepFlags:
     ranges: tyro.conf.Suppress[dict[str, str]] = dataclasses.field(default_factory=dict)
     """Taken out of the arguments before they are parsed."""
     members: Count | None = None
-    """Settings that are drawn; None: 16, and 1 where no range is given."""
+    """How many settings are drawn; None: 16, or 1 where no range is given."""
     seeds: Count = 1
-    """Members of each setting, by which it is judged."""
+    """Members with the same setting and different seeds; a setting is ranked by all of them."""
     draw: Draw = "random"
-    """How settings are spread over the ranges."""
+    """How the settings are spread over the ranges."""
     pbt: bool = False
-    """Population-based training: members take over from the best and vary what they took."""
+    """Population-based training: poor members copy good ones (exploit) and perturb their
+    hyperparameters (explore)."""
     pbt_every: Count = 20
-    """Updates between exchanges."""
+    """Updates between two rounds of exploit and explore."""
     pbt_fraction: Annotated[float, Bounds(0, 0.5, above=True)] = 0.2
-    """Share of the members that is replaced at an exchange."""
+    """Fraction of the members that is replaced in a round."""
     wave_size: Count | None = None
-    """Members trained at once, one wave of them after another; None: as many as fit."""
+    """Members trained together; the rest follow in further waves. None: as many as fit into
+    memory."""
     shape: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """NAME=CHOICE,CHOICE of what shapes the program, such as num_steps=32,64 or
-    hidden_sizes=64x64,256; twice: their combinations. Each is a trial, proposed by Optuna."""
+    """NAME=CHOICE,CHOICE for a setting that shapes the program, such as num_steps=32,64 or
+    hidden_sizes=64x64,256; may be repeated. Optuna proposes combinations, each of them a trial."""
     trials: Count = 10
-    """Combinations of shapes that are tried, each with all members."""
+    """How many combinations are tried, each with all members."""
 
     def __post_init__(self) -> None:
         check_fields(self, "sweep.")

@@ -65,7 +65,7 @@ class TrainingLoop:
         self.session, self.progress, self.tracer, self.hooks = session, progress, tracer, hooks
         sweep = setup.experiment.sweep
         is_wave = sweep is not None and sweep.wave is not None  # the others may do well
-        self.watch = BadNumberWatch(None if is_wave else setup.experiment.max_bad_updates)
+        self.watch = BadNumberWatch(None if is_wave else setup.experiment.max_skipped_updates)
         self.done = 0
         self.is_cut = False
         self.error: BaseException | None = None  # of `on_update`

@@ -51,7 +51,7 @@ def test_the_default_directory_tells_what_is_trained_and_since_when(monkeypatch)
             (field, value, "must be an integer of at least 1")
             for field in (
                 *("total_env_steps", "log_every"),
-                *("keep_checkpoints", "max_bad_updates"),
+                *("keep_checkpoints", "max_skipped_updates"),
             )
             for value in (0, -1, 1.5, True, None, "8")
         ),

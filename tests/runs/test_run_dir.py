@@ -88,7 +88,7 @@ def experiment():
         checkpoint_minutes=None,
         keep_checkpoints=1,
         from_run=Path("/runs/é"),
-        max_bad_updates=9,
+        max_skipped_updates=9,
         debug_nans=True,
         sweep=Sweep(
             ranges={"gamma": "0.9:0.99", "learning_rate": "log:0.0001:0.01"},

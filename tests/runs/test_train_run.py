@@ -560,7 +560,7 @@ def test_a_run_of_bad_numbers_stops_and_says_what_went_wrong(tmp_path):
         devices=2,
         run_dir=tmp_path,
         checkpoint_every=1,
-        max_bad_updates=3,
+        max_skipped_updates=3,
         algorithm=PPO,
     )
     with pytest.raises(NonFiniteError) as caught:
