@@ -12,6 +12,8 @@ import numpy as np
 
 import jaxdrl
 from jaxdrl import Experiment
+from jaxdrl.config.algorithms import kind_of
+from jaxdrl.config.settings import flat_settings
 from jaxdrl.runs.machine import versions
 from jaxdrl.runs.run_dir import CHECKPOINTS, METRICS_FILE
 
@@ -27,15 +29,16 @@ def settings_of(experiment: Experiment) -> dict[str, Any]:
 
     A setting that is new, and left as it was before, so makes no cell another one.
     """
-    plain = asdict(Experiment(env=experiment.env))
-    given = asdict(experiment)
+    plain = Experiment(env=experiment.env)
+    defaults, config = asdict(plain), experiment.algorithm
     changed = {
         name: value
-        for name, value in given.items()
-        if name not in (*MACHINE, "ppo") and (name == "env" or value != plain[name])
+        for name, value in asdict(experiment).items()
+        if name not in (*MACHINE, "algorithm") and (name == "env" or value != defaults[name])
     }
-    ppo = {name: v for name, v in given["ppo"].items() if v != plain["ppo"][name]}
-    return json.loads(json.dumps({**changed, "ppo": ppo}))
+    standard = flat_settings(type(config)())
+    settings = {name: v for name, v in flat_settings(config).items() if v != standard[name]}
+    return json.loads(json.dumps({**changed, kind_of(config): settings}))
 
 
 def digest(experiment: Experiment) -> str:

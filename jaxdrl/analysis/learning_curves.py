@@ -132,7 +132,8 @@ def runs_of(run_dir: Path) -> list[Path]:
 
 def settings_of(experiment: Experiment) -> dict[str, Any]:
     """The settings that make runs comparable, flat: `{"env": ..., "gamma": ...}`."""
-    fields = asdict(unresolve(experiment))
+    experiment = unresolve(experiment)
+    fields = asdict(experiment)
     for name in ("wave", "wave_size") if fields["sweep"] else ():
         del fields["sweep"][name]
     kept = {k: v for k, v in fields.items() if k not in (*NOT_SETTINGS, "algorithm")}

@@ -59,7 +59,9 @@ def offline():
 @pytest.fixture
 def run_dir(tmp_path):
     """A directory with a config, as trackers find it."""
-    (tmp_path / "config.json").write_text('{"experiment": {"env": "walk", "ppo": {"gamma": 0.9}}}')
+    (tmp_path / "config.json").write_text(
+        '{"experiment": {"env": "walk", "algorithm": {"kind": "ppo", "gamma": 0.9}}}'
+    )
     return tmp_path
 
 

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import errno
 import io
+import json
 import re
 import shlex
 import shutil
@@ -23,7 +24,6 @@ import probe_environments as probes
 from jaxdrl import spaces
 from jaxdrl.cli import main
 from jaxdrl.config.experiment import Experiment, resolve
-from jaxdrl.config.ppo import PPOConfig
 from jaxdrl.config.settings import with_settings
 from jaxdrl.envs import Environment
 from jaxdrl.errors import ConfigError
@@ -82,9 +82,9 @@ def test_config_file_holds_everything_that_decides_the_run(cartpole):
     assert (config["part_of"], config["has_checkpoints"]) == (None, True)
     described = config["experiment"]
     assert set(described) == {field.name for field in dataclasses.fields(Experiment)}
-    assert set(described["ppo"]) == {field.name for field in dataclasses.fields(PPOConfig)}
-    resolved = dataclasses.asdict(PPO) | {"anneal_env_steps": 300.0}
-    assert described["ppo"] == resolved | {"hidden_sizes": [8], "cnn_channels": [16]}
+    resolved = with_settings(PPO, anneal_env_steps=300.0)
+    algorithm = {"kind": "ppo"} | json.loads(json.dumps(dataclasses.asdict(resolved)))
+    assert described["algorithm"] == algorithm
     assert described["run_dir"] == str(cartpole.run_dir)
     for name in ("env", "seed", "total_env_steps", "devices", "evaluate_every", "log_every"):
         assert described[name] == getattr(CARTPOLE, name)
@@ -334,7 +334,7 @@ class WrongNetwork(nn.Module):
     [
         ({"env": "CartPole"}, {}, r"^env = 'CartPole': unknown; the nearest: CartPole-v1"),
         ({"env_params": {"gravty": 1.0}}, {}, r"^env_params\.gravty = 1\.0: .*nearest: gravity"),
-        ({"ppo": with_settings(PPO, torso="cnn")}, {}, r"^torso = 'cnn': "),
+        ({"algorithm": with_settings(PPO, torso="cnn")}, {}, r"^torso = 'cnn': "),
         ({}, {"network": WrongNetwork()}, r"^network"),
     ],
 )
@@ -657,7 +657,7 @@ def test_the_operation_that_makes_a_nan_is_found(tmp_path):
 
 def test_the_commands_for_when_things_go_wrong_do_what_they_say(tmp_path, monkeypatch):
     readme = (Path(__file__).parents[2] / "README.md").read_text()
-    section = readme.split("### When things go wrong")[1]
+    section = readme.split("## Preemption and resume")[1]
     commands = section.split("```bash\n")[1].split("```")[0].splitlines()
     assert len(commands) == 4
     monkeypatch.chdir(tmp_path)

@@ -42,7 +42,7 @@ def test_a_search_writes_what_a_sweep_does(search):
     assert rows[0]["ci95_low"] >= rows[1]["ci95_low"]
     best = content(search.run_dir / "best.json")["experiment"]
     sizes = {"8": [8], "4x4": [4, 4]}[rows[0]["shape"]["hidden_sizes"]]
-    assert (best["ppo"]["hidden_sizes"], best["sweep"]) == (sizes, None)
+    assert (best["algorithm"]["network"]["hidden_sizes"], best["sweep"]) == (sizes, None)
     for trial in (0, 1):
         part = content(search.run_dir / "trials" / str(trial) / "result.json")
         assert part["settings"][0]["ci95_low"] == search.result["trials"][trial]["score"]

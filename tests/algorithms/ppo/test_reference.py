@@ -342,7 +342,7 @@ DISCRETE = with_settings(
     ids=["gru", "feed-forward"],
 )
 def test_a_rollout_and_its_update_are_those_of_the_reference(changes):
-    env, config = masked_environment(), replace(DISCRETE, **changes)
+    env, config = masked_environment(), with_settings(DISCRETE, **changes)
     network = make_network(env.observation_space, env.action_space, config.network)
     length = config.sequence_length or 1
     problem = reference.Problem(network.apply, np.float64, of_choices, length)
