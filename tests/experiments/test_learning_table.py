@@ -62,7 +62,7 @@ def test_the_table_has_a_row_a_task_and_says_what_its_figures_are(filled):
         assert line in text
     assert "over 2 seeds with\n4 whole greedy episodes each" in text
     assert f"| {TASK} (GRU) | " in text
-    assert f"- {TASK}: needs memory." in text
+    assert f"- {TASK}: needs a recurrent policy." in text
     assert (directory / "results/learning_curves.png").read_bytes()[:4] == b"\x89PNG"
 
 

@@ -200,7 +200,7 @@ def continuous():
     mesh = jaxdrl.make_mesh(2)
 
     def agent(floats):
-        return jaxdrl.ppo(env, replace(CONTINUOUS, **floats), network=network, mesh=mesh)
+        return jaxdrl.ppo(env, with_settings(CONTINUOUS, **floats), network=network, mesh=mesh)
 
     learn = jax.jit(lambda state, trajectory, floats: agent(floats).learn(state, trajectory))
     state = jax.jit(agent({}).init)(jax.random.key(0))
@@ -212,7 +212,7 @@ def continuous():
     def update(state, trajectory, **floats):
         key = jax.random.clone(state.learner.key)  # which is used more than once here
         state = replace(state, learner=replace(state.learner, key=key))
-        config = replace(CONTINUOUS, **floats)
+        config = with_settings(CONTINUOUS, **floats)
         floats = {name: jnp.float32(getattr(config, name)) for name in FLOATS}
         after, metrics = learn(state, trajectory, floats)
         start = state.learner
