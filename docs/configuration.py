@@ -13,6 +13,7 @@ from jaxdrl.config.experiment import Experiment
 from jaxdrl.config.network import NetworkConfig
 from jaxdrl.config.ppo import PPOConfig
 from jaxdrl.config.search_space import Sweep
+from jaxdrl.config.settings import HYPERPARAMETER
 
 PAGE = Path(__file__).with_suffix(".md")
 
@@ -29,7 +30,7 @@ are the fields of `jaxdrl.Experiment` and of the configs inside it, all of them 
 
 On the command line, settings are flags of `jaxdrl train` and of the experiment scripts. Flags have
 no prefix. `jaxdrl.make_config`, `jaxdrl.make_experiment` and `jaxdrl.with_settings` take the same
-short names, whichever config a setting belongs to:
+short names, whichever config a setting belongs to; no two settings have the same name:
 
 ```python
 import jaxdrl
@@ -47,13 +48,16 @@ names the nearest one that works.
 The defaults below are those of the classes. `jaxdrl train ENV` and `jaxdrl.make_experiment(ENV)`
 start from the tuned preset of `ENV` instead; `jaxdrl train ENV --help` shows it.
 
+A setting marked * can differ between the members of a sweep or population, within one program. In
+`jaxdrl sweep` it takes a value or a range, `LOW:HIGH` or `log:LOW:HIGH`.
+
 This page is written by `python docs/configuration.py`.
 """
 
 
 SPELLINGS = {
     "env": "the first argument",
-    "ranges": "one flag for each hyperparameter: `--learning-rate`, `--gamma`, ...",
+    "ranges": "`LOW:HIGH` in place of a value: `--learning-rate log:1e-4:1e-2`",
     "pbt_factor": "in Python",
     "pbt_resample": "in Python",
     "wave": "set by a sweep in waves",
@@ -102,7 +106,8 @@ def table(config: type) -> list[str]:
         kind = works(hints[field.name])
         text = words[field.name].replace("|", "\\|")
         flag = SPELLINGS.get(field.name, f"`{flag}`")
-        lines.append(f"| `{field.name}` | {kind} | {default} | {text} | {flag} |")
+        mark = " *" if HYPERPARAMETER in field.metadata else ""
+        lines.append(f"| `{field.name}`{mark} | {kind} | {default} | {text} | {flag} |")
     return lines
 
 

@@ -25,7 +25,6 @@ import pytest
 import tyro
 
 import jaxdrl
-import quickly
 from jaxdrl import launch
 from jaxdrl.analysis import evaluate_run, export, learning_curves, render, watch
 from jaxdrl.cli import doctor, list_envs, main
@@ -85,7 +84,7 @@ def makefile():
     return targets, set(re.findall(r"^([A-Z]+)\s*\?=", text, re.MULTILINE))
 
 
-def known_or_plain(env, algorithm="ppo"):
+def known_or_plain(env, algorithm):
     """The experiment of a task, without making an environment of a suite that may be absent."""
     return jaxdrl.make_experiment(env, algorithm) if "/" not in env else jaxdrl.Experiment(env)
 
@@ -163,7 +162,7 @@ def test_python_blocks_run(path, tmp_path):
     process = subprocess.run(
         [sys.executable, "-W", "error", f"{path.stem}.py"],
         cwd=tmp_path,
-        env=quickly.environ(PYTHONPATH=os.pathsep.join(paths)),
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
         capture_output=True,
         text=True,
         timeout=300,
