@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from jaxdrl import networks
     from jaxdrl.algorithms.ppo.algorithm import ppo
     from jaxdrl.algorithms.settings import make_config, make_experiment
-    from jaxdrl.algorithms.training import compile, train
+    from jaxdrl.algorithms.training import jit_step, train
     from jaxdrl.analysis.evaluate_run import RunEvaluation, evaluate_run, vary_run
     from jaxdrl.analysis.export import Exported, export_policy
     from jaxdrl.analysis.learning_curves import plot_runs
@@ -33,8 +33,9 @@ if TYPE_CHECKING:
     from jaxdrl.evaluation.episodes import Evaluation, evaluate
     from jaxdrl.evaluation.parameter_grid import RobustnessMap, Variation, vary
     from jaxdrl.launch import resume, run
-    from jaxdrl.populations.members import PopulationState, member, population
+    from jaxdrl.populations.members import population
     from jaxdrl.populations.pbt import Exchange
+    from jaxdrl.populations.state import PopulationState, member
     from jaxdrl.runs.profiling.breakdown import Profile, profile
     from jaxdrl.runs.restore import Restored, restore
     from jaxdrl.runs.train_run import Run
@@ -68,7 +69,6 @@ __all__ = [
     "Transition",
     "Variation",
     "check_environment",
-    "compile",
     "diagnose",
     "distributions",
     "evaluate",
@@ -76,6 +76,7 @@ __all__ = [
     "export_policy",
     "from_gymnax",
     "hyperparameter",
+    "jit_step",
     "load_policy",
     "losses",
     "make",
@@ -120,7 +121,8 @@ _HOMES = {
     "jaxdrl.distributed.mesh": ("make_mesh",),
     "jaxdrl.analysis.learning_curves": ("plot_runs",),
     "jaxdrl.analysis.policy_file": ("load_policy",),
-    "jaxdrl.populations.members": ("PopulationState", "member", "population"),
+    "jaxdrl.populations.members": ("population",),
+    "jaxdrl.populations.state": ("PopulationState", "member"),
     "jaxdrl.analysis.render": ("render_run",),
     "jaxdrl.runs.profiling.breakdown": ("Profile", "profile"),
     "jaxdrl.evaluation.parameter_grid": ("RobustnessMap", "Variation", "vary"),
@@ -129,7 +131,7 @@ _HOMES = {
     "jaxdrl.runs.train_run": ("Run",),
     "jaxdrl.runs.restore": ("Restored", "restore"),
     "jaxdrl.algorithms.settings": ("make_config", "make_experiment"),
-    "jaxdrl.algorithms.training": ("compile", "train"),
+    "jaxdrl.algorithms.training": ("jit_step", "train"),
     "jaxdrl.core.types": ("Algorithm", "Network", "Policy", "TrainState", "Transition"),
 }
 

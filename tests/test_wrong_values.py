@@ -255,7 +255,7 @@ CALLS = {
     "diagnose seconds": lambda: jaxdrl.diagnose(seconds=0),
     "profile num_updates": lambda: jaxdrl.profile(lambda state: state, (), num_updates=0),
     "train algorithm": lambda: jaxdrl.train(ENV, None, num_updates=1),
-    "compile algorithm": lambda: jaxdrl.compile(ENV),
+    "jit_step algorithm": lambda: jaxdrl.jit_step(ENV),
     "make_mesh num_devices": lambda: jaxdrl.make_mesh("all"),
 }
 

@@ -59,7 +59,7 @@ def measure(config: Breakdown, report: Callable[[str], Any]) -> dict[str, Any]:
     }
     # Those of the whole machine; a device has its share of them.
     of_device = {name: rate / config.devices for name, rate in machine.items()}
-    rows = stages.gradient_rows(pieces.parts, case)
+    rows = stages.gradient_rows(pieces.ppo, case)
     products = time_products(case, rows, settings | {"devices": config.devices})
     report("stages")
     whole = whole_update(config, whole_case)
@@ -82,7 +82,7 @@ def whole_update(config: Breakdown, case: Case) -> Callable[[], Any]:
     """One update after another, on all devices."""
     mesh = jaxdrl.make_mesh(config.devices) if config.devices > 1 else None
     agent = jaxdrl.ppo(make_env(case), ppo_config(case), mesh=mesh)
-    return repeat(jaxdrl.compile(agent), jax.jit(agent.init)(jax.random.key(0)), 1)
+    return repeat(jaxdrl.jit_step(agent), jax.jit(agent.init)(jax.random.key(0)), 1)
 
 
 def time_products(case: Case, gradient_rows: int, settings: dict[str, Any]) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def no_guard() -> AbstractContextManager:
     def take(apply: Callable, finite: jax.Array, carry: tuple) -> tuple:
         return apply(*carry), jnp.ones_like(finite)
 
-    return mock.patch.object(minibatch_sgd, "step_if_sound", take)
+    return mock.patch.object(minibatch_sgd, "step_if_finite", take)
 
 
 LEFT_OUT: dict[str, Callable[[], AbstractContextManager]] = {
@@ -109,7 +109,7 @@ def compile_without(config: Overheads, case: Case, left_out: str) -> Callable[[]
         agent = vmapped(jaxdrl.ppo(make_env(case), ppo_config(case)), config.members)
     state = jax.jit(agent.init)(jax.random.key(0))
     with LEFT_OUT[left_out]():
-        step = jaxdrl.compile(agent).lower(state).compile()
+        step = jaxdrl.jit_step(agent).lower(state).compile()
     return repeat(step, state, 1)
 
 

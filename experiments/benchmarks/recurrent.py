@@ -59,7 +59,7 @@ def measure(config: Recurrent, report: Callable[[str], Any]) -> dict[str, Any]:
         report(f"{name}: compiling")
         agent = jaxdrl.ppo(env, ppo, mesh=mesh)
         state = jax.jit(agent.init)(jax.random.key(0))
-        calls[name] = (repeat(jaxdrl.compile(agent).lower(state).compile(), state, 1),)
+        calls[name] = (repeat(jaxdrl.jit_step(agent).lower(state).compile(), state, 1),)
     report(f"{config.repetitions} rounds")
     times = time_in_turn(calls, repetitions=config.repetitions, seconds=config.seconds)
     over = {name: ratios(times[name], times["MLP"]) for name in times if name != "MLP"}

@@ -31,7 +31,7 @@ def needed_bytes(case: Case, agent: jaxdrl.Algorithm, state: Any) -> dict[str, i
     units = sizes[0][0] + sum(outputs for _, outputs in sizes)
     return {
         "state": num_bytes(state),
-        "rollout": num_bytes(jax.eval_shape(agent.rollout, state)[1]),
+        "rollout": num_bytes(jax.eval_shape(agent.rollout, state.learner, state.actor)[1]),
         "activations": 4 * units * case.minibatch_size,
     }
 
@@ -58,7 +58,7 @@ def population_trainer(job: Job) -> tuple[Callable[[], Any], dict[str, Any]]:
     rates = {"learning_rate": jax.numpy.full(job.members, config.learning_rate)}
     state = jax.jit(agent.init)(jax.random.key(0), rates)
     started = time.perf_counter()
-    step = jaxdrl.compile(agent).lower(state).compile()
+    step = jaxdrl.jit_step(agent).lower(state).compile()
     return repeat(step, state, job.updates), serving.facts(time.perf_counter() - started)
 
 
@@ -70,7 +70,7 @@ def jaxdrl_trainer(job: Job) -> tuple[Callable[[], Any], dict[str, Any]]:
     agent = jaxdrl.ppo(make_env(job.case), ppo_config(job.case), mesh=mesh)
     state = jax.jit(agent.init)(jax.random.key(0))
     started = time.perf_counter()
-    step = jaxdrl.compile(agent).lower(state).compile()
+    step = jaxdrl.jit_step(agent).lower(state).compile()
     ready = serving.facts(time.perf_counter() - started)
     collectives = count_collectives(step.as_text())
     ready["collectives"] = vars(collectives)

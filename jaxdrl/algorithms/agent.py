@@ -3,65 +3,194 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-import optax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.sharding import Mesh
 
 from jaxdrl.algorithms import rollout
-from jaxdrl.config.ppo import PPOConfig
-from jaxdrl.core import running_statistics
-from jaxdrl.core.distributions import ActionHead, Distribution, mask_logits
-from jaxdrl.core.preprocessing import prepare_observation
-from jaxdrl.core.types import LearnerState, Network
+from jaxdrl.config.execution import ExecutionConfig
+from jaxdrl.config.network import NetworkConfig
+from jaxdrl.core import control_flow, running_statistics
+from jaxdrl.core.distributions import ActionHead, Distribution, action_head, mask_logits
+from jaxdrl.core.preprocessing import prepare_observation, prepared, zeros
+from jaxdrl.core.running_statistics import RunningStatistics, init_statistics
+from jaxdrl.core.types import ActorState, LearnerState, Network, Policy, Transition
+from jaxdrl.distributed import sharding
 from jaxdrl.distributed.sharding import Layout
-from jaxdrl.envs.protocol import Environment
+from jaxdrl.envs.protocol import Environment, check_types
+from jaxdrl.errors import ConfigError
 from jaxdrl.networks import actor_critic
+from jaxdrl.networks.actor_critic import from_module
+from jaxdrl.networks.build import check_mask, check_network, make_network
 
 
-class Parts(NamedTuple):
-    """What the functions of one agent are made of.
+class Agent(NamedTuple):
+    """A network that acts in an environment, on the devices of a layout.
 
     Attributes:
       env: the environment.
-      config: settings.
       network: policy and value.
-      optimizer: of the parameters.
-      head: how the policy acts.
+      head: how outputs of the policy become actions.
       layout: of the logical shards on the devices.
       sequence_length: steps in a row that the network learns from, 1 without memory.
-      extra_loss: the user's terms of the loss, as in `jaxdrl.ppo`.
-      optimizer_takes: what the optimiser's update is given beside the gradient.
+      observation_clip: magnitude to which observations are clipped where the learner has running
+        statistics that normalise them; None does not clip.
+      matmul_precision: of the network's matrix products, as in `jax.default_matmul_precision`.
     """
 
     env: Environment
-    config: PPOConfig
     network: Network
-    optimizer: optax.GradientTransformationExtraArgs
     head: ActionHead
     layout: Layout
-    sequence_length: int
-    extra_loss: Any = None
-    optimizer_takes: tuple[str, ...] = ("learning_rate",)
+    sequence_length: int = 1
+    observation_clip: Any = None
+    matmul_precision: str = "default"
+
+
+def make_agent(
+    env: Environment,
+    settings: NetworkConfig,
+    execution: ExecutionConfig,
+    *,
+    mesh: Mesh | None = None,
+    network: nn.Module | Network | None = None,
+    sequence_length: int = 1,
+    observation_clip: Any = None,
+) -> Agent:
+    """An agent, once environment and network are seen to keep to their contracts.
+
+    Args:
+      env: the environment.
+      settings: of the network and of the distribution of its actions.
+      execution: how the step is computed.
+      mesh: None computes on one device.
+      network: a flax module or a `Network` in place of the one that the settings describe.
+      sequence_length: as in `Agent`, for a network with memory.
+      observation_clip: as in `Agent`.
+
+    Raises:
+      ConfigError: if the mesh does not divide the shards, or environment and network do not fit.
+    """
+    layout = sharding.make_layout(execution.num_shards, execution.reproducible, mesh)
+    check_types(env)
+    check_mask(env)
+    if network is None:
+        network = make_network(
+            env.observation_space, env.action_space, settings, execution.network_dtype
+        )
+    elif not isinstance(network, Network):
+        network = from_module(network)
+    try:
+        head = action_head(env.action_space, settings.action_distribution)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{env.name}: {error}") from error
+    check_network(env, network, head)
+    return Agent(
+        env=env,
+        network=network,
+        head=head,
+        layout=layout,
+        sequence_length=sequence_length if network.has_memory else 1,
+        observation_clip=observation_clip,
+        matmul_precision=execution.matmul_precision,
+    )
+
+
+# The functions below run on every device, over its own environments.
+
+
+def init_params(agent: Agent, key: jax.Array) -> Any:
+    """Parameters of the network."""
+    return agent.network.init(key, zeros(prepared(agent.env.observation_space, 1)))
+
+
+def init_obs_statistics(agent: Agent) -> RunningStatistics:
+    """Running statistics of the observations before the first of them."""
+    shapes = prepared(agent.env.observation_space, 1)
+    return init_statistics(
+        jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), shapes)
+    )
+
+
+def init_actor(agent: Agent, key: jax.Array, num_envs: int) -> ActorState:
+    """The environments of this device at the start of their first episode, `[N, ...]`.
+
+    Args:
+      agent: the agent.
+      key: folded with the index of each environment, so that the environments are the same on any
+        number of devices.
+      num_envs: over all devices.
+    """
+    layout = agent.layout
+    shard_envs = num_envs // layout.num_shards
+    first = sharding.shard_ids(layout).reshape(-1, 1) * shard_envs
+    ids = (first + jnp.arange(shard_envs, dtype=jnp.int32)[None]).reshape(-1)
+    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, ids)
+    init = partial(rollout.init_actor, agent.env, agent.network.initial_carry)
+    actor = sharding.map_groups(layout, init, sharding.split_groups(layout, keys))
+    return sharding.merge_groups(layout, actor)
+
+
+def collect_rollout(
+    agent: Agent, learner: LearnerState, actor: ActorState, *, num_steps: int, gamma: Any
+) -> tuple[ActorState, Transition]:
+    """Acts `num_steps` times in the environments of this device.
+
+    Args:
+      agent: the agent.
+      learner: whose policy acts.
+      actor: `[N, ...]`.
+      num_steps: `T`.
+      gamma: discount of `Transition.discounted_return`.
+
+    Returns:
+      The actor afterwards, and a `Transition [T, N, ...]`.
+    """
+    layout = agent.layout
+    num_params = sum(x.size for x in jax.tree.leaves(learner.params))
+    group_envs = actor.key.shape[0] // layout.num_groups
+    collect = partial(
+        rollout.collect,
+        agent.env,
+        partial(decide, agent, learner),
+        partial(value_of, agent, learner),
+        num_steps=num_steps,
+        gamma=gamma,
+        sequence_length=agent.sequence_length if agent.network.has_memory else None,
+        costly_value=group_envs * num_params > control_flow.WORTH_A_TEST,
+    )
+    groups = sharding.split_groups(layout, actor)
+    actor, trajectory = sharding.map_groups(layout, collect, groups)
+    actor = sharding.merge_groups(layout, actor)
+    return actor, sharding.merge_groups(layout, trajectory, axis=1)
+
+
+def policy_of(agent: Agent) -> Policy:
+    """How a learner of the agent acts."""
+    return Policy(initial_carry=agent.network.initial_carry, act=partial(act, agent))
 
 
 def evaluate_step(
-    parts: Parts, learner: LearnerState, carry: Any, obs: Any, episode_start: jax.Array
+    agent: Agent, learner: LearnerState, carry: Any, obs: Any, episode_start: jax.Array
 ) -> tuple[Distribution, jax.Array, Any]:
     """`(distribution of actions, value [N], carry)` for observations of the environment."""
-    x = _prepare(parts, learner.obs_statistics, obs)
-    with _precision(parts):
-        outputs, value, carry = parts.network.apply(learner.params, carry, x, episode_start)
-    return _distribution(parts, outputs, obs), value, carry
+    x = _prepare(agent, learner.obs_statistics, obs)
+    with _precision(agent):
+        outputs, value, carry = agent.network.apply(learner.params, carry, x, episode_start)
+    return _distribution(agent, outputs, obs), value, carry
 
 
 def evaluate_sequences(
-    parts: Parts, params: Any, statistics: Any, carry: Any, obs: Any, episode_start: jax.Array
+    agent: Agent, params: Any, statistics: Any, carry: Any, obs: Any, episode_start: jax.Array
 ) -> tuple[Distribution, jax.Array]:
     """The same for sequences as they were acted in, all of whose steps are known.
 
     Args:
-      parts: the agent's.
+      agent: the agent.
       params: network parameters.
       statistics: of the observations, or None.
       carry: before the first step, `[N, ...]`.
@@ -76,26 +205,26 @@ def evaluate_sequences(
         return x.reshape(-1, *x.shape[2:])
 
     flat = jax.tree.map(merge, obs)
-    x = _prepare(parts, statistics, flat)
+    x = _prepare(agent, statistics, flat)
     x = jax.tree.map(lambda x: x.reshape(*episode_start.shape, *x.shape[1:]), x)
-    with _precision(parts):
-        outputs, value = actor_critic.unroll(parts.network, params, carry, x, episode_start)
+    with _precision(agent):
+        outputs, value = actor_critic.unroll(agent.network, params, carry, x, episode_start)
     outputs, value = jax.tree.map(merge, (outputs, value))
-    return _distribution(parts, outputs, flat), value
+    return _distribution(agent, outputs, flat), value
 
 
 def decide(
-    parts: Parts, learner: LearnerState, carry: Any, obs: Any, episode_start: Any, keys: jax.Array
+    agent: Agent, learner: LearnerState, carry: Any, obs: Any, episode_start: Any, keys: jax.Array
 ) -> rollout.Decision:
     """Samples an action for each of `N` environments with a key of its own, `keys [N]`."""
-    distribution, value, carry = evaluate_step(parts, learner, carry, obs, episode_start)
+    distribution, value, carry = evaluate_step(agent, learner, carry, obs, episode_start)
     action = jax.vmap(lambda row, key: row.sample(key))(distribution, keys)
     log_prob = distribution.log_prob(action)
-    return rollout.Decision(action, parts.head.to_env(action), log_prob, value, carry)
+    return rollout.Decision(action, agent.head.to_env(action), log_prob, value, carry)
 
 
 def act(
-    parts: Parts,
+    agent: Agent,
     learner: LearnerState,
     carry: Any,
     obs: Any,
@@ -107,35 +236,35 @@ def act(
     """The `act` of a `jaxdrl.core.types.Policy`."""
     if not deterministic:
         keys = jax.random.split(key, episode_start.shape[0])
-        decision = decide(parts, learner, carry, obs, episode_start, keys)
+        decision = decide(agent, learner, carry, obs, episode_start, keys)
         return decision.env_action, decision.carry
-    distribution, _, carry = evaluate_step(parts, learner, carry, obs, episode_start)
-    return parts.head.to_env(distribution.mode()), carry
+    distribution, _, carry = evaluate_step(agent, learner, carry, obs, episode_start)
+    return agent.head.to_env(distribution.mode()), carry
 
 
 def value_of(
-    parts: Parts, learner: LearnerState, carry: Any, obs: Any, episode_start: Any
+    agent: Agent, learner: LearnerState, carry: Any, obs: Any, episode_start: Any
 ) -> jax.Array:
     """V(obs), float32 `[N]`."""
-    return evaluate_step(parts, learner, carry, obs, episode_start)[1]
+    return evaluate_step(agent, learner, carry, obs, episode_start)[1]
 
 
-def _prepare(parts: Parts, statistics: Any, obs: Any) -> Any:
+def _prepare(agent: Agent, statistics: Any, obs: Any) -> Any:
     """Observations `[N, ...]` as the network takes them."""
-    x = prepare_observation(parts.env.observation_space, obs)
+    x = prepare_observation(agent.env.observation_space, obs)
     if statistics is None:
         return x
-    return running_statistics.normalize(x, statistics, parts.config.observation_clip)
+    return running_statistics.normalize(x, statistics, agent.observation_clip)
 
 
-def _distribution(parts: Parts, outputs: Any, obs: Any) -> Distribution:
+def _distribution(agent: Agent, outputs: Any, obs: Any) -> Distribution:
     """The distribution of outputs `[N, ...]`, over the actions that the environment allows."""
-    if parts.env.action_mask is not None:
-        allowed = jax.vmap(parts.env.action_mask)(obs)
-        outputs = mask_logits(outputs, allowed, parts.env.action_space)
-    return parts.head.distribution(outputs)
+    if agent.env.action_mask is not None:
+        allowed = jax.vmap(agent.env.action_mask)(obs)
+        outputs = mask_logits(outputs, allowed, agent.env.action_space)
+    return agent.head.distribution(outputs)
 
 
-def _precision(parts: Parts) -> AbstractContextManager:
-    precision = parts.config.execution.matmul_precision
+def _precision(agent: Agent) -> AbstractContextManager:
+    precision = agent.matmul_precision
     return nullcontext() if precision == "default" else jax.default_matmul_precision(precision)

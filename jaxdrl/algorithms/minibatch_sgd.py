@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ import optax
 from flax import struct
 
 from jaxdrl.algorithms import optimizers
+from jaxdrl.algorithms.optimizers import Optimizer
 from jaxdrl.core import control_flow
 from jaxdrl.core.finiteness import stays_finite
 from jaxdrl.core.permutation import permutation
@@ -47,6 +49,10 @@ class Batch:
     advantage: jax.Array
     episode_start: jax.Array
     carry: Any
+
+
+Loss = Callable[[Any, Batch], tuple[jax.Array, dict[str, jax.Array]]]
+"""`(params, minibatch of one group) -> (loss, metrics)`."""
 
 
 @dataclass(frozen=True)
@@ -112,16 +118,14 @@ def take(tree: Any, rows: jax.Array) -> Any:
 
 def fit(
     layout: Layout,
-    loss: Callable[[Any, Batch], tuple[jax.Array, dict[str, jax.Array]]],
-    optimizer: optax.GradientTransformationExtraArgs,
+    loss: Loss,
+    optimizer: Optimizer,
     schedule: Schedule,
-    params: Any,
-    opt_state: Any,
+    learnt: tuple[Any, Any],
     batch: Batch,
     key: jax.Array,
     learning_rate: Any,
-    takes: tuple[str, ...] = ("learning_rate",),
-) -> tuple[Any, Any, dict[str, jax.Array]]:
+) -> tuple[tuple[Any, Any], dict[str, jax.Array]]:
     """Takes `num_epochs * num_minibatches` gradient steps.
 
     A step whose gradient is not finite in norm is skipped: parameters and optimiser stay as they
@@ -134,78 +138,80 @@ def fit(
         metrics must hold `approx_kl` where there is a target.
       optimizer: what makes a step of a gradient.
       schedule: epochs and minibatches.
-      params: replicated parameters.
-      opt_state: replicated optimiser state.
+      learnt: `(params, opt_state)`, replicated.
       batch: the device's rows, in the order [group, time, environment].
       key: consumed; replicated.
       learning_rate: of this update.
-      takes: what the optimiser's update is given beside the gradient: `learning_rate`, and `value`,
-        the loss of the minibatch.
 
     Returns:
-      `(params, opt_state, metrics)`, metrics the means over the gradient steps taken, with
+      `((params, opt_state), metrics)`, metrics the means over the gradient steps taken, with
       `grad_norm` before clipping, and two numbers of steps: `skipped_steps`, those left out, and
       `nonfinite_params`, those of them whose gradient was finite.
     """
-
-    # Rows are gathered part by part, so that no minibatch is ever in memory as a whole.
-    def loss_of_rows(params: Any, part: tuple) -> tuple[jax.Array, dict[str, jax.Array]]:
-        rows, advantage = part
-        value, metrics = loss(params, replace(take(batch, rows), advantage=advantage))
-        return value, metrics | ({LOSS: value} if optimizers.VALUE in takes else {})
-
-    def gradient_step(carry: tuple, minibatch: tuple) -> tuple[tuple, dict[str, jax.Array]]:
-        with jax.named_scope("gradients"):
-            gradient, metrics = sharding.value_and_gradient(
-                layout,
-                loss_of_rows,
-                carry[0],
-                minibatch,
-                schedule.num_accumulation_steps,
-                row_length=batch.advantage.shape[1],
-            )
-
-        offered = {"learning_rate": learning_rate, optimizers.VALUE: metrics.pop(LOSS, None)}
-        given = {name: offered[name] for name in takes}
-
-        def apply(params: Any, opt_state: Any) -> tuple[Any, Any]:
-            return optimizers.update(optimizer, gradient, opt_state, params, given)
-
-        with jax.named_scope("optimizer"):
-            norm = optax.tree.norm(gradient)
-            finite = jnp.isfinite(norm)
-            carry, sound = step_if_sound(apply, finite, carry)
-        taken = finite & sound
-        sums = jax.tree.map(lambda x: jnp.where(taken, x, 0.0), {**metrics, "grad_norm": norm})
-        counts = {"taken_steps": taken, "nonfinite_params": finite & ~sound}
-        return carry, sums | jax.tree.map(lambda x: x.astype(jnp.float32), counts)
+    step = partial(_gradient_step, layout, loss, optimizer, schedule, batch, learning_rate)
 
     # The key is carried: jax_debug_key_reuse takes a scan over keys under vmap for a reuse.
     def epoch(carry: tuple, _: Any) -> tuple[tuple, dict[str, jax.Array]]:
         params, opt_state, key = carry
         shuffle_key, key = jax.random.split(key)
         minibatches = _minibatches(layout, schedule, batch, shuffle_key)
-        (params, opt_state), sums = jax.lax.scan(gradient_step, (params, opt_state), minibatches)
+        (params, opt_state), sums = jax.lax.scan(step, (params, opt_state), minibatches)
         return (params, opt_state, key), jax.tree.map(jnp.sum, sums)
 
-    carry, num_epochs = (params, opt_state, key), jnp.float32(schedule.num_epochs)
+    carry, num_epochs = (*learnt, key), jnp.float32(schedule.num_epochs)
     if schedule.target_kl is None:
         carry, sums = jax.lax.scan(epoch, carry, length=schedule.num_epochs)
     else:
         carry, sums, num_epochs = _epochs_until(epoch, schedule, carry)
-    params, opt_state, _ = carry
     metrics = jax.tree.map(jnp.sum, sums)
     taken, nonfinite_params = metrics.pop("taken_steps"), metrics.pop("nonfinite_params")
     metrics = jax.tree.map(lambda x: x / jnp.maximum(taken, 1.0), metrics)
     metrics["skipped_steps"] = num_epochs * schedule.num_minibatches - taken
     metrics["nonfinite_params"] = nonfinite_params
-    return params, opt_state, metrics
+    return carry[:2], metrics
 
 
-def step_if_sound(
+def _gradient_step(
+    layout: Layout,
+    loss: Loss,
+    optimizer: Optimizer,
+    schedule: Schedule,
+    batch: Batch,
+    learning_rate: Any,
+    carry: tuple,
+    minibatch: tuple,
+) -> tuple[tuple, dict[str, jax.Array]]:
+    """`(params, opt_state)` after a minibatch, and its metrics, 0 where the step was skipped."""
+
+    # Rows are gathered part by part, so that no minibatch is ever in memory as a whole.
+    def loss_of_rows(params: Any, part: tuple) -> tuple[jax.Array, dict[str, jax.Array]]:
+        rows, advantage = part
+        value, metrics = loss(params, replace(take(batch, rows), advantage=advantage))
+        return value, metrics | ({LOSS: value} if optimizers.VALUE in optimizer.takes else {})
+
+    gradient, metrics = sharding.value_and_gradient(
+        layout,
+        loss_of_rows,
+        carry[0],
+        minibatch,
+        schedule.num_accumulation_steps,
+        row_length=batch.advantage.shape[1],
+    )
+    offered = {"learning_rate": learning_rate, optimizers.VALUE: metrics.pop(LOSS, None)}
+    extra = {name: offered[name] for name in optimizer.takes}
+    with jax.named_scope("optimizer"):
+        norm = optax.tree.norm(gradient)
+        finite = jnp.isfinite(norm)
+        carry, taken = step_if_finite(partial(optimizer.step, gradient, extra), finite, carry)
+    sums = jax.tree.map(lambda x: jnp.where(taken, x, 0.0), {**metrics, "grad_norm": norm})
+    counts = {"taken_steps": taken, "nonfinite_params": finite & ~taken}
+    return carry, sums | jax.tree.map(lambda x: x.astype(jnp.float32), counts)
+
+
+def step_if_finite(
     apply: Callable[[Any, Any], tuple[Any, Any]], finite: jax.Array, carry: tuple
 ) -> tuple[tuple, jax.Array]:
-    """`carry` after a gradient step where that is `finite` and leaves it so, and whether it does.
+    """`carry` after a gradient step that is `finite` and leaves it so, and whether it was taken.
 
     Args:
       apply: `(params, opt_state) -> (params, opt_state)`, the step.
@@ -213,12 +219,12 @@ def step_if_sound(
       carry: `(params, opt_state)`.
     """
 
-    def try_step(carry: tuple, sound: jax.Array) -> tuple[tuple, jax.Array]:
+    def try_step(carry: tuple, _: jax.Array) -> tuple[tuple, jax.Array]:
         after = apply(*carry)
-        sound = stays_finite(carry, after)
-        return jax.tree.map(lambda new, old: jnp.where(sound, new, old), after, carry), sound
+        stays = stays_finite(carry, after)
+        return jax.tree.map(lambda new, old: jnp.where(stays, new, old), after, carry), stays
 
-    return control_flow.if_true(finite, try_step, carry, jnp.ones_like(finite))
+    return control_flow.if_true(finite, try_step, carry, jnp.zeros_like(finite))
 
 
 @jax.named_scope("shuffle")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,21 +17,48 @@ VALUE = "value"
 """The loss of the minibatch, by the name that optax has for it."""
 
 
-def update(
-    optimizer: optax.GradientTransformationExtraArgs,
-    gradient: Any,
-    opt_state: Any,
-    params: Any,
-    extra: Mapping[str, Any],
-) -> tuple[Any, Any]:
-    """`(params, opt_state)` after a step, the update given `extra` arguments."""
-    with default_promotion():
-        updates, opt_state = optimizer.update(gradient, opt_state, params, **extra)
-        return optax.apply_updates(params, updates), opt_state
+class Optimizer(NamedTuple):
+    """An optax optimiser, and what its update is given beside the gradient.
+
+    Attributes:
+      transformation: the optimiser.
+      takes: names of the arguments: `learning_rate`, and `value`, the loss of the minibatch.
+    """
+
+    transformation: optax.GradientTransformationExtraArgs
+    takes: tuple[str, ...] = ()
+
+    def init(self, params: Any) -> Any:
+        """Its state before the first step."""
+        with default_promotion():
+            return self.transformation.init(params)
+
+    def step(
+        self, gradient: Any, extra: Mapping[str, Any], params: Any, opt_state: Any
+    ) -> tuple[Any, Any]:
+        """`(params, opt_state)` after a step; `extra` holds by name what the optimiser takes."""
+        with default_promotion():
+            updates, opt_state = self.transformation.update(gradient, opt_state, params, **extra)
+            return optax.apply_updates(params, updates), opt_state
 
 
-def extra_args(optimizer: optax.GradientTransformationExtraArgs, params: Any) -> tuple[str, ...]:
-    """The arguments that an optimiser of the user's own needs; only traces it.
+def adam(max_grad_norm: Any = None, epsilon: Any = 1e-8) -> Optimizer:
+    """Adam after clipping by the global norm, at the `learning_rate` that its update is given.
+
+    On all parameters as one vector: a few large operations instead of many small ones.
+    """
+
+    def scale(updates: Any, state: Any, params: Any = None, *, learning_rate: Any) -> Any:
+        return jax.tree.map(lambda u: -learning_rate * u, updates), state
+
+    clip = optax.identity() if max_grad_norm is None else optax.clip_by_global_norm(max_grad_norm)
+    scale_by_rate = optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), scale)
+    chain = optax.chain(clip, optax.scale_by_adam(eps=epsilon), scale_by_rate)
+    return Optimizer(optax.flatten(chain), ("learning_rate",))
+
+
+def of_own(optimizer: optax.GradientTransformation, params: Any) -> Optimizer:
+    """An optimiser of the user's own, which is given what it needs; only traces it.
 
     Args:
       optimizer: the optimiser.
@@ -39,28 +67,26 @@ def extra_args(optimizer: optax.GradientTransformationExtraArgs, params: Any) ->
     Raises:
       ConfigError: if it needs more than gradients and the loss, or does not keep types.
     """
-    reasons = []
+    transformation, reasons = optax.with_extra_args_support(optimizer), []
     for names in ((), (VALUE,)):
+        found = Optimizer(transformation, names)
         extra = {name: jax.ShapeDtypeStruct((), jnp.float32) for name in names}
         try:
-            before, after = jax.eval_shape(
-                lambda params, extra: _before_and_after(optimizer, params, extra), params, extra
-            )
+            before, after = jax.eval_shape(partial(_before_and_after, found), params, extra)
         except Exception as error:  # of optax, in many classes
             reasons.append(str(error).splitlines()[0] if str(error) else type(error).__name__)
             continue
         _require_same(before, after)
-        return names
+        return found
     raise ConfigError(
         "optimizer: cannot learn from the gradient and the loss of a minibatch alone "
         f"({reasons[0]}); take one that needs no more, such as optax.adam(3e-4)"
     )
 
 
-def _before_and_after(optimizer: Any, params: Any, extra: Any) -> tuple[Any, Any]:
-    with default_promotion():
-        opt_state = optimizer.init(params)
-    return (params, opt_state), update(optimizer, params, opt_state, params, extra)
+def _before_and_after(optimizer: Optimizer, params: Any, extra: Mapping[str, Any]) -> Any:
+    opt_state = optimizer.init(params)
+    return (params, opt_state), optimizer.step(params, extra, params, opt_state)
 
 
 def _require_same(before: Any, after: Any) -> None:

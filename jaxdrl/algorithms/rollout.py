@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -129,18 +130,10 @@ def _step(
     with jax.named_scope("environment"):
         stepped = vector.step(env, keys[:, 2], keys[:, 3], actor.env_state, decision.env_action)
     ended = stepped.terminated | stepped.truncated
-
-    def value_of_final(rows: jax.Array) -> jax.Array:
-        def take(x: jax.Array) -> jax.Array:
-            return x.at[rows].get(mode="clip")
-
-        carry, obs = jax.tree.map(take, (decision.carry, stepped.final_obs))
-        return value_of(carry, obs, jnp.zeros_like(take(ended)))
-
     with jax.named_scope("policy"):
         final_value = vector.update_rows(
             stepped.truncated,
-            value_of_final,
+            partial(_value_of_rows, value_of, decision.carry, stepped.final_obs),
             jnp.zeros_like(decision.value),
             is_costly=costly_value,
         )
@@ -172,6 +165,12 @@ def _step(
         discounted_return=transition.discounted_return * running,
     )
     return actor, transition
+
+
+def _value_of_rows(value_of: Callable, carry: Any, obs: Any, rows: jax.Array) -> jax.Array:
+    """V of some rows of observations within an episode."""
+    carry, obs = jax.tree.map(lambda x: x.at[rows].get(mode="clip"), (carry, obs))
+    return value_of(carry, obs, jnp.zeros(rows.shape, jnp.bool))
 
 
 def _add_usable(total: jax.Array, reward: jax.Array) -> jax.Array:

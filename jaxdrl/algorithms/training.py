@@ -18,7 +18,7 @@ Hook = Callable[[int, dict[str, Any]], Any]
 
 
 @checked
-def compile(algorithm: Algorithm) -> Any:
+def jit_step(algorithm: Algorithm) -> Any:
     """The training step, jitted with its state donated: `(state) -> (state, metrics)`.
 
     A donated state is gone after the call ("Array has been deleted"); use the one it returns.
@@ -51,7 +51,7 @@ def train(
     Raises:
       ConfigError: if `num_updates` is not an integer of at least 1.
     """
-    return run_updates(compile(algorithm), state, num_updates=num_updates, on_update=on_update)
+    return run_updates(jit_step(algorithm), state, num_updates=num_updates, on_update=on_update)
 
 
 def run_updates(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxdrl.algorithms.agent import Parts
+from jaxdrl.algorithms.agent import Agent
 from jaxdrl.algorithms.minibatch_sgd import Batch
 from jaxdrl.core import running_statistics
 from jaxdrl.core.distributions import has_action
@@ -15,13 +16,28 @@ from jaxdrl.core.finiteness import count_unusable, is_usable
 from jaxdrl.core.magnitude import MAX_MAGNITUDE
 from jaxdrl.core.preprocessing import prepare_observation
 from jaxdrl.core.running_statistics import update_statistics
-from jaxdrl.core.types import LearnerState, Transition
+from jaxdrl.core.types import REQUIRED_METRICS, LearnerState, Reduction, Transition
 from jaxdrl.distributed import sharding
 from jaxdrl.distributed.sharding import Layout
+from jaxdrl.envs.protocol import Environment
+
+METRICS: dict[str, Reduction] = {
+    **REQUIRED_METRICS,
+    "nonfinite_values": "mean",
+    "nonfinite_observations": "mean",
+    "nonfinite_rewards": "mean",
+    "states_without_action": "sum",
+}
+"""Metrics that algorithms share, and how each is reduced over members, as in `Algorithm`.
+
+`nonfinite_values` is the sum of the two that follow it: numbers that running statistics and returns
+leave out, being NaN, infinite or beyond 1e15. `states_without_action` is there where the
+environment has an `action_mask`.
+"""
 
 
 @jax.named_scope("metrics")
-def update_obs_statistics(parts: Parts, learner: LearnerState, trajectory: Transition) -> Any:
+def update_obs_statistics(agent: Agent, learner: LearnerState, trajectory: Transition) -> Any:
     """Running moments with those of the observations of `trajectory`, grouped `[G, T, n, ...]`."""
     if learner.obs_statistics is None:
         return None
@@ -32,37 +48,50 @@ def update_obs_statistics(parts: Parts, learner: LearnerState, trajectory: Trans
 
     def flat(obs: Any) -> Any:
         obs = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), obs)
-        return jax.tree.map(usable, prepare_observation(parts.env.observation_space, obs), old)
+        return jax.tree.map(usable, prepare_observation(agent.env.observation_space, obs), old)
 
-    obs = sharding.map_groups(parts.layout, flat, trajectory.obs)
-    mean, variance = sharding.moments(parts.layout, obs, axis=0)
-    count = parts.config.env_steps_per_update
+    obs = sharding.map_groups(agent.layout, flat, trajectory.obs)
+    mean, variance = sharding.moments(agent.layout, obs, axis=0)
+    count = agent.layout.num_devices * trajectory.reward.size
     return update_statistics(learner.obs_statistics, count, mean, variance)
 
 
 @jax.named_scope("metrics")
-def update_return_statistics(parts: Parts, learner: LearnerState, trajectory: Transition) -> Any:
+def update_return_statistics(layout: Layout, learner: LearnerState, trajectory: Transition) -> Any:
     """The same of the discounted returns."""
     if learner.return_statistics is None:
         return None
     # In two steps, as for observations: where XLA sums over time and environments at once, the
     # order depends on how the shards lie on the devices.
-    returns = sharding.map_groups(
-        parts.layout, lambda x: x.reshape(-1), trajectory.discounted_return
-    )
-    mean, variance = sharding.moments(parts.layout, returns, axis=0)
-    count = parts.config.env_steps_per_update
+    returns = sharding.map_groups(layout, lambda x: x.reshape(-1), trajectory.discounted_return)
+    mean, variance = sharding.moments(layout, returns, axis=0)
+    count = layout.num_devices * trajectory.reward.size
     return update_statistics(learner.return_statistics, count, mean, variance)
 
 
+def episode_metrics(
+    agent: Agent, trajectory: Transition, *, normalizes_rewards: bool = False
+) -> dict[str, jax.Array]:
+    """Sums over the episodes that ended, and counts of what should not be there, over all devices.
+
+    Args:
+      agent: the agent.
+      trajectory: grouped `[G, T, n, ...]`.
+      normalizes_rewards: whether discounted returns count, too: usable rewards may add up to one
+        that is cut at `MAX_MAGNITUDE`.
+    """
+    sums = partial(_sums, agent.env, normalizes_rewards)
+    return sharding.sum_groups(agent.layout, sharding.map_groups(agent.layout, sums, trajectory))
+
+
 @jax.named_scope("metrics")
-def sums(parts: Parts, trajectory: Transition) -> dict[str, jax.Array]:
-    """Sums over the episodes that ended, and counts of what should not be there."""
-    env = parts.env
+def _sums(
+    env: Environment, normalizes_rewards: bool, trajectory: Transition
+) -> dict[str, jax.Array]:
     ended = (trajectory.terminated | trajectory.truncated).astype(jnp.float32)
     bad_obs = jnp.stack([count_unusable(x) for x in jax.tree.leaves(trajectory.obs)]).sum()
     is_bad = ~is_usable(trajectory.reward)
-    if parts.config.normalize_rewards:  # usable rewards may add up to a return that is cut there
+    if normalizes_rewards:
         is_bad |= jnp.abs(trajectory.discounted_return) >= MAX_MAGNITUDE
     bad_rewards = is_bad.sum(dtype=jnp.float32)
     found = {

@@ -26,11 +26,11 @@ from jaxdrl.runs.locking import writer_of
 from jaxdrl.runs.nested import doubt_about_result, parts_of
 from jaxdrl.runs.run_dir import METRICS_FILE, RESULT_FILE, in_words, read_line, read_run
 
-SHOWN = (
-    *("episode_return", "episode_length", "steps_per_second", "policy_loss", "value_loss"),
-    *("entropy", "approx_kl", "clip_fraction", "explained_variance", "grad_norm", "learning_rate"),
-)
-"""Metrics that get a line, where a run has them."""
+SHOWN_FIRST = ("episode_return", "episode_length", "steps_per_second")
+"""Columns of every run, which come before the metrics of its algorithm."""
+
+NOT_SHOWN = ("update", "env_steps", "num_episodes", "memory_bytes", "skipped_steps")
+"""Columns that are shown in other places; so are evaluations, and counts of what should not be."""
 
 WINDOW = 10
 """Lines at the end of the metrics that warnings look at."""
@@ -40,8 +40,6 @@ BAD = {
     "nonfinite_values": f"numbers were {UNUSABLE}",
 }
 """Counts of what should not be, and what they count."""
-
-ONES = (1.0,) * len(SHOWN)
 
 
 @dataclass(frozen=True)
@@ -98,7 +96,8 @@ class History:
       num_lines: how many there are.
       recent: the last of them.
       evaluation: the last line with an evaluation, None where there is none.
-      thinned: columns of `SHOWN`.
+      shown: names of the columns that are shown.
+      thinned: these columns.
       first: the first number of each metric, by name.
       last: the last number of each, likewise.
       bad: how many numbers were not finite, by their kind.
@@ -113,6 +112,7 @@ class History:
     def begin(self) -> None:
         """Forgets everything."""
         self.num_lines = 0
+        self.shown: list[str] = []
         self.evaluation: dict[str, Any] | None = None
         self.recent: deque[dict[str, Any]] = deque(maxlen=WINDOW)
         self.thinned, self.bad = Thinned(), dict.fromkeys(BAD, 0.0)
@@ -121,10 +121,12 @@ class History:
 
     def add(self, record: dict[str, Any]) -> None:
         """Takes a line."""
-        values = [record.get(name) for name in SHOWN]
-        there = {name: x for name, x in zip(SHOWN, values, strict=True) if x is not None}
+        self.shown = self.shown or shown_of(record)
+        values = [record.get(name) for name in self.shown]
+        there = {name: x for name, x in zip(self.shown, values, strict=True) if x is not None}
         self.first, self.last = there | self.first, self.last | there
-        self.thinned.add((), [math.nan if x is None else float(x) for x in values], ONES)
+        numbers = [math.nan if x is None else float(x) for x in values]
+        self.thinned.add((), numbers, (1.0,) * len(numbers))
         for name in BAD:
             self.bad[name] += record.get(name) or 0
         if "evaluation_mean_return" in record:
@@ -138,12 +140,24 @@ class History:
 
     def columns(self) -> dict[str, np.ndarray]:
         """Each metric over the lines, or over the means of a few, NaN where it has none."""
-        return {name: self.thinned.values(SHOWN.index(name)) for name in SHOWN if name in self.last}
+        columns = enumerate(self.shown)
+        return {name: self.thinned.values(i) for i, name in columns if name in self.last}
 
     def median(self, name: str) -> float | None:
         """Of a metric in the recent lines, None where they have none."""
         found = [record[name] for record in self.recent if record.get(name) is not None]
         return float(np.median(found)) if found else None
+
+
+def shown_of(record: dict[str, Any]) -> list[str]:
+    """The columns that are shown of a run, whose lines are like `record`."""
+    elsewhere = ("evaluation_", "nonfinite_", "states_without_action", "members/")
+    of_algorithm = [
+        name
+        for name in record
+        if name not in (*SHOWN_FIRST, *NOT_SHOWN) and not name.startswith(elsewhere)
+    ]
+    return [*SHOWN_FIRST, *of_algorithm]
 
 
 Histories = dict[Path, History]

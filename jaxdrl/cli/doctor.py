@@ -15,7 +15,7 @@ from rich.text import Text
 
 from jaxdrl.algorithms.ppo.algorithm import ppo
 from jaxdrl.algorithms.settings import make_config
-from jaxdrl.algorithms.training import compile
+from jaxdrl.algorithms.training import jit_step
 from jaxdrl.checks import Positive, checked
 from jaxdrl.config.ppo import PPOConfig
 from jaxdrl.core.keys import make_key
@@ -164,7 +164,7 @@ def measure(env: Environment, config: PPOConfig, num_devices: int, seconds: floa
     agent = ppo(env, config, mesh=make_mesh(num_devices))
     try:
         state = jax.jit(agent.init)(make_key(0))
-        step = compile(agent).lower(state).compile()
+        step = jit_step(agent).lower(state).compile()
         state, _ = jax.block_until_ready(step(state))
         rates: list[float] = []
         started = time.perf_counter()

@@ -6,8 +6,8 @@ one device or shard inside it).
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Concatenate, NamedTuple, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Concatenate, Literal, NamedTuple, Protocol
 
 import jax
 from flax import struct
@@ -140,22 +140,57 @@ class Policy(NamedTuple):
     act: Act
 
 
+Reduction = Literal["mean", "sum", "each"]
+"""How a metric of the members of a population becomes one number: their mean or their sum. "each"
+is the mean, and every member's own number is logged beside it."""
+
+REQUIRED_METRICS: dict[str, Reduction] = {
+    "episode_return_sum": "sum",
+    "episode_length_sum": "sum",
+    "num_episodes": "sum",
+    "skipped_steps": "each",
+    "grad_norm": "mean",
+}
+"""Metrics that `learn` of every algorithm has to give: the sums of returns and lengths over the
+episodes that ended in the update, and their number; the gradient steps that were left out because
+they were not finite; and the mean norm of the gradient over the steps that were taken, 0 if none
+was."""
+
+
 class Algorithm(NamedTuple):
-    """An algorithm as pure functions over `TrainState`; nothing in it is jitted or donates.
+    """An algorithm as pure functions; nothing in it is jitted or donates its arguments.
+
+    `jaxdrl.algorithms.sharded.shard_algorithm` makes one from functions that each device runs over
+    its own environments. Of a population of `P` members every array has a leading axis `[P, ...]`,
+    the state is a `PopulationState`, and `init` takes hyperparameters as well.
 
     Attributes:
-      init: `(key) -> state`, of a population `(key, hyperparams) -> state`.
-      rollout: `(state) -> (state, trajectory)`, the trajectory a `Transition [T, N, ...]`.
-      learn: `(state, trajectory) -> (state, metrics)`, metrics a flat dictionary of scalars.
-      train_step: `learn` after `rollout`: `(state) -> (state, metrics)`.
+      init: `(key) -> state`, a `TrainState`.
+      rollout: `(learner, actor) -> (actor, trajectory)`: acts in the environments. What the
+        trajectory holds is the algorithm's own choice; usually it is a `Transition [T, N, ...]`.
+      learn: `(learner, trajectory) -> (learner, metrics)`. The learner has a field `num_updates`,
+        which grows by 1; metrics are a flat dictionary of scalars, `REQUIRED_METRICS` among them.
+      train_step: `(state) -> (state, metrics)`: `learn` after `rollout`.
       policy: how the learner acts.
+      state_specs: how the state lies on a mesh: a tree of `jax.sharding.PartitionSpec`, each of
+        which holds for the whole subtree in its place, such as `TrainState(learner=P(),
+        actor=P("data"))`: the learner on every device, the actor split along the environments.
+      trajectory_specs: likewise of the trajectory, such as `P(None, "data")` for `[T, N, ...]`.
+      metrics: how each metric is reduced over the members of a population, by its name. A metric
+        that is not named here is averaged.
+      stages: scopes of `jax.named_scope` in the step, by which a profile breaks down its time;
+        `a/b` is the scope b within a. Those that the program has not are left out.
     """
 
     init: Callable[Concatenate[jax.Array, ...], Any]
-    rollout: Callable[[Any], tuple[Any, Any]]
+    rollout: Callable[[Any, Any], tuple[Any, Any]]
     learn: Callable[[Any, Any], tuple[Any, dict[str, jax.Array]]]
     train_step: Callable[[Any], tuple[Any, dict[str, jax.Array]]]
     policy: Policy
+    state_specs: Any
+    trajectory_specs: Any
+    metrics: Mapping[str, Reduction] = REQUIRED_METRICS
+    stages: tuple[str, ...] = ("rollout",)
 
 
 class Network(NamedTuple):

@@ -15,8 +15,8 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -26,8 +26,7 @@ from jaxdrl.checks import require, require_divisor
 from jaxdrl.distributed import microbatches
 from jaxdrl.distributed.mesh import DATA_AXIS
 
-if TYPE_CHECKING:
-    from jaxdrl.core.types import TrainState
+State = TypeVar("State")
 
 ROW_BYTES = 2048
 """What a row of a loop over groups weighs at least: XLA compiles a loop over few bytes in one piece
@@ -106,20 +105,25 @@ def shard(
     return on_devices
 
 
-def place(state: TrainState, mesh: Mesh | None) -> TrainState:
-    """A copy of `state` on the devices of `mesh`: its learner on each, its actor along them.
+def place(state: State, mesh: Mesh | None, specs: Any) -> State:
+    """A copy of `state` on the devices of `mesh`, as `specs` say.
 
-    The state may come from the host or from any other mesh, and is left alone; None places it on
-    the first device.
+    Args:
+      state: from the host or from any other mesh; it is left alone.
+      mesh: None places it on the first device.
+      specs: `Algorithm.state_specs` of the algorithm whose state it is.
     """
 
-    def put(tree: Any, spec: PartitionSpec) -> Any:
+    def put(spec: PartitionSpec, tree: Any) -> Any:
         target = jax.devices()[0] if mesh is None else NamedSharding(mesh, spec)
         return jax.device_put(tree, target, may_alias=False)
 
-    return replace(
-        state, learner=put(state.learner, REPLICATED), actor=put(state.actor, ALONG_ENVS)
-    )
+    return jax.tree.map(put, specs, state, is_leaf=is_spec)
+
+
+def is_spec(x: Any) -> bool:
+    """Whether it is a leaf of a tree of `PartitionSpec`, which may be a pytree to JAX itself."""
+    return isinstance(x, PartitionSpec)
 
 
 def shard_ids(layout: Layout) -> jax.Array:
@@ -277,6 +281,7 @@ def moments(
     return means, mean_groups(layout, map_groups(layout, group_variance, tree))
 
 
+@jax.named_scope("gradients")
 def value_and_gradient(
     layout: Layout,
     loss: Callable[[Any, Any], tuple[jax.Array, Any]],

@@ -7,42 +7,26 @@ trainer. Members lie along the mesh axis `population`, each one's environments a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
 from jaxdrl.checks import checked, require
 from jaxdrl.core.types import ActorState, Algorithm, LearnerState, Policy, TrainState
-from jaxdrl.distributed.mesh import DATA_AXIS, POPULATION_AXIS
-from jaxdrl.distributed.sharding import in_turn
+from jaxdrl.distributed.mesh import POPULATION_AXIS
 from jaxdrl.errors import ConfigError
+from jaxdrl.populations import member_layout
 from jaxdrl.populations import pbt as exchanges
-from jaxdrl.populations.pbt import Exchange, ExchangeState
+from jaxdrl.populations.member_layout import EACH, along_members, map_members, members_axis
+from jaxdrl.populations.pbt import Exchange
+from jaxdrl.populations.state import PopulationLearner, PopulationState, learner_of, state_of
 
 MakeAlgorithm = Callable[[Mapping[str, Any]], Algorithm]
-
-
-@struct.dataclass
-class PopulationState:
-    """States of `P` members: a `TrainState` with a leading axis, and what it was made with.
-
-    Attributes:
-      learner: `[P, ...]`.
-      actor: `[P, N, ...]`.
-      hyperparams: by name, float32 `[P]`.
-      exchange: how members stand for the next exchange, None where there is none.
-    """
-
-    learner: LearnerState
-    actor: ActorState
-    hyperparams: dict[str, jax.Array]
-    exchange: ExchangeState | None
 
 
 @checked
@@ -80,35 +64,35 @@ def population(
     """
     on_cpu = (jax.devices()[0] if mesh is None else mesh.devices.flat[0]).platform == "cpu"
     learn_in_turn = on_cpu if one_by_one is None else one_by_one
-    init = partial(_init, make_algorithm, mesh, one_by_one is True, exchange)
-
-    def rollout(state: PopulationState) -> tuple[PopulationState, Any]:
-        def of_member(hyperparams: Any, state: TrainState) -> Any:
-            return make_algorithm(hyperparams).rollout(state)
-
-        members = _map(of_member, mesh, one_by_one is True, (TRAIN_STATE, TRAJECTORY))
-        trained, trajectory = members(state.hyperparams, _train_state(state))
-        return replace(state, actor=trained.actor), trajectory
-
-    def learn(state: PopulationState, trajectory: Any) -> tuple[PopulationState, Any]:
-        def of_member(hyperparams: Any, state: TrainState, trajectory: Any) -> Any:
-            return make_algorithm(hyperparams).learn(state, trajectory)
-
-        members = _map(of_member, mesh, learn_in_turn, (TRAIN_STATE, MEMBERS))
-        trained, metrics = members(state.hyperparams, _train_state(state), trajectory)
-        state = replace(state, learner=trained.learner)
-        return (state, metrics) if exchange is None else _exchange(exchange, mesh, state, metrics)
-
+    # What no hyperparameter changes: how the state lies on a mesh, and what the metrics are.
+    one = make_algorithm(_Defaults())
+    rollout = partial(_rollout, make_algorithm, one, mesh, one_by_one is True)
+    learn = partial(_learn, make_algorithm, one, mesh, learn_in_turn, exchange)
     return Algorithm(
-        init=init,
+        init=partial(_init, make_algorithm, one, mesh, one_by_one is True, exchange),
         rollout=rollout,
         learn=learn,
-        train_step=lambda state: learn(*rollout(state)),
-        policy=_policy(make_algorithm),
+        train_step=train_step(rollout, learn),
+        policy=_policy(make_algorithm, one),
+        state_specs=member_layout.state_specs(mesh, one, exchange is not None),
+        trajectory_specs=along_members(mesh, one.trajectory_specs),
+        metrics=one.metrics,
+        stages=one.stages,
     )
 
 
-def _policy(make_algorithm: MakeAlgorithm) -> Policy:
+def train_step(rollout: Callable, learn: Callable) -> Callable:
+    """`learn` after `rollout`: `(state) -> (state, metrics)` of a population."""
+
+    def step(state: PopulationState) -> tuple[PopulationState, Any]:
+        actor, trajectory = rollout(learner_of(state), state.actor)
+        learner, metrics = learn(learner_of(state), trajectory)
+        return state_of(learner, actor), metrics
+
+    return step
+
+
+def _policy(make_algorithm: MakeAlgorithm, one: Algorithm) -> Policy:
     """That of one member, made from the hyperparameters that its learner has."""
 
     def act(learner: LearnerState, *args: Any, **how: Any) -> Any:
@@ -120,7 +104,7 @@ def _policy(make_algorithm: MakeAlgorithm) -> Policy:
         return make_algorithm(learner.hyperparams).policy.act(learner, *args, **how)
 
     # A carry is begun before there is a learner, and by none of its hyperparameters.
-    return Policy(initial_carry=make_algorithm(_Defaults()).policy.initial_carry, act=act)
+    return Policy(initial_carry=one.policy.initial_carry, act=act)
 
 
 class _Defaults(dict):
@@ -130,100 +114,9 @@ class _Defaults(dict):
         return 1.0
 
 
-@checked
-def member(state: PopulationState, index: int) -> TrainState:
-    """The state of one member, as it would be alone, and its hyperparameters in the learner.
-
-    Args:
-      state: of the population.
-      index: of the member, from 0.
-
-    Raises:
-      ConfigError: if there is no such member.
-    """
-    num_members = state.learner.num_updates.shape[0]
-    works = f"must be from 0 to {num_members - 1}: there are {num_members} members"
-    require(0 <= index < num_members, "member", index, works)
-    one = TrainState(learner=learners(state), actor=state.actor)
-    return jax.tree.map(lambda x: x[index], one)
-
-
-def learners(state: PopulationState) -> LearnerState:
-    """The learners of all members, `[P, ...]`, each with its own hyperparameters to act by."""
-    return replace(state.learner, hyperparams=state.hyperparams)
-
-
-def place(state: PopulationState, mesh: Mesh | None) -> PopulationState:
-    """A copy of `state` on the devices of `mesh`, as `jaxdrl.population` has it there."""
-    if mesh is None:
-        return jax.device_put(state, jax.devices()[0], may_alias=False)
-    along = _along_members(mesh, MEMBERS)
-    specs = PopulationState(
-        learner=along,
-        actor=_along_members(mesh, TRAIN_STATE).actor,
-        hyperparams=along,
-        exchange=None if state.exchange is None else _standing_specs(along),
-    )
-
-    def put(spec: PartitionSpec, tree: Any) -> Any:
-        return jax.device_put(tree, NamedSharding(mesh, spec), may_alias=False)
-
-    return jax.tree.map(put, specs, state, is_leaf=_is_spec)
-
-
-def _train_state(state: PopulationState) -> TrainState:
-    return TrainState(learner=state.learner, actor=state.actor)
-
-
-# Where arrays lie: which axis after that of the members is one of environments.
-
-MEMBERS = PartitionSpec()
-TRAIN_STATE = TrainState(learner=MEMBERS, actor=PartitionSpec(DATA_AXIS))  # type: ignore[arg-type]
-TRAJECTORY = PartitionSpec(None, DATA_AXIS)
-
-
-def _along_members(mesh: Mesh, specs: Any) -> Any:
-    """The layout of `[P, ...]` from that of one member."""
-    return jax.tree.map(lambda spec: PartitionSpec(_axis(mesh), *spec), specs, is_leaf=_is_spec)
-
-
-def _axis(mesh: Mesh | None) -> str | None:
-    """The mesh axis along which members are sharded, if they are."""
-    return POPULATION_AXIS if mesh is not None and POPULATION_AXIS in mesh.axis_names else None
-
-
-def _is_spec(x: Any) -> bool:
-    return isinstance(x, PartitionSpec)
-
-
-def _map(of_member: Callable, mesh: Mesh | None, one_by_one: bool, out_specs: Any) -> Callable:
-    """`of_member` of every member: arguments and results `[P, ...]`, on the devices of the mesh."""
-
-    def of_members(*args: Any) -> Any:
-        if not one_by_one:
-            return jax.vmap(of_member)(*args)
-        always = args[1].learner.num_updates >= 0
-        return in_turn(of_member, always, *args)
-
-    if mesh is None:
-        return of_members
-    in_specs = _along_members(mesh, (MEMBERS, TRAIN_STATE, TRAJECTORY))
-
-    def on_devices(*args: Any) -> Any:
-        # What is replicated is proven to be so where the algorithm is used alone.
-        return jax.shard_map(
-            of_members,
-            mesh=mesh,
-            in_specs=in_specs[: len(args)],
-            out_specs=_along_members(mesh, out_specs),
-            check_vma=False,
-        )(*args)
-
-    return on_devices
-
-
 def _init(
     make_algorithm: MakeAlgorithm,
+    one: Algorithm,
     mesh: Mesh | None,
     one_by_one: bool,
     exchange: Exchange | None,
@@ -253,29 +146,62 @@ def _init(
         return jax.vmap(of_member)(*args)
 
     if mesh is not None:
-        specs = _along_members(mesh, (MEMBERS, MEMBERS))
         of_members = jax.shard_map(
             of_members,
             mesh=mesh,
-            in_specs=specs,
-            out_specs=_along_members(mesh, TRAIN_STATE),
+            in_specs=along_members(mesh, (EACH, EACH)),
+            out_specs=along_members(mesh, one.state_specs),
             check_vma=False,
         )
     exchange_key = None if exchange is None else jax.random.fold_in(key, exchanges.STREAM)
     state = of_members(values, key if key.ndim else jax.random.split(key, num_members))
     standing = None if exchange_key is None else exchanges.init(exchange_key, num_members)
     if mesh is not None:  # where an update leaves them, so that the first is compiled for the rest
-        along = _along_members(mesh, MEMBERS)
-        specs = None if standing is None else _standing_specs(along)
-        values, standing = jax.tree.map(
-            lambda spec, x: jax.lax.with_sharding_constraint(x, NamedSharding(mesh, spec)),
-            (dict.fromkeys(values, along), specs),
-            (values, standing),
-            is_leaf=_is_spec,
-        )
+        specs = member_layout.state_specs(mesh, one, exchange is not None)
+        where = (specs.hyperparams, specs.exchange)
+        values, standing = member_layout.constrain(mesh, where, (values, standing))
     return PopulationState(
         learner=state.learner, actor=state.actor, hyperparams=values, exchange=standing
     )
+
+
+def _rollout(
+    make_algorithm: MakeAlgorithm,
+    one: Algorithm,
+    mesh: Mesh | None,
+    one_by_one: bool,
+    learner: PopulationLearner,
+    actor: ActorState,
+) -> tuple[ActorState, Any]:
+    def of_member(hyperparams: Any, learner: LearnerState, actor: ActorState) -> Any:
+        return make_algorithm(hyperparams).rollout(learner, actor)
+
+    in_specs = (EACH, one.state_specs.learner, one.state_specs.actor)
+    out_specs = (one.state_specs.actor, one.trajectory_specs)
+    members = map_members(of_member, mesh, one_by_one, in_specs, out_specs)
+    return members(learner.hyperparams, learner.members, actor)
+
+
+def _learn(
+    make_algorithm: MakeAlgorithm,
+    one: Algorithm,
+    mesh: Mesh | None,
+    one_by_one: bool,
+    exchange: Exchange | None,
+    learner: PopulationLearner,
+    trajectory: Any,
+) -> tuple[PopulationLearner, Any]:
+    def of_member(hyperparams: Any, learner: LearnerState, trajectory: Any) -> Any:
+        return make_algorithm(hyperparams).learn(learner, trajectory)
+
+    in_specs = (EACH, one.state_specs.learner, one.trajectory_specs)
+    out_specs = (one.state_specs.learner, EACH)
+    members = map_members(of_member, mesh, one_by_one, in_specs, out_specs)
+    learners, metrics = members(learner.hyperparams, learner.members, trajectory)
+    learner = replace(learner, members=learners)
+    if exchange is None:
+        return learner, metrics
+    return _exchange(exchange, mesh, learner, metrics)
 
 
 def check_hyperparams(hyperparams: Mapping[str, Any]) -> tuple[dict[str, jax.Array], int]:
@@ -303,40 +229,34 @@ def check_hyperparams(hyperparams: Mapping[str, Any]) -> tuple[dict[str, jax.Arr
     return values, num_members
 
 
+OWN = ("key", "num_updates", "hyperparams")
+"""Fields of a learner that a member keeps when it takes over from another."""
+
+
 def _exchange(
-    config: Exchange, mesh: Mesh | None, state: PopulationState, metrics: dict[str, jax.Array]
-) -> tuple[PopulationState, dict[str, jax.Array]]:
+    config: Exchange, mesh: Mesh | None, learner: PopulationLearner, metrics: dict[str, jax.Array]
+) -> tuple[PopulationLearner, dict[str, jax.Array]]:
     """Has members take over from each other where it is time; `parent` joins the metrics."""
-    assert state.exchange is not None
-    learner = state.learner
-    names = ("params", "opt_state", "obs_statistics", "return_statistics")
-    learnt = {name: getattr(learner, name) for name in names}
-    standing = exchanges.observe(state.exchange, metrics)
-    take_over = partial(exchanges.exchange, config, _axis(mesh))
+    assert learner.exchange is not None
+    members = learner.members
+    learnt = {
+        field.name: getattr(members, field.name)
+        for field in fields(members)
+        if field.name not in OWN
+    }
+    standing = exchanges.observe(learner.exchange, metrics)
+    take_over = partial(exchanges.exchange, config, members_axis(mesh))
     if mesh is not None:
-        along = _along_members(mesh, MEMBERS)
-        specs = (_standing_specs(along), along, along, along)
+        each = along_members(mesh, EACH)
+        specs = (member_layout.exchange_specs(mesh), each, each, each)
         take_over = jax.shard_map(
             take_over, mesh=mesh, in_specs=specs, out_specs=specs, check_vma=False
         )
     with jax.named_scope("exchange"):
         standing, hyperparams, learnt, parent = take_over(
-            standing, state.hyperparams, learnt, learner.num_updates
+            standing, learner.hyperparams, learnt, members.num_updates
         )
-    state = replace(
-        state,
-        learner=replace(learner, **learnt),
-        hyperparams=hyperparams,
-        exchange=standing,
+    learner = PopulationLearner(
+        members=replace(members, **learnt), hyperparams=hyperparams, exchange=standing
     )
-    return state, {**metrics, "parent": parent}
-
-
-def _standing_specs(along: PartitionSpec) -> Any:
-    return ExchangeState(
-        key=PartitionSpec(),  # type: ignore[arg-type]
-        return_sum=along,  # type: ignore[arg-type]
-        num_episodes=along,  # type: ignore[arg-type]
-        score=along,  # type: ignore[arg-type]
-        diverged=along,  # type: ignore[arg-type]
-    )
+    return learner, {**metrics, "parent": parent}

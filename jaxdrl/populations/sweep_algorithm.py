@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -17,7 +17,7 @@ from jaxdrl.checks import require
 from jaxdrl.config.experiment import Experiment
 from jaxdrl.config.settings import hyperparameters, value_of, with_settings
 from jaxdrl.core.programs import program
-from jaxdrl.core.types import Algorithm, LearnerState, Policy
+from jaxdrl.core.types import Algorithm, LearnerState, Policy, Reduction
 from jaxdrl.envs import Environment
 from jaxdrl.evaluation.episodes import (
     DEFAULT_MAX_STEPS,
@@ -28,21 +28,15 @@ from jaxdrl.evaluation.episodes import (
     summarise,
 )
 from jaxdrl.populations import members
-from jaxdrl.populations.members import PopulationState
 from jaxdrl.populations.pbt import Exchange
-
-SUMMED = ("episode_return_sum", "episode_length_sum", "num_episodes", "states_without_action")
-"""Metrics that are added over members; the others are averaged."""
-
-OF_MEMBERS = ("entropy", "approx_kl", "explained_variance", "learning_rate", "skipped_steps")
-"""Metrics that are kept for each member, beside its mean return and its hyperparameters."""
+from jaxdrl.populations.state import PopulationLearner, PopulationState
 
 PREFIX = "members/"
 """Before the names of metrics that are arrays `[P]`."""
 
 
 def agent_settings(experiment: Experiment) -> Any:
-    """The settings of a sweep that `make_agent` reads: the same for all its waves, as JSON."""
+    """The settings of a sweep that `make_population` reads: the same for all its waves, as JSON."""
     sweep = experiment.sweep
     if sweep is None:
         return None
@@ -50,7 +44,7 @@ def agent_settings(experiment: Experiment) -> Any:
     return [getattr(sweep, name) for name in names] if sweep.pbt else "no exchange"
 
 
-def make_agent(
+def make_population(
     env: Environment, experiment: Experiment, mesh: Mesh | None, **parts: Any
 ) -> Algorithm:
     """A population of any members of `experiment.sweep`, as `jaxdrl.population` gives it.
@@ -87,7 +81,7 @@ def of_experiment(agent: Algorithm, experiment: Experiment) -> Algorithm:
     Its metrics are scalars over all members, and arrays `[P]` of each, named `members/...`.
 
     Args:
-      agent: from `make_agent`.
+      agent: from `make_population`.
       experiment: with a sweep.
 
     Raises:
@@ -98,9 +92,9 @@ def of_experiment(agent: Algorithm, experiment: Experiment) -> Algorithm:
     check(experiment)
     values, numbers = hyperparams_of(experiment), sweep.numbers
 
-    def learn(state: PopulationState, trajectory: Any) -> tuple[PopulationState, Any]:
-        state, metrics = agent.learn(state, trajectory)
-        return state, for_host(state, metrics)
+    def learn(learner: PopulationLearner, trajectory: Any) -> tuple[PopulationLearner, Any]:
+        learner, metrics = agent.learn(learner, trajectory)
+        return learner, for_host(learner.hyperparams, metrics, agent.metrics)
 
     def init_wave(key: jax.Array) -> PopulationState:
         keys = jax.random.split(key, sweep.members * sweep.seeds)
@@ -110,7 +104,7 @@ def of_experiment(agent: Algorithm, experiment: Experiment) -> Algorithm:
     return agent._replace(
         init=whole if sweep.wave is None else init_wave,
         learn=learn,
-        train_step=lambda state: learn(*agent.rollout(state)),
+        train_step=members.train_step(agent.rollout, learn),
     )
 
 
@@ -144,16 +138,27 @@ def hyperparams_of(experiment: Experiment) -> dict[str, np.ndarray]:
     return {shared: np.full(sweep.num_members, value, np.float32)}
 
 
-def for_host(state: PopulationState, metrics: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    """Scalars over all members, and arrays `[P]` of each."""
+def for_host(
+    hyperparams: dict[str, jax.Array],
+    metrics: dict[str, jax.Array],
+    reductions: Mapping[str, Reduction],
+) -> dict[str, jax.Array]:
+    """Scalars over all members, and arrays `[P]` of each.
+
+    Args:
+      hyperparams: of the members, `[P]`.
+      metrics: of the members, `[P]`; `parent` among them where they learn from each other.
+      reductions: how each is reduced, as `Algorithm.metrics` has it.
+    """
     parent = metrics.pop("parent", None)
-    total = {name: x.sum() if name in SUMMED else x.mean() for name, x in metrics.items()}
+    is_summed = {name: reductions.get(name) == "sum" for name in metrics}
+    total = {name: x.sum() if is_summed[name] else x.mean() for name, x in metrics.items()}
     count = metrics["num_episodes"]
     mean = metrics["episode_return_sum"] / jnp.maximum(count, 1.0)
-    members = {name: metrics[name] for name in OF_MEMBERS if name in metrics}
+    members = {name: x for name, x in metrics.items() if reductions.get(name) == "each"}
     members["episode_return"] = jnp.where(count > 0, mean, jnp.nan)
     if parent is not None:
-        members |= {"parent": parent} | state.hyperparams
+        members |= {"parent": parent} | hyperparams
     return total | {f"{PREFIX}{name}": x for name, x in members.items()}
 
 
@@ -171,7 +176,7 @@ def evaluate_members(
     Args:
       env: the environment.
       policy: that of a member.
-      learner: of all members, `jaxdrl.populations.members.learners(state)`.
+      learner: of all members, `jaxdrl.populations.state.learners(state)`.
       key: consumed.
       num_episodes: of each member.
       deterministic: as in `jaxdrl.evaluate`.

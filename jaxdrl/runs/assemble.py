@@ -13,6 +13,7 @@ import jax
 from jax.sharding import Mesh
 
 from jaxdrl.algorithms.build import build
+from jaxdrl.algorithms.contract import check_algorithm
 from jaxdrl.checks import require, require_count, require_divisor
 from jaxdrl.config.experiment import Experiment, anneals_over, idle_from, resolve, unresolve
 from jaxdrl.core.keys import abstract_key, make_key
@@ -23,7 +24,8 @@ from jaxdrl.envs.domain_randomization import parse_ranges, randomize
 from jaxdrl.errors import ConfigError
 from jaxdrl.evaluation.episodes import Evaluation, evaluate
 from jaxdrl.io.advice import python_call
-from jaxdrl.populations import members, sweep_algorithm
+from jaxdrl.populations import sweep_algorithm
+from jaxdrl.populations.state import learners
 from jaxdrl.runs import checkpoint_manager, env_params, finite_states
 from jaxdrl.runs.checkpoint_binding import require_of_run
 from jaxdrl.runs.nested import whole_of
@@ -58,7 +60,7 @@ class Setup:
         num_episodes, greedy = experiment.num_eval_episodes, experiment.greedy_evaluation
         play = evaluate if experiment.sweep is None else sweep_algorithm.evaluate_members
         if experiment.sweep is not None:
-            learner = members.learners(state)  # type: ignore[arg-type]
+            learner = learners(state)  # type: ignore[arg-type]
         arguments = self.env, self.algorithm.policy, learner, key
         return play(*arguments, num_episodes=num_episodes, deterministic=greedy)
 
@@ -136,9 +138,11 @@ def _make_agent(
     parts: dict[str, Any] = {
         name: getattr(overrides, name) for name in ("network", "optimizer", "make_algorithm")
     }
+    if overrides.make_algorithm is not None:
+        check_algorithm(build(env, experiment.algorithm, mesh=mesh, **parts))
     if experiment.sweep is None:
         return build(env, experiment.algorithm, mesh=mesh, **parts)
-    return sweep_algorithm.make_agent(env, experiment, mesh, **parts)
+    return sweep_algorithm.make_population(env, experiment, mesh, **parts)
 
 
 def _to_train_in(env: Environment, experiment: Experiment) -> Environment:
@@ -158,13 +162,12 @@ def init_state(setup: Setup, learnt: dict[str, Any] | None = None) -> TrainState
     state = jax.jit(setup.algorithm.init)(key)
     if learnt is None:
         return state
-    return put(replace(state, learner=replace(state.learner, **learnt)), setup.mesh)
+    return put(setup, replace(state, learner=replace(state.learner, **learnt)))
 
 
-def put(state: Any, mesh: Mesh | None) -> Any:
-    """A copy of a state on the devices of `mesh`."""
-    is_population = isinstance(state, members.PopulationState)
-    return members.place(state, mesh) if is_population else place(state, mesh)
+def put(setup: Setup, state: Any) -> Any:
+    """A copy of a state on the devices of the run."""
+    return place(state, setup.mesh, setup.algorithm.state_specs)
 
 
 def load_state(

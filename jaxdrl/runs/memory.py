@@ -14,6 +14,7 @@ from rich.console import Console
 from jaxdrl.config.algorithms import AlgorithmConfig
 from jaxdrl.config.experiment import Experiment
 from jaxdrl.errors import ConfigError
+from jaxdrl.populations.state import learner_of
 from jaxdrl.runs.assemble import Setup, abstract_state
 from jaxdrl.runs.checkpoint import raw
 from jaxdrl.runs.host_memory import free_host_memory
@@ -56,7 +57,7 @@ class Needs:
 def estimate(setup: Setup) -> Needs:
     """What `setup` will need, from the shapes alone: nothing is compiled."""
     state = abstract_state(setup)
-    _, trajectory = jax.eval_shape(setup.algorithm.rollout, state)
+    _, trajectory = jax.eval_shape(setup.algorithm.rollout, learner_of(state), state.actor)
     devices = num_devices(setup)
     rollout = num_bytes(trajectory) // devices
     sweep = setup.experiment.sweep

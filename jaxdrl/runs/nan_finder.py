@@ -27,7 +27,8 @@ def watched(step: Step, find: Callable[[TrainState], str]) -> Step:
     def look(state: TrainState) -> tuple[TrainState, dict[str, jax.Array]]:
         after, metrics = step(state)
         names = ("nonfinite_observations", "nonfinite_rewards", "skipped_steps")
-        bad = [f"{name} {int(metrics[name])}" for name in names if metrics[name] > 0]
+        found = {name: metrics[name] for name in names if name in metrics}
+        bad = [f"{name} {int(value)}" for name, value in found.items() if value > 0]
         if bad:
             update = int(after.learner.num_updates)
             raise NonFiniteError(f"update {update} ({', '.join(bad)}): {find(state)}")
@@ -44,7 +45,7 @@ def find_operation(algorithm: Algorithm, state: TrainState) -> str:
       state: from before the update.
     """
     checked = jax.jit(checkify.checkify(algorithm.train_step, errors=checkify.nan_checks))
-    error, _ = checked(place(state, None))
+    error, _ = checked(place(state, None, algorithm.state_specs))
     exception = error.get_exception()
     if exception is None:
         return "no operation made a NaN, so that a number grew beyond what float32 holds"

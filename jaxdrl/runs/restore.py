@@ -17,10 +17,10 @@ from jaxdrl.checks import Index, checked
 from jaxdrl.config.settings import with_settings
 from jaxdrl.core.keys import pinned
 from jaxdrl.core.types import Algorithm, LearnerState, Network, Policy, TrainState
-from jaxdrl.distributed.sharding import place as place_state
+from jaxdrl.distributed import sharding
 from jaxdrl.envs import Environment
 from jaxdrl.io.console import make_console, warner
-from jaxdrl.populations import members
+from jaxdrl.populations import state as states
 from jaxdrl.runs import checkpoint_manager
 from jaxdrl.runs.assemble import assemble, load_state, read_stored
 from jaxdrl.runs.checkpoint_binding import require_of_run
@@ -84,13 +84,14 @@ def restore(
     member = None if sweep is None else found.number
     state: Any = load_state(setup, found.path, stored, member)
     if sweep is not None:
-        state = members.member(state, found.number)
+        state = states.member(state, found.number)
         values: dict[str, Any] = _floats(state.learner)
         # From here on the config has them, as in a run of one agent.
         state = replace(state, learner=replace(state.learner, hyperparams=()))
         experiment = with_settings(stored.experiment, sweep=None, **values)
         setup = assemble(experiment, overrides, mesh, stored)
-    return Restored(setup.env, setup.algorithm, place_state(state, mesh))
+    state = sharding.place(state, mesh, setup.algorithm.state_specs)
+    return Restored(setup.env, setup.algorithm, state)
 
 
 class Player(NamedTuple):
@@ -146,7 +147,7 @@ def load_player(
     state: Any = load_state(setup, found.path, found.stored, member)
     which = None
     if experiment.sweep is not None:
-        state = members.member(state, found.number)
+        state = states.member(state, found.number)
         values = _floats(state.learner)
         which = describe(found.place, found.number, experiment.sweep, values, experiment.algorithm)
     learner = jax.device_put(state.learner, jax.devices()[0])

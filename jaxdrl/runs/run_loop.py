@@ -77,7 +77,7 @@ def train(
         keeper=Keeper(run_dir, config, claimed, warn),
     )
     done = 0 if manifest is None else manifest["update"]
-    tracer = tracer_of(experiment, session, step, done)
+    tracer = tracer_of(experiment, setup.algorithm.stages, session, step, done)
     if experiment.debug_nans:
         step = watched(step, partial(find_operation, setup.on_one_device()))
     first = done * experiment.algorithm.env_steps_per_update

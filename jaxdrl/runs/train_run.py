@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 from rich.console import Console
 
-from jaxdrl.algorithms.training import compile
+from jaxdrl.algorithms.training import jit_step
 from jaxdrl.config.experiment import Experiment, default_run_dir, resolve
 from jaxdrl.core.types import Algorithm, TrainState
 from jaxdrl.distributed.mesh import make_mesh
@@ -168,7 +168,7 @@ def go_on(
             session.warn(f"{words} are kept in {kept}")
 
         def make_state() -> TrainState:
-            return init_state(setup, learnt) if loaded is None else put(loaded, setup.mesh)
+            return init_state(setup, learnt) if loaded is None else put(setup, loaded)
 
         return _train(setup, manifest, room, session, make_state, claimed, finish)
 
@@ -178,7 +178,7 @@ def compile_step(setup: Setup, state: TrainState) -> Any:
     copy(state)  # compiles it too, or the first checkpoint would wait for that
     if setup.experiment.debug_nans:  # the state before the update is wanted afterwards
         return jax.jit(setup.algorithm.train_step).lower(state).compile()
-    return compile(setup.algorithm).lower(state).compile()
+    return jit_step(setup.algorithm).lower(state).compile()
 
 
 def _choose(

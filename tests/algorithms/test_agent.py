@@ -12,7 +12,7 @@ import jaxdrl
 import probe_environments as probes
 from jaxdrl import Experiment, PPOConfig
 from jaxdrl.algorithms import agent
-from jaxdrl.algorithms.agent import Parts
+from jaxdrl.algorithms.agent import Agent
 from jaxdrl.config.settings import with_settings
 from jaxdrl.core.distributions import action_head, has_action, mask_logits
 from jaxdrl.core.spaces import Box, Discrete, MultiDiscrete
@@ -30,22 +30,23 @@ def components(space, row):
 
 @pytest.fixture(scope="module", params=SPACES)
 def rolled_out(request):
-    """`(space, parts, state, trajectory)` of a policy that is not uniform."""
+    """`(space, agent, state, trajectory)` of a policy that is not uniform."""
     space = SPACES[request.param]
     env = probes.masked(space)
     agent = jaxdrl.ppo(env, CONFIG)
     state = jax.jit(agent.init)(jax.random.key(0))
     params = jax.tree.map(lambda x: x * 30.0, state.learner.params["policy"])
     learner = replace(state.learner, params={**state.learner.params, "policy": params})
-    state, trajectory = jax.jit(agent.rollout)(replace(state, learner=learner))
+    actor, trajectory = jax.jit(agent.rollout)(learner, state.actor)
+    state = replace(state, learner=learner, actor=actor)
     network = make_network(env.observation_space, space, CONFIG.network)
-    parts = Parts(env, CONFIG, network, None, action_head(space), None, 1)
-    return space, parts, state, jax.device_get(trajectory)
+    acting = Agent(env, network, action_head(space), None)
+    return space, acting, state, jax.device_get(trajectory)
 
 
-def distribution_of(parts, state, obs):
+def distribution_of(acting, state, obs):
     start = np.zeros(len(obs), bool)
-    return agent.evaluate_step(parts, state.learner, (), jnp.asarray(obs), start)[0]
+    return agent.evaluate_step(acting, state.learner, (), jnp.asarray(obs), start)[0]
 
 
 def test_actions_that_are_not_allowed_are_never_taken(rolled_out):
@@ -55,11 +56,11 @@ def test_actions_that_are_not_allowed_are_never_taken(rolled_out):
 
 
 def test_log_probability_entropy_and_mode_are_those_over_the_allowed_actions(rolled_out):
-    space, parts, state, trajectory = rolled_out
+    space, acting, state, trajectory = rolled_out
     obs = trajectory.obs[0]
-    distribution = distribution_of(parts, state, obs)
+    distribution = distribution_of(acting, state, obs)
     x = jnp.asarray(obs)
-    logits = parts.network.apply(state.learner.params, (), x, np.zeros(len(obs), bool))[0]
+    logits = acting.network.apply(state.learner.params, (), x, np.zeros(len(obs), bool))[0]
     for i, row in enumerate(np.asarray(logits, np.float64)):
         log_prob, entropy, mode = 0.0, 0.0, []
         action = np.atleast_1d(trajectory.action[0, i])
@@ -76,9 +77,9 @@ def test_log_probability_entropy_and_mode_are_those_over_the_allowed_actions(rol
 
 
 def test_what_is_not_allowed_has_no_probability_and_the_rest_has_all(rolled_out):
-    space, parts, state, trajectory = rolled_out
+    space, acting, state, trajectory = rolled_out
     obs = trajectory.obs[0]
-    distribution = distribution_of(parts, state, obs)
+    distribution = distribution_of(acting, state, obs)
     sizes = space.nvec if isinstance(space, MultiDiscrete) else (space.n,)
     total = 0.0
     for action in np.ndindex(*sizes):
@@ -99,7 +100,7 @@ def test_training_under_a_mask_stays_finite_and_finds_the_best_allowed_action(sp
     state = jaxdrl.train(agent, state, num_updates=30, on_update=lambda _, m: metrics.append(m))
     assert all(np.isfinite(list(m.values())).all() for m in metrics)
     assert all(m["states_without_action"] == m["skipped_steps"] == 0 for m in metrics)
-    _, trajectory = jax.device_get(jax.jit(agent.rollout)(state))
+    _, trajectory = jax.device_get(jax.jit(agent.rollout)(state.learner, state.actor))
     best = [
         sum(int(np.flatnonzero(part).max()) for part in components(space, row))
         for row in trajectory.obs.reshape(-1, trajectory.obs.shape[-1])
@@ -112,8 +113,9 @@ def test_training_under_a_mask_stays_finite_and_finds_the_best_allowed_action(sp
 
 def test_a_state_without_an_allowed_action_is_counted_and_keeps_numbers_finite():
     agent = jaxdrl.ppo(probes.masked(Discrete(4), num_stuck=100), CONFIG)
-    state, trajectory = jax.jit(agent.rollout)(jax.jit(agent.init)(jax.random.key(0)))
-    _, metrics = jax.jit(agent.learn)(state, trajectory)
+    state = jax.jit(agent.init)(jax.random.key(0))
+    _, trajectory = jax.jit(agent.rollout)(state.learner, state.actor)
+    _, metrics = jax.jit(agent.learn)(state.learner, trajectory)
     num_stuck = (np.asarray(trajectory.obs) == 0).all(axis=-1).sum()
     assert int(metrics["states_without_action"]) == num_stuck > 0
     assert np.isfinite(trajectory.log_prob).all()

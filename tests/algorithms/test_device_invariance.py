@@ -8,6 +8,7 @@ import pytest
 
 import jaxdrl
 from jaxdrl import PPOConfig
+from jaxdrl.algorithms.sharded import STATE_SPECS
 from jaxdrl.config.settings import with_settings
 from jaxdrl.distributed import sharding
 from jaxdrl.distributed.sharding import place
@@ -106,7 +107,8 @@ def check_fast_mode(name, device_counts, num_seeds=5):
     params = {}
     for num_devices in (1, *device_counts):
         step, mesh = jax.jit(agent_on(name, num_devices).train_step), jaxdrl.make_mesh(num_devices)
-        states = [step(place(start(jax.random.key(i)), mesh))[0] for i in range(num_seeds)]
+        keys = [jax.random.key(i) for i in range(num_seeds)]
+        states = [step(place(start(key), mesh, STATE_SPECS))[0] for key in keys]
         params[num_devices] = jax.device_get([state.learner.params for state in states])
     for num_devices in device_counts:
         for on_many, on_one in zip(params[num_devices], params[1], strict=True):

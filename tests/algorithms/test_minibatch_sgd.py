@@ -8,6 +8,7 @@ import pytest
 
 from jaxdrl.algorithms import minibatch_sgd
 from jaxdrl.algorithms.minibatch_sgd import Batch, Schedule
+from jaxdrl.algorithms.optimizers import Optimizer
 from jaxdrl.distributed import sharding
 from jaxdrl.distributed.mesh import make_mesh
 from jaxdrl.distributed.sharding import ALONG_ENVS, REPLICATED, make_layout
@@ -92,19 +93,19 @@ def fit(num_devices, *, learning_rate=0.1, batch=None, optimizer=None, **overrid
     settings |= {"target_kl": None, **overrides}
     schedule = Schedule(rows_per_env=NUM_STEPS, num_accumulation_steps=1, **settings)
     layout = make_layout(NUM_SHARDS, False, make_mesh(num_devices))
-    optimizer = optax.with_extra_args_support(optimizer or optax.sgd(learning_rate))
+    optimizer = Optimizer(optax.with_extra_args_support(optimizer or optax.sgd(learning_rate)))
     params = jnp.array([0.1, 0.2, -0.3])
 
     def body(batch):
         state, key = optimizer.init(params), jax.random.key(3)
         return minibatch_sgd.fit(
-            layout, linear_loss, optimizer, schedule, params, state, batch, key, learning_rate
+            layout, linear_loss, optimizer, schedule, (params, state), batch, key, learning_rate
         )
 
     sharded = sharding.shard(layout, body, (ALONG_ENVS,), REPLICATED)
     if batch is None:
         batch = make_batch()
-    params, _, metrics = jax.jit(sharded)(batch)
+    (params, _), metrics = jax.jit(sharded)(batch)
     return np.asarray(params), jax.tree.map(float, metrics)
 
 

@@ -11,7 +11,7 @@ from optax import contrib
 
 import jaxdrl
 import probe_environments as probes
-from jaxdrl.algorithms.optimizers import extra_args
+from jaxdrl.algorithms.optimizers import of_own
 from jaxdrl.config.ppo import PPOConfig
 from jaxdrl.config.settings import with_settings
 from jaxdrl.errors import ConfigError
@@ -23,7 +23,7 @@ SMALL = with_settings(
 
 
 def needs(optimizer):
-    return extra_args(optax.with_extra_args_support(optimizer), PARAMS)
+    return of_own(optimizer, PARAMS).takes
 
 
 @pytest.mark.parametrize(

@@ -66,9 +66,10 @@ def recorded(request):
 
     @jit
     def update(state):  # the train_step, with what lies between its halves
-        after, trajectory = agent.rollout(state)
-        state, metrics = agent.learn(after, trajectory)
-        return map_keys(jax.random.key_data, after.actor), trajectory, state, metrics
+        actor, trajectory = agent.rollout(state.learner, state.actor)
+        learner, metrics = agent.learn(state.learner, trajectory)
+        state = state.replace(learner=learner, actor=actor)
+        return map_keys(jax.random.key_data, actor), trajectory, state, metrics
 
     state = jit(agent.init)(jax.random.key(0))
     start, learners, trajectories, metrics = map_keys(jax.random.clone, state.actor), [], [], []
@@ -369,8 +370,8 @@ def test_constants_in_an_environment_do_not_hinder_a_mesh(make, reproducible):
     config = with_settings(PPOConfig(), **{**vars(CONFIG), "reproducible": reproducible})
     agent = jaxdrl.ppo(make(), config, mesh=jaxdrl.make_mesh(8))
     state = jax.eval_shape(agent.init, jax.eval_shape(lambda: jax.random.key(0)))
-    after, trajectory = jax.eval_shape(agent.rollout, state)
+    after, trajectory = jax.eval_shape(agent.rollout, state.learner, state.actor)
     assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(
-        lambda x: (x.shape, x.dtype), state
+        lambda x: (x.shape, x.dtype), state.actor
     )
     assert trajectory.reward.shape == (8, 16)

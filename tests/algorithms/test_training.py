@@ -47,7 +47,7 @@ def train_step(state):
     return State(Learner(num_updates=done, total=total)), metrics
 
 
-ADDING = Algorithm(init, None, None, train_step, Policy(None, None))
+ADDING = Algorithm(init, None, None, train_step, Policy(None, None), None, None)
 """Adds the number of the update to its state."""
 
 
@@ -135,7 +135,7 @@ def test_the_state_is_donated():
         np.asarray(state.learner.total)
     np.testing.assert_array_equal(after.learner.total, np.ones(4))
 
-    step = training.compile(ADDING)
+    step = training.jit_step(ADDING)
     again, _ = step(after)
     with pytest.raises((RuntimeError, ValueError), match="deleted"):
         step(after)

@@ -1,7 +1,6 @@
 """Statistics and metrics of an update, by hand; whole updates are in `test_ppo_reference.py`."""
 
-from dataclasses import replace
-
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -9,7 +8,7 @@ import pytest
 import probe_environments as probes
 from jaxdrl import PPOConfig
 from jaxdrl.algorithms import update_metrics
-from jaxdrl.algorithms.agent import Parts
+from jaxdrl.algorithms.agent import Agent
 from jaxdrl.algorithms.minibatch_sgd import Batch
 from jaxdrl.config.settings import with_settings
 from jaxdrl.core.running_statistics import RunningStatistics
@@ -65,9 +64,9 @@ def trajectory(**changes):
     return Transition(**columns | changes)
 
 
-def sums(env, config=CONFIG, **changes):
-    parts = Parts(env, config, None, None, None, LAYOUT, 1)
-    found = update_metrics.sums(parts, trajectory(**changes))
+def sums(env, **changes):
+    grouped = jax.tree.map(lambda x: x[None], trajectory(**changes))
+    found = update_metrics.episode_metrics(Agent(env, None, None, LAYOUT), grouped)
     return {name: float(value) for name, value in found.items()}
 
 
@@ -100,12 +99,12 @@ def test_states_that_allow_nothing_are_counted():
 @pytest.mark.parametrize("bad", [NAN, INF, -INF])
 def test_what_cannot_be_used_counts_as_the_mean_so_far(bad):
     """The mean 2 and variance 4 of 6 observations, then 2, 3, 4, 5, 6 and a bad one."""
-    config = replace(CONFIG, normalize_observations=True)
-    parts = Parts(probes.action_reward(), config, None, None, None, LAYOUT, 1)
+    agent = Agent(probes.action_reward(), None, None, LAYOUT)
     old = RunningStatistics(jnp.float32(6), jnp.array([2.0]), jnp.array([4.0]))
     learner = LearnerState((), (), old, None, (), jnp.int32(0))
-    obs = jnp.array([[2.0, 3.0], [4.0, bad], [5.0, 6.0]])[None, ..., None]
-    found = update_metrics.update_obs_statistics(parts, learner, trajectory(obs=obs))
+    obs = jnp.array([[2.0, 3.0], [4.0, bad], [5.0, 6.0]])[..., None]
+    grouped = jax.tree.map(lambda x: x[None], trajectory(obs=obs))
+    found = update_metrics.update_obs_statistics(agent, learner, grouped)
     seen = np.array([2.0, 3.0, 4.0, 2.0, 5.0, 6.0])
     mean = (6 * 2.0 + seen.sum()) / 12
     variance = (6 * (4.0 + 2.0**2) + (seen**2).sum()) / 12 - mean**2

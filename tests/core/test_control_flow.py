@@ -87,9 +87,9 @@ def test_an_update_is_the_same_but_for_rounding(monkeypatch, num_devices, reprod
         mesh = None if num_devices is None else jaxdrl.make_mesh(num_devices)
         agent = agent_of(mesh, reproducible=reproducible)
         state = jax.jit(agent.init)(jax.random.key(1))
-        state, trajectory = jax.jit(agent.rollout)(state)
-        after, metrics = jax.jit(agent.learn)(state, trajectory)
-        results.append((trajectory, after.learner.params, metrics))
+        _, trajectory = jax.jit(agent.rollout)(state.learner, state.actor)
+        learner, metrics = jax.jit(agent.learn)(state.learner, trajectory)
+        results.append((trajectory, learner.params, metrics))
     cpu, gpu = (jax.tree.leaves(result) for result in results)
     assert results[0][0].truncated.sum() == 32  # at the fifth and the tenth step of all
     for one, other in zip(cpu, gpu, strict=True):

@@ -150,7 +150,8 @@ def test_a_network_of_ones_own_gets_the_dictionary():
             return nn.Dense(4)(x), nn.Dense(1)(x)[:, 0]
 
     agent = jaxdrl.ppo(probes.dictionary(), CONFIG, network=Own())
-    state, trajectory = jax.jit(agent.rollout)(jax.jit(agent.init)(jax.random.key(0)))
+    state = jax.jit(agent.init)(jax.random.key(0))
+    _, trajectory = jax.jit(agent.rollout)(state.learner, state.actor)
     weights = jax.device_get([state.learner.params[f"Dense_{i}"] for i in (0, 2)])
     obs = jax.device_get(trajectory.obs)
     x = np.concatenate([obs["number"][..., None], np.eye(3)[obs["choice"]]], axis=-1)

@@ -215,9 +215,11 @@ def test_what_is_left_out_is_really_left_out(bench):
         env, jaxdrl.with_settings(jaxdrl.PPOConfig(), num_envs=8, num_steps=4, hidden_sizes=(8,))
     )
     init = jax.jit(agent.init)
-    _, trajectory = jax.jit(agent.rollout)(init(jax.random.key(0)))
+    state = init(jax.random.key(0))
+    _, trajectory = jax.jit(agent.rollout)(state.learner, state.actor)
     with overheads.no_bootstrap():
-        _, without = jax.jit(lambda state: agent.rollout(state))(init(jax.random.key(0)))
+        state = init(jax.random.key(0))
+        _, without = jax.jit(lambda *parts: agent.rollout(*parts))(state.learner, state.actor)
     ends = np.asarray(trajectory.truncated)
     assert ends.any()
     assert (np.asarray(without.next_value)[ends] == 0).all()

@@ -33,7 +33,7 @@ def trained(env, num_updates, **changes):
     config = replace(config, anneal_env_steps=float(num_updates * config.env_steps_per_update))
     agent = jaxdrl.ppo(env, config)
     state = jaxdrl.train(agent, jax.jit(agent.init)(jax.random.key(0)), num_updates=num_updates)
-    _, trajectory = jax.jit(agent.rollout)(state)
+    _, trajectory = jax.jit(agent.rollout)(state.learner, state.actor)
     return agent, state, jax.device_get(trajectory)
 
 

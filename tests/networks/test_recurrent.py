@@ -13,7 +13,7 @@ import jaxdrl
 import probe_environments as probes
 from jaxdrl import PPOConfig
 from jaxdrl.algorithms import agent
-from jaxdrl.algorithms.agent import Parts
+from jaxdrl.algorithms.agent import Agent
 from jaxdrl.config.settings import with_settings
 from jaxdrl.core.distributions import action_head
 from jaxdrl.core.spaces import Box, Discrete
@@ -99,28 +99,29 @@ def test_gates_start_from_orthogonal_matrices_of_their_own(make):
 
 
 def rolled_out(env, config, *, network=None):
-    """`(parts, state before, trajectory)` of a second rollout, which starts within episodes.
+    """`(agent, state before, trajectory)` of a second rollout, which starts within episodes.
 
-    The parts are those of one device, with the sequences that the trajectory has carries for.
+    The agent is that of one device, with the sequences that the trajectory has carries for.
     """
     agent = jaxdrl.ppo(env, config, network=network)
-    state, _ = jax.jit(agent.rollout)(jax.jit(agent.init)(jax.random.key(0)))
-    _, trajectory = jax.jit(agent.rollout)(state)
+    state, rollout = jax.jit(agent.init)(jax.random.key(0)), jax.jit(agent.rollout)
+    state = replace(state, actor=rollout(state.learner, state.actor)[0])
+    _, trajectory = rollout(state.learner, state.actor)
     length = config.num_steps // jax.tree.leaves(trajectory.carry)[0].shape[0]
     network = network or make_network(env.observation_space, env.action_space, config.network)
-    parts = Parts(env, config, network, None, action_head(env.action_space), None, length)
-    return parts, state, trajectory
+    acting = Agent(env, network, action_head(env.action_space), None, length)
+    return acting, state, trajectory
 
 
-def replay(parts, state, trajectory, episode_start=None, carry=None):
+def replay(acting, state, trajectory, episode_start=None, carry=None):
     """Log-probabilities and values `[T, N]` of a trajectory, sequence by sequence."""
-    length = parts.sequence_length
+    length = acting.sequence_length
     start = trajectory.episode_start if episode_start is None else episode_start
     carry = trajectory.carry if carry is None else carry
     found = []
     for i in range(trajectory.reward.shape[0] // length):
         steps = slice(i * length, (i + 1) * length)
-        distribution, value = jax.jit(partial(agent.evaluate_sequences, parts))(
+        distribution, value = jax.jit(partial(agent.evaluate_sequences, acting))(
             state.learner.params,
             state.learner.obs_statistics,
             jax.tree.map(lambda x, i=i: x[i], carry),
@@ -133,8 +134,8 @@ def replay(parts, state, trajectory, episode_start=None, carry=None):
     return np.concatenate(found, axis=1)
 
 
-def difference(parts, state, trajectory, **changes):
-    log_prob, value = replay(parts, state, trajectory, **changes)
+def difference(acting, state, trajectory, **changes):
+    log_prob, value = replay(acting, state, trajectory, **changes)
     return max(np.abs(log_prob - trajectory.log_prob).max(), np.abs(value - trajectory.value).max())
 
 
@@ -152,29 +153,29 @@ def test_replay_reproduces_the_rollout(name, memory, shared_torso):
     config = with_settings(
         CONFIG, memory=memory, shared_torso=shared_torso, normalize_observations=True
     )
-    parts, state, trajectory = rolled_out(env, config)
+    acting, state, trajectory = rolled_out(env, config)
     start = np.asarray(trajectory.episode_start)
     assert start[1:].any()
     assert not start[0].all()
-    assert difference(parts, state, trajectory) < 1e-6
+    assert difference(acting, state, trajectory) < 1e-6
 
 
 @pytest.mark.parametrize("sequence_length", [1, 4, 6])
 def test_replay_of_chunks_starts_from_the_carry_of_the_rollout(sequence_length):
     env = jaxdrl.make("CartPole-v1", max_steps_in_episode=5)
-    parts, state, trajectory = rolled_out(env, replace(CONFIG, sequence_length=sequence_length))
+    acting, state, trajectory = rolled_out(env, replace(CONFIG, sequence_length=sequence_length))
     assert trajectory.carry["actor"].shape == (12 // sequence_length, 16, 6)
-    assert difference(parts, state, trajectory) < 1e-6
+    assert difference(acting, state, trajectory) < 1e-6
     none = jax.tree.map(jnp.zeros_like, trajectory.carry)
-    assert difference(parts, state, trajectory, carry=none) > 1e-4
+    assert difference(acting, state, trajectory, carry=none) > 1e-4
 
 
 @pytest.mark.parametrize("shift", [-1, 1])
 def test_a_carry_that_is_reset_one_step_early_or_late_shows(shift):
     env = jaxdrl.make("CartPole-v1", max_steps_in_episode=5)
-    parts, state, trajectory = rolled_out(env, CONFIG)
+    acting, state, trajectory = rolled_out(env, CONFIG)
     shifted = jnp.roll(trajectory.episode_start, shift, axis=0)
-    assert difference(parts, state, trajectory, episode_start=shifted) > 1e-4
+    assert difference(acting, state, trajectory, episode_start=shifted) > 1e-4
 
 
 def test_the_first_gradient_step_sees_the_policy_that_acted():
@@ -253,11 +254,11 @@ def test_another_cell_and_a_network_without_unroll():
     env = jaxdrl.make("CartPole-v1", max_steps_in_episode=5)
     network = linear_recurrent(env.action_space)
     for given in (network, network._replace(unroll=None)):
-        parts, state, trajectory = rolled_out(
+        acting, state, trajectory = rolled_out(
             env, with_settings(CONFIG, memory="none"), network=given
         )
-        assert parts.sequence_length == 12
-        assert difference(parts, state, trajectory) < 1e-6
+        assert acting.sequence_length == 12
+        assert difference(acting, state, trajectory) < 1e-6
 
 
 def test_unroll_is_apply_step_by_step():

@@ -15,8 +15,9 @@ from jaxdrl.config.settings import hyperparameters, with_settings
 from jaxdrl.core.types import LearnerState, Policy
 from jaxdrl.distributed.mesh import make_mesh
 from jaxdrl.errors import ConfigError
-from jaxdrl.populations.members import PopulationState, member, population
+from jaxdrl.populations.members import population
 from jaxdrl.populations.pbt import Exchange
+from jaxdrl.populations.state import PopulationState, member
 from jaxdrl.runs.checkpoint import raw
 
 NUM_MEMBERS = 16

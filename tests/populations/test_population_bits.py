@@ -15,7 +15,7 @@ from test_members import (
     together,
 )
 
-from jaxdrl.populations.members import member
+from jaxdrl.populations.state import member
 
 FULLY_OPTIMIZED = True
 

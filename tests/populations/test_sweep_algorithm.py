@@ -12,11 +12,13 @@ import pytest
 
 import jaxdrl
 from jaxdrl import launch
+from jaxdrl.algorithms.ppo import objective
 from jaxdrl.analysis.learning_curves import read_curve
 from jaxdrl.analysis.watch import take
 from jaxdrl.cli import main
 from jaxdrl.config.search_space import Sweep
 from jaxdrl.config.settings import with_settings
+from jaxdrl.core.types import REQUIRED_METRICS
 from jaxdrl.errors import ConfigError
 from jaxdrl.populations import sweep_algorithm
 from jaxdrl.runs import pbt_log
@@ -272,11 +274,13 @@ def test_bad_sweeps_are_refused(fields, says):
 
 def test_metrics_of_members_are_added_or_averaged_as_they_mean():
     """Episodes add up over members, losses do not; a member without an episode has no return."""
-    rest = {name: jnp.array([0.2, 0.4]) for name in sweep_algorithm.OF_MEMBERS}
+    reductions = REQUIRED_METRICS | objective.METRICS
+    kept = [name for name, how in reductions.items() if how == "each"]
+    rest = {name: jnp.array([0.2, 0.4]) for name in kept}
     counts = {"episode_return_sum": [30.0, 0.0], "episode_length_sum": [9.0, 0.0]}
     metrics = rest | {name: jnp.array(values) for name, values in counts.items()}
     metrics |= {"num_episodes": jnp.array([3.0, 0.0]), "policy_loss": jnp.array([1.0, 3.0])}
-    found = sweep_algorithm.for_host(None, metrics)
+    found = sweep_algorithm.for_host({}, metrics, reductions)
     assert found["num_episodes"] == 3.0
     assert found["episode_return_sum"] == 30.0
     assert found["episode_length_sum"] == 9.0

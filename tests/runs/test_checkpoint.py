@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 from flax import struct
 
+from jaxdrl.algorithms.sharded import STATE_SPECS
 from jaxdrl.core.running_statistics import RunningStatistics
 from jaxdrl.core.types import ActorState, LearnerState, TrainState
 from jaxdrl.distributed.mesh import make_mesh
@@ -97,7 +98,7 @@ def make_state(num_devices=None):
     """The same state on any number of devices."""
     if num_devices is None:
         return build_state()
-    return place(make_state(), make_mesh(num_devices))
+    return place(make_state(), make_mesh(num_devices), STATE_SPECS)
 
 
 @functools.cache
@@ -156,7 +157,9 @@ def test_a_state_from_one_mesh_is_placed_on_another(tmp_path, here, there):
     state = make_state(there)
     path = write(tmp_path, state=state)
     placed = place(
-        checkpoint.load(path, abstract_state(), "here"), None if here is None else make_mesh(here)
+        checkpoint.load(path, abstract_state(), "here"),
+        None if here is None else make_mesh(here),
+        STATE_SPECS,
     )
     assert bits(placed) == bits(state)
     for leaf in jax.tree.leaves(placed):

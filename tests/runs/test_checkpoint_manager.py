@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxdrl.algorithms.sharded import STATE_SPECS
 from jaxdrl.core.types import ActorState, LearnerState, TrainState
 from jaxdrl.distributed.mesh import make_mesh
 from jaxdrl.distributed.sharding import place
@@ -80,7 +81,7 @@ def make_state(update=0, mesh=None):
         episode_length=per_env.astype(jnp.int32),
         discounted_return=per_env,
     )
-    return place(TrainState(learner, actor), mesh)
+    return place(TrainState(learner, actor), mesh, STATE_SPECS)
 
 
 @functools.cache

@@ -5,47 +5,81 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxdrl.algorithms import agent
-from jaxdrl.algorithms.agent import Parts
+from jaxdrl.algorithms import update_metrics
+from jaxdrl.algorithms.agent import Agent, evaluate_sequences
 from jaxdrl.algorithms.minibatch_sgd import Batch
+from jaxdrl.algorithms.optimizers import Optimizer
 from jaxdrl.checks import require
+from jaxdrl.config.ppo import PPOConfig
 from jaxdrl.core import losses
 from jaxdrl.core.distributions import Distribution
 from jaxdrl.core.keys import abstract_key
 from jaxdrl.core.preprocessing import prepared, zeros
+from jaxdrl.core.types import Reduction
 from jaxdrl.errors import ConfigError
 
 ExtraLoss = Callable[[Any, Batch, Distribution, jax.Array], dict[str, jax.Array]]
-"""`(params, batch, distribution, value) -> {name: term}`, as in `jaxdrl.ppo`."""
+"""Terms of the user's own in the loss: `(params, batch, distribution, value) -> {name: term}`.
 
-METRICS = (
-    *("policy_loss", "value_loss", "entropy", "approx_kl", "clip_fraction"),
-    *("explained_variance", "grad_norm", "learning_rate"),
-    *("episode_return_sum", "episode_length_sum", "num_episodes", "skipped_steps"),
-    *("nonfinite_values", "nonfinite_observations", "nonfinite_rewards", "nonfinite_params"),
-    "states_without_action",
-)
-"""Names that a term cannot have."""
+Its arguments are the network's parameters, a `Batch` of single samples `[n, ...]`, and the policy
+and V `[n]` that the network now has for them. A term is a number for each sample, float32 `[n]`, or
+one that depends on the parameters alone, `[]`; its mean over all samples is added to the loss, and
+is a metric of that name. There is no other way to reduce: which samples are seen together depends
+on the machine.
+"""
+
+METRICS: dict[str, Reduction] = {
+    "policy_loss": "mean",
+    "value_loss": "mean",
+    "entropy": "each",
+    "approx_kl": "each",
+    "clip_fraction": "mean",
+    "explained_variance": "each",
+    "learning_rate": "each",
+    "nonfinite_params": "mean",
+}
+"""How PPO's own metrics are reduced over members, as in `Algorithm`.
+
+All are means over the gradient steps of an update, but for `explained_variance`, of the values with
+which it began; `learning_rate`, which there is unless an optimiser is given; and
+`nonfinite_params`: of the `skipped_steps`, those whose gradient was finite.
+"""
+
+
+class PPO(NamedTuple):
+    """What the functions of PPO are made of.
+
+    Attributes:
+      agent: what acts.
+      config: the settings.
+      optimizer: of the parameters.
+      extra_loss: the user's terms of the loss, as in `jaxdrl.ppo`.
+    """
+
+    agent: Agent
+    config: PPOConfig
+    optimizer: Optimizer
+    extra_loss: ExtraLoss | None = None
 
 
 def loss(
-    parts: Parts, statistics: Any, params: Any, batch: Batch
+    ppo: PPO, statistics: Any, params: Any, batch: Batch
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Clipped surrogate + value_coef * value loss - entropy_coef * entropy + terms, and its parts.
 
     Args:
-      parts: the agent's.
+      ppo: settings, agent and terms.
       statistics: of the observations, or None.
       params: network parameters.
       batch: `[rows, L, ...]`.
     """
-    config = parts.config
-    evaluate: Any = partial(agent.evaluate_sequences, parts)
+    config = ppo.config
+    evaluate: Any = partial(evaluate_sequences, ppo.agent)
     if config.execution.remat:
         evaluate = jax.checkpoint(evaluate)
     carry = batch.carry
@@ -74,14 +108,14 @@ def loss(
             log_prob, batch.log_prob, clip_epsilon=epsilon
         ).mean(),
     }
-    if parts.extra_loss is None:
+    if ppo.extra_loss is None:
         return total, metrics
-    terms = parts.extra_loss(params, batch, distribution, value)
+    terms = ppo.extra_loss(params, batch, distribution, value)
     means = {name: jnp.mean(term) for name, term in terms.items()}
     return total + sum(means.values()), metrics | means
 
 
-def check_extra_loss(parts: Parts, num: int = 7) -> None:
+def check_extra_loss(extra_loss: ExtraLoss, agent: Agent, num: int = 7) -> None:
     """Refuses terms that are not a number for each of `num` samples, or have the name of a metric.
 
     Only traces them. What they raise themselves comes through.
@@ -89,19 +123,17 @@ def check_extra_loss(parts: Parts, num: int = 7) -> None:
     Raises:
       ConfigError: naming the term, and what it has to be.
     """
-    extra_loss, env = parts.extra_loss, parts.env
-    if extra_loss is None:
-        return
+    env = agent.env
 
     def found(key: jax.Array) -> dict[str, jax.Array]:
         params_key, reset_key, action_key = jax.random.split(key, 3)
-        params = parts.network.init(params_key, zeros(prepared(env.observation_space, num)))
+        params = agent.network.init(params_key, zeros(prepared(env.observation_space, num)))
         reset = jax.vmap(env.reset, in_axes=(0, None))
         obs, _ = reset(jax.random.split(reset_key, num), env.default_params)
         start = jnp.ones((1, num), jnp.bool)
         sequence = jax.tree.map(lambda x: x[None], obs)
-        carry = parts.network.initial_carry(num)
-        seen = agent.evaluate_sequences(parts, params, None, carry, sequence, start)
+        carry = agent.network.initial_carry(num)
+        seen = evaluate_sequences(agent, params, None, carry, sequence, start)
         distribution, value = seen
         keys = jax.random.split(action_key, num)
         action = jax.vmap(lambda row, key: row.sample(key))(distribution, keys)
@@ -112,8 +144,9 @@ def check_extra_loss(parts: Parts, num: int = 7) -> None:
     terms = jax.eval_shape(found, abstract_key())
     if not isinstance(terms, dict) or not all(isinstance(name, str) for name in terms):
         raise ConfigError(f"extra_loss: gives {terms}; must give a dictionary of terms by name")
+    taken = METRICS | update_metrics.METRICS
     for name, term in terms.items():
-        require(name not in METRICS, "extra_loss", name, "is a metric already; take another name")
+        require(name not in taken, "extra_loss", name, "is a metric already; take another name")
         right = isinstance(term, jax.ShapeDtypeStruct) and term.shape in ((), (num,))
         if not right or str(term.dtype) != "float32":
             given = f"{term.dtype} of shape {term.shape}" if hasattr(term, "shape") else repr(term)

@@ -14,17 +14,12 @@ import jax.numpy as jnp
 from rich.console import Console
 from rich.table import Table
 
+from jaxdrl.algorithms.sharded import STAGES
 from jaxdrl.checks import Count, checked, require
 from jaxdrl.io.json_files import write_json
 from jaxdrl.io.safe_files import require_own
 from jaxdrl.runs.profiling import trace_reader
 from jaxdrl.runs.profiling.trace_reader import OTHER, WAITING
-
-STAGES = (
-    *("rollout", "rollout/policy", "rollout/environment", "advantages", "shuffle"),
-    *("gradients", "optimizer", "all-reduce", "metrics"),
-)
-"""Stages of an update of `jaxdrl.ppo`: its scopes of `jax.named_scope`, `a/b` for b within a."""
 
 NUM_SKIPPED = 5
 """Updates at the start of a process that are not traced, since they are slower than later ones."""
@@ -67,7 +62,7 @@ def profile(
     step: Callable[[Any], tuple[Any, Any]],
     state: Any,
     *,
-    stages: Sequence[str] = STAGES,
+    stages: Sequence[str] | None = None,
     num_updates: Count = NUM_TRACED,
     directory: Path | str = DIRECTORY,
 ) -> Profile:
@@ -76,7 +71,8 @@ def profile(
     Args:
       step: `(state) -> (state, metrics)`: a function, one that is jitted, or one that is compiled.
       state: to start from; it is copied, and stays as it is where the step donates it.
-      stages: scopes of `jax.named_scope` in the step; `a/b` is the scope b within a.
+      stages: scopes of `jax.named_scope` in the step; `a/b` is the scope b within a. None takes
+        those of jaxdrl's algorithms that the step has.
       num_updates: updates to trace, after as many that are timed alone.
       directory: where the trace and `breakdown.json` go.
 
@@ -84,13 +80,17 @@ def profile(
       ConfigError: if there are no stages, or no updates.
     """
     works = "must name a scope at least, and not those of what is left over"
-    require(bool(stages) and not {OTHER, WAITING} & set(stages), "stages", stages, works)
+    is_given = stages is not None
+    wanted = STAGES if stages is None else stages
+    require(bool(wanted) and not {OTHER, WAITING} & set(wanted), "stages", stages, works)
     compiled = _compile(step, state)
+    text = compiled.as_text()
+    wanted = wanted if is_given else trace_reader.stages_in(text, wanted)
     state, _ = _time(compiled, jax.tree.map(jnp.copy, state), NUM_SKIPPED)
     state, untraced = _time(compiled, state, num_updates)
     trace = Trace(Path(directory))
     state, traced = _time(compiled, state, num_updates)
-    return break_down(trace.stop(), compiled.as_text(), stages, traced, untraced, num_updates)
+    return break_down(trace.stop(), text, wanted, traced, untraced, num_updates)
 
 
 def _compile(step: Any, state: Any) -> Any:

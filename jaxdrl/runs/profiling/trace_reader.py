@@ -98,6 +98,12 @@ def stages_of_program(text: str, stages: Sequence[str]) -> dict[str, str]:
     return found
 
 
+def stages_in(text: str, stages: Sequence[str]) -> list[str]:
+    """Those of the stages that the program has operations of; arguments as above."""
+    found = set(stages_of_program(text, stages).values())
+    return [stage for stage in stages if any(f"{x}/".startswith(f"{stage}/") for x in found)]
+
+
 def _parse(text: str, stages: Sequence[str]) -> dict[str, list[Instruction]]:
     """Instructions by computation, in the order of the text."""
     computations: dict[str, list[Instruction]] = {}

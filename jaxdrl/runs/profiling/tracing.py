@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import statistics
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,11 @@ from jaxdrl.runs.profiling.breakdown import (
     DIRECTORY,
     NUM_SKIPPED,
     NUM_TRACED,
-    STAGES,
     Trace,
     break_down,
     show,
 )
+from jaxdrl.runs.profiling.trace_reader import stages_in
 from jaxdrl.runs.session import Session
 
 
@@ -31,6 +32,7 @@ class Tracer:
       session: whose console it prints on.
       directory: for the files.
       text: of the compiled step.
+      stages: scopes of the step, as its `Algorithm` has them.
       done: updates that the run has seen before this process.
       num_updates: of the whole run.
       evaluate_every: updates between evaluations, which a trace leaves out; None at the end alone.
@@ -41,13 +43,14 @@ class Tracer:
         session: Session,
         directory: Path,
         text: str,
+        stages: Sequence[str],
         *,
         done: int,
         num_updates: int,
         evaluate_every: int | None,
     ) -> None:
         self.console, self.warn = session.console, session.warn
-        self.directory, self.text = directory, text
+        self.directory, self.text, self.stages = directory, text, stages
         self.done, self.num_updates = done, num_updates
         self.wanted = min(NUM_TRACED, evaluate_every or NUM_TRACED)
         self.looks: list[float] = []
@@ -109,7 +112,7 @@ class Tracer:
         traced = (stopped - self.started) / num_updates
         try:
             path = self._end()
-            found = break_down(path, self.text, STAGES, traced, untraced, num_updates)
+            found = break_down(path, self.text, self.stages, traced, untraced, num_updates)
             show(self.console, found)
         except (OSError, RuntimeError) as error:
             self._warn(f"the trace could not be written or read: {error}")
@@ -127,15 +130,19 @@ class Tracer:
                 self._end()
 
 
-def tracer_of(experiment: Experiment, session: Session, step: Any, done: int) -> Tracer | None:
+def tracer_of(
+    experiment: Experiment, stages: Sequence[str], session: Session, step: Any, done: int
+) -> Tracer | None:
     """The tracer of a run with the compiled `step`; None where none is wanted, or it has been."""
     directory = Path(experiment.run_dir or "") / DIRECTORY
     if not experiment.profile or (directory / BREAKDOWN_FILE).exists():
         return None
+    text = step.as_text()
     return Tracer(
         session,
         directory,
-        step.as_text(),
+        text,
+        stages_in(text, stages),
         done=done,
         num_updates=experiment.num_updates,
         evaluate_every=experiment.evaluate_every,

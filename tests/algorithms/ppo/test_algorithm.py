@@ -14,8 +14,10 @@ from jax.extend.core import jaxprs_in_params
 import jaxdrl
 import probe_environments as probes
 from jaxdrl import PPOConfig
+from jaxdrl.algorithms import optimizers
 from jaxdrl.algorithms.ppo import algorithm as ppo_module
 from jaxdrl.config.settings import with_settings
+from jaxdrl.core.types import TrainState
 from jaxdrl.errors import ConfigError
 from jaxdrl.networks.actor_critic import from_module
 from jaxdrl.runs.metrics_log import sha256
@@ -62,7 +64,7 @@ def test_fast_mode_needs_one_all_reduce_a_gradient_step_and_no_other_collective(
     """
     agent = jaxdrl.ppo(jaxdrl.make("CartPole-v1"), SMALL, mesh=jaxdrl.make_mesh(8))
     state = jax.eval_shape(agent.init, jax.random.key(0))
-    hlo = jaxdrl.compile(agent).lower(state).compile().as_text()
+    hlo = jaxdrl.jit_step(agent).lower(state).compile().as_text()
     reduces = collectives_by_loop_depth(hlo)
     assert reduces == {0: ["all-reduce"] * 2, 1: ["all-reduce"] * 2, 2: ["all-reduce"]}
 
@@ -128,9 +130,10 @@ def test_a_step_gives_back_the_types_that_it_took(agent):
 
 def test_train_step_is_learn_after_rollout(agent, init, after_one):
     state = init(jax.random.key(0))
-    state, trajectory = jax.jit(agent.rollout)(state)
+    actor, trajectory = jax.jit(agent.rollout)(state.learner, state.actor)
     assert trajectory.reward.shape == (4, 16)
-    state, _ = jax.jit(agent.learn)(state, trajectory)
+    learner, _ = jax.jit(agent.learn)(state.learner, trajectory)
+    state = TrainState(learner=learner, actor=actor)
     stepped, _ = after_one
     for one, other in zip(jax.tree.leaves(state), jax.tree.leaves(stepped), strict=True):
         if not jnp.issubdtype(one.dtype, jax.dtypes.prng_key):
@@ -179,7 +182,7 @@ def test_65536_environments_on_8_devices(cartpole):
 
 def test_memory_is_flat_in_the_length_of_the_run(agent, init):
     state = init(jax.random.key(0))
-    step = jaxdrl.compile(agent)
+    step = jaxdrl.jit_step(agent)
     sizes = []
     for _ in range(4):
         state, metrics = step(state)
@@ -201,7 +204,7 @@ def test_the_learning_rate_is_annealed_linearly_and_stays_at_its_end():
 
 def test_adam_clips_by_the_global_norm_and_takes_the_rate_of_the_update():
     gradient = {"a": jnp.array([3.0, 4.0])}
-    optimizer = ppo_module.adam(replace(SMALL, max_grad_norm=1.0))
+    optimizer = optimizers.adam(1.0, SMALL.adam_epsilon).transformation
     expected = optax.adam(0.5, eps=SMALL.adam_epsilon)
     clipped = {"a": jnp.array([0.6, 0.8])}
     moment = 0.1 * clipped["a"]  # of all parameters as one vector
@@ -221,14 +224,15 @@ def test_statistics_are_those_of_every_observation_and_return_of_all_environment
     seen, returns = [], []
     running = np.zeros(16)
     for _ in range(2):
-        state, trajectory = rollout(state)
-        state, _ = learn(state, trajectory)
+        actor, trajectory = rollout(state.learner, state.actor)
+        learner, _ = learn(state.learner, trajectory)
+        state = TrainState(learner=learner, actor=actor)
         seen.append(np.asarray(trajectory.obs, np.float64).reshape(-1, 3))
         for t in range(config.num_steps):
             running = np.asarray(trajectory.reward[t], np.float64) + 0.9 * running
             returns.append(running)
             running = running * ~np.asarray(trajectory.truncated[t] | trajectory.terminated[t])
-    obs, learner = np.concatenate(seen), state.learner
+    obs = np.concatenate(seen)
     np.testing.assert_allclose(learner.obs_statistics.mean, obs.mean(axis=0), atol=1e-5)
     np.testing.assert_allclose(learner.obs_statistics.variance, obs.var(axis=0), rtol=1e-4)
     np.testing.assert_allclose(
@@ -354,7 +358,8 @@ def learning_of(env, **changes):
     """The equations of `learn`; nothing is compiled."""
     agent = jaxdrl.ppo(env, with_settings(SMALL, **changes))
     state = jax.eval_shape(agent.init, jax.random.key(0))
-    traced = jax.make_jaxpr(agent.learn)(*jax.eval_shape(agent.rollout, state))
+    _, trajectory = jax.eval_shape(agent.rollout, state.learner, state.actor)
+    traced = jax.make_jaxpr(agent.learn)(state.learner, trajectory)
     return list(equations_of(traced.jaxpr))
 
 

@@ -202,7 +202,7 @@ def continuous():
     def agent(floats):
         return jaxdrl.ppo(env, with_settings(CONTINUOUS, **floats), network=network, mesh=mesh)
 
-    learn = jax.jit(lambda state, trajectory, floats: agent(floats).learn(state, trajectory))
+    learn = jax.jit(lambda learner, trajectory, floats: agent(floats).learn(learner, trajectory))
     state = jax.jit(agent({}).init)(jax.random.key(0))
     mean = {"kind": jnp.array([0.3, 0.3, 0.4]), "x": jnp.array([0.1, 0.5 * TINY])}
     variance = {"kind": jnp.full(3, 0.2), "x": jnp.array([0.8, 0.5 * TINY**2])}
@@ -214,10 +214,10 @@ def continuous():
         state = replace(state, learner=replace(state.learner, key=key))
         config = with_settings(CONTINUOUS, **floats)
         floats = {name: jnp.float32(getattr(config, name)) for name in FLOATS}
-        after, metrics = learn(state, trajectory, floats)
         start = state.learner
+        learner, metrics = learn(start, trajectory, floats)
         expected = reference.update(problem, gradient_of, config, start, adam_of(start), trajectory)
-        return after, metrics, expected
+        return replace(state, learner=learner), metrics, expected
 
     return problem, state, update
 
@@ -354,11 +354,12 @@ def test_a_rollout_and_its_update_are_those_of_the_reference(changes):
     state = with_past(state, mean, variance)
     for _ in range(2):
         before = state
-        state, trajectory = rollout(before)
-        trajectory = jax.device_get(trajectory)
-        assert_rollout(problem, config, before, state, trajectory)
-        state, metrics = learn(state, trajectory)
         start = before.learner
+        actor, trajectory = rollout(start, before.actor)
+        trajectory = jax.device_get(trajectory)
+        assert_rollout(problem, config, before, replace(before, actor=actor), trajectory)
+        learner, metrics = learn(start, trajectory)
+        state = replace(before, learner=learner, actor=actor)
         expected = reference.update(problem, gradient_of, config, start, adam_of(start), trajectory)
         stuck = (~np.asarray(jax.vmap(allowed)(trajectory.obs.reshape(-1, 4)))[:, :2]).all(axis=1)
         expected.metrics["states_without_action"] = stuck.sum()

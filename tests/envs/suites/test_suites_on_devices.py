@@ -6,6 +6,7 @@ import pytest
 
 import jaxdrl
 from jaxdrl import PPOConfig
+from jaxdrl.algorithms.sharded import STATE_SPECS
 from jaxdrl.config.settings import with_settings
 from jaxdrl.distributed.sharding import place
 from jaxdrl.envs.suites import registry
@@ -44,14 +45,14 @@ def test_equal_bits_on_other_devices_after_a_checkpoint(suite, tmp_path):
     task, params = TASKS[suite]
     env = jaxdrl.make(f"{suite}/{task}", **params)
     meshes = {n: jaxdrl.make_mesh(n) for n in (1, 8)}
-    on = {n: jaxdrl.compile(jaxdrl.ppo(env, CONFIG, mesh=mesh)) for n, mesh in meshes.items()}
+    on = {n: jaxdrl.jit_step(jaxdrl.ppo(env, CONFIG, mesh=mesh)) for n, mesh in meshes.items()}
     start = jax.jit(jaxdrl.ppo(env, CONFIG).init)(jax.random.key(0))
 
     def write(update, state):
         arrays, described = checkpoint.to_host(state), checkpoint.describe(state)
         path = checkpoint.write(tmp_path, update, arrays, described, {})
         checkpoint.read_manifest(path)
-        return lambda num: place(checkpoint.load(path, start, env.name), meshes[num])
+        return lambda num: place(checkpoint.load(path, start, env.name), meshes[num], STATE_SPECS)
 
     begin = write(0, start)
     straight, _ = on[1](on[1](begin(1))[0])

@@ -15,10 +15,11 @@ import pytest
 from rich.console import Console
 
 import jaxdrl
+from jaxdrl.algorithms.sharded import STAGES
 from jaxdrl.errors import ConfigError
 from jaxdrl.io.console import warner
 from jaxdrl.runs.profiling import breakdown, tracing
-from jaxdrl.runs.profiling.breakdown import NUM_SKIPPED, NUM_TRACED, STAGES
+from jaxdrl.runs.profiling.breakdown import NUM_SKIPPED, NUM_TRACED
 from jaxdrl.runs.profiling.trace_reader import OTHER, WAITING
 from jaxdrl.runs.session import Session
 from jaxdrl.runs.stopping import Signals
@@ -79,7 +80,7 @@ def test_a_run_does_not_depend_on_it(profiled, tmp_path):
 
 def test_a_run_that_is_traced_already_is_not_traced_again(profiled):
     experiment = replace(LONG, run_dir=profiled[0].run_dir)
-    assert tracing.tracer_of(experiment, None, None, 0) is None
+    assert tracing.tracer_of(experiment, STAGES, None, None, 0) is None
 
 
 def session_on(console):
@@ -91,7 +92,7 @@ def test_a_run_that_is_too_short_says_so(tmp_path, num_updates, done):
     console = Console(file=io.StringIO())
     short = replace(LONG, run_dir=tmp_path / "run", total_env_steps=128 * num_updates)
     program = types.SimpleNamespace(as_text=lambda: "")
-    tracer = tracing.tracer_of(short, session_on(console), program, done)
+    tracer = tracing.tracer_of(short, STAGES, session_on(console), program, done)
     words = f"warning: profile: nothing is traced: {num_updates - done} updates are too few"
     assert console.file.getvalue().replace("\n", " ").startswith(words)
     for update in range(done, num_updates + 1):
@@ -101,7 +102,7 @@ def test_a_run_that_is_too_short_says_so(tmp_path, num_updates, done):
 
 def make_tracer(**counts):
     session = session_on(Console(file=io.StringIO()))
-    return tracing.Tracer(session, Path("profile"), "", **counts)
+    return tracing.Tracer(session, Path("profile"), "", STAGES, **counts)
 
 
 class Traced:

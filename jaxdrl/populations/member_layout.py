@@ -1,0 +1,90 @@
+"""How the arrays of a population lie on a mesh, and a function of each of its members.
+
+Members lie along the mesh axis `population`, where there is one; the layout of one member's arrays,
+which its algorithm says, comes after that axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jaxdrl.core.types import Algorithm
+from jaxdrl.distributed.mesh import POPULATION_AXIS
+from jaxdrl.distributed.sharding import REPLICATED, in_turn, is_spec
+from jaxdrl.populations.pbt import ExchangeState
+from jaxdrl.populations.state import PopulationState
+
+EACH = PartitionSpec()
+"""Of what a member has as a whole, such as its hyperparameters."""
+
+
+def members_axis(mesh: Mesh | None) -> str | None:
+    """The mesh axis along which members are sharded, if they are."""
+    return POPULATION_AXIS if mesh is not None and POPULATION_AXIS in mesh.axis_names else None
+
+
+def along_members(mesh: Mesh | None, specs: Any) -> Any:
+    """The layout of `[P, ...]` from that of one member."""
+    axis = members_axis(mesh)
+    return jax.tree.map(lambda spec: PartitionSpec(axis, *spec), specs, is_leaf=is_spec)
+
+
+def state_specs(mesh: Mesh | None, one: Algorithm, has_exchange: bool) -> Any:
+    """`Algorithm.state_specs` of a population whose members have the algorithm `one`."""
+    return PopulationState(
+        learner=along_members(mesh, one.state_specs.learner),
+        actor=along_members(mesh, one.state_specs.actor),
+        hyperparams=along_members(mesh, EACH),
+        exchange=exchange_specs(mesh) if has_exchange else None,
+    )
+
+
+def exchange_specs(mesh: Mesh | None) -> Any:
+    """The layout of an `ExchangeState`: one key for all, everything else along the members."""
+    each: Any = along_members(mesh, EACH)
+    key: Any = REPLICATED
+    return ExchangeState(key=key, return_sum=each, num_episodes=each, score=each, diverged=each)
+
+
+def constrain(mesh: Mesh, specs: Any, tree: Any) -> Any:
+    """`tree`, within a jitted function, where `specs` say that it lies."""
+
+    def put(spec: PartitionSpec, tree: Any) -> Any:
+        return jax.lax.with_sharding_constraint(tree, NamedSharding(mesh, spec))
+
+    return jax.tree.map(put, specs, tree, is_leaf=is_spec)
+
+
+def map_members(
+    of_member: Callable, mesh: Mesh | None, one_by_one: bool, in_specs: Any, out_specs: Any
+) -> Callable:
+    """`of_member` of every member: arguments and results `[P, ...]`, on the devices of the mesh.
+
+    Args:
+      of_member: `(hyperparams, learner, ...)` of one member.
+      mesh: None for one device.
+      one_by_one: compute members one after another, with the bits that each has alone.
+      in_specs: layout of one member's arguments.
+      out_specs: layout of one member's results.
+    """
+
+    def of_members(hyperparams: Any, learner: Any, *args: Any) -> Any:
+        if not one_by_one:
+            return jax.vmap(of_member)(hyperparams, learner, *args)
+        always = learner.num_updates >= 0  # which the compiler cannot tell
+        return in_turn(of_member, always, hyperparams, learner, *args)
+
+    if mesh is None:
+        return of_members
+    # What is replicated is proven to be so where the algorithm is used alone.
+    return jax.shard_map(
+        of_members,
+        mesh=mesh,
+        in_specs=along_members(mesh, in_specs),
+        out_specs=along_members(mesh, out_specs),
+        check_vma=False,
+    )
