@@ -1,1 +1,1 @@
-"""What is made of runs: pictures, films, a live view, evaluations, exported policies."""
+"""Results of runs: pictures, films, a live view, evaluations, exported policies."""

@@ -1,4 +1,4 @@
-"""`jaxdrl evaluate`: how good the policy of a run is, in its environment and in others like it."""
+"""`jaxdrl evaluate`: evaluates the policy of a run, in its environment and in variations of it."""
 
 from __future__ import annotations
 
@@ -9,15 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 import optax
 from flax import linen as nn
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from jaxdrl.algorithms.build import MakeAlgorithm
-from jaxdrl.analysis import robustness_map
+from jaxdrl.analysis import evaluation_report, robustness_map
 from jaxdrl.checks import EpisodeCount, Index, Seed, check_fields, checked
 from jaxdrl.core.keys import make_key, pinned
 from jaxdrl.core.types import Network
@@ -36,23 +33,20 @@ from jaxdrl.runs.run_dir import require_writable
 from jaxdrl.runs.sweep_members import Member
 
 STREAM = 2
-"""Folded into the key of the seed: other episodes than those of a run's own evaluations."""
-
-NUM_BINS = 10
-"""Bars of the histogram."""
+"""Folded into the key of the seed, so that episodes differ from those of a run's evaluations."""
 
 
 @dataclass(frozen=True)
 class RunEvaluation:
-    """What `jaxdrl.evaluate_run` found.
+    """The result of `jaxdrl.evaluate_run`.
 
     Attributes:
       env: name of the environment.
-      update: that of the checkpoint.
-      env_steps: steps that it was trained for.
-      greedy: whether the most probable action was taken, or a sample.
+      update: update of the checkpoint.
+      env_steps: number of environment steps that the policy was trained for.
+      greedy: whether it was a greedy evaluation or a sampled one.
       evaluation: the returns, and their mean with its interval.
-      member: of a sweep.
+      member: the member that was evaluated, if the run is a sweep.
     """
 
     env: str
@@ -64,7 +58,7 @@ class RunEvaluation:
 
     @property
     def figures(self) -> dict[str, Any]:
-        """Everything but the single returns, as JSON has it."""
+        """Everything except the single returns, as an object for JSON."""
         found = self.evaluation
         return {
             **({} if self.member is None else self.member.figures),
@@ -78,8 +72,8 @@ class RunEvaluation:
             "ci95_high": found.ci95_high,
             "median_return": found.median_return,
             "interquartile_mean": found.interquartile_mean,
-            "least_return": float(found.returns.min()),
-            "greatest_return": float(found.returns.max()),
+            "min_return": float(found.returns.min()),
+            "max_return": float(found.returns.max()),
             "mean_length": found.mean_length,
             "num_cut": found.num_cut,
         }
@@ -103,20 +97,21 @@ def evaluate_run(
     """Plays whole episodes with the policy in a checkpoint of a run.
 
     Args:
-      run_dir: directory of the run, which may still go on.
+      run_dir: directory of the run, which may still be running.
       checkpoint: as in `jaxdrl.restore`.
-      member: as in `jaxdrl.restore`, of a sweep.
+      member: as in `jaxdrl.restore`, for a sweep.
       setting: likewise.
-      num_episodes: how many.
-      greedy: take the most probable action instead of a sample.
-      seed: of the episodes.
-      env: as in `jaxdrl.restore`, for a run that was given one.
+      num_episodes: number of episodes.
+      greedy: whether to take the most probable action or a sample.
+      seed: seed of the episodes.
+      env: as in `jaxdrl.restore`, for a run with an environment given in Python.
       network: likewise.
       optimizer: likewise.
       make_algorithm: likewise.
 
     Raises:
-      ConfigError: if the directory is no run, holds no sound checkpoint, or a number is bad.
+      ConfigError: if the directory is not a run or has no valid checkpoint, or if an argument is
+        invalid.
     """
     which: dict[str, Any] = {"checkpoint": checkpoint, "member": member, "setting": setting}
     player = load_player(
@@ -127,7 +122,7 @@ def evaluate_run(
 
 @pinned()
 def evaluate_player(player: Player, num_episodes: int, greedy: bool, seed: int) -> RunEvaluation:
-    """As `evaluate_run`, of a policy that is loaded already."""
+    """As `evaluate_run`, for a policy that is already loaded."""
     found = evaluate(
         player.env,
         player.policy,
@@ -162,24 +157,24 @@ def vary_run(
     optimizer: optax.GradientTransformation | None = None,
     make_algorithm: MakeAlgorithm | None = None,
 ) -> RobustnessMap:
-    """The policy of a run over a grid of its environment's parameters.
+    """Evaluates the policy of a run over a grid of its environment's parameters.
 
     Args:
-      run_dir: directory of the run, which may still go on.
-      variations: such as `"length=0.25:1.0:16"`, one or more; their product is the grid.
+      run_dir: directory of the run, which may still be running.
+      variations: one or more, such as `"length=0.25:1.0:16"`; their product is the grid.
       checkpoint: as in `jaxdrl.restore`.
-      member: as in `jaxdrl.restore`, of a sweep.
+      member: as in `jaxdrl.restore`, for a sweep.
       setting: likewise.
-      num_episodes: whole episodes in each cell.
-      greedy: take the most probable action instead of a sample.
-      seed: of the episodes.
-      env: as in `jaxdrl.restore`, for a run that was given one.
+      num_episodes: number of whole episodes in each cell.
+      greedy: whether to take the most probable action or a sample.
+      seed: seed of the episodes.
+      env: as in `jaxdrl.restore`, for a run with an environment given in Python.
       network: likewise.
       optimizer: likewise.
       make_algorithm: likewise.
 
     Raises:
-      ConfigError: if the directory is no run, or for a variation that the environment cannot have.
+      ConfigError: if the directory is not a run, or for an impossible variation.
     """
     which: dict[str, Any] = {"checkpoint": checkpoint, "member": member, "setting": setting}
     parsed = [parse_variation(v) if isinstance(v, str) else v for v in variations]
@@ -193,7 +188,7 @@ def vary_run(
 def vary_player(
     player: Player, variations: Sequence[Variation], num_episodes: int, greedy: bool, seed: int
 ) -> RobustnessMap:
-    """As `vary_run`, of a policy that is loaded already."""
+    """As `vary_run`, for a policy that is already loaded."""
     return vary(
         player.env,
         player.policy,
@@ -207,7 +202,7 @@ def vary_player(
 
 @dataclass(frozen=True)
 class Request:
-    """What the command is asked for: the flags of `jaxdrl evaluate`."""
+    """The flags of `jaxdrl evaluate`."""
 
     vary: tuple[str, ...]
     compare: Path | None
@@ -225,7 +220,7 @@ class Request:
 
 
 def main(run_dir: Path, request: Request) -> None:
-    """Evaluates, prints, and writes the files that were asked for."""
+    """Evaluates, prints, and writes the requested files."""
     if request.out is not None:
         robustness_map.require_drawable(request.out, len(request.vary))
     if request.json is not None:
@@ -235,9 +230,9 @@ def main(run_dir: Path, request: Request) -> None:
     if variations:
         parameter_grid.require_grid(variations, num_episodes)
     which = [(run_dir, request.checkpoint, request.member, request.setting)]
-    if request.compare is not None:  # by its last checkpoint, and its best member
+    if request.compare is not None:  # with its last checkpoint and best member
         which.append((request.compare, None, None, None))
-    for one in which:  # before anything starts
+    for one in which:  # before the backend starts
         require_checkpoint(*one)
     backend.start(1, 1)
     console = make_console()
@@ -259,7 +254,7 @@ def _vary(
     request: Request,
     num_episodes: int,
 ) -> list[dict[str, Any]]:
-    """Maps of one or two policies, printed and drawn; what JSON has of each."""
+    """Prints and draws maps of one or two policies; returns an object for JSON for each."""
     titles = names if len(players) == 2 else [players[0].env.name]
     how = num_episodes, not request.sampled, request.seed
     contents, grids = [], {}
@@ -280,25 +275,23 @@ def _vary(
 def _evaluate(
     console: Console, players: list[Player], names: list[str], request: Request, num_episodes: int
 ) -> list[dict[str, Any]]:
-    """Returns of one or two policies, printed; what JSON has of each."""
+    """Prints the evaluation of one or two policies; returns an object for JSON for each."""
     found = []
     for player, name in zip(players, names, strict=True):
         if len(players) == 2:
             console.print(name, style="bold", soft_wrap=True)
         found.append(evaluate_player(player, num_episodes, not request.sampled, request.seed))
-        show(console, found[-1])
+        _show(console, found[-1])
     if len(found) == 2:
         ours, theirs = (one.evaluation.returns for one in found)
         low, high = difference_interval(ours, theirs)
         gain = short(float(ours.mean() - theirs.mean()))
-        words, interval = "the first over the second:", f"{short(low)} to {short(high)}"
+        words, interval = "first minus second:", f"{short(low)} to {short(high)}"
         console.print(labelled(f"{words} {gain}", f"(95% interval {interval})", "bold"))
     return [{**one.figures, "returns": one.evaluation.returns.tolist()} for one in found]
 
 
-def show(console: Console, found: RunEvaluation) -> None:
-    """Prints the figures and a histogram of the returns."""
-    figures = found.figures
+def _show(console: Console, found: RunEvaluation) -> None:
     how = "greedy" if found.greedy else "sampled"
     console.print(
         f"{printable(found.env)}, after update {found.update} ({found.env_steps:,} steps): "
@@ -306,35 +299,4 @@ def show(console: Console, found: RunEvaluation) -> None:
     )
     if found.member is not None:
         console.print(str(found.member), soft_wrap=True)
-    table = Table(show_header=False, box=None, pad_edge=False)
-    low, high = short(figures["ci95_low"]), short(figures["ci95_high"])
-    rows = {
-        "mean return": f"{short(figures['mean_return'])} (95% interval {low} to {high})",
-        "median": short(figures["median_return"]),
-        "mean of the middle half": short(figures["interquartile_mean"]),
-        "least and greatest": f"{short(figures['least_return'])} and "
-        f"{short(figures['greatest_return'])}",
-        "mean length": short(figures["mean_length"]),
-    }
-    if found.evaluation.num_cut:
-        rows["cut before their end"] = f"{found.evaluation.num_cut:,} episodes"
-    for name, words in rows.items():
-        table.add_row(Text(name, "bold"), words)
-    console.print(table)
-    for line in histogram(found.evaluation.returns):
-        console.print(line)
-
-
-def histogram(returns: np.ndarray, width: int = 40) -> list[str]:
-    """Bars of equal bins of the returns, a line each; one where all are equal."""
-    if returns.min() == returns.max():
-        return [f"every return is {short(float(returns[0]))}"]
-    counts, edges = np.histogram(returns, bins=NUM_BINS)
-    labels = [
-        f"{short(a)} to {short(b)}" for a, b in zip(edges[:-1].tolist(), edges[1:], strict=True)
-    ]
-    margin = max(map(len, labels))
-    return [
-        f"{label:>{margin}}  {'█' * round(width * count / counts.max())} {count}".rstrip()
-        for label, count in zip(labels, counts.tolist(), strict=True)
-    ]
+    evaluation_report.show(console, found.evaluation)

@@ -1,4 +1,4 @@
-"""`jaxdrl export`: a policy as one file, for programs that have JAX and nothing of ours."""
+"""`jaxdrl export`: a policy as one file, for programs that have JAX but not jaxdrl."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ from jaxdrl.runs.run_dir import read_run, require_writable
 from jaxdrl.runs.sweep_members import Member
 
 PLATFORMS = ("cpu", "cuda", "tpu")
-"""What the file runs on."""
+"""The platforms that the file runs on."""
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What `jaxdrl.export_policy` wrote.
+    """The result of `jaxdrl.export_policy`.
 
     Attributes:
       path: the file.
       about: content of its `about.json`.
-      num_bytes: its size.
-      member: of a sweep, the one that it is of.
+      num_bytes: size of the file.
+      member: the member whose policy it is, if the run is a sweep.
     """
 
     path: Path
@@ -67,25 +67,25 @@ def export_policy(
 ) -> Exported:
     """Writes the deterministic policy of a run, with its observation statistics, as one file.
 
-    The file holds a function `(obs) -> action`, and for a network with memory
+    The file contains a function `(obs) -> action`, or for a recurrent network
     `(obs, carry, episode_start) -> (action, carry)`, for any number of rows, on CPU, CUDA and TPU,
-    as `jax.export` serialises it. What was written is read back, and must act as the run does.
-    It is a native program, whose origin whoever loads it has to trust: see `jaxdrl.load_policy`.
+    as serialised by `jax.export`. The file is read back and must act as the run does. It is a
+    native program: load it only if you trust its origin, see `jaxdrl.load_policy`.
 
     Args:
-      run_dir: directory of the run, which may still go on.
+      run_dir: directory of the run, which may still be running.
       out: the file.
       checkpoint: as in `jaxdrl.restore`.
-      member: as in `jaxdrl.restore`, of a sweep.
+      member: as in `jaxdrl.restore`, for a sweep.
       setting: likewise.
-      env: as in `jaxdrl.restore`, for a run that was given one.
+      env: as in `jaxdrl.restore`, for a run with an environment given in Python.
       network: likewise.
       optimizer: likewise.
       make_algorithm: likewise.
 
     Raises:
-      ConfigError: if the directory is no run or holds no sound checkpoint, if the file cannot be
-        written, or if it acts in another way than the run.
+      ConfigError: if the directory is not a run or has no valid checkpoint, if the file cannot be
+        written, or if it does not act as the run does.
     """
     require_writable("out", Path(out))
     overrides = Overrides(env, network, optimizer, make_algorithm)
@@ -105,32 +105,32 @@ def export_policy(
 
 
 def _policy(player: Player) -> tuple[Any, tuple[Any, ...]]:
-    """The function of the file, and an example of its arguments with one row."""
+    """The function to export, and an example of its arguments with one row."""
     policy = player.policy
     learner = jax.device_get(player.learner)
     carry = policy.initial_carry(1)
-    key = make_key(0)  # of no use to a deterministic policy
+    key = make_key(0)  # a deterministic policy does not use it
 
-    def with_memory(obs: Any, carry: Any, episode_start: jax.Array) -> tuple[Any, Any]:
+    def recurrent(obs: Any, carry: Any, episode_start: jax.Array) -> tuple[Any, Any]:
         return policy.act(learner, carry, obs, episode_start, key, deterministic=True)
 
-    def without(obs: Any) -> Any:
+    def feed_forward(obs: Any) -> Any:
         start = jnp.zeros(jax.tree.leaves(obs)[0].shape[:1], jnp.bool)
-        return with_memory(obs, (), start)[0]
+        return recurrent(obs, (), start)[0]
 
     obs = _observations(player.env, 1)
     if not jax.tree.leaves(carry):
-        return without, (obs,)
-    return with_memory, (obs, carry, jnp.ones(1, jnp.bool))
+        return feed_forward, (obs,)
+    return recurrent, (obs, carry, jnp.ones(1, jnp.bool))
 
 
 def _observations(env: Environment, num: int) -> Any:
-    """Observations of resets, `[num, ...]`."""
+    """Observations after reset, `[num, ...]`."""
     return jax.jit(partial(vector.reset, env))(jax.random.split(make_key(0), num))[0]
 
 
 def _describe(player: Player, examples: tuple[Any, ...]) -> dict[str, Any]:
-    """Content of `about.json`; arrays are described by the names of their parts."""
+    """Content of `about.json`; arrays are described by name."""
 
     def words(x: Any) -> dict[str, str]:
         leaves, _ = jax.tree_util.tree_flatten_with_path(x)
@@ -154,12 +154,12 @@ def _describe(player: Player, examples: tuple[Any, ...]) -> dict[str, Any]:
     }
     if len(examples) > 1:
         about["carry"] = words(examples[1])
-        about["episode_start"] = "bool[batch]: where it is true, the carry is begun anew"
+        about["episode_start"] = "bool[batch]: where it is true, the carry is reset"
     return about
 
 
 def _check(path: Path, policy: Any, act: Any, player: Player) -> None:
-    """Refuses a policy that acts in another way than the run, for several numbers of rows."""
+    """Refuses a policy that does not act as the run does, for several numbers of rows."""
     call = jax.jit(policy)
     for num in (1, 7):
         obs = _observations(player.env, num)
@@ -168,7 +168,7 @@ def _check(path: Path, policy: Any, act: Any, player: Player) -> None:
         expected, actual = jax.device_get((jax.jit(act)(*args), call(*args)))
         for a, b in zip(jax.tree.leaves(expected), jax.tree.leaves(actual), strict=True):
             same = a.dtype == b.dtype and np.allclose(a, b, rtol=1e-5, atol=1e-6)
-            require(same, "export", path.name, "does not act as the run does; report it")
+            require(same, "export", path.name, "does not act as the run does; please report it")
 
 
 @checked
@@ -179,7 +179,7 @@ def main(
     member: Index | None = None,
     setting: Index | None = None,
 ) -> None:
-    """Exports, and says what was written and how it is called."""
+    """Exports a policy, and prints what was written and how to call it."""
     read_run(run_dir)  # before the backend starts
     backend.start(1, 1)
     out = out or run_dir / "policy.zip"

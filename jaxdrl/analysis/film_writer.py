@@ -1,4 +1,4 @@
-"""Films: pictures side by side with what is known of them, written as GIF or MP4."""
+"""Films: pictures side by side with captions, written as GIF or MP4."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ from jaxdrl.io.safe_files import replaced
 from jaxdrl.runs.run_dir import require_writable
 
 SUFFIXES = (".gif", ".mp4")
-"""Kinds of film, by the end of the file's name."""
+"""Kinds of film, by the suffix of the file."""
 
 LARGEST = (1280, 960)
-"""Pixels that a film has at most for its pictures, unless one needs more for its words."""
+"""The most pixels for all pictures of a film, which may become larger only for its captions."""
 SMALLEST = 240
-"""Pixels of the longer side of a picture, to which smaller ones are enlarged by a whole number."""
+"""Small pictures are enlarged by a whole number, up to this many pixels on their longer side."""
 TILE_WIDTH = 300
-"""Pixels that the words above a picture need."""
+"""Pixels that a caption needs."""
 STRIP, TITLE, GAP = 24, 28, 6
-"""Pixels: height of the words above a picture and above all, and between pictures."""
+"""Pixels: height of a caption, height of the title, and gap between pictures."""
 LAST_SECONDS = 1.5
-"""How long the last frame stays."""
+"""How long the last frame stays, in seconds."""
 NUM_COLOURS = 64
-"""Of a GIF of drawings; more make it larger, for shades at the edges of what is drawn."""
+"""Colours of a GIF of drawings; more would only refine edges, and make the file larger."""
 NUM_SAMPLES = 12
-"""Frames that a GIF takes its colours from."""
+"""How many frames the colours of a GIF are chosen from."""
 
 
 class Tile(NamedTuple):
-    """A picture and the words above it.
+    """A picture and its caption.
 
     Attributes:
       picture: uint8 `[height, width, 3]`.
-      left: words at the left end.
-      right: words at the right end.
-      colour: behind the words.
+      left: text at the left end of the caption.
+      right: text at the right end.
+      colour: background of the caption.
     """
 
     picture: np.ndarray
@@ -56,19 +56,19 @@ class Tile(NamedTuple):
 
 
 def require_film(out: Path) -> None:
-    """Raises `ConfigError` unless `out` ends as a film that can be written here does."""
+    """Raises `ConfigError` unless `out` is a film that can be written on this machine."""
     suffix = out.suffix.lower()
     works = f"must end in one of {', '.join(SUFFIXES)}"
     require(suffix in SUFFIXES, "out", str(out), works)
     if suffix == ".mp4" and find_ffmpeg() is None:
         raise ConfigError(
-            f"out = {str(out)!r}: needs ffmpeg; pip install 'jaxdrl[video]', or take .gif"
+            f"out = {str(out)!r}: needs ffmpeg; pip install 'jaxdrl[video]', or use .gif"
         )
     require_writable("out", out)
 
 
 def compose(title: str, tiles: Sequence[Tile]) -> Image.Image:
-    """One frame: the tiles in a grid, row by row, below a title. Pictures are of one size."""
+    """One frame: the tiles in a grid, row by row, below a title; pictures have one size."""
     columns = math.ceil(math.sqrt(len(tiles)))
     rows = math.ceil(len(tiles) / columns)
     pictures = [resize(tile.picture, columns, rows) for tile in tiles]
@@ -94,7 +94,7 @@ def compose(title: str, tiles: Sequence[Tile]) -> Image.Image:
 def write(
     pen: ImageDraw.ImageDraw, words: str, at: Any, anchor: str, ink: str, room: float
 ) -> None:
-    """Words that end in dots where there is no room for them all."""
+    """Writes words, shortened with dots if they do not fit into `room`."""
     if pen.textlength(words, font(14)) > room:
         while words and pen.textlength(f"{words}...", font(14)) > room:
             words = words[:-1]
@@ -103,7 +103,7 @@ def write(
 
 
 def resize(picture: np.ndarray, columns: int, rows: int) -> Image.Image:
-    """A picture as large as it is in a grid: pixels become squares, a large one gets smaller."""
+    """A picture in the size for its grid: a small one is enlarged, a large one is reduced."""
     image = Image.fromarray(picture)
     times = SMALLEST // max(image.size)
     if times > 1:
@@ -119,13 +119,13 @@ def resize(picture: np.ndarray, columns: int, rows: int) -> Image.Image:
 def write_film(
     out: Path, num_frames: int, make_frame: Callable[[int], Image.Image], fps: int
 ) -> None:
-    """Writes frames, all of one size, to a file that appears when it is complete.
+    """Writes frames of one size to a file, which appears when it is complete.
 
     Args:
-      out: the file, whose end says what kind it is.
-      num_frames: how many.
-      make_frame: `(index) -> image`; may be asked for the same one twice.
-      fps: frames a second; a GIF counts time in hundredths of one.
+      out: the file, whose suffix determines its kind.
+      num_frames: number of frames.
+      make_frame: `(index) -> image`; may be called twice for one index.
+      fps: frames per second; a GIF rounds durations to hundredths of a second.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     writer = _write_gif if out.suffix.lower() == ".gif" else _write_mp4
@@ -135,7 +135,7 @@ def write_film(
 
 def _write_gif(path: Path, num_frames: int, make_frame: Any, fps: int) -> None:
     samples = np.unique(np.linspace(0, num_frames - 1, NUM_SAMPLES).round().astype(int))
-    # One palette for all, so that nothing flickers.
+    # One palette for all frames, so that nothing flickers.
     palette = choose_palette(np.concatenate([np.asarray(make_frame(i)) for i in samples.tolist()]))
     nearest = np.full(2**24, -1, np.int16)
     frames = (with_palette(make_frame(i), palette, nearest) for i in range(num_frames))
@@ -148,8 +148,8 @@ def _write_gif(path: Path, num_frames: int, make_frame: Any, fps: int) -> None:
 def choose_palette(pixels: np.ndarray) -> np.ndarray:
     """Colours for `pixels [h, w, 3]`: uint8 `[n, 3]`.
 
-    The most frequent ones where they are nearly all there is, as in a drawing, so that these stay
-    as they are; else 256 that Pillow chooses, as for a photograph.
+    If a few colours make up nearly all pixels, as in a drawing, these are kept exactly; otherwise,
+    as in a photograph, Pillow chooses 256.
     """
     colours, counts = np.unique(pack(pixels), return_counts=True)
     common = np.argsort(-counts, kind="stable")[:NUM_COLOURS]
@@ -162,8 +162,8 @@ def choose_palette(pixels: np.ndarray) -> np.ndarray:
 def with_palette(frame: Image.Image, palette: np.ndarray, nearest: np.ndarray) -> Image.Image:
     """The frame in the colours of a palette.
 
-    `nearest [2**24]` holds the index of the nearest for each colour, -1 where that is not known
-    yet, and is filled in.
+    `nearest [2**24]` contains for each colour the index of the nearest one in the palette, or -1
+    if it is not known yet; this function fills it in.
     """
     packed, near = pack(np.asarray(frame)), palette.astype(np.float32)
     new = np.unique(packed[nearest[packed] < 0])
@@ -186,14 +186,14 @@ def _write_mp4(path: Path, num_frames: int, make_frame: Any, fps: int) -> None:
     command = [
         *(str(find_ffmpeg()), "-y", "-loglevel", "error", "-f", "rawvideo", "-pix_fmt", "rgb24"),
         *("-s", f"{width}x{height}", "-r", str(fps), "-i", "-", "-c:v", "libx264"),
-        # What every browser plays, from the first byte on.
+        # A format that every browser plays, and can start before the whole file is there.
         *("-pix_fmt", "yuv420p", "-movflags", "+faststart", "-f", "mp4", str(path)),
     ]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
     num_last = max(1, round(fps * LAST_SECONDS))
     pipe: Any = process.stdin
     with process:
-        with contextlib.suppress(BrokenPipeError):  # then it says why
+        with contextlib.suppress(BrokenPipeError):  # then ffmpeg prints why
             for i in range(num_frames):
                 pipe.write(make_frame(i).tobytes() * (1 if i < num_frames - 1 else num_last))
         _, complaint = process.communicate()
@@ -201,7 +201,7 @@ def _write_mp4(path: Path, num_frames: int, make_frame: Any, fps: int) -> None:
 
 
 def find_ffmpeg() -> str | None:
-    """The program of the extra `video`, else that of the system, else None."""
+    """The ffmpeg of the extra `video`, otherwise that of the system, or None."""
     if importlib.util.find_spec("imageio_ffmpeg") is None:
         return shutil.which("ffmpeg")
     import imageio_ffmpeg

@@ -1,4 +1,4 @@
-"""`jaxdrl plot`: learning curves of runs, those of the same settings as one with a band."""
+"""`jaxdrl plot`: learning curves; runs of the same settings become one curve with a band."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from jaxdrl.analysis.figures import make_figure, require_picture, save_figure, sparkline
 from jaxdrl.checks import checked, require
 from jaxdrl.config.experiment import Experiment, unresolve
 from jaxdrl.config.settings import flat_settings
@@ -20,14 +21,13 @@ from jaxdrl.errors import ConfigError
 from jaxdrl.io.console import make_console, warner
 from jaxdrl.io.line_reader import LineReader, Thinned
 from jaxdrl.io.numerals import short
-from jaxdrl.io.safe_files import replaced
 from jaxdrl.io.terminal import drawable, printable
 from jaxdrl.runs.checkpoint_binding import doubt_about
 from jaxdrl.runs.nested import doubt_about_parts, parts_of
-from jaxdrl.runs.run_dir import METRICS_FILE, read_line, read_run, require_writable
+from jaxdrl.runs.run_dir import METRICS_FILE, read_line, read_run
 
 NUM_POINTS = 200
-"""Points of a curve, each the mean over an equal part of the longest run."""
+"""How many points a curve has, each the mean over an equal part of the longest run."""
 
 NOT_SETTINGS = (
     *("seed", "run_dir", "devices", "debug_nans", "profile", "max_skipped_updates"),
@@ -37,7 +37,7 @@ NOT_SETTINGS = (
 """Fields of an experiment in which runs of one group may differ."""
 
 AGAINST = {"env_steps": "environment steps", "seconds": "seconds of training"}
-"""What curves can be drawn over."""
+"""Quantities that curves can be drawn against, with the labels of the axis."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,12 @@ class Curve:
     """A metric of one run.
 
     Attributes:
-      run_dir: where it is from.
-      settings: of the run, flat, without what runs of a group may differ in.
-      env_steps: after each line, or after every few of a long run, `[n]`.
-      seconds: of training until then, `[n]`.
-      values: the metric, NaN where it has none, `[n]`.
-      weights: episodes of a line where the metric is a mean over these, `[n]`.
+      run_dir: directory of the run.
+      settings: flat settings of the run, without those in which runs of a group may differ.
+      env_steps: environment steps after each line, or after every few lines of a long run, `[n]`.
+      seconds: seconds of training until then, `[n]`.
+      values: the metric, NaN where it has no value, `[n]`.
+      weights: episodes of a line if the metric is a mean over episodes, otherwise 1, `[n]`.
     """
 
     run_dir: Path
@@ -63,12 +63,12 @@ class Curve:
 
 @dataclass(frozen=True)
 class Group:
-    """Curves of the same settings on common points.
+    """Curves of runs with the same settings, at common points.
 
     Attributes:
-      label: what sets its settings apart from those of the other groups.
-      run_dirs: its runs.
-      x: `[p]`.
+      label: how its settings differ from those of the other groups.
+      run_dirs: directories of its runs.
+      x: the points, `[p]`.
       values: `[runs, p]`, NaN where a run has no value.
     """
 
@@ -79,10 +79,10 @@ class Group:
 
 
 def read_curve(run_dir: Path, metric: str = "episode_return") -> Curve:
-    """A metric over a run, which may still go on: a torn last line is left out.
+    """The curve of a metric in a run, which may still be running; a torn last line is left out.
 
     Raises:
-      ConfigError: if the directory is no run, has no line yet, or none has such a metric.
+      ConfigError: if the directory is not a run, or its metrics have no line yet or no such metric.
     """
     experiment = read_run(run_dir).experiment
     seen, known = Thinned(), {}
@@ -125,13 +125,13 @@ def _is_list(value: Any) -> bool:
 
 
 def runs_of(run_dir: Path) -> list[Path]:
-    """The runs with metrics that a directory stands for: itself, or the parts of a sweep."""
+    """The directories with metrics of a run: itself, or the parts of a sweep."""
     parts = parts_of(run_dir)
     return [path for part in parts for path in runs_of(part)] or [run_dir]
 
 
 def settings_of(experiment: Experiment) -> dict[str, Any]:
-    """The settings that make runs comparable, flat: `{"env": ..., "gamma": ...}`."""
+    """The flat settings in which runs of a group must agree: `{"env": ..., "gamma": ...}`."""
     experiment = unresolve(experiment)
     fields = asdict(experiment)
     for name in ("wave", "wave_size") if fields["sweep"] else ():
@@ -143,7 +143,7 @@ def settings_of(experiment: Experiment) -> dict[str, Any]:
 def group_curves(
     curves: Sequence[Curve], metric: str = "episode_return", against: str = "env_steps"
 ) -> list[Group]:
-    """Puts curves of equal settings together, on points that all groups share."""
+    """Groups curves with equal settings, and resamples all at common points."""
     last = max(float(getattr(curve, against)[-1]) for curve in curves)
     edges = np.linspace(0.0, last, NUM_POINTS + 1)
     by_settings: dict[str, list[Curve]] = {}
@@ -164,7 +164,7 @@ def group_curves(
 
 
 def resample(curve: Curve, edges: np.ndarray, against: str, is_mean: bool) -> np.ndarray:
-    """Means of a curve between `edges`; NaN past its end, and interpolated where it has none."""
+    """Means of a curve between `edges`, interpolated in gaps, and NaN beyond its end."""
     x = getattr(curve, against)
     bins = np.clip(np.searchsorted(edges, x, side="left") - 1, 0, len(edges) - 2)
     there = np.isfinite(curve.values)
@@ -182,7 +182,7 @@ def resample(curve: Curve, edges: np.ndarray, against: str, is_mean: bool) -> np
 
 
 def label_groups(settings: list[dict[str, Any]]) -> list[str]:
-    """For each group the environment where there are several, and what differs within one."""
+    """For each group its environment, if there are several, and settings that differ within it."""
     envs = [s["env"] for s in settings]
     return [_label(own, settings, show_env=len(set(envs)) > 1) for own in settings]
 
@@ -207,20 +207,20 @@ def plot_runs(
     metric: str = "episode_return",
     against: Literal["env_steps", "seconds"] = "env_steps",
 ) -> list[Group]:
-    """Draws learning curves: a line a group of equal settings, a band over its runs.
+    """Draws learning curves: for runs with equal settings, their mean as a line with a band.
 
-    The band is from the least to the greatest of the runs.
+    The band is from the minimum to the maximum over the runs.
 
     Args:
       run_dirs: directories of runs.
       out: a PNG, SVG or PDF file; None draws nothing.
-      metric: any number of `metrics.jsonl`.
-      against: what is below the curves.
+      metric: name of any number in `metrics.jsonl`.
+      against: the horizontal axis.
 
     Raises:
-      ConfigError: if a directory is no run or has no such metric, or the file is of another kind.
+      ConfigError: if a directory is not a run or has no such metric, or for another kind of file.
     """
-    require(len(run_dirs) > 0, "run_dirs", list(run_dirs), "must name a run at least")
+    require(len(run_dirs) > 0, "run_dirs", list(run_dirs), "must name at least one run")
     require(against in AGAINST, "against", against, f"must be one of {', '.join(AGAINST)}")
     if out is not None:
         require_picture(Path(out))
@@ -237,31 +237,6 @@ def plot_runs(
         title = ", ".join(sorted({str(curve.settings["env"]) for curve in curves}))
         _draw(groups, Path(out), metric, against, title)
     return groups
-
-
-def require_picture(out: Path) -> None:
-    """Raises `ConfigError` unless `out` can be written and ends as a picture does."""
-    kinds = (".png", ".svg", ".pdf")
-    works = f"must end in one of {', '.join(kinds)}"
-    require(out.suffix.lower() in kinds, "out", str(out), works)
-    require_writable("out", out)
-
-
-def make_figure(width: float, height: float) -> Any:
-    """An empty figure in inches, which needs no display."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def save_figure(figure: Any, out: Path) -> None:
-    """Writes a figure, and the directories that it is in."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with replaced(out) as unfinished:
-        figure.savefig(unfinished, dpi=150, format=out.suffix[1:].lower())
 
 
 def _draw(groups: list[Group], out: Path, metric: str, against: str, title: str) -> None:
@@ -282,17 +257,17 @@ def _draw(groups: list[Group], out: Path, metric: str, against: str, title: str)
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.grid(alpha=0.3)
     longest = max(len(group.label) for group in groups)
-    num_columns = min(len(groups), max(1, 110 // (longest + 8)))  # of letters of 8 points
+    num_columns = min(len(groups), max(1, 110 // (longest + 8)))  # 110 letters of 8 points fit
     figure.legend(loc="outside lower center", fontsize=8, ncols=num_columns)
     save_figure(figure, out)
 
 
 def show(console: Console, groups: list[Group], metric: str) -> None:
-    """Prints a table of the groups with a curve each, for where no picture can be seen."""
+    """Prints a table of the groups with curves as text."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("runs", overflow="fold", min_width=16)
     table.add_column(metric.replace("_", " "), no_wrap=True, min_width=24)
-    for name in ("first", "last", "spread of the last"):
+    for name in ("first", "last", "range of the last"):
         table.add_column(name, justify="right")
     finite = np.concatenate([group.values[np.isfinite(group.values)] for group in groups])
     low, high = (finite.min(), finite.max()) if finite.size else (0.0, 1.0)
@@ -309,15 +284,8 @@ def show(console: Console, groups: list[Group], metric: str) -> None:
     console.print(table)
 
 
-def sparkline(values: np.ndarray, low: float, high: float, width: int = 24) -> str:
-    """A curve in one line of text, `low` at its foot and `high` at its top."""
-    parts = np.array_split(values, min(width, len(values)))
-    scale = 7.0 / (high - low) if high > low else 0.0
-    return "".join("▁▂▃▄▅▆▇█"[round((float(part.mean()) - low) * scale)] for part in parts)
-
-
 def main(run_dirs: Sequence[Path], out: Path | None, metric: str, against: Any) -> None:
-    """Draws, and prints what the terminal can show."""
+    """Draws the curves, and prints them as a table."""
     console = make_console()
     groups = plot_runs(run_dirs, out, metric=metric, against=against)
     show(console, groups, metric)

@@ -37,12 +37,12 @@ from jaxdrl.runs.run_dir import read_run
 from jaxdrl.runs.sweep_members import Member
 
 MAX_ENVS = 36
-"""Beyond it nothing can be recognised."""
+"""With more environments, nothing could be recognised."""
 
 
 @dataclass(frozen=True)
 class Film:
-    """What `jaxdrl render` made: the file, and what is in it."""
+    """The result of `jaxdrl render`: the file, and its content."""
 
     path: Path
     title: str
@@ -72,26 +72,27 @@ def render_run(
 ) -> Path:
     """Makes a film of whole episodes, played by the policy in a checkpoint of a run.
 
-    They are the episodes that `jaxdrl.evaluate_run` counts with the same seed and as many of them.
-    A frame shows every environment with its return and step; one whose episode is over stays as it
-    was at its end. Where there would be more than `max_frames`, every 2nd step is shown, or every
-    4th and so on, and the last in any case.
+    These are the episodes that `jaxdrl.evaluate_run` plays with the same seed and number of
+    episodes. A frame shows every environment with its return and step; when an episode is over, its
+    last state stays. If there would be more than `max_frames`, only every 2nd step is shown, or
+    every 4th and so on, and always the last.
 
     Args:
-      run_dir: directory of the run, which may still go on.
-      out: a GIF file, or an MP4 with the extra `video`; None: `film.gif` in the run directory.
-      num_envs: environments side by side.
-      num_steps: cuts episodes after so many steps; None takes the environment's own limit, and
-        10,000 where it has none.
-      max_frames: of the film.
-      fps: frames a second; None: by their number, for 10 seconds if that takes 5 to 30.
-      greedy: take the most probable action instead of a sample.
+      run_dir: directory of the run, which may still be running.
+      out: a GIF file, or an MP4 with the extra `video`; None for `film.gif` in the run directory.
+      num_envs: number of environments side by side.
+      num_steps: the step limit at which episodes are cut; None takes the environment's own limit,
+        or 10,000 if it has none.
+      max_frames: the most frames of the film.
+      fps: frames per second; None chooses 5 to 30 such that the film takes about 10 seconds.
+      greedy: whether to take the most probable action or a sample.
       checkpoint: as in `jaxdrl.restore`.
-      member: as in `jaxdrl.restore`, of a sweep.
+      member: as in `jaxdrl.restore`, for a sweep.
       setting: likewise.
-      seed: of the episodes.
-      env: as in `jaxdrl.restore`, for a run that was given one, or to give it a `draw`.
-      network: likewise.
+      seed: seed of the episodes.
+      env: as in `jaxdrl.restore`, for a run with an environment given in Python, or an environment
+        with a `draw` for any run.
+      network: as in `jaxdrl.restore`.
       optimizer: likewise.
       make_algorithm: likewise.
 
@@ -99,8 +100,8 @@ def render_run(
       The file.
 
     Raises:
-      ConfigError: if the directory is no run or holds no sound checkpoint, if nothing draws its
-        environment, if the file would be of another kind, or for a bad number.
+      ConfigError: if the directory is not a run or has no valid checkpoint, if its environment has
+        no drawing, or for another kind of file or an invalid argument.
     """
     overrides = Overrides(env, network, optimizer, make_algorithm)
     how = num_envs, num_steps, max_frames, fps, greedy
@@ -110,7 +111,7 @@ def render_run(
 
 @dataclass(frozen=True)
 class Request:
-    """What a film is to be like: arguments of `jaxdrl.render_run`."""
+    """The settings of a film, see `jaxdrl.render_run`."""
 
     num_envs: Annotated[int, Bounds(1, MAX_ENVS)] = 1
     num_steps: Count | None = None
@@ -128,7 +129,7 @@ class Request:
 
 @pinned()
 def make_film(run_dir: Path, out: Path | None, request: Request, overrides: Overrides) -> Film:
-    """As `render_run`, and says what is in the film."""
+    """As `render_run`, but returns the content of the film, too."""
     out = run_dir / "film.gif" if out is None else out
     film_writer.require_film(out)
     require_drawing(run_dir, overrides)
@@ -154,7 +155,7 @@ def make_film(run_dir: Path, out: Path | None, request: Request, overrides: Over
 
 
 def require_drawing(run_dir: Path, overrides: Overrides) -> None:
-    """Refuses a run whose environment nothing draws, before anything is read or compiled."""
+    """Refuses a run whose environment has no drawing, before anything is read or compiled."""
     stored = read_stored(run_dir, overrides, "render_run")
     experiment = stored.experiment
     env = overrides.env or make(experiment.env, **experiment.env_params)
@@ -165,7 +166,7 @@ def require_drawing(run_dir: Path, overrides: Overrides) -> None:
             made = f"jaxdrl.make({experiment.env!r}{params})"
         again = "".join(f", {name}=my_{name}" for name in others)
         raise ConfigError(
-            f"env = {env.name!r}: nothing draws it; give it a function "
+            f"env = {env.name!r}: has no drawing; give it a function "
             "(env_state, params) -> uint8 [height, width, 3], in Python: "
             f"jaxdrl.render_run({str(run_dir)!r}, env={made}._replace(draw=my_draw){again})"
         )
@@ -174,7 +175,7 @@ def require_drawing(run_dir: Path, overrides: Overrides) -> None:
 def frame_maker(
     env: Environment, title: str, moments: list[Moment]
 ) -> Callable[[int], Image.Image]:
-    """What makes the frame of a moment; the end of an episode is drawn once."""
+    """A function that makes the frame of a moment; the end of an episode is drawn only once."""
     params = jax.device_get(env.default_params)
     pictures_of_ends: dict[int, np.ndarray] = {}
     size = draw_state(env, params, moments[0], 0).shape
@@ -185,8 +186,8 @@ def frame_maker(
             picture = pictures_of_ends.get(i) if ended else None
             if picture is None:
                 picture = draw_state(env, params, moment, i)
-                works = "all must be of one size"
-                require(picture.shape == size, f"{env.name}: draw gave", picture.shape, works)
+                works = "all pictures must have one size"
+                require(picture.shape == size, f"{env.name}: draw returned", picture.shape, works)
             if ended:
                 pictures_of_ends[i] = picture
             tiles.append(film_writer.Tile(picture, *captions(moment, i)))
@@ -196,23 +197,24 @@ def frame_maker(
 
 
 def draw_state(env: Environment, params: Any, moment: Moment, i: int) -> np.ndarray:
-    """The picture of one environment, as it was drawn.
+    """The picture of one environment.
 
     Raises:
-      ConfigError: if it is none.
+      ConfigError: if `draw` returned anything else.
     """
     env_state = jax.tree.map(lambda x: x[i], moment.env_state)
     picture = np.asarray(env.draw(*unwrapped(env, env_state, params)))  # type: ignore[misc]
     shape = picture.shape
     if picture.dtype != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape:
         raise ConfigError(
-            f"{env.name}: draw gave {picture.dtype}{list(shape)}; must be uint8 [height, width, 3]"
+            f"{env.name}: draw returned {picture.dtype}{list(shape)}; must be uint8 [height, "
+            "width, 3]"
         )
     return picture
 
 
 def captions(moment: Moment, i: int) -> tuple[str, str, str]:
-    """What is written above an environment to the left and to the right, and the colour behind."""
+    """The caption of an environment: left text, right text, and background colour."""
     words = f"return {short(float(moment.returns[i]))}", f"step {int(moment.lengths[i]):,}"
     if moment.terminated[i]:
         return words[0], f"terminated, {words[1]}", VERMILLION
@@ -222,7 +224,7 @@ def captions(moment: Moment, i: int) -> tuple[str, str, str]:
 
 
 def main(run_dir: Path, out: Path | None, request: Request) -> None:
-    """Makes the film, and says what is in it."""
+    """Makes the film, and prints its content."""
     film_writer.require_film(out or Path("film.gif"))
     read_run(run_dir)  # before the backend starts
     backend.start(1, 1)
@@ -232,21 +234,21 @@ def main(run_dir: Path, out: Path | None, request: Request) -> None:
     thinned = f", every {ordinal(every)} step and the last" if every > 1 else ""
     cut = int((~last.ended).sum())
     ends = {"terminated": int(last.terminated.sum()), "truncated": int(last.truncated.sum())}
-    counts = [f"{num} {name}" for name, num in {**ends, "not over": cut}.items() if num]
+    counts = [f"{num} {name}" for name, num in {**ends, "cut": cut}.items() if num]
     returns = ", ".join(short(value) for value in last.returns.tolist())
     console = make_console()
     if film.member is not None:
         console.print(str(film.member), soft_wrap=True)
     console.print(
         f"{film.title}: {', '.join(counts)}, {'returns' if len(last.returns) > 1 else 'return'} "
-        f"{returns}\n{len(moments)} frames{thinned}, {film.fps} a second, "
+        f"{returns}\n{len(moments)} frames{thinned}, {film.fps} per second, "
         f"{film.path.stat().st_size / 2**20:.1f} MiB\nfilm: {film.path}",
         soft_wrap=True,
     )
 
 
 def ordinal(num: int) -> str:
-    """A power of two with its ending.
+    """A power of two as an ordinal.
 
     >>> ordinal(2), ordinal(32), ordinal(64)
     ('2nd', '32nd', '64th')

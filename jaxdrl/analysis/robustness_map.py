@@ -1,4 +1,4 @@
-"""A grid of environment parameters as a picture, and as lines of the terminal."""
+"""Returns over a grid of environment parameters, as a picture and in the terminal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from jaxdrl.analysis.learning_curves import make_figure, require_picture, save_figure
+from jaxdrl.analysis.figures import make_figure, require_picture, save_figure
 from jaxdrl.checks import require
 from jaxdrl.evaluation.parameter_grid import RobustnessMap
 from jaxdrl.io.numerals import short
@@ -16,15 +16,15 @@ from jaxdrl.io.terminal import drawable
 
 
 def require_drawable(out: Path, num_variations: int) -> None:
-    """Raises `ConfigError` unless a grid of so many parameters can be drawn in `out`."""
+    """Raises `ConfigError` unless a grid of this many parameters can be drawn in `out`."""
     require_picture(out)
-    require(num_variations > 0, "out", str(out), "is the picture of --vary; name both")
-    works = "can show one or two parameters; the figures of more are in the JSON file"
+    require(num_variations > 0, "out", str(out), "is the picture of --vary; give both")
+    works = "can show one or two parameters; with more, use the JSON file of --json"
     require(num_variations <= 2, "out", str(out), works)
 
 
 def draw(maps: Mapping[str, RobustnessMap], out: Path) -> None:
-    """Curves over one parameter, or a heat map over two for each of `maps`, by its title."""
+    """Draws curves over one parameter, or a heat map over two for each of `maps`, by title."""
     found = list(maps.values())
     require_drawable(out, len(found[0].variations))
     first, *others = found[0].variations
@@ -57,12 +57,12 @@ def draw(maps: Mapping[str, RobustnessMap], out: Path) -> None:
 
 
 def show(console: Console, found: RobustnessMap) -> None:
-    """Prints what the grid comes to, and its worst cells."""
+    """Prints a summary of the grid, and its worst cells."""
     returns = found.mean_return
     quarter = np.sort(returns, axis=None)[: max(1, returns.size // 4)]
     console.print(
         f"{returns.size:,} cells of {found.num_episodes} episodes: "
-        f"mean return {short(returns.mean())}, of the worst quarter {short(quarter.mean())}, "
+        f"mean return {short(returns.mean())}, {short(quarter.mean())} in the worst quarter, "
         f"from {short(returns.min())} to {short(returns.max())}",
         soft_wrap=True,
     )

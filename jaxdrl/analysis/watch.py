@@ -1,4 +1,4 @@
-"""`jaxdrl watch`: a running or finished run in the terminal, read from its files."""
+"""`jaxdrl watch`: shows a running or finished run in the terminal, read from its files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from jaxdrl.analysis.learning_curves import sparkline
+from jaxdrl.analysis.figures import sparkline
 from jaxdrl.core.magnitude import UNUSABLE
 from jaxdrl.io.console import make_console
 from jaxdrl.io.line_reader import LineReader, Thinned
@@ -27,29 +27,29 @@ from jaxdrl.runs.nested import doubt_about_result, parts_of
 from jaxdrl.runs.run_dir import METRICS_FILE, RESULT_FILE, in_words, read_line, read_run
 
 SHOWN_FIRST = ("episode_return", "episode_length", "steps_per_second")
-"""Columns of every run, which come before the metrics of its algorithm."""
+"""Columns of every run, which are shown before the metrics of its algorithm."""
 
 NOT_SHOWN = ("update", "env_steps", "num_episodes", "memory_bytes", "skipped_steps")
-"""Columns that are shown in other places; so are evaluations, and counts of what should not be."""
+"""Columns that are shown elsewhere, as are evaluations and counts of faults."""
 
 WINDOW = 10
-"""Lines at the end of the metrics that warnings look at."""
+"""How many of the last lines of the metrics warnings depend on."""
 
-BAD = {
+FAULTS = {
     "skipped_steps": "gradient steps were not finite",
     "nonfinite_values": f"numbers were {UNUSABLE}",
 }
-"""Counts of what should not be, and what they count."""
+"""Metrics that count faults, and what they count."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Beyond which a figure looks ill.
+    """Limits beyond which a metric causes a warning.
 
     Attributes:
-      entropy: share of the first entropy below which a discrete policy has collapsed.
-      approx_kl: median KL (nats) of the last updates above which steps are too long.
-      explained_variance: median below which the values are worse than none.
+      entropy: fraction of the first entropy below which a discrete policy has collapsed.
+      approx_kl: median KL (nats) of the last updates above which updates are too large.
+      explained_variance: median below which the values are worse than a constant.
     """
 
     entropy: float = 0.02
@@ -59,20 +59,21 @@ class Limits:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """How a run stands.
+    """The present state of a run.
 
     Attributes:
       env: name of the environment.
-      part: which part of a sweep this is, such as "waves/1"; None where there are none.
+      part: the part of a sweep that is shown, such as "waves/1"; None if the run has no parts.
       state: "running", "finished" or "stopped".
-      env_steps: done.
-      total_env_steps: of the whole run.
-      seconds_left: at the speed of the last lines, None unless it is running.
-      metrics: each metric over the lines, of a long run over means of a few, NaN where it has none.
-      last: the last number of each.
-      evaluation: the last one, None where there is none.
-      memory: what the run needs, and what it has used at most, in words; None for an old run.
-      warnings: what looks ill, in words.
+      env_steps: environment steps so far.
+      total_env_steps: environment steps of the whole run.
+      seconds_left: estimated from the speed of the last lines; None unless it is running.
+      metrics: each metric over the lines, or over means of a few lines of a long run, NaN where it
+        has no value.
+      last: the last value of each metric.
+      evaluation: the last evaluation, None if there is none.
+      memory: the memory that the run needs and has used at most, in words; None for an old run.
+      warnings: anything that looks wrong, in words.
     """
 
     env: str
@@ -89,19 +90,19 @@ class Snapshot:
 
 
 class History:
-    """What the lines of a run come to, in memory that does not grow with them.
+    """A summary of the metrics of a run, in memory that does not grow with their number.
 
     Attributes:
-      reader: where the reading of them stands.
-      num_lines: how many there are.
-      recent: the last of them.
-      evaluation: the last line with an evaluation, None where there is none.
+      reader: the reader of the lines.
+      num_lines: number of lines.
+      recent: the last lines.
+      evaluation: the last line with an evaluation, None if there is none.
       shown: names of the columns that are shown.
       thinned: these columns.
-      first: the first number of each metric, by name.
-      last: the last number of each, likewise.
-      bad: how many numbers were not finite, by their kind.
-      doubt: how the lines differed from what a checkpoint is bound to, at the first look.
+      first: the first value of each metric, by name.
+      last: the last value of each metric, by name.
+      faults: sums of the metrics in `FAULTS`.
+      doubt: how the lines differed from those that a checkpoint recorded, when first read.
     """
 
     def __init__(self, run_dir: Path) -> None:
@@ -115,42 +116,42 @@ class History:
         self.shown: list[str] = []
         self.evaluation: dict[str, Any] | None = None
         self.recent: deque[dict[str, Any]] = deque(maxlen=WINDOW)
-        self.thinned, self.bad = Thinned(), dict.fromkeys(BAD, 0.0)
+        self.thinned, self.faults = Thinned(), dict.fromkeys(FAULTS, 0.0)
         self.first: dict[str, float] = {}
         self.last: dict[str, float] = {}
 
     def add(self, record: dict[str, Any]) -> None:
-        """Takes a line."""
+        """Adds a line."""
         self.shown = self.shown or shown_of(record)
         values = [record.get(name) for name in self.shown]
         there = {name: x for name, x in zip(self.shown, values, strict=True) if x is not None}
         self.first, self.last = there | self.first, self.last | there
         numbers = [math.nan if x is None else float(x) for x in values]
         self.thinned.add((), numbers, (1.0,) * len(numbers))
-        for name in BAD:
-            self.bad[name] += record.get(name) or 0
+        for name in FAULTS:
+            self.faults[name] += record.get(name) or 0
         if "evaluation_mean_return" in record:
             self.evaluation = record
         self.recent.append(record)
         self.num_lines += 1
 
-    def look(self) -> None:
-        """Reads what is new."""
+    def update(self) -> None:
+        """Reads new lines."""
         self.reader.read(self.begin, self.add)
 
     def columns(self) -> dict[str, np.ndarray]:
-        """Each metric over the lines, or over the means of a few, NaN where it has none."""
+        """Each metric over the lines, or over means of a few, NaN where it has no value."""
         columns = enumerate(self.shown)
         return {name: self.thinned.values(i) for i, name in columns if name in self.last}
 
     def median(self, name: str) -> float | None:
-        """Of a metric in the recent lines, None where they have none."""
+        """The median of a metric over the recent lines; None if they have no value."""
         found = [record[name] for record in self.recent if record.get(name) is not None]
         return float(np.median(found)) if found else None
 
 
 def shown_of(record: dict[str, Any]) -> list[str]:
-    """The columns that are shown of a run, whose lines are like `record`."""
+    """The columns that are shown of a run with lines like `record`."""
     elsewhere = ("evaluation_", "nonfinite_", "states_without_action", "members/")
     of_algorithm = [
         name
@@ -161,18 +162,20 @@ def shown_of(record: dict[str, Any]) -> list[str]:
 
 
 Histories = dict[Path, History]
-"""What is known of the run that is looked at, from one look to the next."""
+"""The history of the run that is shown, which is kept from one snapshot to the next."""
 
 
 def take(run_dir: Path, known: Histories | None = None) -> Snapshot:
-    """Reads how a run stands; a torn last line is left out. Of a sweep in parts, the last one.
+    """Reads the present state of a run, or of the last part of a sweep.
+
+    A torn last line is left out.
 
     Args:
-      run_dir: of the run.
-      known: of looks before, which this one adds to: what they read is not read again.
+      run_dir: directory of the run.
+      known: histories from earlier calls, which are updated, so that no line is read twice.
 
     Raises:
-      ConfigError: if the directory is no run, or its metrics are damaged.
+      ConfigError: if the directory is not a run, or its metrics are damaged.
     """
     known = {} if known is None else known
     if parts := parts_of(run_dir):
@@ -188,10 +191,10 @@ def take(run_dir: Path, known: Histories | None = None) -> Snapshot:
     stored = read_run(run_dir)
     experiment = stored.experiment
     if run_dir not in known:
-        known.clear()  # of parts that are done
+        known.clear()  # drop parts that are done
         known[run_dir] = History(run_dir)
     history = known[run_dir]
-    history.look()
+    history.update()
     total = experiment.num_updates * experiment.algorithm.env_steps_per_update
     latest = history.recent[-1] if history.recent else {}
     done = latest.get("env_steps", 0)
@@ -200,14 +203,6 @@ def take(run_dir: Path, known: Histories | None = None) -> Snapshot:
     speed = history.median("steps_per_second")
     if state == "running" and speed:
         left = (total - done) / speed
-    evaluation = None
-    if history.evaluation is not None:
-        prefix = "evaluation_"
-        evaluation = {
-            name.removeprefix(prefix): value
-            for name, value in history.evaluation.items()
-            if name.startswith(prefix)
-        }
     return Snapshot(
         env=experiment.env,
         part=None,
@@ -217,10 +212,18 @@ def take(run_dir: Path, known: Histories | None = None) -> Snapshot:
         seconds_left=left,
         metrics=history.columns(),
         last=history.last,
-        evaluation=evaluation,
+        evaluation=_evaluation(history.evaluation),
         memory=_memory(stored.devices, latest),
         warnings=find_warnings(history) + _about_result(run_dir, state, is_done=done >= total),
     )
+
+
+def _evaluation(record: dict[str, Any] | None) -> dict[str, float] | None:
+    """The figures of an evaluation in a line."""
+    if record is None:
+        return None
+    prefix = "evaluation_"
+    return {k.removeprefix(prefix): x for k, x in record.items() if k.startswith(prefix)}
 
 
 def _state(run_dir: Path) -> str:
@@ -230,25 +233,25 @@ def _state(run_dir: Path) -> str:
 
 
 def _about_result(run_dir: Path, state: str, *, is_done: bool) -> list[str]:
-    """What is wrong with the result of a run that nobody writes to."""
+    """Doubts about the result of a run that is not running."""
     doubt = None if state == "running" else doubt_about_result(run_dir, is_done=is_done)
     return [] if doubt is None else [doubt]
 
 
 def _memory(devices: dict[str, Any], latest: dict[str, Any]) -> str | None:
-    """What a run needs on a device, and the most that its last line says was in use."""
+    """The memory that a run needs on a device, and the peak in its last line, in words."""
     words = []
     if "needed_bytes" in devices:
         by = "counted by the compiler" if devices.get("is_counted") else "estimated"
         words.append(f"{in_words(devices['needed_bytes'])} needed per device ({by})")
     if latest.get("memory_bytes"):
-        owner = "the process" if devices.get("platform") == "cpu" else "a device"
-        words.append(f"{in_words(latest['memory_bytes'])} in use by {owner} at most")
+        owner = "process" if devices.get("platform") == "cpu" else "device"
+        words.append(f"{in_words(latest['memory_bytes'])} peak use by the {owner}")
     return ", ".join(words) or None
 
 
 def find_warnings(history: History) -> list[str]:
-    """What looks ill in the last lines, each with what it may come from."""
+    """Warnings about the last lines, each with a likely remedy."""
     limits = Limits()
     found = [] if history.doubt is None else [history.doubt]
     if history.num_lines < WINDOW:
@@ -258,22 +261,22 @@ def find_warnings(history: History) -> list[str]:
     first = history.first.get("entropy", 0.0)
     if entropy is not None and first > 0 and 0 <= entropy < limits.entropy * first:
         found.append(
-            f"entropy has collapsed ({short(entropy)} of {short(first)}): nothing new is tried; "
-            "a larger entropy_coef keeps it up"
+            f"entropy has collapsed (from {short(first)} to {short(entropy)}): the policy no "
+            "longer explores; raise entropy_coef"
         )
     if kl is not None and kl > limits.approx_kl:
         found.append(
-            f"approx_kl is {short(kl)}: the policy jumps; a smaller learning_rate, or a "
-            "target_kl, holds it"
+            f"approx_kl is {short(kl)}: updates of the policy are too large; lower learning_rate, "
+            "or set target_kl"
         )
     if explained is not None and explained < limits.explained_variance:
         found.append(
             f"explained_variance is {short(explained)}: the values are worse than a constant; "
             "normalize_rewards may help"
         )
-    for name, words in BAD.items():
-        if bad := history.bad[name]:
-            found.append(f"{bad:,.0f} {words}; --debug-nans finds the operation")
+    for name, words in FAULTS.items():
+        if num := history.faults[name]:
+            found.append(f"{num:,.0f} {words}; --debug-nans finds the operation")
     return found
 
 
@@ -304,12 +307,12 @@ def render(snapshot: Snapshot) -> Group:
         )
     if snapshot.memory is not None:
         parts.append(Text(f"memory: {snapshot.memory}"))
-    parts += [Text(f"look: {words}", style="yellow") for words in snapshot.warnings]
+    parts += [Text(f"warning: {words}", style="yellow") for words in snapshot.warnings]
     return Group(*parts)
 
 
 def main(run_dir: Path, *, once: bool, seconds: float) -> None:
-    """Shows a run until it ends or Ctrl-C; once where the output is no terminal."""
+    """Shows a run until it ends or Ctrl-C; only once if the output is not a terminal."""
     console = make_console()
     known: Histories = {}
     snapshot = take(run_dir, known)
@@ -323,4 +326,4 @@ def main(run_dir: Path, *, once: bool, seconds: float) -> None:
                 snapshot = take(run_dir, known)
                 live.update(render(snapshot), refresh=True)
     except KeyboardInterrupt:
-        pass  # the usual end; the run goes on
+        pass  # the usual end; the run continues

@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from jaxdrl.analysis.learning_curves import make_figure, save_figure
+from jaxdrl.analysis.figures import make_figure, save_figure
 from jaxdrl.config.choices import Choices
 from jaxdrl.config.experiment import Experiment
 from jaxdrl.config.search_space import Range

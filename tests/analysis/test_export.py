@@ -135,5 +135,5 @@ def test_a_file_that_acts_in_another_way_is_refused(run_dirs, tmp_path, monkeypa
 def test_what_is_no_policy_is_refused(tmp_path, content):
     if content is not None:
         (tmp_path / "policy.zip").write_bytes(content)
-    with pytest.raises(ConfigError, match="is no exported policy"):
+    with pytest.raises(ConfigError, match="is not an exported policy"):
         jaxdrl.load_policy(tmp_path / "policy.zip")

@@ -182,7 +182,7 @@ def test_only_kinds_that_can_be_written_are_taken(tmp_path, monkeypatch):
             film_writer.require_film(tmp_path / name)
     monkeypatch.setattr(film_writer, "find_ffmpeg", lambda: None)
     film_writer.require_film(tmp_path / "a.gif")
-    with pytest.raises(ConfigError, match=r"pip install 'jaxdrl\[video\]', or take \.gif"):
+    with pytest.raises(ConfigError, match=r"pip install 'jaxdrl\[video\]', or use \.gif"):
         film_writer.require_film(tmp_path / "a.mp4")
 
 

@@ -106,7 +106,7 @@ def test_a_file_that_is_cut_is_refused(policy, tmp_path, num):
     content, path = policy.read_bytes(), tmp_path / "cut.zip"
     for length in np.linspace(0, len(content) - 1, num, dtype=int):
         path.write_bytes(content[:length])
-        assert "is no exported policy" in outcome(path)
+        assert "is not an exported policy" in outcome(path)
 
 
 def members_of(path):
@@ -197,7 +197,7 @@ def test_whatever_is_wrong_with_an_archive_is_one_sentence(policy, tmp_path):
     path, num = tmp_path / "policy.zip", 0
     for how, content in damages(policy):
         path.write_bytes(content)
-        assert "is no exported policy" in outcome(path), how
+        assert "is not an exported policy" in outcome(path), how
         num += 1
     assert num >= 50
 
@@ -211,7 +211,7 @@ def test_what_is_no_file_is_refused(tmp_path, what):
         path.symlink_to(path)
     elif what == "fifo":
         subprocess.run(["mkfifo", path], check=True)
-    assert "is no exported policy" in outcome(path)
+    assert "is not an exported policy" in outcome(path)
 
 
 def bombs():
@@ -249,7 +249,7 @@ for path in sys.argv[1:]:
 
 CALLS = (
     "calls 'foreign', a function outside the program "
-    "(custom_calls=['foreign'] lets it, where you trust it)"
+    "(if you trust it, allow it with custom_calls=['foreign'])"
 )
 
 
@@ -258,8 +258,8 @@ CALLS = (
     [
         (foreign, 0, CALLS),
         (hidden, 0, CALLS),
-        (plain, 1, "has a program for its derivative, which no export writes"),
-        (loud, 0, "has effects beside its result"),
+        (plain, 1, "contains a program for its derivative, which jaxdrl export never writes"),
+        (loud, 0, "has side effects"),
     ],
 )
 def test_a_program_that_does_more_than_act_is_refused(tmp_path, function, vjp_order, why):

@@ -159,7 +159,7 @@ def test_the_command_says_what_is_in_the_film(run_dir, tmp_path, capsys):
     assert printed[0].endswith(f"returns {returns[0]:.0f}, {returns[1]:.0f}")
     num = len(read(out))
     assert printed[1].startswith(f"{num} frames, every ")
-    assert " step and the last, 5 a second, 0.0 MiB" in printed[1]
+    assert " step and the last, 5 per second, 0.0 MiB" in printed[1]
     assert printed[2] == f"film: {out}"
 
 
@@ -179,7 +179,7 @@ def test_an_environment_that_nothing_draws_is_refused_at_once(
         main.main(["render", str(copy_of(run_dir, tmp_path, experiment=chain))])
     assert caught.value.code == 2
     message = capsys.readouterr().err
-    assert "env = 'MemoryChain-bsuite': nothing draws it; give it a function" in message
+    assert "env = 'MemoryChain-bsuite': has no drawing; give it a function" in message
     assert "env=jaxdrl.make('MemoryChain-bsuite')._replace(draw=my_draw))" in message
 
 
@@ -231,9 +231,9 @@ def test_a_run_with_an_environment_of_ones_own_wants_it_again(run_dir, tmp_path)
 @pytest.mark.parametrize(
     ("picture", "complaint"),
     [
-        (np.zeros((4, 4, 3)), r"draw gave float64\[4, 4, 3\]; must be uint8"),
-        (np.zeros((4, 4), np.uint8), r"draw gave uint8\[4, 4\]; must be uint8"),
-        (np.zeros((0, 4, 3), np.uint8), r"draw gave uint8\[0, 4, 3\]; must be uint8"),
+        (np.zeros((4, 4, 3)), r"draw returned float64\[4, 4, 3\]; must be uint8"),
+        (np.zeros((4, 4), np.uint8), r"draw returned uint8\[4, 4\]; must be uint8"),
+        (np.zeros((0, 4, 3), np.uint8), r"draw returned uint8\[0, 4, 3\]; must be uint8"),
     ],
 )
 def test_what_is_no_picture_is_refused(picture, complaint):
@@ -253,7 +253,9 @@ def test_pictures_of_several_sizes_are_refused():
     env = env._replace(draw=lambda s, p: np.zeros((4 + s["time"], 4, 3), np.uint8))
     make_frame = render.frame_maker(env, "", [moment(0), moment(1)])
     make_frame(0)
-    with pytest.raises(ConfigError, match=r"draw gave = \(5, 4, 3\): all must be of one size"):
+    with pytest.raises(
+        ConfigError, match=r"draw returned = \(5, 4, 3\): all pictures must have one size"
+    ):
         make_frame(1)
 
 

@@ -45,7 +45,7 @@ def test_a_finished_run(run_dir):
     assert found.warnings == []
     assert re.fullmatch(
         r"[\d.]+ KiB needed per device \(counted by the compiler\), "
-        r"[\d.]+ [MG]iB in use by the process at most",
+        r"[\d.]+ [MG]iB peak use by the process",
         found.memory,
     )
 
@@ -148,9 +148,9 @@ def lines(**columns):
     ("columns", "words"),
     [
         ({}, []),
-        ({"entropy": [0.7] + [0.01] * 11}, ["entropy has collapsed (0.01 of 0.7)"]),
+        ({"entropy": [0.7] + [0.01] * 11}, ["entropy has collapsed (from 0.7 to 0.01)"]),
         ({"entropy": [-0.5] + [-3.0] * 11}, []),  # of a density
-        ({"approx_kl": 0.2}, ["approx_kl is 0.2: the policy jumps"]),
+        ({"approx_kl": 0.2}, ["approx_kl is 0.2: updates of the policy are too large"]),
         ({"approx_kl": [0.01] * 11 + [9.0]}, []),  # once is no illness
         ({"explained_variance": -0.5}, ["explained_variance is -0.5: the values are worse"]),
         ({"skipped_steps": [0.0] * 11 + [3.0]}, ["3 gradient steps were not finite"]),

@@ -122,7 +122,7 @@ def test_what_is_printed_and_written_of_a_map_are_its_figures():
     console = Console(file=io.StringIO(), width=200)
     robustness_map.show(console, found)
     assert console.file.getvalue().splitlines() == [
-        "12 cells of 5 episodes: mean return 5.5, of the worst quarter 1, from 0 to 11",
+        "12 cells of 5 episodes: mean return 5.5, 1 in the worst quarter, from 0 to 11",
         "  among the worst: a=1, b=10: 0",
         "  among the worst: a=1, b=20: 1",
         "  among the worst: a=1, b=30: 2",

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from jaxdrl.analysis.figures import make_figure, save_figure
 from jaxdrl.analysis.film_writer import write_film
-from jaxdrl.analysis.learning_curves import make_figure, save_figure
 from jaxdrl.errors import ConfigError
 from jaxdrl.io.json_files import write_json
 from jaxdrl.io.safe_files import open_existing, open_to_append, replaced, require_own, write_text

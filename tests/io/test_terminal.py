@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 import jaxdrl
-from jaxdrl.analysis.learning_curves import make_figure, save_figure
+from jaxdrl.analysis.figures import make_figure, save_figure
 from jaxdrl.io.console import labelled, make_console, warner
 from jaxdrl.io.terminal import Output, drawable, printable
 
