@@ -1,5 +1,8 @@
 """Layouts, groups and collectives, against plain sums and a gradient on one device."""
 
+import math
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -103,6 +106,50 @@ def test_reproducible_sums_have_the_same_bits_on_any_number_of_devices():
         mean, variance = on_devices(layout, lambda x, on=layout: sharding.moments(on, x, 0), x)
         results.add(np.asarray(mean).tobytes() + np.asarray(variance).tobytes())
     assert len(results) == 1
+
+
+def sum_of_shards(num_devices, num_columns):
+    """A compiled reproducible sum over 8 shards of `num_columns` each, replicated."""
+    layout = make_layout(8, True, make_mesh(num_devices))
+
+    def total(x):
+        return sharding.sum_groups(layout, x)
+
+    shape = jax.ShapeDtypeStruct((8, num_columns), jnp.float32)
+    return jax.jit(sharding.shard(layout, total, (ALONG_ENVS,), REPLICATED)).lower(shape).compile()
+
+
+@pytest.mark.parametrize("num_devices", [1, 2, 8])
+def test_large_sums_are_added_up_in_the_order_of_the_shards_too(num_devices):
+    num_columns = sharding.WORTH_A_SCATTER // 4 + 5  # which no number of devices divides
+    x = np.random.default_rng(0).normal(size=(8, num_columns)).astype(np.float32)
+    in_order = x[0]
+    for row in x[1:]:
+        in_order = in_order + row
+    found = np.asarray(sum_of_shards(num_devices, num_columns)(x))
+    np.testing.assert_array_equal(found, in_order)
+
+
+def sent_bytes(program, num_devices):
+    """What a device sends, by the shapes of the collectives in a compiled program."""
+    sent = 0.0
+    collective = r"= (\(?f32\[.*?) (all-to-all|all-gather|all-reduce)\("
+    for shapes, kind in re.findall(collective, program.as_text()):
+        sizes = [
+            math.prod(map(int, dims.split(","))) for dims in re.findall(r"f32\[([\d,]+)", shapes)
+        ]
+        factor = {"all-to-all": 1, "all-gather": 1, "all-reduce": 2}[kind]
+        sent += factor * (1 - 1 / num_devices) * 4 * sum(sizes)
+    return sent
+
+
+def test_a_large_reproducible_sum_sends_about_as_much_as_an_all_reduce():
+    num_columns = sharding.WORTH_A_SCATTER
+    size = 4 * num_columns
+    assert 0 < sent_bytes(sum_of_shards(8, num_columns), 8) <= 2.1 * size
+    # The control: a small one gathers the rows of all shards.
+    few = sharding.WORTH_A_SCATTER // 8
+    assert sent_bytes(sum_of_shards(8, few), 8) == pytest.approx(7 / 8 * 8 * 4 * few)
 
 
 @pytest.mark.parametrize("reproducible", [False, True])
