@@ -16,11 +16,14 @@ from jaxdrl.core.keys import pinned
 from jaxdrl.core.types import Network
 from jaxdrl.envs import Environment
 from jaxdrl.runs import train_run
+from jaxdrl.runs.assemble import Setup, read_stored
+from jaxdrl.runs.changes import Changes
 from jaxdrl.runs.nested import folder_of
 from jaxdrl.runs.overrides import Overrides
-from jaxdrl.runs.session import OnUpdate, open_session
-from jaxdrl.runs.trackers import Tracker
-from jaxdrl.runs.train_run import Changes, Run
+from jaxdrl.runs.plan import plan, plan_resume
+from jaxdrl.runs.session import OnUpdate, Session, open_session
+from jaxdrl.runs.trackers import Tracker, require_installed
+from jaxdrl.runs.train_run import Run
 from jaxdrl.sweeps import driver
 from jaxdrl.sweeps.results import rank_members
 
@@ -66,10 +69,9 @@ def run(
     overrides = Overrides(env, network, optimizer, make_algorithm)
     caller: dict[str, Any] = {"trackers": trackers, "on_update": on_update, "quiet": quiet}
     with open_session(experiment.run_dir, overrides.names, **caller) as session:
-        setup, learnt = train_run.prepare(experiment, overrides, session)
-        if folder_of(setup.experiment.sweep) is not None:
-            return driver.run(setup, session)
-        return train_run.train_new(setup, learnt, session, rank_members)
+        driver.check(experiment)
+        with plan(experiment, overrides, session) as setup:
+            return _train(setup, session)
 
 
 @checked
@@ -116,7 +118,16 @@ def resume(
     changes = Changes(devices, total_env_steps, keep_schedule, checkpoint)
     caller: dict[str, Any] = {"trackers": trackers, "on_update": on_update, "quiet": quiet}
     with open_session(run_dir, overrides.names, **caller) as session:
-        stored = train_run.read(run_dir, overrides)
-        if folder_of(stored.experiment.sweep) is not None:
-            return driver.resume(run_dir, stored, overrides, changes, session)
-        return train_run.go_on(run_dir, stored, overrides, changes, session, rank_members)
+        stored = read_stored(run_dir, overrides, "resume")
+        require_installed(stored.experiment.track)
+        is_in_parts = folder_of(stored.experiment.sweep) is not None
+        plan_rest = driver.plan_sweep_resume if is_in_parts else plan_resume
+        with plan_rest(stored, run_dir, overrides, changes, session) as setup:
+            return _train(setup, session)
+
+
+def _train(setup: Setup, session: Session) -> Run:
+    """Trains what is planned: a run, or the parts of a sweep."""
+    if folder_of(setup.experiment.sweep) is not None:
+        return driver.train(setup, session)
+    return train_run.train(setup, session, rank_members)

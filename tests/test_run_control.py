@@ -105,7 +105,7 @@ def test_what_the_hook_raises_comes_through_once_the_state_is_saved(whole, tmp_p
     with contextlib.redirect_stdout(output):
         ended = jaxdrl.resume(tmp_path)
     assert ended.result["state_sha256"] == whole[0].result["state_sha256"]
-    assert b"going on from update 3" in raw.getvalue()
+    assert b"resuming from update 3" in raw.getvalue()
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
@@ -118,7 +118,8 @@ def test_a_signal_during_compilation_ends_a_run_that_begins_again(name, tmp_path
         run_quietly(dataclasses.replace(EXPERIMENT, run_dir=tmp_path))
     assert caught.value.exit_code == 128 + number
     assert str(caught.value) == (
-        f"{name}: stopped before the run could train on. Go on with: jaxdrl resume {tmp_path}"
+        f"{name}: stopped before training could start or continue. "
+        f"Resume with: jaxdrl resume {tmp_path}"
     )
     assert signal.getsignal(number) == before
 

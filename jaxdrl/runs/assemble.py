@@ -1,11 +1,11 @@
-"""From a config to an environment, devices and an algorithm; and back from a run directory."""
+"""From a config, new or read back from a run directory, to an environment and an algorithm."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,7 @@ from jax.sharding import Mesh
 
 from jaxdrl.algorithms.build import build
 from jaxdrl.algorithms.contract import check_algorithm
-from jaxdrl.checks import require, require_count, require_divisor
-from jaxdrl.config.experiment import Experiment, anneals_over, idle_from, resolve, unresolve
+from jaxdrl.config.experiment import Experiment
 from jaxdrl.core.keys import abstract_key, make_key
 from jaxdrl.core.types import Algorithm, TrainState
 from jaxdrl.distributed.sharding import place
@@ -26,22 +25,65 @@ from jaxdrl.evaluation.episodes import Evaluation, evaluate
 from jaxdrl.io.advice import python_call
 from jaxdrl.populations import sweep_algorithm
 from jaxdrl.populations.state import learners
-from jaxdrl.runs import checkpoint_manager, env_params, finite_states
-from jaxdrl.runs.checkpoint_binding import require_of_run
-from jaxdrl.runs.nested import whole_of
+from jaxdrl.runs import env_params, finite_states
+from jaxdrl.runs.locking import Claim
+from jaxdrl.runs.memory import MemoryBudget
 from jaxdrl.runs.overrides import Overrides
-from jaxdrl.runs.run_dir import CHECKPOINTS, RESULT_FILE, Origin, StoredRun, read_run
+from jaxdrl.runs.run_dir import Origin, StoredRun, read_run
 
 NEW = Origin("")
-"""Of what is no run yet."""
+"""Of what is not a run yet."""
 
 TRAIN_STREAM = 0
-"""Folded into the key of the seed; evaluations have a stream of their own."""
+"""Folded into the key of the seed for everything that is drawn while training."""
+
+EVALUATION_STREAM = 1
+"""Folded into the key of the seed, so that evaluations share no numbers with training."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a run begins with, where that is not a state drawn anew.
+
+    Attributes:
+      manifest: of the checkpoint that it resumes from, None at the start of a run.
+      state: the state in that checkpoint, in the host's memory.
+      warm_start: parameters and statistics of another run, by their names.
+    """
+
+    manifest: dict[str, Any] | None = None
+    state: TrainState | None = None
+    warm_start: dict[str, Any] | None = None
+
+    @property
+    def update(self) -> int:
+        """Updates that are done already."""
+        return 0 if self.manifest is None else self.manifest["update"]
+
+    @property
+    def train_seconds(self) -> float:
+        """Seconds that these took."""
+        return 0.0 if self.manifest is None else self.manifest["progress"]["train_seconds"]
 
 
 @dataclass(frozen=True)
 class Setup:
-    """Everything that a run is made of but its state; `env` is what it is evaluated in."""
+    """Everything that a run is made of: an agent in its environment, and how it is trained.
+
+    `assemble` makes the agent, which is enough to play it; `jaxdrl.runs.plan` adds what a run
+    trains with, and what it makes is final.
+
+    Attributes:
+      experiment: with every field filled in.
+      env: the environment that the agent is evaluated in.
+      algorithm: of the agent.
+      mesh: the devices.
+      overrides: what was given in Python in place of what `experiment` describes.
+      origin: which run it is.
+      start: what it begins with.
+      memory: what it needs on each device.
+      claim: by which this process is the only writer of the run directory.
+    """
 
     experiment: Experiment
     env: Environment
@@ -49,6 +91,15 @@ class Setup:
     mesh: Mesh | None
     overrides: Overrides
     origin: Origin = NEW
+    start: Start = Start()
+    memory: MemoryBudget | None = None
+    claim: Claim | None = None
+
+    @property
+    def run_dir(self) -> Path:
+        """The directory of the run, which a planned one has."""
+        assert self.experiment.run_dir is not None
+        return self.experiment.run_dir
 
     def on_one_device(self) -> Algorithm:
         """The same algorithm without a mesh."""
@@ -151,18 +202,22 @@ def _to_train_in(env: Environment, experiment: Experiment) -> Environment:
     return randomize(env, ranges) if ranges else env
 
 
-def abstract_state(setup: Setup) -> TrainState:
-    """Shapes and dtypes of the state."""
-    return jax.eval_shape(setup.algorithm.init, abstract_key())
-
-
-def init_state(setup: Setup, learnt: dict[str, Any] | None = None) -> TrainState:
-    """The state that a run starts with, or that with what another run learnt."""
+def init_state(setup: Setup) -> TrainState:
+    """The state that a run begins with, on its devices."""
+    start = setup.start
+    if start.state is not None:
+        return put(setup, start.state)
     key = jax.random.fold_in(make_key(setup.experiment.seed), TRAIN_STREAM)
     state = jax.jit(setup.algorithm.init)(key)
-    if learnt is None:
+    if start.warm_start is None:
         return state
-    return put(setup, replace(state, learner=replace(state.learner, **learnt)))
+    return put(setup, replace(state, learner=replace(state.learner, **start.warm_start)))
+
+
+def evaluation_key(experiment: Experiment, update: int) -> jax.Array:
+    """The key of the evaluation after `update`."""
+    key = jax.random.fold_in(make_key(experiment.seed), EVALUATION_STREAM)
+    return jax.random.fold_in(key, update)
 
 
 def put(setup: Setup, state: Any) -> Any:
@@ -174,7 +229,7 @@ def load_state(
     setup: Setup, path: Path, stored: StoredRun, member: int | None = None
 ) -> TrainState:
     """The state in a verified checkpoint, in the host's memory; refused where it is not finite."""
-    abstract = abstract_state(setup)
+    abstract = jax.eval_shape(setup.algorithm.init, abstract_key())
     env = setup.env
     what = f"{env.name} ({spaces_of(env)}); the run was made on {stored.spaces}"
     return finite_states.load(path, abstract, what, member)
@@ -183,78 +238,3 @@ def load_state(
 def spaces_of(env: Environment) -> str:
     """The spaces of an environment in words."""
     return f"observations {env.observation_space}, actions {env.action_space}"
-
-
-def load_learnt(setup: Setup, run_dir: Path, warn: Callable[[str], Any]) -> dict[str, Any]:
-    """Parameters and statistics in the last checkpoint of another run.
-
-    Raises:
-      ConfigError: if it is no run, or a sweep, or was trained on other spaces, another network or
-        another normalisation.
-    """
-    stored = read_run(run_dir, setup.overrides.config_type)
-    works = f"name a run of one agent, such as that of `jaxdrl train --config {whole_of(run_dir)}"
-    works = f"is a sweep, each member of which has parameters of its own; {works}/best.json`"
-    require(stored.experiment.sweep is None, "from", str(run_dir), works)
-    check = partial(require_of_run, stored.content)
-    path, _ = checkpoint_manager.choose(run_dir / CHECKPOINTS, None, warn, check)
-    learner = abstract_state(setup).learner
-    names = ("params", "obs_statistics", "return_statistics")
-    abstract = {"learner": {name: getattr(learner, name) for name in names}}
-    what = f"{setup.env.name} with this config; --from wants the same spaces and network"
-    return finite_states.load(path, abstract, what)["learner"]
-
-
-def extend(
-    experiment: Experiment,
-    devices: int | None,
-    total_env_steps: int | None,
-    done: int,
-    keep_schedule: bool = False,
-) -> Experiment:
-    """The experiment with what `resume` changes after `done` updates.
-
-    A learning rate that is annealed over the length of the run is so over the new one, unless
-    `keep_schedule`.
-
-    Raises:
-      ConfigError: if the run is at its end already, or for a value that does not fit.
-    """
-    if devices is not None:
-        require_count("devices", devices)
-        require_divisor("devices", devices, experiment.algorithm.execution.num_shards)
-        experiment = replace(experiment, devices=devices)
-    if total_env_steps is not None:
-        open_ended = experiment if keep_schedule else unresolve(experiment)
-        experiment = resolve(replace(open_ended, total_env_steps=total_env_steps))
-    is_finished = (experiment.run_dir / RESULT_FILE).exists()  # type: ignore[operator]
-    steps = done * experiment.algorithm.env_steps_per_update
-    if done > experiment.num_updates or (done == experiment.num_updates and is_finished):
-        field = f"total_env_steps = {experiment.total_env_steps}"
-        works = f"--total-env-steps M with M above {steps} goes further"
-        raise ConfigError(f"run_dir = {str(experiment.run_dir)!r}: {field} is done; {works}")
-    return experiment
-
-
-def schedule_words(before: Experiment, after: Experiment, overrides: Overrides) -> str | None:
-    """What `resume` does to the learning rate, where that is not just to go on with it."""
-    was, over = anneals_over(before), anneals_over(after)
-    if overrides.optimizer is not None or over is None:
-        return None  # it has its own
-    if was is not None and over != was:
-        return (
-            f"learning rate: annealed over {over:,.0f} steps, the new length, and no longer over "
-            f"{was:,.0f}; --keep-schedule (keep_schedule=True) keeps that"
-        )
-    return idle_words(after, overrides)
-
-
-def idle_words(experiment: Experiment, overrides: Overrides) -> str | None:
-    """That a part of the run will teach nothing, where its learning rate is 0 before its end."""
-    idle = idle_from(experiment)
-    if overrides.optimizer is not None or idle is None:
-        return None
-    return (
-        f"learning rate: 0 from step {idle:,.0f} (anneal_env_steps) to the end at "
-        f"{experiment.total_env_steps:,}, so that nothing is learnt there"
-    )

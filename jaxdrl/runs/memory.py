@@ -1,4 +1,4 @@
-"""What a run needs on each device, against what there is."""
+"""How much memory a run needs on each device, against what is free there."""
 
 from __future__ import annotations
 
@@ -9,32 +9,35 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
-from rich.console import Console
+from jax.sharding import Mesh
 
 from jaxdrl.config.algorithms import AlgorithmConfig
 from jaxdrl.config.experiment import Experiment
+from jaxdrl.config.search_space import Sweep
+from jaxdrl.core.keys import abstract_key
+from jaxdrl.core.types import Algorithm
 from jaxdrl.errors import ConfigError
 from jaxdrl.populations.state import learner_of
-from jaxdrl.runs.assemble import Setup, abstract_state
 from jaxdrl.runs.checkpoint import raw
 from jaxdrl.runs.host_memory import free_host_memory
 from jaxdrl.runs.run_dir import in_words
 
 WORKING_COPIES = 4.5
-"""Rollouts that the step takes room for: the compiler's count was 2.7 to 4.5 on gymnax's tasks."""
+"""Rollouts' worth of memory that the step works in: the compiler counted 2.7 to 4.5 on the tasks of
+gymnax."""
 
 
 @dataclass(frozen=True)
-class Needs:
-    """Bytes on one device.
+class MemoryEstimate:
+    """Bytes that a run needs on one device.
 
     Attributes:
-      fixed: parameters, optimiser and statistics, and their copy while a checkpoint is written; of
-        the members on this device.
-      actor: environments, and their copy.
+      fixed: parameters, optimiser and statistics of the members on this device, and the copy that
+        is made of them while a checkpoint is written.
+      actor: the environments, and their copy.
       rollout: the experience of one update.
       working: what the step needs beside the state: the compiler's count, or an estimate.
-      is_counted: whether it is the compiler's.
+      is_counted: whether it is the compiler's count.
     """
 
     fixed: int
@@ -54,60 +57,69 @@ class Needs:
         return self.fixed + self.actor + self.rollout
 
 
-def estimate(setup: Setup) -> Needs:
-    """What `setup` will need, from the shapes alone: nothing is compiled."""
-    state = abstract_state(setup)
-    _, trajectory = jax.eval_shape(setup.algorithm.rollout, learner_of(state), state.actor)
-    devices = num_devices(setup)
-    rollout = num_bytes(trajectory) // devices
-    sweep = setup.experiment.sweep
-    along = 1 if sweep is None else math.gcd(devices, sweep.num_members)
-    return Needs(
+@dataclass(frozen=True)
+class MemoryBudget:
+    """What a run needs on each of its devices, and what is free there.
+
+    Attributes:
+      needed: what it needs.
+      free: free bytes on one device, None where that is unknown.
+      num_devices: devices that the run is on.
+    """
+
+    needed: MemoryEstimate
+    free: int | None
+    num_devices: int = 1
+
+
+def plan(experiment: Experiment, algorithm: Algorithm, mesh: Mesh | None) -> MemoryBudget:
+    """The budget of a run, by the shapes of its arrays: nothing is compiled."""
+    num_devices = 1 if mesh is None else int(mesh.devices.size)
+    needed = estimate(experiment, algorithm, num_devices)
+    return MemoryBudget(needed, available(mesh), num_devices)
+
+
+def estimate(experiment: Experiment, algorithm: Algorithm, num_devices: int) -> MemoryEstimate:
+    """What a run will need, by the shapes of its arrays."""
+    state = jax.eval_shape(algorithm.init, abstract_key())
+    _, trajectory = jax.eval_shape(algorithm.rollout, learner_of(state), state.actor)
+    rollout, sweep = num_bytes(trajectory) // num_devices, experiment.sweep
+    along = 1 if sweep is None else math.gcd(num_devices, sweep.num_members)
+    return MemoryEstimate(
         fixed=2 * num_bytes(state.learner) // along,
-        actor=2 * num_bytes(state.actor) // devices,
+        actor=2 * num_bytes(state.actor) // num_devices,
         rollout=rollout,
         working=int(WORKING_COPIES * rollout),
         is_counted=False,
     )
 
 
-def count(needs: Needs, compiled: Any) -> Needs:
-    """`needs` with the compiler's own count, where it gives one."""
+def count(budget: MemoryBudget, compiled: Any) -> MemoryBudget:
+    """The budget with the compiler's own count, where the compiler gives one."""
     analysis = compiled.memory_analysis()
     if analysis is None:
-        return needs
+        return budget
     working = analysis.temp_size_in_bytes + analysis.output_size_in_bytes
     working -= analysis.alias_size_in_bytes
-    return Needs(needs.fixed, needs.actor, needs.rollout, working, is_counted=True)
+    return replace(budget, needed=replace(budget.needed, working=working, is_counted=True))
 
 
-def available(setup: Setup) -> int | None:
-    """Free bytes on one device, None where nobody says; simulated devices share the host's."""
-    if setup.mesh is None:
+def available(mesh: Mesh | None) -> int | None:
+    """Free bytes on one device, None where unknown; simulated devices share the host's memory."""
+    if mesh is None:
         return None
-    device = setup.mesh.devices.flat[0]
+    device = mesh.devices.flat[0]
     stats = device.memory_stats()
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
     if device.platform != "cpu":
         return None
     host = free_host_memory()
-    return None if host is None else host // int(setup.mesh.devices.size)
-
-
-Room = tuple[Needs, int | None]
-"""What a run needs on each device, and what is free there."""
-
-
-def plan(setup: Setup, console: Console) -> Room:
-    """Says what the run will need, and refuses it where that cannot fit."""
-    needs, free = estimate(setup), available(setup)
-    console.print(check(setup, needs, free), soft_wrap=True)
-    return needs, free
+    return None if host is None else host // int(mesh.devices.size)
 
 
 def peak(device: jax.Device) -> int:
-    """Bytes in use at most until now: on `device`, or by this process where that does not tell."""
+    """Peak use in bytes until now: of `device`, or of this process where that has no figure."""
     stats = device.memory_stats() or {}
     if "peak_bytes_in_use" in stats:
         return stats["peak_bytes_in_use"]
@@ -115,118 +127,121 @@ def peak(device: jax.Device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def check(setup: Setup, needs: Needs, free: int | None) -> str:
-    """What to say of `needs`.
+def check(experiment: Experiment, budget: MemoryBudget) -> str:
+    """What to print of a budget.
 
     Raises:
-      ConfigError: if they exceed what is free, with the largest `num_envs` that would fit, or of
-        a sweep the largest number of members.
+      ConfigError: if the run needs more than is free, naming the largest `num_envs` that would fit,
+        or for a sweep the largest number of members.
     """
-    certain = needs.total if needs.is_counted else needs.least
+    needed, free = budget.needed, budget.free
+    certain = needed.total if needed.is_counted else needed.least
     if free is not None and certain > free:
         raise ConfigError(
-            f"{subject(setup)}: needs {'' if needs.is_counted else 'at least '}"
+            f"{subject(experiment)}: needs {'' if needed.is_counted else 'at least '}"
             f"{in_words(certain)} on each device, and {in_words(free)} are free; "
-            f"{advice(setup, needs, free)}"
+            f"{advice(experiment, budget, free)}"
         )
-    by = "counted by the compiler" if needs.is_counted else "estimated"
-    state = in_words(needs.fixed + needs.actor)
+    by = "counted by the compiler" if needed.is_counted else "estimated"
+    state = in_words(needed.fixed + needed.actor)
     return (
-        f"memory per device: {in_words(needs.total)} {by} (state {state}, "
-        f"rollout {in_words(needs.rollout)}); free: {'unknown' if free is None else in_words(free)}"
+        f"memory per device: {in_words(needed.total)} {by} (state {state}, "
+        f"rollout {in_words(needed.rollout)}); "
+        f"free: {'unknown' if free is None else in_words(free)}"
     )
 
 
-def subject(setup: Setup) -> str:
+def subject(experiment: Experiment) -> str:
     """The setting that decides how much memory a run needs, and its value."""
-    sweep = setup.experiment.sweep
+    sweep = experiment.sweep
     if sweep is None:
-        return f"num_envs = {setup.experiment.algorithm.num_envs}"
+        return f"num_envs = {experiment.algorithm.num_envs}"
     return f"sweep.{'members' if sweep.pbt else 'wave_size'} = {sweep.num_members}"
 
 
-def advice(setup: Setup, needs: Needs, free: int) -> str:
+def advice(experiment: Experiment, budget: MemoryBudget, free: int) -> str:
     """Names the largest `num_envs`, or number of members, that fits into `free` bytes a device."""
-    config, sweep = setup.experiment.algorithm, setup.experiment.sweep
-    few = ""
+    config, sweep = experiment.algorithm, experiment.sweep
+    needed, few = budget.needed, ""
     if sweep is not None:
-        largest = largest_num_members(setup, needs, free)
+        largest = largest_num_members(sweep, budget, free)
         if largest >= (2 if sweep.pbt else 1):
             return f"the largest that fits: {largest}"
         few = f"not even {'two members fit' if sweep.pbt else 'one member fits'}; "
         few += f"of num_envs = {config.num_envs}, "
-        needs, free = of_members(setup, needs, 1), free // (2 if sweep.pbt else 1)
-    largest = largest_num_envs(config, needs, free)
+        needed, free = of_members(sweep, budget, 1), free // (2 if sweep.pbt else 1)
+    largest = largest_num_envs(config, needed, free)
     if largest == 0:
         words = "not even the smallest number fits: take fewer num_steps or a smaller network"
         return few + words
     return f"{few}the largest that fits: {largest}"
 
 
-def num_devices(setup: Setup) -> int:
-    """Devices that the run is on."""
-    return 1 if setup.mesh is None else int(setup.mesh.devices.size)
-
-
-def of_members(setup: Setup, needs: Needs, num: int) -> Needs:
-    """What `num` members of a sweep would need, by what its members do."""
-    assert setup.experiment.sweep is not None
-    members, devices = setup.experiment.sweep.num_members, num_devices(setup)
+def of_members(sweep: Sweep, budget: MemoryBudget, num: int) -> MemoryEstimate:
+    """What `num` members of a sweep would need, by what all its members need."""
+    needed, members, devices = budget.needed, sweep.num_members, budget.num_devices
     share = num / members
     # Parameters are shared out along the members alone, everything else over all devices.
     fewer = math.gcd(devices, members) / math.gcd(devices, num)
     return replace(
-        needs,
-        fixed=math.ceil(needs.fixed * share * fewer),
-        actor=math.ceil(needs.actor * share),
-        rollout=math.ceil(needs.rollout * share),
-        working=math.ceil(needs.working * share),
+        needed,
+        fixed=math.ceil(needed.fixed * share * fewer),
+        actor=math.ceil(needed.actor * share),
+        rollout=math.ceil(needed.rollout * share),
+        working=math.ceil(needed.working * share),
     )
 
 
-def largest_num_members(setup: Setup, needs: Needs, free: int) -> int:
-    """The most members of a sweep that `free` bytes a device hold together, 0 where none does."""
-    assert setup.experiment.sweep is not None
-    sizes = range(setup.experiment.sweep.num_members, 0, -1)
-    return next((n for n in sizes if of_members(setup, needs, n).total <= free), 0)
+def largest_num_members(sweep: Sweep, budget: MemoryBudget, free: int) -> int:
+    """The most members of a sweep that fit into `free` bytes a device together, 0 if none does."""
+    sizes = range(sweep.num_members, 0, -1)
+    return next((n for n in sizes if of_members(sweep, budget, n).total <= free), 0)
 
 
-def wave_size(setup: Setup, needs: Needs, free: int | None) -> int | None:
-    """Members of a sweep to train at once: the fewest waves that fit, shared out over devices.
+def wave_size(sweep: Sweep, budget: MemoryBudget) -> int | None:
+    """Members of a sweep to train at once: the fewest waves that fit, of equal load on the devices.
 
-    None where all fit at once, or where nobody says what is free.
+    None where all members fit at once, or where it is unknown how much is free.
     """
-    assert setup.experiment.sweep is not None
-    members, devices = setup.experiment.sweep.num_members, num_devices(setup)
-    if free is None or needs.total <= free:
+    members, free = sweep.num_members, budget.free
+    if free is None or budget.needed.total <= free:
         return None
-    fits = {n for n in range(1, members + 1) if of_members(setup, needs, n).total <= free}
+    fits = {n for n in range(1, members + 1) if of_members(sweep, budget, n).total <= free}
     # A last wave of fewer members may be spread over fewer devices.
-    shared = [n for n in fits if (members % n or n) in fits]
-    return min(shared, key=lambda n: (-(-members // n), -math.gcd(devices, n), n), default=1)
+    sizes = [n for n in fits if (members % n or n) in fits]
+    devices = budget.num_devices
+    return min(sizes, key=lambda n: (-(-members // n), -math.gcd(devices, n), n), default=1)
 
 
-def in_waves(setup: Setup) -> Experiment:
+def in_waves(experiment: Experiment, budget: MemoryBudget) -> Experiment:
     """The experiment, whose sweep has a `wave_size` where its members do not fit at once.
 
-    What cannot be shared out, such as members that learn from each other, is left as it is.
+    What cannot be split into waves, such as members that learn from each other, is left as it is.
     """
-    experiment, sweep = setup.experiment, setup.experiment.sweep
+    sweep = experiment.sweep
     if sweep is None or sweep.pbt or sweep.is_search or sweep.wave_size is not None:
         return experiment
-    size = wave_size(setup, estimate(setup), available(setup))
-    return replace(experiment, sweep=replace(sweep, wave_size=size))
+    return replace(experiment, sweep=replace(sweep, wave_size=wave_size(sweep, budget)))
 
 
-def largest_num_envs(config: AlgorithmConfig, needs: Needs, free: int) -> int:
-    """The largest `num_envs` that `config` allows and `free` bytes a device hold."""
-    per_env = (needs.actor + needs.working) / config.num_envs
+def of_wave(experiment: Experiment, budget: MemoryBudget) -> MemoryBudget:
+    """The budget of what is trained at once: of a wave, where the sweep is trained in waves."""
+    sweep = experiment.sweep
+    if sweep is None or sweep.wave_size is None:
+        return budget
+    num = min(sweep.wave_size, sweep.num_members)
+    return replace(budget, needed=of_members(sweep, budget, num))
+
+
+def largest_num_envs(config: AlgorithmConfig, needed: MemoryEstimate, free: int) -> int:
+    """The largest `num_envs` that `config` allows and that fits into `free` bytes a device."""
+    per_env = (needed.actor + needed.working) / config.num_envs
     multiple = getattr(config, "num_envs_multiple", config.execution.num_shards)
-    return max(0, int((free - needs.fixed) / per_env) // multiple * multiple)
+    return max(0, int((free - needed.fixed) / per_env) // multiple * multiple)
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error of JAX says that a device has no room left."""
+    """Whether an error of JAX says that a device is out of memory."""
     return "RESOURCE_EXHAUSTED" in str(error) or "Out of memory" in str(error)
 
 

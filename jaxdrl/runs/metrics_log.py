@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,11 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxdrl.evaluation.episodes import Evaluation, best_of
 from jaxdrl.io.json_files import finite
 from jaxdrl.io.log_files import LogFile
 from jaxdrl.runs.checkpoint import raw
+from jaxdrl.runs.stopwatch import Stopwatch
 
 EPISODE_SUMS = ("episode_return_sum", "episode_length_sum", "num_episodes")
 
@@ -29,6 +30,7 @@ class MetricsLog:
 
     Args:
       path: of the file.
+      stopwatch: by which the speed is measured.
       env_steps_per_update: of the run.
       log_every: updates between lines.
       num_members: agents that take so many steps each, all of which count for the speed.
@@ -41,6 +43,7 @@ class MetricsLog:
     def __init__(
         self,
         path: Path,
+        stopwatch: Stopwatch,
         *,
         env_steps_per_update: int,
         log_every: int,
@@ -57,16 +60,8 @@ class MetricsLog:
         self.record: dict[str, Any] | None = None
         self.latest: dict[str, Any] | None = None
         self.sums = dict.fromkeys(EPISODE_SUMS, 0.0)
-        self.restart_clock()
-
-    def restart_clock(self) -> None:
-        """Measures speed from here on, so that what came before does not count."""
-        self.clock = self.last_add = time.perf_counter()
-        self.updates_timed = 0
-
-    def leave_out(self, seconds: float) -> None:
-        """Takes time that no update needed out of the speed."""
-        self.clock += seconds
+        self.stopwatch, self.updates_timed = stopwatch, 0
+        self.last_line = self.last_add = stopwatch.seconds
 
     def add(self, update: int, metrics: dict[str, Any]) -> None:
         """Takes the metrics of an update; a hook of `jaxdrl.train`."""
@@ -75,7 +70,7 @@ class MetricsLog:
         for name, value in sums.items():
             self.sums[name] += value
         self.updates_timed += 1
-        self.last_add = time.perf_counter()
+        self.last_add = self.stopwatch.seconds
         if update % self.log_every == 0:
             self._begin_line()
 
@@ -94,12 +89,12 @@ class MetricsLog:
             "env_steps": self.env_steps_per_update * self.update,
             **episode_figures(self.sums),
             **self.metrics,
-            "steps_per_second": timed_steps / (self.last_add - self.clock),
+            "steps_per_second": timed_steps / (self.last_add - self.last_line),
         }
         if self.memory is not None:
             self.record["memory_bytes"] = self.memory()
         self.sums = dict.fromkeys(EPISODE_SUMS, 0.0)
-        self.clock, self.updates_timed = self.last_add, 0
+        self.last_line, self.updates_timed = self.last_add, 0
 
     def flush(self, *, is_final: bool = True) -> None:
         """Writes the line that is waiting; it `is_final` unless a resumed run may add to it."""
@@ -156,6 +151,17 @@ def episode_figures(sums: dict[str, float]) -> dict[str, Any]:
         "episode_length": sums["episode_length_sum"] / count if count else None,
         "num_episodes": int(count),
     }
+
+
+def evaluation_figures(evaluation: Evaluation) -> dict[str, Any]:
+    """The figures of an evaluation as the files have them."""
+    names = ("num_episodes", "mean_return", "ci95_low", "ci95_high", "mean_length", "num_cut")
+    found = {name: getattr(evaluation, name) for name in names}
+    if evaluation.members:
+        returns = [member.mean_return for member in evaluation.members]
+        found |= {"best_member": best_of(returns), "member_returns": returns}
+        found["member_ci95"] = [[one.ci95_low, one.ci95_high] for one in evaluation.members]
+    return found
 
 
 def sha256(tree: Any) -> str:

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from rich.console import Console
 
+from jaxdrl.config.experiment import Experiment
 from jaxdrl.config.stored import to_json
 from jaxdrl.core.types import TrainState
 from jaxdrl.evaluation.episodes import Evaluation
@@ -21,20 +22,20 @@ from jaxdrl.runs import env_params, memory
 from jaxdrl.runs import run_dir as files
 from jaxdrl.runs.assemble import Setup, spaces_of
 from jaxdrl.runs.checkpoint_manager import Saver
-from jaxdrl.runs.loop import figures
 from jaxdrl.runs.machine import versions
-from jaxdrl.runs.metrics_log import sha256
+from jaxdrl.runs.memory import MemoryBudget
+from jaxdrl.runs.metrics_log import evaluation_figures, sha256
 from jaxdrl.runs.nested import whole_of
 from jaxdrl.runs.session import Session
 from jaxdrl.runs.sweep_members import numbers_in_words
 
 
-def no_room(setup: Setup, needs: memory.Needs, free: int | None, error: Exception) -> str:
-    """What to say where a device had no room, with what would fit."""
-    first_line = str(error).splitlines()[0]
-    room = needs.total if free is None else min(needs.total, free)
-    advice = memory.advice(setup, needs, int(0.8 * room))  # less than what was not enough
-    return f"out of memory with {memory.subject(setup)}: {first_line}; {advice}"
+def out_of_memory_words(experiment: Experiment, budget: MemoryBudget, error: Exception) -> str:
+    """What to say where a device ran out of memory, with what would fit."""
+    first_line, needed = str(error).splitlines()[0], budget.needed.total
+    free = needed if budget.free is None else min(needed, budget.free)
+    advice = memory.advice(experiment, budget, int(0.8 * free))  # less than was not enough
+    return f"out of memory with {memory.subject(experiment)}: {first_line}; {advice}"
 
 
 def last_good(saver: Saver, run_dir: Path) -> str:
@@ -46,19 +47,18 @@ def last_good(saver: Saver, run_dir: Path) -> str:
     return f"The last good checkpoint is {path}"
 
 
-def how_to_go_on(saver: Saver, setup: Setup) -> str:
-    """Where the state is saved, and the command that goes on from it."""
-    run_dir = setup.experiment.run_dir
-    assert run_dir is not None
-    words = resume_call(whole_of(run_dir), setup.overrides.names)
-    if saver.last_update is None and whole_of(run_dir) == run_dir:
-        return f"No checkpoint was written; begin again with: {words}"
-    if saver.last_update is None:
-        return f"Go on with: {words}"
-    return f"The checkpoint of update {saver.last_update} is saved; go on with: {words}"
+def resume_words(saver: Saver, setup: Setup) -> str:
+    """Where the state is saved, and the command that resumes from it."""
+    whole = whole_of(setup.run_dir)
+    call = resume_call(whole, setup.overrides.names)
+    if saver.last_update is not None:
+        return f"The checkpoint of update {saver.last_update} is saved; resume with: {call}"
+    if whole == setup.run_dir:
+        return f"No checkpoint was written; start again with: {call}"
+    return f"Resume with: {call}"
 
 
-def describe(setup: Setup, needs: memory.Needs) -> dict[str, Any]:
+def describe(setup: Setup, budget: MemoryBudget) -> dict[str, Any]:
     """Content of `config.json`: everything that decides the run, resolved."""
     mesh = setup.mesh
     assert mesh is not None
@@ -76,8 +76,8 @@ def describe(setup: Setup, needs: memory.Needs) -> dict[str, Any]:
                 "num": int(mesh.devices.size),
                 "platform": device.platform,
                 "kind": device.device_kind,
-                "needed_bytes": needs.total,
-                "is_counted": needs.is_counted,
+                "needed_bytes": budget.needed.total,
+                "is_counted": budget.needed.is_counted,
             },
         }
     )
@@ -109,7 +109,7 @@ def summarise(
         "params_sha256": sha256(state.learner.params),
         "state_sha256": sha256(state),
         "greedy_evaluation": experiment.greedy_evaluation,
-        "evaluation": figures(evaluation),
+        "evaluation": evaluation_figures(evaluation),
     }
 
 

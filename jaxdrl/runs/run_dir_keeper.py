@@ -26,6 +26,7 @@ class Keeper:
         self, run_dir: Path, config: dict[str, Any], claim: Claim, warn: Callable[[str], Any]
     ) -> None:
         self.run_dir, self.config, self.claim, self.warn = run_dir, config, claim, warn
+        self.is_noted = False
 
     def before(self, progress: dict[str, Any]) -> None:
         """Makes a directory that was removed anew, and brings the logs to the disk.
@@ -49,14 +50,17 @@ class Keeper:
                 sync(self.run_dir / name)
 
     def after(self) -> None:
-        """Notes in the config that there were checkpoints, which then are not lost unnoticed.
+        """Notes in the config that there are checkpoints, so that their loss would be noticed.
+
+        The memory that the compiler has counted comes with it, once in a process.
 
         Raises:
           OSError: if it cannot be written.
         """
-        if not self.config["has_checkpoints"]:
-            write_sealed(self.run_dir / CONFIG_FILE, with_checkpoints(self.config))
+        if not self.is_noted:
             self.config = with_checkpoints(self.config)
+            write_sealed(self.run_dir / CONFIG_FILE, self.config)
+            self.is_noted = True
 
 
 def with_checkpoints(config: dict[str, Any]) -> dict[str, Any]:

@@ -80,11 +80,11 @@ def open_session(
 def _last_words(session: Session, overrides: list[str]) -> str:
     """What a run says that a signal ended at once, by what lies in its directory."""
     signals, run_dir = session.signals, session.run_dir
-    what = f"{signals.name}: stopped before the run could train on"
+    what = f"{signals.name}: stopped before training could start or continue"
     if signals.is_impatient:
         what = f"{signals.name}, and Ctrl-C after it: stopped at once, without another checkpoint"
     if run_dir is None or not (run_dir / files.CONFIG_FILE).exists():
         return f"{what}. Nothing was written: start it again"
     updates = checkpoints.updates_in(run_dir / files.CHECKPOINTS)
-    last = f"The last checkpoint is that of update {updates[-1]}; go" if updates else "Go"
-    return f"{what}. {last} on with: {resume_call(run_dir, overrides)}"
+    last = f"The last checkpoint is that of update {updates[-1]}; r" if updates else "R"
+    return f"{what}. {last}esume with: {resume_call(run_dir, overrides)}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,47 +18,50 @@ from jaxdrl.populations.sweep_algorithm import hyperparams_of
 from jaxdrl.runs import checkpoint as checkpoints
 from jaxdrl.runs import memory, report, train_run
 from jaxdrl.runs import run_dir as files
-from jaxdrl.runs.assemble import Setup, extend, read_stored, schedule_words
+from jaxdrl.runs.assemble import Setup, evaluation_key, read_stored
+from jaxdrl.runs.changes import Changes, extend, schedule_words
 from jaxdrl.runs.locking import claim
-from jaxdrl.runs.loop import evaluation_key
 from jaxdrl.runs.nested import has_begun, parts_of, read_result, require_part
 from jaxdrl.runs.overrides import Overrides
+from jaxdrl.runs.plan import assemble_on_devices, plan, plan_resume
 from jaxdrl.runs.restore import restore
 from jaxdrl.runs.session import Session
-from jaxdrl.runs.train_run import Changes, Run
+from jaxdrl.runs.train_run import Run
 from jaxdrl.sweeps import results, trials, waves
 
 
-def run(setup: Setup, session: Session) -> Run:
-    """Trains a sweep in parts from its start."""
-    assert setup.experiment.sweep is not None
-    if setup.experiment.sweep.is_search:
-        trials.check(setup.experiment)
-    with train_run.claim_new(setup, session) as (setup, _):
-        return _train(setup, session)
+def check(experiment: Experiment) -> None:
+    """Refuses a search that cannot work; says nothing of what is not a search.
+
+    Raises:
+      ConfigError: as `jaxdrl.sweeps.trials.check`.
+    """
+    if experiment.sweep is not None and experiment.sweep.is_search:
+        trials.check(experiment)
 
 
-def resume(
-    run_dir: Path,
+@contextlib.contextmanager
+def plan_sweep_resume(
     stored: files.StoredRun,
+    run_dir: Path,
     overrides: Overrides,
     changes: Changes,
     session: Session,
-) -> Run:
-    """Goes on with a sweep in parts: with those that are not done, from their last checkpoints.
+) -> Iterator[Setup]:
+    """The setup of a sweep in parts that is resumed, each part from its own last checkpoint.
 
     Args:
+      stored: what its `config.json` says.
       run_dir: of the sweep.
-      stored: its `config.json`.
       overrides: as in `jaxdrl.resume`.
-      changes: as there, but for the checkpoint: a part is taken back by itself.
+      changes: likewise, but for the checkpoint: a part is taken back by itself.
       session: which its parts share.
 
     Raises:
       ConfigError: as in `jaxdrl.resume`.
     """
     checkpoint = changes.checkpoint
-    with claim(run_dir, session.warn):
+    with claim(run_dir, session.warn) as claimed:
         require_part(run_dir, stored)
         parts = parts_of(run_dir)
         works = "is of one part; name its directory, such as "
@@ -64,18 +69,20 @@ def resume(
         require(checkpoint is None, "checkpoint", checkpoint, works)
         saved = [checkpoints.updates_in(part / files.CHECKPOINTS) for part in parts]
         done = max((update for updates in saved for update in updates), default=0)
-        before = experiment = replace(stored.experiment, run_dir=run_dir)
-        assert experiment.sweep is not None
-        if experiment.sweep.is_search:
+        before = replace(stored.experiment, run_dir=run_dir)
+        assert before.sweep is not None
+        if before.sweep.is_search:
             _require_unfinished(run_dir, changes.total_env_steps)
-            trials.check(experiment)
+            trials.check(before)
             done = 0  # of updates, which the trials differ in
-        experiment = extend(experiment, *changes[:2], done, changes.keep_schedule)
-        setup = train_run.assemble_on_devices(experiment, overrides, session.console, stored)
+        experiment = extend(before, changes, done)
+        setup = assemble_on_devices(experiment, overrides, session.console, stored)
+        budget = memory.plan(setup.experiment, setup.algorithm, setup.mesh)
+        budget = memory.of_wave(setup.experiment, budget)
         if words := schedule_words(before, experiment, overrides):
             session.console.print(words, soft_wrap=True)
         remove(run_dir / files.RESULT_FILE)
-        return _train(setup, session)
+        yield replace(setup, memory=budget, claim=claimed)
 
 
 def _require_unfinished(run_dir: Path, total_env_steps: int | None) -> None:
@@ -87,17 +94,15 @@ def _require_unfinished(run_dir: Path, total_env_steps: int | None) -> None:
     require(not is_finished, "run_dir", str(run_dir), works)
 
 
-def _train(setup: Setup, session: Session) -> Run:
-    experiment, overrides, console = setup.experiment, setup.overrides, session.console
-    run_dir, sweep = experiment.run_dir, experiment.sweep
-    assert run_dir is not None and sweep is not None
-    needs = memory.estimate(setup)
-    if sweep.wave_size is not None:
-        needs = memory.of_members(setup, needs, min(sweep.wave_size, sweep.num_members))
+def train(setup: Setup, session: Session) -> Run:
+    """Trains the parts of a sweep in turn, those that are not done, and ranks its settings."""
+    experiment, overrides, run_dir = setup.experiment, setup.overrides, setup.run_dir
+    sweep = experiment.sweep
+    assert sweep is not None and setup.memory is not None
     with files.refused_unless_written(run_dir):
-        write_sealed(run_dir / files.CONFIG_FILE, report.describe(setup, needs))
-    train = trials.train if sweep.is_search else waves.train
-    result = train(experiment, partial(_train_part, overrides, session), console)
+        write_sealed(run_dir / files.CONFIG_FILE, report.describe(setup, setup.memory))
+    train_parts = trials.train if sweep.is_search else waves.train
+    result = train_parts(experiment, partial(_train_part, overrides, session), session.console)
     with session.signals.held():
         if sweep.is_search:
             results.show_sweep(session, experiment, result["settings"])
@@ -132,17 +137,13 @@ def _train_part(overrides: Overrides, session: Session, part: Experiment) -> dic
     require_own(run_dir.parent, run_dir)
     session.signals.require_none()  # one that came at the end of the part before
     if not has_begun(run_dir):
-        return as_written(train_run.start(part, overrides, session, results.rank_members).result)
+        with plan(part, overrides, session) as setup:
+            return as_written(train_run.train(setup, session, results.rank_members).result)
     stored = read_stored(run_dir, overrides, "resume")
     require_part(run_dir, stored)
-    begun = stored.experiment
-    is_short = begun.total_env_steps != part.total_env_steps
-    if is_short or not (run_dir / files.RESULT_FILE).exists():
-        keep_schedule = not follows_length(part)
-        changes = Changes(part.devices, part.total_env_steps, keep_schedule)
-        return as_written(
-            train_run.go_on(
-                run_dir, stored, overrides, changes, session, results.rank_members
-            ).result
-        )
-    return read_result(run_dir)
+    is_short = stored.experiment.total_env_steps != part.total_env_steps
+    if not is_short and (run_dir / files.RESULT_FILE).exists():
+        return read_result(run_dir)
+    changes = Changes(part.devices, part.total_env_steps, not follows_length(part))
+    with plan_resume(stored, run_dir, overrides, changes, session) as setup:
+        return as_written(train_run.train(setup, session, results.rank_members).result)

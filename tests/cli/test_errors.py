@@ -66,7 +66,7 @@ def sound(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def no_training(monkeypatch):
     """A run that would begin to train has got through everything that could refuse it."""
-    monkeypatch.setattr(train_run, "_train", lambda *_: None)
+    monkeypatch.setattr(train_run, "train", lambda *_: None)
 
 
 # What can be wrong with a run directory: each takes a copy of a sound one.

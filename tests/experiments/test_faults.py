@@ -102,5 +102,5 @@ def test_sigterm_saves_the_last_update_and_ends_within_ten_seconds(faults, direc
     output = process.communicate()[0].decode()
     assert time.monotonic() - started < 10
     assert process.returncode == 0
-    assert f"is saved; go on with: jaxdrl resume {run_dir}\n" in output
+    assert f"is saved; resume with: jaxdrl resume {run_dir}\n" in output
     assert not (run_dir / "result.json").exists()

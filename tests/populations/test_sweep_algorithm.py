@@ -22,7 +22,7 @@ from jaxdrl.core.types import REQUIRED_METRICS
 from jaxdrl.errors import ConfigError
 from jaxdrl.populations import sweep_algorithm
 from jaxdrl.runs import pbt_log
-from jaxdrl.runs.loop import evaluation_key
+from jaxdrl.runs.assemble import evaluation_key
 from jaxdrl.runs.run_dir import read_metrics
 from small_runs import CARTPOLE, PPO
 from small_sweeps import quietly

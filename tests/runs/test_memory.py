@@ -14,7 +14,7 @@ from jaxdrl.config.search_space import Sweep
 from jaxdrl.errors import ConfigError
 from jaxdrl.runs import memory, train_run
 from jaxdrl.runs.assemble import assemble
-from jaxdrl.runs.memory import Needs
+from jaxdrl.runs.memory import MemoryBudget, MemoryEstimate
 from jaxdrl.runs.overrides import Overrides
 from jaxdrl.runs.stopping import OutOfMemoryError
 from small_runs import PPO
@@ -27,6 +27,11 @@ def setup():
     return assemble(EXPERIMENT, Overrides(), jaxdrl.make_mesh(2))
 
 
+def needed(setup):
+    """What `setup` needs on each of its devices."""
+    return memory.plan(setup.experiment, setup.algorithm, setup.mesh).needed
+
+
 def test_bytes_of_a_tree_are_those_of_its_arrays():
     tree = {"a": jnp.zeros((3, 4)), "b": jnp.zeros((5,), jnp.uint8), "key": jax.random.key(0)}
     assert memory.num_bytes(tree) == 48 + 5 + 8
@@ -34,22 +39,22 @@ def test_bytes_of_a_tree_are_those_of_its_arrays():
 
 
 def test_the_estimate_counts_the_shapes(setup):
-    needs = memory.estimate(setup)
+    need = needed(setup)
     # Two networks of 4 x 8, 8 x (2 or 1); Adam keeps two more copies and a count of 4 bytes.
     params = (4 * 8 + 8) * 2 + (8 * 2 + 2) + (8 * 1 + 1)
     learner = 3 * 4 * params + 4 + 8 + 4  # the shuffle's key and the count of updates
-    assert needs.fixed == 2 * learner
+    assert need.fixed == 2 * learner
     # [8 steps, 8 environments of a device]: obs 16 bytes, 8 fields of 4, 3 of 1.
-    assert needs.rollout == 8 * 8 * (16 + 8 * 4 + 3)
-    assert needs.total > needs.least > needs.fixed + needs.actor
+    assert need.rollout == 8 * 8 * (16 + 8 * 4 + 3)
+    assert need.total > need.least > need.fixed + need.actor
     wider = assemble(
         replace(EXPERIMENT, algorithm=replace(PPO, num_envs=64)), Overrides(), setup.mesh
     )
-    assert memory.estimate(wider).rollout == 4 * needs.rollout
-    assert memory.estimate(wider).fixed == needs.fixed
+    assert needed(wider).rollout == 4 * need.rollout
+    assert needed(wider).fixed == need.fixed
 
 
-NEEDS = Needs(fixed=1000, actor=800, rollout=1600, working=7200, is_counted=True)
+NEEDS = MemoryEstimate(fixed=1000, actor=800, rollout=1600, working=7200, is_counted=True)
 """For 16 environments: 1000 bytes and 500 an environment."""
 
 
@@ -58,51 +63,51 @@ def test_the_largest_number_that_fits_is_one_that_the_config_allows(free, larges
     assert memory.largest_num_envs(PPO, NEEDS, free) == largest
 
 
-def test_what_fits_is_said_and_what_does_not_is_refused(setup):
-    said = memory.check(setup, NEEDS, 9000)
+def test_what_fits_is_said_and_what_does_not_is_refused():
+    said = memory.check(EXPERIMENT, MemoryBudget(NEEDS, 9000))
     assert said == (
         "memory per device: 8.8 KiB counted by the compiler (state 1.8 KiB, rollout 1.6 KiB); "
         "free: 8.8 KiB"
     )
     with pytest.raises(ConfigError) as caught:
-        memory.check(setup, NEEDS, 8999)
+        memory.check(EXPERIMENT, MemoryBudget(NEEDS, 8999))
     assert str(caught.value) == (
         "num_envs = 16: needs 8.8 KiB on each device, and 8.8 KiB are free; "
         "the largest that fits: 8"
     )
     with pytest.raises(ConfigError, match="not even the smallest number fits"):
-        memory.check(setup, NEEDS, 2000)
-    assert memory.check(setup, NEEDS, None).endswith("free: unknown")
+        memory.check(EXPERIMENT, MemoryBudget(NEEDS, 2000))
+    assert memory.check(EXPERIMENT, MemoryBudget(NEEDS, None)).endswith("free: unknown")
     estimated = replace(NEEDS, is_counted=False)  # 3400 bytes are certain, 9000 a guess
-    assert "8.8 KiB estimated" in memory.check(setup, estimated, 3400)
+    assert "8.8 KiB estimated" in memory.check(EXPERIMENT, MemoryBudget(estimated, 3400))
     with pytest.raises(ConfigError, match=r"needs at least 3\.3 KiB"):
-        memory.check(setup, estimated, 3399)
+        memory.check(EXPERIMENT, MemoryBudget(estimated, 3399))
 
 
 SWEEP = Sweep({"gamma": "0.9:0.99"}, members=12)
-MEMBERS = Needs(fixed=1200, actor=1200, rollout=2400, working=4800, is_counted=True)
+MEMBERS = MemoryEstimate(fixed=1200, actor=1200, rollout=2400, working=4800, is_counted=True)
 """Of twelve members, two along each of two devices: of each 100, 100 and 400 bytes."""
 
 
-def of_sweep(setup, **fields):
-    return replace(setup, experiment=replace(EXPERIMENT, sweep=replace(SWEEP, **fields)))
+def of_sweep(**fields):
+    return replace(EXPERIMENT, sweep=replace(SWEEP, **fields))
 
 
 def test_parameters_of_members_lie_on_their_own_device(setup):
-    alone = memory.estimate(setup)
+    alone = needed(setup)
     experiment = replace(EXPERIMENT, sweep=replace(SWEEP, members=4))
     mesh = jaxdrl.make_mesh(2, population=2)
-    population = memory.estimate(assemble(experiment, Overrides(), mesh))
+    population = needed(assemble(experiment, Overrides(), mesh))
     # Beside what one agent has, each has its hyperparameter, which is of no account here.
     assert population.fixed == 2 * alone.fixed
     assert population.rollout == pytest.approx(4 * alone.rollout, rel=0.01)
 
 
-def test_what_members_need_is_their_share(setup):
-    three = memory.of_members(of_sweep(setup), MEMBERS, 3)
+def test_what_members_need_is_their_share():
+    three = memory.of_members(SWEEP, MemoryBudget(MEMBERS, None, 2), 3)
     # An odd number lies along one device, which holds the parameters of all of them.
-    assert three == Needs(fixed=600, actor=300, rollout=600, working=1200, is_counted=True)
-    assert memory.of_members(of_sweep(setup), MEMBERS, 4).total == 400 + 400 + 1600
+    assert three == MemoryEstimate(fixed=600, actor=300, rollout=600, working=1200, is_counted=True)
+    assert memory.of_members(SWEEP, MemoryBudget(MEMBERS, None, 2), 4).total == 400 + 400 + 1600
 
 
 @pytest.mark.parametrize(
@@ -117,8 +122,8 @@ def test_what_members_need_is_their_share(setup):
         (10, 1),  # which is then refused
     ],
 )
-def test_members_that_do_not_fit_are_shared_out_evenly(setup, free, size):
-    assert memory.wave_size(of_sweep(setup), MEMBERS, free) == size
+def test_members_that_do_not_fit_are_shared_out_evenly(free, size):
+    assert memory.wave_size(SWEEP, MemoryBudget(MEMBERS, free, 2)) == size
 
 
 @pytest.mark.parametrize(
@@ -132,9 +137,9 @@ def test_members_that_do_not_fit_are_shared_out_evenly(setup, free, size):
         ({}, 20, "not even one member fits; .* not even the smallest number fits"),
     ],
 )
-def test_a_sweep_that_does_not_fit_is_refused_in_terms_of_members(setup, fields, free, says):
+def test_a_sweep_that_does_not_fit_is_refused_in_terms_of_members(fields, free, says):
     with pytest.raises(ConfigError, match=says):
-        memory.check(of_sweep(setup, **fields), MEMBERS, free)
+        memory.check(of_sweep(**fields), MemoryBudget(MEMBERS, free, 2))
 
 
 def test_the_count_is_the_compilers():
@@ -142,16 +147,16 @@ def test_the_count_is_the_compilers():
         temp_size_in_bytes=50, output_size_in_bytes=30, alias_size_in_bytes=20
     )
     compiled = types.SimpleNamespace(memory_analysis=lambda: analysis)
-    counted = memory.count(replace(NEEDS, is_counted=False), compiled)
-    assert counted == replace(NEEDS, working=60)
+    counted = memory.count(MemoryBudget(replace(NEEDS, is_counted=False), 9), compiled)
+    assert counted == MemoryBudget(replace(NEEDS, working=60), 9)
     silent = types.SimpleNamespace(memory_analysis=lambda: None)
-    assert memory.count(NEEDS, silent) == NEEDS
+    assert memory.count(counted, silent) == counted
 
 
 def test_simulated_devices_share_what_the_host_has_free(setup, monkeypatch):
     assert memory.free_host_memory() > 2**20
     monkeypatch.setattr(memory, "free_host_memory", lambda: 1001)
-    assert memory.available(setup) == 500
+    assert memory.available(setup.mesh) == 500
 
 
 def test_the_peak_is_that_of_the_device_or_of_the_process():
@@ -173,12 +178,12 @@ def test_a_run_that_cannot_fit_is_refused_before_it_compiles(tmp_path, monkeypat
     assert not (tmp_path / "run").exists()
 
 
-def test_no_room_while_it_trains_says_what_would_fit(tmp_path, monkeypatch):
-    def no_room(state):
+def test_out_of_memory_while_it_trains_says_what_would_fit(tmp_path, monkeypatch):
+    def run_out(state):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.")
 
     monkeypatch.setattr(train_run, "init_state", lambda *_: no_state())
-    monkeypatch.setattr(train_run, "compile_step", lambda *_: Step(no_room))
+    monkeypatch.setattr(train_run, "compile_step", lambda *_: Step(run_out))
     with pytest.raises(OutOfMemoryError, match=r"^out of memory with num_envs = 16: RES.*: 8$"):
         jaxdrl.run(replace(EXPERIMENT, run_dir=tmp_path))
 

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdrl.runs import metrics_log
+from jaxdrl.runs import stopwatch
 from jaxdrl.runs.metrics_log import MetricsLog, sha256
+from jaxdrl.runs.stopwatch import Stopwatch
 
 
 class Clock:
@@ -25,15 +26,23 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr(metrics_log, "time", clock)
+    monkeypatch.setattr(stopwatch, "time", clock)
     return clock
 
 
 @pytest.fixture
-def log_of(tmp_path):
+def running():
+    """A stopwatch that runs."""
+    watch = Stopwatch()
+    with watch.running():
+        yield watch
+
+
+@pytest.fixture
+def log_of(tmp_path, running):
     def make(log_every=1, env_steps_per_update=10):
-        path = tmp_path / "metrics.jsonl"
-        return MetricsLog(path, env_steps_per_update=env_steps_per_update, log_every=log_every)
+        path, counts = tmp_path / "metrics.jsonl", {"env_steps_per_update": env_steps_per_update}
+        return MetricsLog(path, running, log_every=log_every, **counts)
 
     return make
 
@@ -55,17 +64,19 @@ def lines(log):
     return [json.loads(line) for line in log.path.read_text().splitlines()]
 
 
-def test_time_that_no_update_needed_and_memory(tmp_path, clock):
+def test_time_that_no_update_needed_and_memory(tmp_path, running, clock):
     readings = iter([7, 9])
     log = MetricsLog(
         tmp_path / "metrics.jsonl",
+        running,
         env_steps_per_update=10,
         log_every=1,
         memory=lambda: next(readings),
     )
     for update in (1, 2):
-        clock.now += 5.0
-        log.leave_out(3.0)
+        clock.now += 2.0
+        with running.paused():
+            clock.now += 3.0
         log.add(update, update_metrics())
     log.flush()
     assert [line["steps_per_second"] for line in lines(log)] == [5.0, 5.0]
@@ -171,10 +182,10 @@ def test_speed_counts_every_update_since_the_line_before(log_of, clock):
     assert [line["steps_per_second"] for line in lines(log)] == [20.0, 20.0]
 
 
-def test_speed_leaves_out_what_came_before_the_clock_was_restarted(log_of, clock):
+def test_speed_leaves_out_what_the_stopwatch_does_not_count(log_of, running, clock):
     log = log_of()
-    clock.now += 1000.0  # an evaluation
-    log.restart_clock()
+    with running.paused():
+        clock.now += 1000.0  # an evaluation
     clock.now += 2.0
     log.add(1, update_metrics())
     assert log.latest["steps_per_second"] == 5.0

@@ -16,7 +16,8 @@ def test_a_signal_before_the_training_ends_a_run_in_one_sentence(name, tmp_path)
         os.kill(os.getpid(), number)
         pytest.fail("went on")
     assert caught.value.exit_code == 128 + number
-    words = f"{name}: stopped before the run could train on. Nothing was written: start it again"
+    words = f"{name}: stopped before training could start or continue. Nothing was written: "
+    words += "start it again"
     assert str(caught.value) == words
 
 
@@ -38,7 +39,7 @@ def test_what_is_there_is_named_with_the_call_that_goes_on(tmp_path):
         assert caught.value.exit_code == 128 + signal.SIGTERM
         assert str(caught.value) == (
             "SIGTERM, and Ctrl-C after it: stopped at once, without another checkpoint. The last "
-            f"checkpoint is that of update 7; go on with: {call}"
+            f"checkpoint is that of update 7; resume with: {call}"
         )
 
 

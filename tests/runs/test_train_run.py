@@ -369,11 +369,11 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_happened(cartpole, tmp_path):
     message = stopped_after(1, dataclasses.replace(CARTPOLE, run_dir=tmp_path))
     assert message == (
         "SIGTERM: stopped after update 1 of 3. The checkpoint of update 1 is saved; "
-        f"go on with: jaxdrl resume {tmp_path}"
+        f"resume with: jaxdrl resume {tmp_path}"
     )
     assert not (tmp_path / "result.json").exists()
     run, output = resumed(tmp_path)
-    assert f"going on from update 1 ({tmp_path}/checkpoints/00000001)" in output
+    assert f"resuming from update 1 ({tmp_path}/checkpoints/00000001)" in output
     assert run.result["state_sha256"] == cartpole.run.result["state_sha256"]
     assert run.result["evaluation"] == cartpole.run.result["evaluation"]
     assert without_speed(tmp_path) == without_speed(cartpole.run_dir)
@@ -447,7 +447,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_resumes(cartpole, tmp_
     damaged.write_bytes(damaged.read_bytes()[:-1])
     run, output = resumed(run_dir)
     assert f"warning: {damaged}: does not have the digest" in output
-    assert "going on from update 2" in output
+    assert "resuming from update 2" in output
     assert run.result["state_sha256"] == cartpole.run.result["state_sha256"]
     damaged.write_bytes(b"")
     with pytest.raises(ConfigError, match=f"^{damaged}: .*damaged"):
@@ -514,7 +514,7 @@ def test_a_run_starts_with_what_another_one_learnt(cartpole, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({}, r"total_env_steps = 300 is done; --total-env-steps M with M above 384 goes further"),
+        ({}, r"total_env_steps = 300 is done; --total-env-steps M with M above 384 extends it"),
         ({"total_env_steps": 256}, r"total_env_steps = 256 is done"),
         ({"devices": 3}, r"^devices = 3: must divide num_shards = 8"),
         ({"total_env_steps": 0}, r"^total_env_steps = 0: must be an integer of at least 1"),

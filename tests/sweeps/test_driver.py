@@ -183,7 +183,7 @@ def test_a_signal_at_the_end_of_a_wave_stops_the_sweep_before_the_next(tmp_path,
     monkeypatch.setattr(report, "summarise", late_signal)
     with pytest.raises(RunInterruptedError) as caught:
         quietly(jaxdrl.run, dataclasses.replace(WAVES, run_dir=tmp_path))
-    assert str(caught.value).endswith(f"Go on with: jaxdrl resume {tmp_path}")
+    assert str(caught.value).endswith(f"Resume with: jaxdrl resume {tmp_path}")
     assert (tmp_path / "waves" / "0" / "result.json").exists()
     assert not (tmp_path / "waves" / "1").exists()
 
@@ -233,13 +233,12 @@ def test_a_sweep_in_waves_goes_further(waves, tmp_path):
 
 
 def test_a_wave_that_a_signal_stopped_names_the_sweep(waves):
-    part = SimpleNamespace(run_dir=waves.run_dir / "waves" / "1")
-    setup = SimpleNamespace(experiment=part, overrides=Overrides())
+    setup = SimpleNamespace(run_dir=waves.run_dir / "waves" / "1", overrides=Overrides())
     for last, says in (
-        (3, "The checkpoint of update 3 is saved; go on with"),
-        (None, "Go on with"),
+        (3, "The checkpoint of update 3 is saved; resume with"),
+        (None, "Resume with"),
     ):
-        words = report.how_to_go_on(SimpleNamespace(last_update=last), setup)
+        words = report.resume_words(SimpleNamespace(last_update=last), setup)
         assert words == f"{says}: jaxdrl resume {waves.run_dir}"
 
 
@@ -249,15 +248,15 @@ def test_a_wave_that_a_signal_stopped_names_the_sweep(waves):
 def test_members_that_do_not_fit_are_trained_in_waves(tmp_path, monkeypatch):
     sweep = dataclasses.replace(WAVES.sweep, wave_size=None)
     experiment = dataclasses.replace(WAVES, run_dir=tmp_path / "sweep", sweep=sweep)
-    given = memory.Needs(fixed=300, actor=300, rollout=300, working=600, is_counted=False)
-    monkeypatch.setattr(memory, "estimate", lambda setup: given)
-    monkeypatch.setattr(memory, "available", lambda setup: 900)
+    given = memory.MemoryEstimate(fixed=300, actor=300, rollout=300, working=600, is_counted=False)
+    monkeypatch.setattr(memory, "estimate", lambda *_: given)
+    monkeypatch.setattr(memory, "available", lambda mesh: 900)
     trained = []
-    monkeypatch.setattr("jaxdrl.sweeps.driver._train", lambda setup, *_: trained.append(setup))
+    monkeypatch.setattr("jaxdrl.sweeps.driver.train", lambda setup, *_: trained.append(setup))
     quietly(jaxdrl.run, experiment)
     assert trained[0].experiment.sweep.wave_size == 2
     pbt = dataclasses.replace(experiment, sweep=dataclasses.replace(sweep, pbt=True))
-    monkeypatch.setattr(memory, "available", lambda setup: 800)
+    monkeypatch.setattr(memory, "available", lambda mesh: 800)
     with pytest.raises(ConfigError, match=r"^sweep.members = 3: needs at least .*fits: 2$"):
         quietly(jaxdrl.run, dataclasses.replace(pbt, run_dir=tmp_path / "pbt"))
     assert not (tmp_path / "pbt").exists()

@@ -14,7 +14,7 @@ from jaxdrl.evaluation.episodes import bootstrap_interval, summarise
 from jaxdrl.io.json_files import finite
 from jaxdrl.io.numerals import short
 from jaxdrl.runs import report
-from jaxdrl.runs.loop import figures
+from jaxdrl.runs.metrics_log import evaluation_figures
 from jaxdrl.runs.run_dir import read_experiment
 from jaxdrl.sweeps import ranking
 from small_runs import CARTPOLE
@@ -32,7 +32,7 @@ def ranked(means, seeds, spread=1.0):
     experiment = dataclasses.replace(CARTPOLE, sweep=Sweep(RANGES, members=members, seeds=seeds))
     values = experiment.sweep.values(experiment.seed)
     members = tuple(played(mean, spread) for mean in means)
-    evaluation = figures(dataclasses.replace(members[0], members=members))
+    evaluation = evaluation_figures(dataclasses.replace(members[0], members=members))
     rows = ranking.rank(experiment, values, evaluation)
     return experiment, values, rows
 
@@ -98,7 +98,7 @@ def test_a_return_that_is_not_finite_is_never_the_best(bad, tmp_path):
     assert [row["setting"] for row in rows] == [3, 2, 1, 0]
     assert [row["setting"] for row in ranked(means, seeds=2)[2]] == [1, 0]
     members = tuple(played(mean, 1.0) for mean in means)
-    assert figures(dataclasses.replace(members[0], members=members))["best_member"] == 3
+    assert evaluation_figures(dataclasses.replace(members[0], members=members))["best_member"] == 3
     found = io.StringIO()
     read_back = json.loads(json.dumps(finite(rows)))  # None where a number is not finite
     assert [row["setting"] for row in ranking.sort(read_back[::-1])] == [3, 2, 1, 0]
@@ -110,7 +110,9 @@ def test_a_return_that_is_not_finite_is_never_the_best(bad, tmp_path):
 def test_where_no_return_is_finite_none_is_the_best(tmp_path):
     experiment, _, rows = ranked([NAN, NAN], seeds=1)
     members = (played(NAN, 1.0), played(NAN, 2.0))
-    assert figures(dataclasses.replace(members[0], members=members))["best_member"] is None
+    assert (
+        evaluation_figures(dataclasses.replace(members[0], members=members))["best_member"] is None
+    )
     assert ranking.write(tmp_path, experiment, rows) == []
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from jaxdrl.config.experiment import Experiment
+from jaxdrl.runs.assemble import Setup
 from jaxdrl.runs.profiling.breakdown import (
     BREAKDOWN_FILE,
     DIRECTORY,
@@ -23,6 +23,7 @@ from jaxdrl.runs.profiling.breakdown import (
 )
 from jaxdrl.runs.profiling.trace_reader import stages_in
 from jaxdrl.runs.session import Session
+from jaxdrl.runs.stopwatch import Stopwatch
 
 
 class Tracer:
@@ -30,6 +31,7 @@ class Tracer:
 
     Args:
       session: whose console it prints on.
+      stopwatch: of the run, paused while a trace is started or written.
       directory: for the files.
       text: of the compiled step.
       stages: scopes of the step, as its `Algorithm` has them.
@@ -41,6 +43,7 @@ class Tracer:
     def __init__(
         self,
         session: Session,
+        stopwatch: Stopwatch,
         directory: Path,
         text: str,
         stages: Sequence[str],
@@ -49,7 +52,7 @@ class Tracer:
         num_updates: int,
         evaluate_every: int | None,
     ) -> None:
-        self.console, self.warn = session.console, session.warn
+        self.console, self.warn, self.stopwatch = session.console, session.warn, stopwatch
         self.directory, self.text, self.stages = directory, text, stages
         self.done, self.num_updates = done, num_updates
         self.wanted = min(NUM_TRACED, evaluate_every or NUM_TRACED)
@@ -66,13 +69,13 @@ class Tracer:
     def _warn(self, words: str) -> None:
         self.warn(f"profile: {words}")
 
-    def begin(self, update: int, state: Any, last: int) -> float:
+    def begin(self, update: int, state: Any, last: int) -> None:
         """`look` before the first of some updates without an evaluation between them."""
         self.looks.clear()
-        return self.look(update, state, last)
+        self.look(update, state, last)
 
-    def look(self, update: int, state: Any, last: int) -> float:
-        """Starts or stops the trace where it is time; seconds that this took beside the training.
+    def look(self, update: int, state: Any, last: int) -> None:
+        """Starts or stops the trace where it is time for that.
 
         Args:
           update: updates done or on their way.
@@ -80,43 +83,41 @@ class Tracer:
           last: the update before the next evaluation.
         """
         if self.is_over:
-            return 0.0
+            return
         self.looks.append(time.perf_counter())
         if self.trace is not None and update >= min(self.first + self.wanted, last):
-            return self._stop(update, state)
+            self._stop(update, state)
+            return
         is_warm = update - self.done >= NUM_SKIPPED
         enough = last - update >= (1 if last == self.num_updates else self.wanted)
         if self.trace is None and is_warm and enough:
-            return self._start(update, state)
-        return 0.0
+            self._start(update, state)
 
-    def _start(self, update: int, state: Any) -> float:
+    def _start(self, update: int, state: Any) -> None:
         jax.block_until_ready(state)
-        began = time.perf_counter()
-        try:
-            self.trace = Trace(self.directory)
-        except (OSError, RuntimeError) as error:
-            self.is_over = True
-            self._warn(f"no trace: {error}")
+        with self.stopwatch.paused():
+            try:
+                self.trace = Trace(self.directory)
+            except (OSError, RuntimeError) as error:
+                self.is_over = True
+                self._warn(f"no trace: {error}")
         self.first, self.started = update, time.perf_counter()
-        return self.started - began
 
-    def _stop(self, update: int, state: Any) -> float:
+    def _stop(self, update: int, state: Any) -> None:
         jax.block_until_ready(state)
-        stopped = time.perf_counter()
         num_updates = update - self.first
+        traced = (time.perf_counter() - self.started) / num_updates
         # The first look comes before the devices have anything to do, the second while they do.
         times = [b - a for a, b in zip(self.looks[2:], self.looks[3:], strict=False)]
         times = times[: -num_updates or None]
         untraced = statistics.median(times) if times else None
-        traced = (stopped - self.started) / num_updates
-        try:
-            path = self._end()
-            found = break_down(path, self.text, self.stages, traced, untraced, num_updates)
-            show(self.console, found)
-        except (OSError, RuntimeError) as error:
-            self._warn(f"the trace could not be written or read: {error}")
-        return time.perf_counter() - stopped
+        with self.stopwatch.paused():
+            try:
+                path = self._end()
+                found = break_down(path, self.text, self.stages, traced, untraced, num_updates)
+                show(self.console, found)
+            except (OSError, RuntimeError) as error:
+                self._warn(f"the trace could not be written or read: {error}")
 
     def _end(self) -> Path:
         trace, self.trace, self.is_over = self.trace, None, True
@@ -130,20 +131,19 @@ class Tracer:
                 self._end()
 
 
-def tracer_of(
-    experiment: Experiment, stages: Sequence[str], session: Session, step: Any, done: int
-) -> Tracer | None:
+def tracer_of(setup: Setup, session: Session, step: Any, stopwatch: Stopwatch) -> Tracer | None:
     """The tracer of a run with the compiled `step`; None where none is wanted, or it has been."""
-    directory = Path(experiment.run_dir or "") / DIRECTORY
+    experiment, directory = setup.experiment, setup.run_dir / DIRECTORY
     if not experiment.profile or (directory / BREAKDOWN_FILE).exists():
         return None
     text = step.as_text()
     return Tracer(
         session,
+        stopwatch,
         directory,
         text,
-        stages_in(text, stages),
-        done=done,
+        stages_in(text, setup.algorithm.stages),
+        done=setup.start.update,
         num_updates=experiment.num_updates,
         evaluate_every=experiment.evaluate_every,
     )

@@ -23,6 +23,7 @@ from jaxdrl.runs.profiling.breakdown import NUM_SKIPPED, NUM_TRACED
 from jaxdrl.runs.profiling.trace_reader import OTHER, WAITING
 from jaxdrl.runs.session import Session
 from jaxdrl.runs.stopping import Signals
+from jaxdrl.runs.stopwatch import Stopwatch
 from small_runs import CARTPOLE
 
 LONG = replace(CARTPOLE, total_env_steps=10 * 128, evaluate_every=None, profile=True)
@@ -80,7 +81,14 @@ def test_a_run_does_not_depend_on_it(profiled, tmp_path):
 
 def test_a_run_that_is_traced_already_is_not_traced_again(profiled):
     experiment = replace(LONG, run_dir=profiled[0].run_dir)
-    assert tracing.tracer_of(experiment, STAGES, None, None, 0) is None
+    assert tracing.tracer_of(planned(experiment), None, None, Stopwatch()) is None
+
+
+def planned(experiment, done=0):
+    """A plan of `experiment` after `done` updates."""
+    algorithm, start = types.SimpleNamespace(stages=STAGES), types.SimpleNamespace(update=done)
+    fields = {"algorithm": algorithm, "start": start, "run_dir": experiment.run_dir}
+    return types.SimpleNamespace(experiment=experiment, **fields)
 
 
 def session_on(console):
@@ -92,17 +100,18 @@ def test_a_run_that_is_too_short_says_so(tmp_path, num_updates, done):
     console = Console(file=io.StringIO())
     short = replace(LONG, run_dir=tmp_path / "run", total_env_steps=128 * num_updates)
     program = types.SimpleNamespace(as_text=lambda: "")
-    tracer = tracing.tracer_of(short, STAGES, session_on(console), program, done)
+    setup = planned(short, done)
+    tracer = tracing.tracer_of(setup, session_on(console), program, Stopwatch())
     words = f"warning: profile: nothing is traced: {num_updates - done} updates are too few"
     assert console.file.getvalue().replace("\n", " ").startswith(words)
     for update in range(done, num_updates + 1):
-        assert tracer.look(update, None, num_updates) == 0.0
+        tracer.look(update, None, num_updates)
     assert not (tmp_path / "run").exists()
 
 
 def make_tracer(**counts):
     session = session_on(Console(file=io.StringIO()))
-    return tracing.Tracer(session, Path("profile"), "", STAGES, **counts)
+    return tracing.Tracer(session, Stopwatch(), Path("profile"), "", STAGES, **counts)
 
 
 class Traced:
@@ -171,7 +180,7 @@ def test_a_trace_that_cannot_start_stops_no_run(monkeypatch):
     monkeypatch.setattr(jax.profiler, "start_trace", fail)
     tracer = make_tracer(done=0, num_updates=100, evaluate_every=None)
     for update in range(100):
-        assert tracer.look(update, None, 100) < 1.0
+        tracer.look(update, None, 100)
     tracer.close()
     printed = tracer.console.file.getvalue()
     assert printed.count("profile: no trace: Profile has already been started.") == 1

@@ -12,7 +12,7 @@ from jaxdrl.config.experiment import Experiment, resolve
 from jaxdrl.config.ppo import PPOConfig
 from jaxdrl.config.search_space import Sweep
 from jaxdrl.config.stored import to_json
-from jaxdrl.runs.assemble import extend, idle_words, schedule_words
+from jaxdrl.runs.changes import Changes, extend, idle_words, schedule_words
 from jaxdrl.runs.overrides import Overrides
 
 PPO = PPOConfig(num_envs=16, num_steps=8, num_minibatches=2)
@@ -29,28 +29,28 @@ def stored(tmp_path, *, anneal=True, over=None, total=1000, **fields):
 def test_a_schedule_that_the_length_set_follows_the_new_length(tmp_path, total):
     before = stored(tmp_path)
     assert before.algorithm.anneal_env_steps == 1000
-    after = extend(before, None, total, done=7)
+    after = extend(before, Changes(total_env_steps=total), 7)
     assert (after.total_env_steps, after.algorithm.anneal_env_steps) == (total, total)
     words = schedule_words(before, after, Overrides())
     assert f"over {total:,} steps" in words
     assert "over 1,000" in words
     assert "--keep-schedule" in words
-    assert extend(after, None, 20_000, done=7).algorithm.anneal_env_steps == 20_000
+    assert extend(after, Changes(total_env_steps=20_000), 7).algorithm.anneal_env_steps == 20_000
 
 
 def test_a_schedule_is_kept_on_demand_and_from_then_on(tmp_path):
     before = stored(tmp_path)
-    after = extend(before, None, 1500, done=7, keep_schedule=True)
+    after = extend(before, Changes(total_env_steps=1500, keep_schedule=True), 7)
     assert (after.total_env_steps, after.algorithm.anneal_env_steps) == (1500, 1000)
     assert "learning rate: 0 from step 1,000" in schedule_words(before, after, Overrides())
-    again = extend(after, None, 2000, done=7)
+    again = extend(after, Changes(total_env_steps=2000), 7)
     assert (again.total_env_steps, again.algorithm.anneal_env_steps) == (2000, 1000)
 
 
 @pytest.mark.parametrize(("anneal", "over"), [(True, 700.0), (False, 700.0), (False, 1000.0)])
 def test_a_schedule_of_ones_own_stays_and_its_idle_end_is_said(tmp_path, anneal, over):
     before = stored(tmp_path, anneal=anneal, over=over)
-    after = extend(before, None, 1500, done=7)
+    after = extend(before, Changes(total_env_steps=1500), 7)
     assert after.algorithm.anneal_env_steps == over
     words = schedule_words(before, after, Overrides())
     assert words.startswith(f"learning rate: 0 from step {over:,.0f}")
@@ -60,7 +60,7 @@ def test_a_schedule_of_ones_own_stays_and_its_idle_end_is_said(tmp_path, anneal,
 
 def test_without_another_length_nothing_is_changed_or_said(tmp_path):
     for before in (stored(tmp_path), stored(tmp_path, anneal=False)):
-        after = extend(before, 2, None, done=3)
+        after = extend(before, Changes(devices=2), 3)
         assert after == dataclasses.replace(before, devices=2)
         assert schedule_words(before, after, Overrides()) is None
 

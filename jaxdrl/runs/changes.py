@@ -1,0 +1,71 @@
+"""What `resume` may change about a run, and what that does to its learning rate."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+from jaxdrl.checks import require_count, require_divisor
+from jaxdrl.config.experiment import Experiment, anneals_over, idle_from, resolve, unresolve
+from jaxdrl.errors import ConfigError
+from jaxdrl.runs.overrides import Overrides
+from jaxdrl.runs.run_dir import RESULT_FILE
+
+
+class Changes(NamedTuple):
+    """What `jaxdrl.resume` may change about a run: its arguments of the same names."""
+
+    devices: int | None = None
+    total_env_steps: int | None = None
+    keep_schedule: bool = False
+    checkpoint: int | str | None = None
+
+
+def extend(experiment: Experiment, changes: Changes, done: int) -> Experiment:
+    """The experiment with what `resume` changes after `done` updates.
+
+    A learning rate that is annealed over the length of the run is annealed over the new length,
+    unless `keep_schedule`.
+
+    Raises:
+      ConfigError: if the run is at its end already, or for a value that does not fit.
+    """
+    if changes.devices is not None:
+        require_count("devices", changes.devices)
+        num_shards = experiment.algorithm.execution.num_shards
+        require_divisor("devices", changes.devices, num_shards)
+        experiment = replace(experiment, devices=changes.devices)
+    if changes.total_env_steps is not None:
+        open_ended = experiment if changes.keep_schedule else unresolve(experiment)
+        experiment = resolve(replace(open_ended, total_env_steps=changes.total_env_steps))
+    is_finished = (experiment.run_dir / RESULT_FILE).exists()  # type: ignore[operator]
+    steps = done * experiment.algorithm.env_steps_per_update
+    if done > experiment.num_updates or (done == experiment.num_updates and is_finished):
+        field = f"total_env_steps = {experiment.total_env_steps}"
+        works = f"--total-env-steps M with M above {steps} extends it"
+        raise ConfigError(f"run_dir = {str(experiment.run_dir)!r}: {field} is done; {works}")
+    return experiment
+
+
+def schedule_words(before: Experiment, after: Experiment, overrides: Overrides) -> str | None:
+    """What `resume` does to the learning rate, None where it follows its old schedule."""
+    was, over = anneals_over(before), anneals_over(after)
+    if overrides.optimizer is not None or over is None:
+        return None  # it has its own
+    if was is not None and over != was:
+        return (
+            f"learning rate: annealed over {over:,.0f} steps, the new length, and no longer over "
+            f"{was:,.0f}; --keep-schedule (keep_schedule=True) keeps that"
+        )
+    return idle_words(after, overrides)
+
+
+def idle_words(experiment: Experiment, overrides: Overrides) -> str | None:
+    """That nothing is learnt in the last part of a run, where its learning rate is 0 there."""
+    idle = idle_from(experiment)
+    if overrides.optimizer is not None or idle is None:
+        return None
+    return (
+        f"learning rate: 0 from step {idle:,.0f} (anneal_env_steps) to the end at "
+        f"{experiment.total_env_steps:,}, so that nothing is learnt there"
+    )

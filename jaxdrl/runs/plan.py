@@ -1,0 +1,166 @@
+"""The plan of a run: everything that it is made of, decided before anything is compiled or written.
+
+`plan` makes it of a config, `plan_resume` of a run directory. What either gives is final.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+from rich.console import Console
+
+from jaxdrl.checks import require
+from jaxdrl.config.experiment import Experiment, default_run_dir, resolve
+from jaxdrl.core.keys import abstract_key
+from jaxdrl.distributed.mesh import make_mesh
+from jaxdrl.runs import backend, checkpoint_manager, finite_states, memory
+from jaxdrl.runs import checkpoint as checkpoints
+from jaxdrl.runs import run_dir as files
+from jaxdrl.runs.assemble import Setup, Start, assemble, load_state
+from jaxdrl.runs.changes import Changes, extend, idle_words, schedule_words
+from jaxdrl.runs.checkpoint_binding import require_logs, require_of_run
+from jaxdrl.runs.locking import claim
+from jaxdrl.runs.nested import folder_of, id_of_whole, require_part, whole_of
+from jaxdrl.runs.overrides import Overrides
+from jaxdrl.runs.session import Session
+from jaxdrl.runs.trackers import require_installed
+
+
+@contextlib.contextmanager
+def plan(experiment: Experiment, overrides: Overrides, session: Session) -> Iterator[Setup]:
+    """The setup of a new run, whose directory nobody else writes to within the block.
+
+    Raises:
+      ConfigError: if it cannot work; nothing is written then.
+    """
+    experiment, console = resolve(experiment), session.console
+    if experiment.run_dir is not None:
+        files.require_free(experiment.run_dir)
+    require_installed(experiment.track)
+    setup = assemble_on_devices(experiment, overrides, console)
+    start = Start(warm_start=load_warm_start(setup, session))
+    budget = memory.plan(setup.experiment, setup.algorithm, setup.mesh)
+    experiment = memory.in_waves(setup.experiment, budget)
+    budget = memory.of_wave(experiment, budget)
+    if words := idle_words(experiment, overrides):
+        console.print(words, soft_wrap=True)
+    if folder_of(experiment.sweep) is None:  # else each part sees whether it fits
+        console.print(memory.check(experiment, budget), soft_wrap=True)
+    run_dir = experiment.run_dir or files.make_new(default_run_dir(experiment))
+    session.run_dir = session.run_dir or run_dir
+    with claim(run_dir, session.warn) as claimed:
+        files.require_free(run_dir)
+        experiment = replace(experiment, run_dir=run_dir)
+        origin = files.new_origin(id_of_whole(run_dir))
+        yield replace(
+            setup, experiment=experiment, origin=origin, start=start, memory=budget, claim=claimed
+        )
+
+
+@contextlib.contextmanager
+def plan_resume(
+    stored: files.StoredRun,
+    run_dir: Path,
+    overrides: Overrides,
+    changes: Changes,
+    session: Session,
+) -> Iterator[Setup]:
+    """The setup of a run that is resumed; what came after its checkpoint is dropped.
+
+    Args:
+      stored: what its `config.json` says.
+      run_dir: its directory.
+      overrides: as in `jaxdrl.resume`.
+      changes: likewise.
+      session: that it is resumed in.
+
+    Raises:
+      ConfigError: if it cannot be resumed; the directory is as it was then.
+    """
+    console = session.console
+    with claim(run_dir, session.warn) as claimed:
+        require_part(run_dir, stored)
+        path, manifest = _choose_checkpoint(run_dir, stored, changes.checkpoint, session)
+        update = Start(manifest).update
+        before = replace(stored.experiment, run_dir=run_dir)
+        experiment = extend(before, changes, update)
+        setup = assemble_on_devices(experiment, overrides, console, stored)
+        budget = memory.plan(setup.experiment, setup.algorithm, setup.mesh)
+        console.print(memory.check(setup.experiment, budget), soft_wrap=True)
+        if path is None:
+            start = Start(warm_start=load_warm_start(setup, session))
+        else:
+            start = Start(manifest, load_state(setup, path, stored))
+        console.print(f"resuming from update {update}", f"({path})" if path else "", soft_wrap=True)
+        if words := schedule_words(before, experiment, overrides):
+            console.print(words, soft_wrap=True)
+        for kept in checkpoint_manager.drop_what_came_after(run_dir, update):
+            words = "it ended before its first checkpoint and starts again; its lines so far"
+            session.warn(f"{words} are kept in {kept}")
+        yield replace(setup, start=start, memory=budget, claim=claimed)
+
+
+def assemble_on_devices(
+    experiment: Experiment,
+    overrides: Overrides,
+    console: Console,
+    stored: files.StoredRun | None = None,
+) -> Setup:
+    """`assemble`, with a mesh over the devices that the experiment asks for."""
+    # Before gymnax is imported, which starts the backend.
+    mesh, words = backend.start(experiment.devices, experiment.algorithm.execution.num_shards)
+    console.print(words, soft_wrap=True)
+    if overrides.env is None:
+        console.print(f"loading {experiment.env}")
+    num_devices = int(mesh.devices.size)
+    if experiment.sweep is not None:
+        along = math.gcd(num_devices, experiment.sweep.num_members)
+        mesh = make_mesh(num_devices, population=along)
+    return assemble(replace(experiment, devices=num_devices), overrides, mesh, stored)
+
+
+def load_warm_start(setup: Setup, session: Session) -> dict[str, Any] | None:
+    """Parameters and statistics in the last checkpoint of `from_run`, None without such a run.
+
+    Raises:
+      ConfigError: if it is not a run, or a sweep, or was trained on other spaces, another network
+        or another normalisation.
+    """
+    run_dir = setup.experiment.from_run
+    if run_dir is None:
+        return None
+    stored = files.read_run(run_dir, setup.overrides.config_type)
+    works = f"name a run of one agent, such as that of `jaxdrl train --config {whole_of(run_dir)}"
+    works = f"is a sweep, each member of which has parameters of its own; {works}/best.json`"
+    require(stored.experiment.sweep is None, "from", str(run_dir), works)
+    check = partial(require_of_run, stored.content)
+    path, _ = checkpoint_manager.choose(run_dir / files.CHECKPOINTS, None, session.warn, check)
+    learner = jax.eval_shape(setup.algorithm.init, abstract_key()).learner
+    names = ("params", "obs_statistics", "return_statistics")
+    abstract = {"learner": {name: getattr(learner, name) for name in names}}
+    what = f"{setup.env.name} with this config; --from wants the same spaces and network"
+    return finite_states.load(path, abstract, what)["learner"]
+
+
+def _choose_checkpoint(
+    run_dir: Path, stored: files.StoredRun, wanted: int | str | None, session: Session
+) -> tuple[Path | None, dict[str, Any] | None]:
+    """`(path, manifest)` of the checkpoint to resume from.
+
+    None for both where the run ended before its first one.
+    """
+    directory = run_dir / files.CHECKPOINTS
+    has_saved = (run_dir / files.RESULT_FILE).exists() or stored.origin.has_checkpoints
+    if wanted is None and not checkpoints.updates_in(directory) and not has_saved:
+        return None, None
+    check = partial(require_of_run, stored.content)
+    path, manifest = checkpoint_manager.choose(directory, wanted, session.warn, check)
+    require_logs(run_dir, path, manifest)  # before anything is changed
+    return path, manifest
