@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from jaxdrl.analysis.policy_file import load_policy
     from jaxdrl.analysis.render import render_run
     from jaxdrl.cli.doctor import Diagnosis, diagnose
+    from jaxdrl.config.algorithms import PPOConfig
     from jaxdrl.config.execution import ExecutionConfig
     from jaxdrl.config.experiment import Experiment
     from jaxdrl.config.network import NetworkConfig
-    from jaxdrl.config.ppo import PPOConfig
     from jaxdrl.config.search_space import Range, Sweep
     from jaxdrl.config.settings import hyperparameter, with_settings
     from jaxdrl.core import distributions, losses, returns, spaces
@@ -106,7 +106,7 @@ __all__ = [
 _HOMES = {
     "jaxdrl.algorithms.ppo.algorithm": ("ppo",),
     "jaxdrl.envs.contract.check": ("EnvironmentReport", "check_environment"),
-    "jaxdrl.config.ppo": ("PPOConfig",),
+    "jaxdrl.config.algorithms": ("PPOConfig",),
     "jaxdrl.errors": ("ConfigError",),
     "jaxdrl.cli.doctor": ("Diagnosis", "diagnose"),
     "jaxdrl.envs": ("Environment", "from_gymnax", "make", "randomize", "time_limit"),

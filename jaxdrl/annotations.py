@@ -43,7 +43,7 @@ OBJECTS = {
     "Network": "a jaxdrl.Network",
     "Mesh": "a mesh, as jaxdrl.make_mesh() makes it",
     "Policy": "a jaxdrl.Policy, as algorithm.policy is",
-    "Algorithm": "a jaxdrl.Algorithm, as jaxdrl.ppo(env, config) makes it",
+    "Algorithm": "a jaxdrl.Algorithm, as jaxdrl.algorithms.build.build(env, config) makes it",
     "LearnerState": "the state of a learner, as state.learner is",
     "Array": "an array of JAX",
 }

@@ -28,6 +28,7 @@ import jaxdrl
 from jaxdrl import launch
 from jaxdrl.analysis import evaluate_run, export, learning_curves, render, watch
 from jaxdrl.cli import doctor, list_envs, main
+from jaxdrl.cli import flags as cli_flags
 from jaxdrl.envs.contract import check
 from jaxdrl.envs.suites import registry
 
@@ -98,8 +99,8 @@ def parse_flags(monkeypatch, program, flags):
     for module in verbs:
         take = lambda *args, **kwargs: received.append((args, kwargs)) is None  # noqa: E731
         monkeypatch.setattr(module, "main", take)
-    monkeypatch.setattr(main, "make_experiment", known_or_plain)
-    monkeypatch.setattr(main, "read_experiment", lambda path: jaxdrl.Experiment("CartPole-v1"))
+    monkeypatch.setattr(cli_flags, "make_experiment", known_or_plain)
+    monkeypatch.setattr(cli_flags, "read_experiment", lambda path: jaxdrl.Experiment("CartPole-v1"))
     monkeypatch.setattr("sys.argv", [program, *flags])
     if program.endswith(".py"):
         runpy.run_path(str(ROOT / program), run_name="__main__")

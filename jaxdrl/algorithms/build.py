@@ -10,8 +10,7 @@ from typing import Any, get_type_hints
 from jax.sharding import Mesh
 
 from jaxdrl.algorithms.ppo.algorithm import ppo
-from jaxdrl.config.algorithms import StoredConfig
-from jaxdrl.config.ppo import PPOConfig
+from jaxdrl.config.algorithms import PPOConfig, StoredConfig
 from jaxdrl.core.types import Algorithm
 from jaxdrl.envs.protocol import Environment
 from jaxdrl.errors import ConfigError
@@ -37,9 +36,9 @@ def build(
     Args:
       env: the environment.
       config: settings, of an algorithm of jaxdrl or of the one that `make_algorithm` makes.
-      mesh: as in `jaxdrl.ppo`.
+      mesh: from `jaxdrl.make_mesh`; None computes on one device.
       make_algorithm: makes an algorithm of one's own.
-      **parts: `network` and `optimizer`, as in `jaxdrl.ppo`; None where the settings describe them.
+      **parts: `network` and `optimizer`, each of them None where the settings describe it.
 
     Raises:
       ConfigError: if nobody makes an algorithm of such settings, or it takes no such part.

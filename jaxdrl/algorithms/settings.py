@@ -8,9 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from jaxdrl.checks import require
-from jaxdrl.config.algorithms import require_algorithm
+from jaxdrl.config.algorithms import DEFAULT, PPOConfig, require_algorithm
 from jaxdrl.config.experiment import Experiment
-from jaxdrl.config.ppo import PPOConfig
 from jaxdrl.config.presets import CONTROL, PIXELS, SUITE_TASKS, TASKS
 from jaxdrl.config.settings import with_settings
 
@@ -20,7 +19,9 @@ if TYPE_CHECKING:
 PRESETS = TASKS | SUITE_TASKS
 
 
-def make_experiment(env: str | Environment, algorithm: str = "ppo", **settings: Any) -> Experiment:
+def make_experiment(
+    env: str | Environment, algorithm: str = DEFAULT, **settings: Any
+) -> Experiment:
     """The experiment that trains on `env`: its tuned preset, with `settings` laid over it.
 
     >>> experiment = make_experiment("Pendulum-v1", num_envs=64, reproducible=True, seed=3)
@@ -45,7 +46,7 @@ def make_experiment(env: str | Environment, algorithm: str = "ppo", **settings: 
     return with_settings(preset, **settings)
 
 
-def make_config(env: str | Environment, algorithm: str = "ppo", **settings: Any) -> PPOConfig:
+def make_config(env: str | Environment, algorithm: str = DEFAULT, **settings: Any) -> PPOConfig:
     """The settings of an algorithm for `env`: tuned ones, else defaults that suit its spaces.
 
     >>> make_config("CartPole-v1", num_envs=64, hidden_sizes=(128,)).network.hidden_sizes

@@ -38,7 +38,7 @@ def train(
     """Does `num_updates` updates.
 
     Args:
-      algorithm: from `jaxdrl.ppo`.
+      algorithm: of `jaxdrl`, or one of your own.
       state: from its `init`, or an earlier `train`. Donated: use the returned one.
       num_updates: how many, at least 1.
       on_update: a hook or several, called after each update with the number of updates that the

@@ -13,11 +13,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jaxdrl.algorithms.ppo.algorithm import ppo
+from jaxdrl.algorithms.build import build
 from jaxdrl.algorithms.settings import make_config
 from jaxdrl.algorithms.training import jit_step
 from jaxdrl.checks import Positive, checked
-from jaxdrl.config.ppo import PPOConfig
+from jaxdrl.config.algorithms import AlgorithmConfig
+from jaxdrl.config.execution import ExecutionConfig
 from jaxdrl.core.keys import make_key
 from jaxdrl.distributed.mesh import make_mesh
 from jaxdrl.envs import Environment, make
@@ -26,7 +27,7 @@ from jaxdrl.io.numerals import duration
 from jaxdrl.runs import backend, machine
 from jaxdrl.runs.memory import is_out_of_memory
 
-NUM_SHARDS = PPOConfig().execution.num_shards
+NUM_SHARDS = ExecutionConfig().num_shards
 SIZES = tuple(64 * 4**i for i in range(6))
 """Numbers of environments among which the one that saturates the machine is looked for."""
 ENOUGH = 1.1
@@ -159,9 +160,9 @@ def saturation(by_envs: dict[int, float]) -> int:
     return min(num_envs for num_envs, speed in by_envs.items() if speed * ENOUGH >= best)
 
 
-def measure(env: Environment, config: PPOConfig, num_devices: int, seconds: float) -> float:
+def measure(env: Environment, config: AlgorithmConfig, num_devices: int, seconds: float) -> float:
     """Training steps per second on so many devices, compile time apart; 0 where memory ends."""
-    agent = ppo(env, config, mesh=make_mesh(num_devices))
+    agent = build(env, config, mesh=make_mesh(num_devices))
     try:
         state = jax.jit(agent.init)(make_key(0))
         step = jit_step(agent).lower(state).compile()

@@ -7,33 +7,15 @@ import inspect
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_origin, get_type_hints
+from typing import Annotated, Any, Literal
 
 import tyro
 
-from jaxdrl.algorithms.settings import make_experiment
 from jaxdrl.cli.exits import FAILED, answer
-from jaxdrl.config.algorithms import ALGORITHMS, require_algorithm
-from jaxdrl.config.experiment import Experiment, unresolve
-from jaxdrl.config.sweep_flags import SweepFlags, take_ranges
-from jaxdrl.runs.run_dir import read_experiment
-
-Flags = Annotated[Experiment, tyro.conf.arg(name="")]
-ConfigFile = Annotated[
-    Path | None,
-    tyro.conf.arg(
-        metavar="FILE",
-        help="Instead of ENV: config.json of a run or best.json of a sweep, whose settings the "
-        "flags are laid over.",
-    ),
-]
-"""Taken out of the arguments before they are parsed; it is declared for `--help`."""
-AlgorithmName = Annotated[
-    Literal["ppo"], tyro.conf.arg(help="The algorithm, whose settings the flags below are.")
-]
-"""Likewise."""
-FLAT = (tyro.conf.OmitArgPrefixes,)
-"""Every setting has a flag of its own name, nested or not."""
+from jaxdrl.cli.flags import FLAT, AlgorithmName, ConfigFile, Flags, with_known
+from jaxdrl.config.algorithms import DEFAULT
+from jaxdrl.config.experiment import Experiment
+from jaxdrl.config.sweep_flags import SweepFlags
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -44,7 +26,7 @@ def main(args: Sequence[str] | None = None) -> None:
 def _cli(args: list[str]) -> None:
     app = tyro.extras.SubcommandApp()
     for function in (train, sweep):
-        app.command(name=function.__name__, help=_summary(function))(_of_known(function, args))
+        app.command(name=function.__name__, help=_summary(function))(with_known(function, args))
     others: tuple[Any, ...] = (resume, evaluate, plot, render, export, watch, doctor, envs, check)
     for verb in others:
         app.command(verb)
@@ -56,88 +38,8 @@ def _summary(function: Callable) -> str:
     return (inspect.getdoc(function) or "").partition("\nArgs:")[0]
 
 
-def _of_known(function: Callable, args: list[str]) -> Callable:
-    """`function` over the settings that an environment or a file in `args`, which lose it, has."""
-    if args[:1] != [function.__name__]:
-        return function
-    algorithm, known = _take_value(args, "--algorithm") or "ppo", _take_config(args)
-    require_algorithm(algorithm)
-    defaults: dict[str, Any] = {}
-    if function is sweep:
-        defaults["settings"] = SweepFlags(take_ranges(args, ALGORITHMS[algorithm]()))
-    if known is None and (position := _position_of_env(args)) is not None:
-        known = make_experiment(args.pop(position), algorithm)
-    if known is not None:
-        defaults["experiment"] = known
-    parameters = {
-        name: parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-        for name, parameter in inspect.signature(function).parameters.items()
-    }
-    for name, default in defaults.items():
-        parameters[name] = parameters[name].replace(default=default)
-
-    def with_known(**arguments: Any) -> None:
-        function(**arguments)
-
-    hints = get_type_hints(function, include_extras=True)
-    with_known.__signature__ = inspect.Signature([*parameters.values()])  # type: ignore[attr-defined]
-    with_known.__annotations__ = hints
-    return with_known
-
-
-def _take_config(args: list[str]) -> Experiment | None:
-    """The experiment in the file that `--config` names, which `args` lose."""
-    path = _take_value(args, "--config")
-    return None if path is None else unresolve(read_experiment(Path(path)))
-
-
-def _take_value(args: list[str], name: str) -> str | None:
-    """The value of a flag, which `args` lose."""
-    for i, arg in enumerate(args):
-        flag, has_value, value = arg.partition("=")
-        if flag == name and (has_value or i + 1 < len(args)):
-            value = value if has_value else args[i + 1]
-            del args[i : i + (1 if has_value else 2)]
-            return value
-    return None
-
-
-def _position_of_env(args: list[str]) -> int | None:
-    """Where the environment is named, whose settings are what the flags are laid over.
-
-    It is the first argument that is neither a flag nor the value of one.
-    """
-    configs = (Experiment, SweepFlags, *ALGORITHMS.values())
-    kinds = {flag: kind for config in configs for flag, kind in _kinds_of_flags(config).items()}
-    i = 1
-    while i < len(args):
-        if not args[i].startswith("-"):
-            return i
-        flag, has_value, _ = args[i].partition("=")
-        kind = "flag" if has_value else kinds.get(flag.replace("_", "-"), "flag")
-        i += 2 if kind == "value" else 1
-        while kind == "values" and i < len(args) and not args[i].startswith("-"):
-            i += 1
-    return None
-
-
-def _kinds_of_flags(config: type) -> dict[str, str]:
-    """For each flag of a config, whether it takes a "value", many "values" or is a "flag"."""
-    kinds: dict[str, str] = {}
-    with_extras = get_type_hints(config, include_extras=True)
-    for name, hint in get_type_hints(config).items():
-        is_repeated = tyro.conf.UseAppendAction in getattr(with_extras[name], "__metadata__", ())
-        flag = "--" + {"from_run": "from"}.get(name, name).replace("_", "-")
-        if dataclasses.is_dataclass(hint):
-            kinds |= _kinds_of_flags(hint)  # type: ignore[arg-type]
-        elif hint is not bool:
-            takes_many = get_origin(hint) in (tuple, dict) and not is_repeated
-            kinds[flag] = "values" if takes_many else "value"
-    return kinds
-
-
 def train(
-    experiment: Flags, *, algorithm: AlgorithmName = "ppo", config: ConfigFile = None
+    experiment: Flags, *, algorithm: AlgorithmName = DEFAULT, config: ConfigFile = None
 ) -> None:
     """Train on an environment, evaluate, and write a run directory.
 
@@ -154,7 +56,7 @@ def sweep(
     settings: Annotated[SweepFlags, tyro.conf.arg(name="")],
     experiment: Flags,
     *,
-    algorithm: AlgorithmName = "ppo",
+    algorithm: AlgorithmName = DEFAULT,
     config: ConfigFile = None,
 ) -> None:
     """Train many agents at once that differ in settings and seeds, and rank the settings.

@@ -14,6 +14,9 @@ from jaxdrl.errors import ConfigError
 ALGORITHMS = {"ppo": PPOConfig}
 """The settings of each algorithm of jaxdrl, by its name."""
 
+DEFAULT = next(iter(ALGORITHMS))
+"""The algorithm of an experiment that names none."""
+
 
 class AlgorithmConfig(Protocol):
     """What a run asks of the settings of any algorithm, which are a frozen dataclass."""
@@ -53,7 +56,7 @@ class StoredConfig:
 
 
 def kind_of(config: Any) -> str:
-    """The name of an algorithm by its settings: "ppo", or of one's own that of their type."""
+    """The name of an algorithm by its settings; that of one's own is the name of their type."""
     if isinstance(config, StoredConfig):
         return config.kind
     names = {kind: name for name, kind in ALGORITHMS.items()}

@@ -23,8 +23,7 @@ from jaxdrl.checks import (
     require,
     require_divisor,
 )
-from jaxdrl.config.algorithms import require_config
-from jaxdrl.config.ppo import PPOConfig
+from jaxdrl.config.algorithms import ALGORITHMS, DEFAULT, require_config
 from jaxdrl.config.search_space import Sweep
 from jaxdrl.config.settings import with_settings
 from jaxdrl.config.tracker_names import require_known
@@ -80,7 +79,9 @@ class Experiment:
     """Stop at the first NaN or infinity and find the operation that produced it; slower."""
     profile: bool = False
     """Trace a few updates into profile/ of the run directory, and report where the time goes."""
-    algorithm: Annotated[Any, tyro.conf.arg(constructor=PPOConfig)] = PPOConfig()
+    algorithm: Annotated[Any, tyro.conf.arg(constructor=ALGORITHMS[DEFAULT])] = field(
+        default_factory=ALGORITHMS[DEFAULT]
+    )
     """Settings of the algorithm, such as PPOConfig."""
     sweep: Annotated[Sweep | None, tyro.conf.Suppress] = None
     """Members that differ in hyperparameters and seeds; None: a single agent."""

@@ -54,7 +54,7 @@ class Setting(NamedTuple):
 def settings_of(config: Any) -> dict[str, Setting]:
     """Every setting of a config and of the configs in it, by its own name, in order.
 
-    >>> from jaxdrl.config.ppo import PPOConfig
+    >>> from jaxdrl import PPOConfig
     >>> settings_of(PPOConfig())["hidden_sizes"].path
     ('network',)
     """
@@ -92,7 +92,7 @@ def flat_settings(config: Any) -> dict[str, Any]:
 def with_settings(config: Config, **settings: Any) -> Config:
     """`config` with other values of settings, each by its own name, nested or not.
 
-    >>> from jaxdrl.config.ppo import PPOConfig
+    >>> from jaxdrl import PPOConfig
     >>> config = with_settings(PPOConfig(), num_envs=64, hidden_sizes=(128,), reproducible=True)
     >>> config.num_envs, config.network.hidden_sizes, config.execution.reproducible
     (64, (128,), True)

@@ -85,7 +85,7 @@ def take_ranges(args: list[str], config: Any) -> dict[str, str]:
     """The ranges in the arguments of a command, which lose them, by the names of the settings.
 
     >>> args = ["--gamma", "0.9:0.99", "--learning-rate", "3e-4"]
-    >>> from jaxdrl.config.ppo import PPOConfig
+    >>> from jaxdrl import PPOConfig
     >>> take_ranges(args, PPOConfig()), args
     ({'gamma': '0.9:0.99'}, ['--learning-rate', '3e-4'])
 

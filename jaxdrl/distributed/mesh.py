@@ -18,7 +18,7 @@ POPULATION_AXIS = "population"
 def make_mesh(
     num_devices: Count | None = None, *, population: Count | None = None, data: Count | None = None
 ) -> Mesh:
-    """A mesh of devices of this host for `jaxdrl.ppo(..., mesh=...)`, with `AxisType.Auto`.
+    """A mesh of devices of this host for the `mesh` of an algorithm, with `AxisType.Auto`.
 
     Args:
       num_devices: how many devices; None takes all.

@@ -1,0 +1,126 @@
+"""Settings on the command line: flags laid over what an environment or a file has."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, get_origin, get_type_hints
+
+import tyro
+
+from jaxdrl.algorithms.settings import make_experiment
+from jaxdrl.config.algorithms import ALGORITHMS, DEFAULT, require_algorithm
+from jaxdrl.config.experiment import Experiment, unresolve
+from jaxdrl.config.sweep_flags import SweepFlags, take_ranges
+from jaxdrl.runs.run_dir import read_experiment
+
+Flags = Annotated[Experiment, tyro.conf.arg(name="")]
+ConfigFile = Annotated[
+    Path | None,
+    tyro.conf.arg(
+        metavar="FILE",
+        help="Instead of ENV: config.json of a run or best.json of a sweep, whose settings the "
+        "flags are laid over.",
+    ),
+]
+"""Taken out of the arguments before they are parsed; it is declared for `--help`."""
+AlgorithmName = Annotated[
+    str,
+    tyro.conf.arg(
+        metavar=f"{{{','.join(ALGORITHMS)}}}",
+        help="The algorithm, whose settings are flags as well.",
+    ),
+]
+"""Likewise."""
+FLAT = (tyro.conf.OmitArgPrefixes,)
+"""Every setting has a flag of its own name, nested or not."""
+
+
+def with_known(function: Callable, args: list[str]) -> Callable:
+    """A verb whose flags are laid over the settings of what its arguments name.
+
+    Args:
+      function: the verb; its parameters `experiment`, and `settings` of a sweep, get defaults.
+      args: of the command line; they lose the environment, the file, the algorithm and the ranges.
+
+    Raises:
+      ConfigError: for an environment, a file or an algorithm that there is not.
+    """
+    if args[:1] != [function.__name__]:
+        return function
+    algorithm, known = _take_value(args, "--algorithm") or DEFAULT, _take_config(args)
+    require_algorithm(algorithm)
+    defaults: dict[str, Any] = {}
+    if "settings" in inspect.signature(function).parameters:
+        defaults["settings"] = SweepFlags(take_ranges(args, ALGORITHMS[algorithm]()))
+    if known is None and (position := _position_of_env(args)) is not None:
+        known = make_experiment(args.pop(position), algorithm)
+    if known is not None:
+        defaults["experiment"] = known
+    parameters = {
+        name: parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for name, parameter in inspect.signature(function).parameters.items()
+    }
+    for name, default in defaults.items():
+        parameters[name] = parameters[name].replace(default=default)
+
+    def verb(**arguments: Any) -> None:
+        function(**arguments)
+
+    hints = get_type_hints(function, include_extras=True)
+    verb.__signature__ = inspect.Signature([*parameters.values()])  # type: ignore[attr-defined]
+    verb.__annotations__ = hints
+    return verb
+
+
+def _take_config(args: list[str]) -> Experiment | None:
+    """The experiment in the file that `--config` names, which `args` lose."""
+    path = _take_value(args, "--config")
+    return None if path is None else unresolve(read_experiment(Path(path)))
+
+
+def _take_value(args: list[str], name: str) -> str | None:
+    """The value of a flag, which `args` lose."""
+    for i, arg in enumerate(args):
+        flag, has_value, value = arg.partition("=")
+        if flag == name and (has_value or i + 1 < len(args)):
+            value = value if has_value else args[i + 1]
+            del args[i : i + (1 if has_value else 2)]
+            return value
+    return None
+
+
+def _position_of_env(args: list[str]) -> int | None:
+    """Where the environment is named, whose settings are what the flags are laid over.
+
+    It is the first argument that is neither a flag nor the value of one.
+    """
+    configs = (Experiment, SweepFlags, *ALGORITHMS.values())
+    kinds = {flag: kind for config in configs for flag, kind in _kinds_of_flags(config).items()}
+    i = 1
+    while i < len(args):
+        if not args[i].startswith("-"):
+            return i
+        flag, has_value, _ = args[i].partition("=")
+        kind = "flag" if has_value else kinds.get(flag.replace("_", "-"), "flag")
+        i += 2 if kind == "value" else 1
+        while kind == "values" and i < len(args) and not args[i].startswith("-"):
+            i += 1
+    return None
+
+
+def _kinds_of_flags(config: type) -> dict[str, str]:
+    """For each flag of a config, whether it takes a "value", many "values" or is a "flag"."""
+    kinds: dict[str, str] = {}
+    with_extras = get_type_hints(config, include_extras=True)
+    for name, hint in get_type_hints(config).items():
+        is_repeated = tyro.conf.UseAppendAction in getattr(with_extras[name], "__metadata__", ())
+        flag = "--" + {"from_run": "from"}.get(name, name).replace("_", "-")
+        if dataclasses.is_dataclass(hint):
+            kinds |= _kinds_of_flags(hint)  # type: ignore[arg-type]
+        elif hint is not bool:
+            takes_many = get_origin(hint) in (tuple, dict) and not is_repeated
+            kinds[flag] = "values" if takes_many else "value"
+    return kinds
