@@ -143,7 +143,7 @@ BAD_RUNS = [
         "MNISTBandit-bsuite",
         [],
         r"env = 'MNISTBandit-bsuite': needs the MNIST data set, which gymnax downloads, .*"
-        r"SimpleBandit-bsuite for example",
+        r"SimpleBandit-bsuite",
     ),
     (
         "brux/ant",
