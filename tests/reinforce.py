@@ -16,7 +16,8 @@ from jaxdrl.algorithms.update_metrics import episode_metrics
 from jaxdrl.core.returns import lambda_returns
 from jaxdrl.core.trees import merge_leading_axes
 from jaxdrl.core.types import LearnerState
-from jaxdrl.distributed import sharding
+from jaxdrl.distributed.gradient import mean_gradient
+from jaxdrl.distributed.groups import split_groups
 
 OPTIMIZER = adam(max_grad_norm=0.5)
 
@@ -56,9 +57,9 @@ def init(agent, config, key):
 
 
 def learn(agent, config, learner, trajectory):
-    groups = sharding.split_groups(agent.layout, trajectory, axis=1)
+    groups = split_groups(agent.layout, trajectory, axis=1)
     of_group, learnt = partial(loss, agent, config), (learner.params, learner.opt_state)
-    slope, metrics = sharding.value_and_gradient(agent.layout, of_group, learner.params, groups)
+    slope, metrics = mean_gradient(agent.layout, of_group, learner.params, groups)
     norm, rate = optax.tree.norm(slope), {"learning_rate": config.learning_rate}
     step = partial(OPTIMIZER.step, slope, rate)
     learnt, taken = step_if_finite(step, jnp.isfinite(norm), learnt)

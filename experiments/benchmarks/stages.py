@@ -1,7 +1,7 @@
 """The stages of one update of jaxdrl, each by itself.
 
 All that the benchmark takes from the inside of jaxdrl is here: `decide` of an agent, `_make_batch`
-of PPO and its `loss` of objective, `minibatch_rows` and `take` of sgd, `value_and_gradient` of
+of PPO and its `loss` of objective, `minibatch_rows` and `take` of sgd, `mean_gradient` of
 sharding, and what the functions of PPO are made of.
 """
 
@@ -18,8 +18,8 @@ from jaxdrl.algorithms import agent as acting
 from jaxdrl.algorithms import minibatch_sgd
 from jaxdrl.algorithms.agent import Agent
 from jaxdrl.algorithms.ppo import algorithm, objective
-from jaxdrl.distributed import sharding
-from jaxdrl.distributed.microbatches import num_parts
+from jaxdrl.distributed.gradient import mean_gradient
+from jaxdrl.distributed.microbatches import num_microbatches
 from jaxdrl.envs import vector
 
 
@@ -158,7 +158,7 @@ def gradient(ppo: objective.PPO, carry: tuple, minibatch: Any) -> tuple[tuple, N
     loss = partial(objective.loss, ppo, statistics)
     group = jax.tree.map(lambda x: x[None], minibatch)
     num_parts = ppo.config.execution.num_accumulation_steps
-    slope, metrics = sharding.value_and_gradient(ppo.agent.layout, loss, params, group, num_parts)
+    slope, metrics = mean_gradient(ppo.agent.layout, loss, params, group, num_parts)
     # The metrics are part of the work as well, and used where they cannot be left out.
     small = 1e-6 + 1e-12 * sum(jax.tree.leaves(metrics))
     return (jax.tree.map(lambda x, g: x - small * g, params, slope), statistics), None
@@ -167,7 +167,7 @@ def gradient(ppo: objective.PPO, carry: tuple, minibatch: Any) -> tuple[tuple, N
 def gradient_rows(ppo: objective.PPO, case: Case) -> int:
     """Samples whose gradient is computed at a time."""
     given = ppo.config.execution.num_accumulation_steps
-    num = given or num_parts(case.minibatch_size, jax.devices()[0], reproducible=False)
+    num = given or num_microbatches(case.minibatch_size, jax.devices()[0], reproducible=False)
     return case.minibatch_size // num
 
 

@@ -18,9 +18,10 @@ from jaxdrl.core import control_flow, running_statistics
 from jaxdrl.core.distributions import ActionHead, Distribution, action_head, mask_logits
 from jaxdrl.core.preprocessing import prepare_observation, prepared, zeros
 from jaxdrl.core.running_statistics import RunningStatistics, init_statistics
+from jaxdrl.core.trees import merge_leading_axes
 from jaxdrl.core.types import ActorState, LearnerState, Network, Policy, Transition
-from jaxdrl.distributed import sharding
-from jaxdrl.distributed.sharding import Layout
+from jaxdrl.distributed.groups import map_groups, merge_groups, split_groups
+from jaxdrl.distributed.layout import Layout, make_layout, shard_ids
 from jaxdrl.envs.protocol import Environment, check_types
 from jaxdrl.errors import ConfigError
 from jaxdrl.networks import actor_critic
@@ -75,7 +76,7 @@ def make_agent(
     Raises:
       ConfigError: if the mesh does not divide the shards, or environment and network do not fit.
     """
-    layout = sharding.make_layout(execution.num_shards, execution.reproducible, mesh)
+    layout = make_layout(execution.num_shards, execution.reproducible, mesh)
     check_types(env)
     check_mask(env)
     if network is None:
@@ -127,12 +128,12 @@ def init_actor(agent: Agent, key: jax.Array, num_envs: int) -> ActorState:
     """
     layout = agent.layout
     shard_envs = num_envs // layout.num_shards
-    first = sharding.shard_ids(layout).reshape(-1, 1) * shard_envs
+    first = shard_ids(layout).reshape(-1, 1) * shard_envs
     ids = (first + jnp.arange(shard_envs, dtype=jnp.int32)[None]).reshape(-1)
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, ids)
     init = partial(rollout.init_actor, agent.env, agent.network.initial_carry)
-    actor = sharding.map_groups(layout, init, sharding.split_groups(layout, keys))
-    return sharding.merge_groups(layout, actor)
+    actor = map_groups(layout, init, split_groups(layout, keys))
+    return merge_groups(layout, actor)
 
 
 def collect_rollout(
@@ -163,10 +164,10 @@ def collect_rollout(
         sequence_length=agent.sequence_length if agent.network.has_memory else None,
         costly_value=group_envs * num_params > control_flow.WORTH_A_TEST,
     )
-    groups = sharding.split_groups(layout, actor)
-    actor, trajectory = sharding.map_groups(layout, collect, groups)
-    actor = sharding.merge_groups(layout, actor)
-    return actor, sharding.merge_groups(layout, trajectory, axis=1)
+    groups = split_groups(layout, actor)
+    actor, trajectory = map_groups(layout, collect, groups)
+    actor = merge_groups(layout, actor)
+    return actor, merge_groups(layout, trajectory, axis=1)
 
 
 def policy_of(agent: Agent) -> Policy:
@@ -200,16 +201,12 @@ def evaluate_sequences(
     Returns:
       `(distribution, value)`, each with one axis of `T * N` steps.
     """
-
-    def merge(x: jax.Array) -> jax.Array:
-        return x.reshape(-1, *x.shape[2:])
-
-    flat = jax.tree.map(merge, obs)
+    flat = merge_leading_axes(obs)
     x = _prepare(agent, statistics, flat)
     x = jax.tree.map(lambda x: x.reshape(*episode_start.shape, *x.shape[1:]), x)
     with _precision(agent):
         outputs, value = actor_critic.unroll(agent.network, params, carry, x, episode_start)
-    outputs, value = jax.tree.map(merge, (outputs, value))
+    outputs, value = merge_leading_axes((outputs, value))
     return _distribution(agent, outputs, flat), value
 
 

@@ -17,8 +17,9 @@ from jaxdrl.algorithms.optimizers import Optimizer
 from jaxdrl.core import control_flow
 from jaxdrl.core.finiteness import stays_finite
 from jaxdrl.core.permutation import permutation
-from jaxdrl.distributed import sharding
-from jaxdrl.distributed.sharding import Layout
+from jaxdrl.distributed.collectives import moments
+from jaxdrl.distributed.gradient import mean_gradient
+from jaxdrl.distributed.layout import Layout, shard_ids
 
 LOSS = "loss of the minibatch"
 """Among the metrics of a minibatch, where the optimiser wants it."""
@@ -104,7 +105,7 @@ def minibatch_rows(
         in_group = (order // shard_envs) * group_envs + shard * shard_envs + order % shard_envs
         return (group * group_rows + in_group).reshape(num_minibatches, -1)
 
-    ids = sharding.shard_ids(layout)
+    ids = shard_ids(layout)
     groups, shards = jnp.indices(ids.shape, dtype=jnp.int32)
     rows = jax.vmap(jax.vmap(of_shard))(ids, groups, shards)
     rows = jnp.moveaxis(rows, 2, 0)  # [minibatches, groups, shards of a group, rows of a shard]
@@ -189,7 +190,7 @@ def _gradient_step(
         value, metrics = loss(params, replace(take(batch, rows), advantage=advantage))
         return value, metrics | ({LOSS: value} if optimizers.VALUE in optimizer.takes else {})
 
-    gradient, metrics = sharding.value_and_gradient(
+    gradient, metrics = mean_gradient(
         layout,
         loss_of_rows,
         carry[0],
@@ -242,7 +243,7 @@ def _minibatches(
     if schedule.standardize_advantages:
         samples = advantage.reshape(*rows.shape[:2], -1)
         by_group = jnp.moveaxis(samples, 1, 0)  # [groups, minibatches, samples]
-        mean, variance = sharding.moments(layout, by_group, axis=1)
+        mean, variance = moments(layout, by_group, axis=1)
         # An infinite deviation would make every advantage 0; a NaN has the step left out.
         deviation = jnp.where(jnp.isfinite(variance), jnp.sqrt(variance) + 1e-8, jnp.nan)
         samples = (samples - mean[:, None, None]) / deviation[:, None, None]

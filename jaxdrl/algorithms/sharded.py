@@ -11,8 +11,7 @@ import jax
 from jaxdrl.algorithms import update_metrics
 from jaxdrl.core.keys import pinned, require_reproducible
 from jaxdrl.core.types import Algorithm, Policy, Reduction, TrainState
-from jaxdrl.distributed import sharding
-from jaxdrl.distributed.sharding import ALONG_ENVS, ALONG_ENVS_IN_TIME, REPLICATED, Layout
+from jaxdrl.distributed.layout import ALONG_ENVS, ALONG_ENVS_IN_TIME, REPLICATED, Layout, shard
 
 STATE_SPECS = TrainState(learner=REPLICATED, actor=ALONG_ENVS)  # type: ignore[arg-type]
 """The learner on every device, the actor split along its environments."""
@@ -43,8 +42,8 @@ def shard_algorithm(
       rollout: `(learner, actor) -> (actor, trajectory [T, N, ...])`, over the environments of this
         device and without collectives.
       learn: `(learner, trajectory) -> (learner, metrics)`. What it returns has to be the same on
-        every device: sums and gradients over all environments come from
-        `jaxdrl.distributed.sharding`. JAX refuses to trace it otherwise.
+        every device: sums and gradients over all environments come from `collectives` and
+        `gradient` of `jaxdrl.distributed`. JAX refuses to trace it otherwise.
       policy: how the learner acts.
       metrics: as in `Algorithm`, those beside `update_metrics.METRICS`.
       stages: as in `Algorithm`.
@@ -52,9 +51,9 @@ def shard_algorithm(
     begin = pinned()(partial(_init, layout, init))
     act = pinned()(jax.named_scope("rollout")(rollout))
     acted, learnt = (ALONG_ENVS, ALONG_ENVS_IN_TIME), (REPLICATED, REPLICATED)
-    init = sharding.shard(layout, begin, REPLICATED, STATE_SPECS, check_vma=False)
-    rollout = sharding.shard(layout, act, (REPLICATED, ALONG_ENVS), acted, check_vma=False)
-    learn = sharding.shard(layout, learn, (REPLICATED, ALONG_ENVS_IN_TIME), learnt)
+    init = shard(layout, begin, REPLICATED, STATE_SPECS, check_vma=False)
+    rollout = shard(layout, act, (REPLICATED, ALONG_ENVS), acted, check_vma=False)
+    learn = shard(layout, learn, (REPLICATED, ALONG_ENVS_IN_TIME), learnt)
 
     def train_step(state: TrainState) -> tuple[TrainState, dict[str, jax.Array]]:
         actor, trajectory = rollout(state.learner, state.actor)

@@ -16,9 +16,11 @@ from jaxdrl.core.finiteness import count_unusable, is_usable
 from jaxdrl.core.magnitude import MAX_MAGNITUDE
 from jaxdrl.core.preprocessing import prepare_observation
 from jaxdrl.core.running_statistics import update_statistics
+from jaxdrl.core.trees import merge_leading_axes
 from jaxdrl.core.types import REQUIRED_METRICS, LearnerState, Reduction, Transition
-from jaxdrl.distributed import sharding
-from jaxdrl.distributed.sharding import Layout
+from jaxdrl.distributed.collectives import moments, sum_groups
+from jaxdrl.distributed.groups import map_groups
+from jaxdrl.distributed.layout import Layout
 from jaxdrl.envs.protocol import Environment
 
 METRICS: dict[str, Reduction] = {
@@ -47,11 +49,11 @@ def update_obs_statistics(agent: Agent, learner: LearnerState, trajectory: Trans
         return jnp.where(is_usable(x), x, running_statistics.expand(mean, x))
 
     def flat(obs: Any) -> Any:
-        obs = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), obs)
+        obs = merge_leading_axes(obs)
         return jax.tree.map(usable, prepare_observation(agent.env.observation_space, obs), old)
 
-    obs = sharding.map_groups(agent.layout, flat, trajectory.obs)
-    mean, variance = sharding.moments(agent.layout, obs, axis=0)
+    obs = map_groups(agent.layout, flat, trajectory.obs)
+    mean, variance = moments(agent.layout, obs, axis=0)
     count = agent.layout.num_devices * trajectory.reward.size
     return update_statistics(learner.obs_statistics, count, mean, variance)
 
@@ -63,8 +65,8 @@ def update_return_statistics(layout: Layout, learner: LearnerState, trajectory: 
         return None
     # In two steps, as for observations: where XLA sums over time and environments at once, the
     # order depends on how the shards lie on the devices.
-    returns = sharding.map_groups(layout, lambda x: x.reshape(-1), trajectory.discounted_return)
-    mean, variance = sharding.moments(layout, returns, axis=0)
+    returns = map_groups(layout, lambda x: x.reshape(-1), trajectory.discounted_return)
+    mean, variance = moments(layout, returns, axis=0)
     count = layout.num_devices * trajectory.reward.size
     return update_statistics(learner.return_statistics, count, mean, variance)
 
@@ -81,7 +83,7 @@ def episode_metrics(
         that is cut at `MAX_MAGNITUDE`.
     """
     sums = partial(_sums, agent.env, normalizes_rewards)
-    return sharding.sum_groups(agent.layout, sharding.map_groups(agent.layout, sums, trajectory))
+    return sum_groups(agent.layout, map_groups(agent.layout, sums, trajectory))
 
 
 @jax.named_scope("metrics")
@@ -112,7 +114,7 @@ def _sums(
 @jax.named_scope("metrics")
 def explained_variance(layout: Layout, batch: Batch) -> jax.Array:
     """1 - Var(target - value) / Var(target); 0 where that is undefined or not finite."""
-    _, (target, error) = sharding.moments(layout, (batch.target, batch.target - batch.value))
+    _, (target, error) = moments(layout, (batch.target, batch.target - batch.value))
     varies = (target > 0) & jnp.isfinite(target) & jnp.isfinite(error)
     share = jnp.where(varies, error, 1.0) / jnp.where(varies, target, 1.0)
     return jnp.where(varies, 1.0 - share, 0.0)

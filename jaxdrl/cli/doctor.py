@@ -1,4 +1,4 @@
-"""`jaxdrl doctor`: what machine this is, what is wrong with it, and how to train fastest on it."""
+"""`jaxdrl doctor`: describes this machine, finds faults in its set-up, and measures its speed."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ from jaxdrl.runs.memory import is_out_of_memory
 
 NUM_SHARDS = ExecutionConfig().num_shards
 SIZES = tuple(64 * 4**i for i in range(6))
-"""Numbers of environments among which the one that saturates the machine is looked for."""
+"""Numbers of environments that are tried to find the one that saturates the machine."""
 ENOUGH = 1.1
-"""Gain in speed for four times the environments below which more are not worth it."""
+"""The smallest gain in speed for which four times as many environments are worth it."""
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What `jaxdrl.diagnose` found.
+    """The result of `jaxdrl.diagnose`.
 
     Attributes:
       machine: processor, cores, memory and devices.
-      versions: of Python and the packages.
-      cache: directory of compiled programs, None where none are kept.
-      complaints: what is not set up well, each with what to do.
+      versions: versions of Python and the packages.
+      cache: directory of compiled programs, None if they are not kept.
+      complaints: faults in the set-up, each with a remedy.
       env: the environment that was measured.
       by_devices: training steps per second by number of devices.
       by_envs: training steps per second by number of environments, on `num_devices`.
-      num_devices: the number of devices that was fastest.
-      num_envs: the number of environments that saturates them, 0 where not even the fewest fit.
+      num_devices: the fastest number of devices.
+      num_envs: the number of environments that saturates them, 0 if not even the smallest fits.
     """
 
     machine: dict[str, Any]
@@ -63,18 +63,18 @@ class Diagnosis:
 
 @checked
 def diagnose(env: str = "CartPole-v1", *, seconds: Positive = 1.0, say: Any = None) -> Diagnosis:
-    """Describes this machine and measures how it trains `env` best.
+    """Describes this machine, and measures with which settings it trains `env` fastest.
 
     Training runs for `seconds` after it has compiled: on each number of devices that divides the
-    shards, then on the fastest with more and more environments until that no longer pays.
+    shards, and then on the fastest number with more and more environments until more are no faster.
 
     Args:
       env: name of the environment.
-      seconds: of each measurement, above 0.
-      say: called with a line about each step on the way.
+      seconds: duration of each measurement, above 0.
+      say: called with a line about each measurement.
 
     Raises:
-      ConfigError: for an unknown environment or a bad number.
+      ConfigError: for an unknown environment or an invalid number.
     """
     tell = say or (lambda line: None)
     mesh, words = backend.start(None, NUM_SHARDS)
@@ -84,14 +84,14 @@ def diagnose(env: str = "CartPole-v1", *, seconds: Positive = 1.0, say: Any = No
     facts = machine.describe()
     config = replace(make_config(made), num_envs=512)
     busy = machine.busy_complaints(machine.busy_cores())
-    for line in busy:  # before the minutes that may be for nothing
+    for line in busy:  # before minutes of measurements that may be useless
         tell(line)
     numbers = divisors(int(mesh.devices.size))
     steps = Steps(tell, len(numbers) + len(SIZES))
     tell(
         f"measuring how {env} trains: {config.num_envs} environments on "
         f"{', '.join(map(str, numbers))} device(s), then {SIZES[0]} to {SIZES[-1]:,} on the "
-        "fastest number; each is a program of its own, and compiling takes most of the time"
+        "fastest number; each is compiled separately, which takes most of the time"
     )
     by_devices = {}
     for num in numbers:
@@ -119,13 +119,13 @@ def diagnose(env: str = "CartPole-v1", *, seconds: Positive = 1.0, say: Any = No
 
 
 class Steps:
-    """Says what each measurement found, and how long the rest may take."""
+    """Reports the result of each measurement, and how long the rest may take."""
 
     def __init__(self, say: Callable[[str], Any], most: int) -> None:
         self.say, self.most, self.done, self.started = say, most, 0, time.perf_counter()
 
     def take(self, what: str, measured: Callable[..., float], *args: Any) -> float:
-        """`measured(*args)`, steps per second."""
+        """Reports and returns `measured(*args)`, steps per second."""
         speed = measured(*args)
         self.done += 1
         a_step = (time.perf_counter() - self.started) / self.done
@@ -140,9 +140,9 @@ def divisors(at_most: int) -> list[int]:
 
 
 def pays(speeds: list[float]) -> bool:
-    """Whether one of the last two speeds, which are noisy, gained enough on all before.
+    """Whether one of the last two speeds, which are noisy, is enough faster than all before.
 
-    Where memory ended, it does so for every larger number.
+    If memory ran out once, it would run out for every larger number, too.
     """
     if 0.0 in speeds:
         return False
@@ -150,9 +150,9 @@ def pays(speeds: list[float]) -> bool:
 
 
 def saturation(by_envs: dict[int, float]) -> int:
-    """The fewest environments with which no larger number is `ENOUGH` times as fast.
+    """The smallest number of environments than which no other is `ENOUGH` times as fast.
 
-    0 where memory ended with the fewest already.
+    It is 0 if memory ran out with the smallest number already.
     """
     best = max(by_envs.values())
     if not best:
@@ -161,7 +161,7 @@ def saturation(by_envs: dict[int, float]) -> int:
 
 
 def measure(env: Environment, config: AlgorithmConfig, num_devices: int, seconds: float) -> float:
-    """Training steps per second on so many devices, compile time apart; 0 where memory ends."""
+    """Training steps per second on `num_devices`, without compiling; 0 if memory runs out."""
     agent = build(env, config, mesh=make_mesh(num_devices))
     try:
         state = jax.jit(agent.init)(make_key(0))
@@ -200,32 +200,32 @@ def print_diagnosis(console: Console, found: Diagnosis) -> None:
     for complaint in found.complaints:
         console.print(labelled("to do:", complaint), soft_wrap=True)
     if not found.complaints:
-        console.print("nothing is misconfigured")
+        console.print("no faults found in the set-up")
     for line in advice(found):
         console.print(line, soft_wrap=True)
 
 
 def advice(found: Diagnosis) -> list[str]:
-    """What the measurements come to; the last line is the command that trains fastest."""
+    """Conclusions from the measurements; the last line is the command that trains fastest."""
     if not found.num_envs:
-        return [f"{found.env}: not even {SIZES[0]} environments fit into the memory"]
+        return [f"{found.env}: not even {SIZES[0]} environments fit into memory"]
     one, best = found.by_devices[1], found.by_devices[found.num_devices]
     if found.num_devices == 1:
         words = "one device is fastest"
     elif one:
-        words = f"{found.num_devices} devices pay: {best / one:.2f}x the speed of one"
+        words = f"{found.num_devices} devices are fastest: {best / one:.2f}x the speed of one"
     else:
         words = f"{found.num_devices} devices are fastest; one has too little memory"
     return [
         f"{found.env}: {words}; {found.num_envs} environments saturate the machine",
-        "fastest is not best: more environments make larger batches and fewer updates of as many "
-        "steps, and change what is learnt",
+        "the fastest setting need not learn best: more environments mean larger batches and fewer "
+        "updates in the same number of steps",
         f"jaxdrl train {found.env} --devices {found.num_devices} --num-envs {found.num_envs}",
     ]
 
 
 def main(env: str, seconds: float) -> None:
-    """Diagnoses and prints, each step as it is measured."""
+    """Diagnoses the machine, and prints each measurement as it is made."""
     console = make_console()
 
     def say(line: str) -> None:

@@ -1,4 +1,4 @@
-"""How a command ends: its exit code, and one message where it does not come to its end.
+"""How a command ends: its exit code, and a single message if it fails.
 
 Importing this module imports neither jax nor gymnax.
 """
@@ -15,18 +15,18 @@ from jaxdrl.io.terminal import guarded_output
 from jaxdrl.runs.stopping import NonFiniteError, OutOfMemoryError, RunInterruptedError, Signals
 
 DONE = 0
-"""The command did what it was asked to, or a signal stopped a run whose state is saved."""
+"""The command succeeded, or a signal stopped a run whose state is saved."""
 
 FAILED = 1
-"""It could not: numbers that are not finite, no memory, a file that cannot be written."""
+"""The command failed: non-finite values, out of memory, or a file that cannot be written."""
 
 REFUSED = 2
-"""It was asked for what cannot be: nothing was trained. Above 128 it is 128 and the number of the
+"""The request is invalid, and nothing was trained. Codes above 128 are 128 plus the number of the
 signal that ended the command with nothing saved."""
 
 
 def answer(action: Callable[[], Any]) -> None:
-    """Runs `action`; where it raises what is foreseen, ends with one message and an exit code.
+    """Runs `action`; if it raises an expected error, ends with one message and an exit code.
 
     Raises:
       SystemExit: with one of the codes above, unless that is `DONE`.
@@ -42,7 +42,7 @@ def answer(action: Callable[[], Any]) -> None:
 
 
 def outcome(action: Callable[[], Any], signals: Signals) -> tuple[str, int]:
-    """`(last words, exit code)` of an action that signals may interrupt."""
+    """Runs an action that signals may interrupt: `(last message, exit code)`."""
     try:
         action()
     except ConfigError as error:

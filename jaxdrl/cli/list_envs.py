@@ -1,4 +1,4 @@
-"""The environments that there are, for `jaxdrl envs`."""
+"""`jaxdrl envs`: lists suites and environments."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GYMNAX = "gymnax"
 
 
 def main(suite: str | None) -> None:
-    """Prints the suites, or the environments of one with their spaces and limits."""
+    """Prints the suites, or the environments of one suite with their spaces and limits."""
     console = make_console()
     if suite is None:
         console.print(list_suites())
@@ -27,13 +27,13 @@ def main(suite: str | None) -> None:
     prefix = "" if suite == GYMNAX else f"{suite}/"
     table = make_table("environment", "observations", "actions", "limit")
     tasks = sorted(loaded.list_tasks())
-    for task in track(tasks, "making each", console=console, transient=True):
+    for task in track(tasks, "making environments", console=console, transient=True):
         table.add_row(f"{prefix}{task}", *map(Text, _row(loaded, task)))
     console.print(table)
 
 
 def list_suites() -> Table:
-    """A table of all suites, whether each is installed, and what installs it; imports none."""
+    """A table of all suites with the command that lists or installs each; imports none."""
     table = make_table("suite", "")
     for name in (GYMNAX, *registry.names()):
         command = None if name == GYMNAX else registry.missing(name)
@@ -42,7 +42,7 @@ def list_suites() -> Table:
 
 
 def make_table(*columns: str) -> Table:
-    """A table without lines whose cells are plain text."""
+    """A table without lines."""
     table = Table(box=None, pad_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold")
@@ -60,7 +60,7 @@ def _row(suite: registry.Suite, task: str) -> tuple[str, str, str]:
 
 
 def in_words(space: Any) -> str:
-    """A space in a few letters.
+    """A space in short form.
 
     >>> in_words(spaces.Box(0, 1, (10, 10, 4), "bool")), in_words(spaces.Discrete(3))
     ('bool[10, 10, 4]', '3')

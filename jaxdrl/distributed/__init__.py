@@ -1,1 +1,1 @@
-"""The mesh, the logical shards on it, and the only collectives."""
+"""The mesh, the layout of logical shards on it, and the only collectives of the library."""

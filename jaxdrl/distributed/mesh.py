@@ -11,7 +11,7 @@ DATA_AXIS = "data"
 """Name of the mesh axis along which environments are sharded."""
 
 POPULATION_AXIS = "population"
-"""Name of the mesh axis along which the members of a population are."""
+"""Name of the mesh axis along which the members of a population are sharded."""
 
 
 @checked
@@ -21,11 +21,11 @@ def make_mesh(
     """A mesh of devices of this host for the `mesh` of an algorithm, with `AxisType.Auto`.
 
     Args:
-      num_devices: how many devices; None takes all.
-      population: devices along an axis `population`, for `jaxdrl.population`; with `data` alone
-        given, as many as are left for it.
-      data: devices along the axis `data`, over which each member's environments are sharded; None
-        takes those that `population` leaves.
+      num_devices: number of devices; None takes all.
+      population: number of devices along the axis `population`, for `jaxdrl.population`; None takes
+        those that `data` leaves, and makes no such axis if `data` is None, too.
+      data: number of devices along the axis `data`, over which each member's environments are
+        sharded; None takes those that `population` leaves.
 
     Raises:
       ConfigError: if there are fewer devices than asked for, or the axes do not fit them.

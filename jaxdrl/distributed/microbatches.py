@@ -1,4 +1,4 @@
-"""Into how many parts the gradient of a batch is cut, so that a CPU computes it fastest."""
+"""Chooses the number of microbatches with which a CPU computes the gradient of a batch fastest."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from jaxdrl.checks import largest_divisor
 
 
 @dataclass(frozen=True)
-class PartSizes:
-    """Samples of a part on a CPU; measured on two cores, `experiments/README.md` has the figures.
+class MicrobatchSizes:
+    """Samples in a microbatch on a CPU, measured on two cores (`experiments/README.md`).
 
     Attributes:
-      own_core: on a device with one core: their activations stay in its cache.
-      many_cores: on a device with several: fewer would not keep them all busy.
-      reproducible: in reproducible mode, where it cannot depend on the devices: a compromise.
-      fewest_rows: of sequences, whose steps wait for each other, so that each has enough to do.
+      own_core: for a device with a single core, in whose cache the activations stay.
+      many_cores: for a device with several cores, which fewer samples would not keep busy.
+      reproducible: in reproducible mode, a compromise that does not depend on the devices.
+      fewest_rows: the fewest sequences, so that each step, which waits for the one before, has
+        enough work.
     """
 
     own_core: int = 256
@@ -28,20 +29,22 @@ class PartSizes:
 
 
 def num_cores() -> int:
-    """Cores that this process may use."""
+    """Number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-def num_parts(num_rows: int, device: jax.Device, *, reproducible: bool, row_length: int = 1) -> int:
-    """A divisor of `num_rows`: parts of about the right size on a CPU, 1 on any other device.
+def num_microbatches(
+    num_rows: int, device: jax.Device, *, reproducible: bool, row_length: int = 1
+) -> int:
+    """Number of microbatches, a divisor of `num_rows`; 1 on any device but a CPU.
 
     A row is a sequence of `row_length` samples.
     """
     if device.platform != "cpu":
         return 1
-    sizes = PartSizes()
+    sizes = MicrobatchSizes()
     if reproducible:
         size = sizes.reproducible
     else:

@@ -13,8 +13,9 @@ import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxdrl.core.types import Algorithm
+from jaxdrl.distributed.groups import map_rows
+from jaxdrl.distributed.layout import REPLICATED, is_spec
 from jaxdrl.distributed.mesh import POPULATION_AXIS
-from jaxdrl.distributed.sharding import REPLICATED, in_turn, is_spec
 from jaxdrl.populations.pbt import ExchangeState
 from jaxdrl.populations.state import PopulationState
 
@@ -76,7 +77,7 @@ def map_members(
         if not one_by_one:
             return jax.vmap(of_member)(hyperparams, learner, *args)
         always = learner.num_updates >= 0  # which the compiler cannot tell
-        return in_turn(of_member, always, hyperparams, learner, *args)
+        return map_rows(of_member, always, hyperparams, learner, *args)
 
     if mesh is None:
         return of_members

@@ -17,7 +17,7 @@ from jaxdrl.algorithms.contract import check_algorithm
 from jaxdrl.config.experiment import Experiment
 from jaxdrl.core.keys import abstract_key, make_key
 from jaxdrl.core.types import Algorithm, TrainState
-from jaxdrl.distributed.sharding import place
+from jaxdrl.distributed.layout import place
 from jaxdrl.envs import Environment, make
 from jaxdrl.envs.domain_randomization import parse_ranges, randomize
 from jaxdrl.errors import ConfigError

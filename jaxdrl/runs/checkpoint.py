@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxdrl.core import keys
+from jaxdrl.core.trees import is_key
 from jaxdrl.errors import ConfigError
 from jaxdrl.io.json_files import finite, read_object
 from jaxdrl.io.safe_files import open_existing, sync
@@ -73,8 +73,7 @@ def to_host(state: Any) -> dict[str, np.ndarray]:
 
 def raw(leaf: Any) -> Any:
     """An array as it is, and keys as the unsigned integers that they are made of."""
-    is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-    return jax.random.key_data(leaf) if is_key else leaf
+    return jax.random.key_data(leaf) if is_key(leaf) else leaf
 
 
 def describe(state: Any) -> dict[str, list]:
@@ -227,7 +226,6 @@ def load(path: Path, abstract: Any, what: str) -> Any:
 
 
 def _read_leaf(archive: zipfile.ZipFile, path: Path, name: str, leaf: Any) -> Any:
-    is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
     data = jax.eval_shape(raw, leaf)
     dtype = np.dtype(data.dtype)
     plain = np.dtype(f"u{dtype.itemsize}") if dtype.kind == "V" else dtype
@@ -239,7 +237,7 @@ def _read_leaf(archive: zipfile.ZipFile, path: Path, name: str, leaf: Any) -> An
         content = file.read(data.size * plain.itemsize)
     # A copy, since what is read is not writeable and not aligned.
     array = np.frombuffer(content, plain).reshape(shape).copy().view(dtype)
-    return jax.random.wrap_key_data(array, impl=_key_impl(leaf)) if is_key else array
+    return jax.random.wrap_key_data(array, impl=_key_impl(leaf)) if is_key(leaf) else array
 
 
 def _key_impl(keys: Any) -> Any:

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxdrl.core.trees import is_key
 from jaxdrl.errors import ConfigError
 
 MAX_WRITTEN = 64
@@ -110,7 +111,7 @@ def _is_written(leaf: Any) -> bool:
     """Whether JSON holds the value of a leaf."""
     if leaf is None or isinstance(leaf, bool | int | str):
         return True
-    kind = "key" if _is_key(leaf) else np.asarray(leaf).dtype.kind
+    kind = "key" if is_key(leaf) else np.asarray(leaf).dtype.kind
     return kind in "biu" or (kind == "f" and bool(np.isfinite(leaf).all()))
 
 
@@ -119,18 +120,14 @@ def _value(leaf: Any) -> Any:
 
 
 def _summary(leaf: Any) -> dict[str, Any]:
-    array = np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+    array = np.asarray(jax.random.key_data(leaf) if is_key(leaf) else leaf)
     if array.dtype.kind in "OU":
         return {"type": type(leaf).__name__}
     return {
         "shape": list(np.shape(leaf)),
-        "dtype": str(leaf.dtype if _is_key(leaf) else array.dtype),
+        "dtype": str(leaf.dtype if is_key(leaf) else array.dtype),
         "sha256": hashlib.sha256(array.tobytes()).hexdigest(),
     }
-
-
-def _is_key(leaf: Any) -> bool:
-    return isinstance(leaf, jax.Array) and jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _map(visit: Visit, tree: Any, path: str) -> Any:

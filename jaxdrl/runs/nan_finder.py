@@ -10,7 +10,7 @@ import jax
 from jax.experimental import checkify
 
 from jaxdrl.core.types import Algorithm, TrainState
-from jaxdrl.distributed.sharding import place
+from jaxdrl.distributed.layout import place
 from jaxdrl.runs.stopping import NonFiniteError
 
 Step = Callable[[TrainState], tuple[TrainState, dict[str, jax.Array]]]

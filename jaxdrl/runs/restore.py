@@ -17,7 +17,7 @@ from jaxdrl.checks import Index, checked
 from jaxdrl.config.settings import with_settings
 from jaxdrl.core.keys import pinned
 from jaxdrl.core.types import Algorithm, LearnerState, Network, Policy, TrainState
-from jaxdrl.distributed import sharding
+from jaxdrl.distributed.layout import place
 from jaxdrl.envs import Environment
 from jaxdrl.io.console import make_console, warner
 from jaxdrl.populations import state as states
@@ -90,7 +90,7 @@ def restore(
         state = replace(state, learner=replace(state.learner, hyperparams=()))
         experiment = with_settings(stored.experiment, sweep=None, **values)
         setup = assemble(experiment, overrides, mesh, stored)
-    state = sharding.place(state, mesh, setup.algorithm.state_specs)
+    state = place(state, mesh, setup.algorithm.state_specs)
     return Restored(setup.env, setup.algorithm, state)
 
 

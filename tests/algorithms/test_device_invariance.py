@@ -10,8 +10,7 @@ import jaxdrl
 from jaxdrl import PPOConfig
 from jaxdrl.algorithms.sharded import STATE_SPECS
 from jaxdrl.config.settings import with_settings
-from jaxdrl.distributed import sharding
-from jaxdrl.distributed.sharding import place
+from jaxdrl.distributed.layout import place
 from jaxdrl.runs.metrics_log import sha256
 
 FULLY_OPTIMIZED = True
@@ -55,13 +54,13 @@ def test_a_sum_in_turn_has_the_bits_of_the_sum_alone():
     x = jax.random.normal(jax.random.key(0), (8, 4, 4))
 
     @jax.jit
-    def in_turn(x):
+    def map_rows(x):
         always = jax.numpy.arange(x.shape[0]) >= 0
-        return sharding.in_turn(lambda x: (x.sum(), (x - x.mean()).var()), always, x)
+        return map_rows(lambda x: (x.sum(), (x - x.mean()).var()), always, x)
 
-    together = in_turn(x)
+    together = map_rows(x)
     for i in range(8):
-        for all_of_them, alone in zip(together, in_turn(x[i : i + 1]), strict=True):
+        for all_of_them, alone in zip(together, map_rows(x[i : i + 1]), strict=True):
             assert all_of_them[i] == alone[0]
 
 

@@ -9,9 +9,8 @@ import pytest
 from jaxdrl.algorithms import minibatch_sgd
 from jaxdrl.algorithms.minibatch_sgd import Batch, Schedule
 from jaxdrl.algorithms.optimizers import Optimizer
-from jaxdrl.distributed import sharding
+from jaxdrl.distributed.layout import ALONG_ENVS, REPLICATED, make_layout, shard
 from jaxdrl.distributed.mesh import make_mesh
-from jaxdrl.distributed.sharding import ALONG_ENVS, REPLICATED, make_layout
 
 NUM_STEPS, NUM_ENVS, NUM_SHARDS = 6, 32, 8
 SHARD_ENVS = NUM_ENVS // NUM_SHARDS
@@ -33,7 +32,7 @@ def rows_of(num_devices, reproducible, num_minibatches, seed=0):
     groups = num_devices * layout.num_groups
     by_group = ids.reshape(NUM_STEPS, groups, -1).swapaxes(0, 1).reshape(-1)
     out = jax.sharding.PartitionSpec(None, "data")
-    return np.asarray(jax.jit(sharding.shard(layout, body, (ALONG_ENVS,), out))(by_group))
+    return np.asarray(jax.jit(shard(layout, body, (ALONG_ENVS,), out))(by_group))
 
 
 @pytest.mark.parametrize("num_minibatches", [1, 2, 3, 4, 8])
@@ -102,7 +101,7 @@ def fit(num_devices, *, learning_rate=0.1, batch=None, optimizer=None, **overrid
             layout, linear_loss, optimizer, schedule, (params, state), batch, key, learning_rate
         )
 
-    sharded = sharding.shard(layout, body, (ALONG_ENVS,), REPLICATED)
+    sharded = shard(layout, body, (ALONG_ENVS,), REPLICATED)
     if batch is None:
         batch = make_batch()
     (params, _), metrics = jax.jit(sharded)(batch)

@@ -14,7 +14,7 @@ from jaxdrl.config.settings import with_settings
 from jaxdrl.core.running_statistics import RunningStatistics
 from jaxdrl.core.spaces import Discrete
 from jaxdrl.core.types import LearnerState, Transition
-from jaxdrl.distributed.sharding import make_layout
+from jaxdrl.distributed.layout import make_layout
 
 CONFIG = with_settings(PPOConfig(), num_envs=2, num_steps=3, num_shards=1, num_minibatches=1)
 LAYOUT = make_layout(1, False, None)

@@ -33,7 +33,7 @@ def have(cores, monkeypatch):
 def test_on_a_cpu_parts_fit_the_cache(monkeypatch, num_samples, cores, reproducible, expected):
     assert len(jax.devices("cpu")) == 8
     have(cores, monkeypatch)
-    assert microbatches.num_parts(num_samples, CPU, reproducible=reproducible) == expected
+    assert microbatches.num_microbatches(num_samples, CPU, reproducible=reproducible) == expected
 
 
 @pytest.mark.parametrize(
@@ -42,14 +42,14 @@ def test_on_a_cpu_parts_fit_the_cache(monkeypatch, num_samples, cores, reproduci
 )
 def test_parts_of_sequences_keep_enough_rows(monkeypatch, num_rows, row_length, expected):
     have(8, monkeypatch)
-    num = microbatches.num_parts(num_rows, CPU, reproducible=False, row_length=row_length)
+    num = microbatches.num_microbatches(num_rows, CPU, reproducible=False, row_length=row_length)
     assert num == expected
     assert num_rows // num >= min(num_rows, 16)
 
 
 @pytest.mark.parametrize("reproducible", [False, True])
 def test_elsewhere_there_is_one(reproducible):
-    assert microbatches.num_parts(2**20, GPU, reproducible=reproducible) == 1
+    assert microbatches.num_microbatches(2**20, GPU, reproducible=reproducible) == 1
 
 
 def test_cores_are_those_of_this_process():

@@ -25,8 +25,8 @@ from flax import struct
 from jaxdrl.algorithms.sharded import STATE_SPECS
 from jaxdrl.core.running_statistics import RunningStatistics
 from jaxdrl.core.types import ActorState, LearnerState, TrainState
+from jaxdrl.distributed.layout import place
 from jaxdrl.distributed.mesh import make_mesh
-from jaxdrl.distributed.sharding import place
 from jaxdrl.errors import ConfigError
 from jaxdrl.runs import checkpoint
 from jaxdrl.runs.checkpoint import DamagedCheckpointError

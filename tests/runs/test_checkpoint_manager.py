@@ -12,8 +12,8 @@ import pytest
 
 from jaxdrl.algorithms.sharded import STATE_SPECS
 from jaxdrl.core.types import ActorState, LearnerState, TrainState
+from jaxdrl.distributed.layout import place
 from jaxdrl.distributed.mesh import make_mesh
-from jaxdrl.distributed.sharding import place
 from jaxdrl.errors import ConfigError
 from jaxdrl.runs import checkpoint, checkpoint_manager
 from jaxdrl.runs.checkpoint import DamagedCheckpointError

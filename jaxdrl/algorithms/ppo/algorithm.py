@@ -35,6 +35,7 @@ from jaxdrl.config.ppo import PPOConfig
 from jaxdrl.core import running_statistics
 from jaxdrl.core.returns import gae
 from jaxdrl.core.running_statistics import init_statistics
+from jaxdrl.core.trees import merge_leading_axes
 from jaxdrl.core.types import (
     Algorithm,
     LearnerState,
@@ -42,7 +43,8 @@ from jaxdrl.core.types import (
     TrainState,
     Transition,
 )
-from jaxdrl.distributed import sharding
+from jaxdrl.distributed.groups import map_groups, split_groups
+from jaxdrl.distributed.layout import varying
 from jaxdrl.envs.protocol import Environment
 from jaxdrl.networks.build import shapes_of_params
 
@@ -142,22 +144,22 @@ def _learn(
     ppo: PPO, learner: LearnerState, trajectory: Transition
 ) -> tuple[LearnerState, dict[str, jax.Array]]:
     agent, config, layout = ppo.agent, ppo.config, ppo.agent.layout
-    trajectory = sharding.split_groups(layout, trajectory, axis=1)
+    trajectory = split_groups(layout, trajectory, axis=1)
     sums = update_metrics.episode_metrics(
         agent, trajectory, normalizes_rewards=config.normalize_rewards
     )
     return_statistics = update_metrics.update_return_statistics(layout, learner, trajectory)
-    batch = sharding.map_groups(layout, partial(_make_batch, ppo, return_statistics), trajectory)
+    batch = map_groups(layout, partial(_make_batch, ppo, return_statistics), trajectory)
     epoch_key, next_key = jax.random.split(learner.key)
     rate = learning_rate(config, learner.num_updates)
     explained_variance = update_metrics.explained_variance(layout, batch)
     (params, opt_state), metrics = minibatch_sgd.fit(
         layout,
-        partial(objective.loss, ppo, sharding.varying(layout, learner.obs_statistics)),
+        partial(objective.loss, ppo, varying(layout, learner.obs_statistics)),
         ppo.optimizer,
         _schedule(ppo),
         (learner.params, learner.opt_state),
-        jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch),
+        merge_leading_axes(batch),
         epoch_key,
         rate,
     )
@@ -218,5 +220,5 @@ def _make_batch(ppo: PPO, return_statistics: Any, trajectory: Transition) -> Bat
         x = x.reshape(-1, length, *x.shape[1:])
         return jnp.moveaxis(x, 1, 2).reshape(-1, length, *x.shape[3:])
 
-    carry = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), trajectory.carry)
+    carry = merge_leading_axes(trajectory.carry)
     return replace(jax.tree.map(in_rows, batch), carry=carry)

@@ -20,6 +20,7 @@ from jaxdrl.core import losses
 from jaxdrl.core.distributions import Distribution
 from jaxdrl.core.keys import abstract_key
 from jaxdrl.core.preprocessing import prepared, zeros
+from jaxdrl.core.trees import merge_leading_axes
 from jaxdrl.core.types import Reduction
 from jaxdrl.errors import ConfigError
 
@@ -85,7 +86,7 @@ def loss(
     carry = batch.carry
     batch = jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), replace(batch, carry=()))
     distribution, value = evaluate(params, statistics, carry, batch.obs, batch.episode_start)
-    batch = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
+    batch = merge_leading_axes(batch)
     log_prob = distribution.log_prob(batch.action)
     epsilon = config.clip_epsilon
     policy_loss = losses.clipped_surrogate(

@@ -8,7 +8,7 @@ import jaxdrl
 from jaxdrl import PPOConfig
 from jaxdrl.algorithms.sharded import STATE_SPECS
 from jaxdrl.config.settings import with_settings
-from jaxdrl.distributed.sharding import place
+from jaxdrl.distributed.layout import place
 from jaxdrl.envs.suites import registry
 from jaxdrl.runs import checkpoint
 from jaxdrl.runs.metrics_log import sha256

@@ -9,9 +9,24 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, Mesh
 
-from jaxdrl.distributed import sharding
+from jaxdrl.distributed.collectives import (
+    WORTH_A_SCATTER,
+    mean_groups,
+    moments,
+    sum_groups,
+)
+from jaxdrl.distributed.gradient import mean_gradient
+from jaxdrl.distributed.groups import map_groups, merge_groups, split_groups
+from jaxdrl.distributed.layout import (
+    ALONG_ENVS,
+    ALONG_ENVS_IN_TIME,
+    REPLICATED,
+    make_layout,
+    shard,
+    shard_ids,
+    varying,
+)
 from jaxdrl.distributed.mesh import make_mesh
-from jaxdrl.distributed.sharding import ALONG_ENVS, REPLICATED, make_layout
 from jaxdrl.errors import ConfigError
 
 DEVICES = (None, 1, 2, 4, 8)
@@ -26,17 +41,17 @@ def on_devices(layout, function, *arrays, out_specs=REPLICATED):
     """`function` of each device's groups, from global arrays along the environments."""
 
     def body(*arrays):
-        return function(*sharding.split_groups(layout, arrays))
+        return function(*split_groups(layout, arrays))
 
     specs = tuple(ALONG_ENVS for _ in arrays)
-    return jax.jit(sharding.shard(layout, body, specs, out_specs))(*arrays)
+    return jax.jit(shard(layout, body, specs, out_specs))(*arrays)
 
 
-@pytest.mark.parametrize("num_parts", [1, 4, None])
+@pytest.mark.parametrize("num_microbatches", [1, 4, None])
 @pytest.mark.parametrize("reproducible", [False, True])
 @pytest.mark.parametrize("num_devices", DEVICES)
 def test_the_gradient_on_devices_is_the_gradient_of_the_global_mean(
-    num_devices, reproducible, num_parts
+    num_devices, reproducible, num_microbatches
 ):
     x, y = np.random.default_rng(0).normal(size=(2, 64, 5)).astype(np.float32)
     params = {"w": jnp.linspace(-1.0, 1.0, 5), "b": jnp.asarray(0.3)}
@@ -49,7 +64,7 @@ def test_the_gradient_on_devices_is_the_gradient_of_the_global_mean(
     layout = layout_on(num_devices, reproducible)
     gradient, auxiliary = on_devices(
         layout,
-        lambda *batch: sharding.value_and_gradient(layout, loss, params, batch, num_parts),
+        lambda *batch: mean_gradient(layout, loss, params, batch, num_microbatches),
         x,
         y,
     )
@@ -66,8 +81,8 @@ def test_without_the_cast_to_varying_the_gradient_would_be_too_large(is_cast):
 
     def mean_gradient(x):
         w = jnp.asarray(1.0)
-        w = sharding.varying(layout, w) if is_cast else w
-        return sharding.mean_groups(layout, jax.grad(lambda w: (w * x).mean())(w)[None])
+        w = varying(layout, w) if is_cast else w
+        return mean_groups(layout, jax.grad(lambda w: (w * x).mean())(w)[None])
 
     gradient = on_devices(layout, mean_gradient, np.full(16, 2.5, np.float32))
     assert gradient == pytest.approx(2.5 if is_cast else 8 * 2.5)
@@ -81,11 +96,11 @@ def test_sums_means_and_moments_are_those_of_all_environments(num_devices, repro
     layout = layout_on(num_devices, reproducible)
 
     def reduce(x, counts):
-        sums = sharding.map_groups(layout, lambda x, n: (x.sum(), n.sum()), x, counts)
+        sums = map_groups(layout, lambda x, n: (x.sum(), n.sum()), x, counts)
         return (
-            sharding.sum_groups(layout, sums),
-            sharding.moments(layout, x, axis=0),
-            sharding.moments(layout, x),
+            sum_groups(layout, sums),
+            moments(layout, x, axis=0),
+            moments(layout, x),
         )
 
     (total, count), by_column, over_all = on_devices(layout, reduce, x, counts)
@@ -103,7 +118,7 @@ def test_reproducible_sums_have_the_same_bits_on_any_number_of_devices():
     results = set()
     for num_devices in DEVICES:
         layout = layout_on(num_devices, reproducible=True)
-        mean, variance = on_devices(layout, lambda x, on=layout: sharding.moments(on, x, 0), x)
+        mean, variance = on_devices(layout, lambda x, on=layout: moments(on, x, 0), x)
         results.add(np.asarray(mean).tobytes() + np.asarray(variance).tobytes())
     assert len(results) == 1
 
@@ -113,15 +128,15 @@ def sum_of_shards(num_devices, num_columns):
     layout = make_layout(8, True, make_mesh(num_devices))
 
     def total(x):
-        return sharding.sum_groups(layout, x)
+        return sum_groups(layout, x)
 
     shape = jax.ShapeDtypeStruct((8, num_columns), jnp.float32)
-    return jax.jit(sharding.shard(layout, total, (ALONG_ENVS,), REPLICATED)).lower(shape).compile()
+    return jax.jit(shard(layout, total, (ALONG_ENVS,), REPLICATED)).lower(shape).compile()
 
 
 @pytest.mark.parametrize("num_devices", [1, 2, 8])
 def test_large_sums_are_added_up_in_the_order_of_the_shards_too(num_devices):
-    num_columns = sharding.WORTH_A_SCATTER // 4 + 5  # which no number of devices divides
+    num_columns = WORTH_A_SCATTER // 4 + 5  # which no number of devices divides
     x = np.random.default_rng(0).normal(size=(8, num_columns)).astype(np.float32)
     in_order = x[0]
     for row in x[1:]:
@@ -144,11 +159,11 @@ def sent_bytes(program, num_devices):
 
 
 def test_a_large_reproducible_sum_sends_about_as_much_as_an_all_reduce():
-    num_columns = sharding.WORTH_A_SCATTER
+    num_columns = WORTH_A_SCATTER
     size = 4 * num_columns
     assert 0 < sent_bytes(sum_of_shards(8, num_columns), 8) <= 2.1 * size
     # The control: a small one gathers the rows of all shards.
-    few = sharding.WORTH_A_SCATTER // 8
+    few = WORTH_A_SCATTER // 8
     assert sent_bytes(sum_of_shards(8, few), 8) == pytest.approx(7 / 8 * 8 * 4 * few)
 
 
@@ -159,12 +174,12 @@ def test_splitting_into_groups_and_merging_restores_the_order(num_devices, repro
     x = np.arange(3 * 32 * 2).reshape(3, 32, 2)
 
     def there_and_back(x):
-        groups = sharding.split_groups(layout, x, axis=1)
+        groups = split_groups(layout, x, axis=1)
         assert groups.shape[:2] == (layout.num_groups, 3)
-        return sharding.merge_groups(layout, groups, axis=1)
+        return merge_groups(layout, groups, axis=1)
 
-    specs = sharding.ALONG_ENVS_IN_TIME
-    back = jax.jit(sharding.shard(layout, there_and_back, specs, specs))(x)
+    specs = ALONG_ENVS_IN_TIME
+    back = jax.jit(shard(layout, there_and_back, specs, specs))(x)
     np.testing.assert_array_equal(back, x)
 
 
@@ -172,9 +187,7 @@ def test_splitting_into_groups_and_merging_restores_the_order(num_devices, repro
 @pytest.mark.parametrize("num_devices", DEVICES)
 def test_every_shard_has_its_own_id_in_the_order_of_the_environments(num_devices, reproducible):
     layout = layout_on(num_devices, reproducible)
-    ids = sharding.shard(
-        layout, lambda x: sharding.shard_ids(layout).reshape(-1) + 0 * x, ALONG_ENVS, ALONG_ENVS
-    )
+    ids = shard(layout, lambda x: shard_ids(layout).reshape(-1) + 0 * x, ALONG_ENVS, ALONG_ENVS)
     np.testing.assert_array_equal(jax.jit(ids)(jnp.zeros(8, jnp.int32)), np.arange(8))
 
 
@@ -218,6 +231,6 @@ def test_a_mesh_without_the_data_axis_is_refused():
 def test_arrays_without_elements_are_split_and_merged(num_shards):
     """As MuJoCo's states have them: contacts of a model that touches nothing."""
     layout, empty = layout_on(None, True, num_shards), jnp.zeros((16, 0, 3))
-    groups = sharding.split_groups(layout, empty)
+    groups = split_groups(layout, empty)
     assert groups.shape == (num_shards, 16 // num_shards, 0, 3)
-    assert sharding.merge_groups(layout, groups).shape == empty.shape
+    assert merge_groups(layout, groups).shape == empty.shape
