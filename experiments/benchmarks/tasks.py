@@ -46,7 +46,7 @@ def ppo_config(case: Case) -> jaxdrl.PPOConfig:
 
 def layers(case: Case, env: jaxdrl.Environment) -> list[tuple[int, int]]:
     """`(inputs, outputs)` of every dense layer of actor and critic, first layers first."""
-    obs_size = math.prod(preprocessing.prepared(env.observation_space, 1).shape)
+    obs_size = math.prod(preprocessing.prepared_shapes(env.observation_space, 1).shape)
     sizes = (obs_size, *case.hidden_sizes)
     hidden = [pair for pair in itertools.pairwise(sizes) for _ in ("actor", "critic")]
     return [*hidden, (sizes[-1], num_policy_outputs(env.action_space)), (sizes[-1], 1)]

@@ -16,7 +16,7 @@ from jaxdrl.config.execution import ExecutionConfig
 from jaxdrl.config.network import NetworkConfig
 from jaxdrl.core import control_flow, running_statistics
 from jaxdrl.core.distributions import ActionHead, Distribution, action_head, mask_logits
-from jaxdrl.core.preprocessing import prepare_observation, prepared, zeros
+from jaxdrl.core.preprocessing import prepare_observation, prepared_shapes, zeros
 from jaxdrl.core.running_statistics import RunningStatistics, init_statistics
 from jaxdrl.core.trees import merge_leading_axes
 from jaxdrl.core.types import ActorState, LearnerState, Network, Policy, Transition
@@ -106,12 +106,12 @@ def make_agent(
 
 def init_params(agent: Agent, key: jax.Array) -> Any:
     """Parameters of the network."""
-    return agent.network.init(key, zeros(prepared(agent.env.observation_space, 1)))
+    return agent.network.init(key, zeros(prepared_shapes(agent.env.observation_space, 1)))
 
 
 def init_obs_statistics(agent: Agent) -> RunningStatistics:
     """Running statistics of the observations before the first of them."""
-    shapes = prepared(agent.env.observation_space, 1)
+    shapes = prepared_shapes(agent.env.observation_space, 1)
     return init_statistics(
         jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), shapes)
     )

@@ -82,12 +82,12 @@ def defaults_for(env: Environment) -> PPOConfig:
     """Settings by the spaces alone."""
     import jax
 
-    from jaxdrl.core.preprocessing import prepared
+    from jaxdrl.core.preprocessing import prepared_shapes
     from jaxdrl.core.spaces import Box
 
     if isinstance(env.action_space, Box):
         return CONTROL
-    seen = jax.tree.leaves(prepared(env.observation_space, 1))
+    seen = jax.tree.leaves(prepared_shapes(env.observation_space, 1))
     if any(len(x.shape) == 4 for x in seen):
         return with_settings(PIXELS, torso="auto", hidden_sizes=(256,))
     return PPOConfig(entropy_coef=0.01)

@@ -32,10 +32,10 @@ def prepare_observation(space: spaces.ObservationSpace, obs: Any) -> Any:
     return obs.astype(jnp.float32)
 
 
-def prepared(space: spaces.ObservationSpace, num: int) -> Any:
+def prepared_shapes(space: spaces.ObservationSpace, num: int) -> Any:
     """Shapes `[num, ...]` of observations after `prepare_observation`; nothing is computed."""
     if isinstance(space, spaces.Dict):
-        return {name: prepared(part, num) for name, part in space.items}
+        return {name: prepared_shapes(part, num) for name, part in space.items}
     return jax.ShapeDtypeStruct((num, *_prepared_shape(space)), jnp.float32)
 
 

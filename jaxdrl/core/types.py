@@ -1,7 +1,7 @@
 """Array containers and function types; every shape is stated here once.
 
-`T` is steps of one update, `N` environments (global at the boundary of an `Algorithm`, those of
-one device or shard inside it).
+`T` is the number of steps in one update, `N` the number of environments: all of them at the
+boundary of an `Algorithm`, those of one device or shard inside it.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from jaxdrl.core.running_statistics import RunningStatistics
 
 @struct.dataclass
 class Transition:
-    """Experience, `[T, N, ...]`: `reward[t]` follows `action[t]`, taken on seeing `obs[t]`.
+    """Experience, `[T, N, ...]`: `reward[t]` follows `action[t]`, which was chosen from `obs[t]`.
 
     Attributes:
       obs: observation in the environment's own dtype.
       action: what the distribution sampled (before bounds are applied to a continuous action).
-      log_prob: its log-probability, float32.
+      log_prob: log-probability of `action`, float32.
       value: V(obs), float32.
-      next_value: V of the true successor, the final observation where an episode ended, float32;
-        not meaningful where `terminated`.
-      reward: float32, as the environment gave it.
-      terminated: bool, no reward can follow.
-      truncated: bool, a limit cut the episode; excludes `terminated`.
+      next_value: V of the true successor, which at the end of an episode is the final observation,
+        float32; meaningless where `terminated`.
+      reward: reward from the environment, float32.
+      terminated: bool, the episode ended and no reward can follow.
+      truncated: bool, a limit cut the episode short; excludes `terminated`.
       discounted_return: discounted sum of the usable rewards since the episode began (see
-        `jaxdrl.core.finiteness`), cut at +-`MAX_MAGNITUDE`, float32.
+        `jaxdrl.core.finiteness`), clipped to +-`MAX_MAGNITUDE`, float32.
       episode_return: sum of the usable rewards since the episode began, this one included, float32.
       episode_length: steps since the episode began, this one included, int32.
       episode_start: bool, `obs[t]` is the first of an episode.
-      carry: memory of the network before the first step of each sequence of `L` steps,
+      carry: recurrent state before the first step of each sequence of `L` steps,
         `[T / L, N, ...]`; `()` for a feed-forward network.
     """
 
@@ -55,17 +55,19 @@ class Transition:
 
 @struct.dataclass
 class LearnerState:
-    """What learning changes; replicated over the devices.
+    """The state that learning changes; replicated over the devices.
 
     Attributes:
       params: network parameters.
       opt_state: optimiser state.
-      obs_statistics: running moments of the observations, None where they are not normalised.
-      return_statistics: running moments of the discounted return, None likewise.
+      obs_statistics: running moments of the observations, None if these are not normalised.
+      return_statistics: running moments of the discounted return, None if rewards are not
+        normalised.
       key: PRNG key of the shuffles.
-      num_updates: updates done, int32.
-      hyperparams: of a member of a population, as `jaxdrl.member` gives it, by name: what its
-        policy may read beside what it learnt. `()` in a run of one agent, whose config has them.
+      num_updates: number of updates so far, int32.
+      hyperparams: hyperparameters by name, which the policy may read; only in a member of a
+        population, as `jaxdrl.member` returns it. `()` in a run of one agent, whose config has
+        them.
     """
 
     params: Any
@@ -79,17 +81,17 @@ class LearnerState:
 
 @struct.dataclass
 class ActorState:
-    """What acting changes; every array is `[N, ...]`, sharded along the environments.
+    """The state that acting changes; every array is `[N, ...]`, sharded along the environments.
 
     Attributes:
       env_state: states of the environments.
-      obs: what the policy sees next.
-      carry: memory of the network, `()` for a feed-forward one.
-      key: one PRNG key an environment.
+      obs: the observations that the policy sees next.
+      carry: recurrent state of the network, `()` for a feed-forward one.
+      key: one PRNG key for each environment.
       episode_start: bool, `obs` is the first of an episode.
-      episode_return: sum of rewards of the running episode, float32.
-      episode_length: steps of the running episode, int32.
-      discounted_return: discounted sum of rewards of the running episode, float32.
+      episode_return: sum of rewards in the running episode, float32.
+      episode_length: number of steps in the running episode, int32.
+      discounted_return: discounted sum of rewards in the running episode, float32.
     """
 
     env_state: Any
@@ -132,8 +134,8 @@ class Policy(NamedTuple):
     Attributes:
       initial_carry: `(num_envs) -> carry`, `()` for a feed-forward network.
       act: `(learner, carry, obs, episode_start, key, *, deterministic=False) -> (action, carry)`
-        with `obs [N, ...]`, `episode_start` bool `[N]`; `action [N, ...]` lies in the action space,
-        and is the mode of the distribution where `deterministic`.
+        with `obs [N, ...]` and `episode_start` bool `[N]`. `action [N, ...]` is in the action
+        space; if `deterministic`, it is the mode of the distribution.
     """
 
     initial_carry: Callable[[int], Any]
@@ -151,35 +153,35 @@ REQUIRED_METRICS: dict[str, Reduction] = {
     "skipped_steps": "each",
     "grad_norm": "mean",
 }
-"""Metrics that `learn` of every algorithm has to give: the sums of returns and lengths over the
-episodes that ended in the update, and their number; the gradient steps that were left out because
-they were not finite; and the mean norm of the gradient over the steps that were taken, 0 if none
-was."""
+"""Metrics that `learn` of every algorithm has to return: the sums of returns and lengths over the
+episodes that ended in the update, and their number; the number of gradient steps that were skipped
+because they were not finite; and the mean norm of the gradient over all other steps, 0 if there
+were none."""
 
 
 class Algorithm(NamedTuple):
     """An algorithm as pure functions; nothing in it is jitted or donates its arguments.
 
     `jaxdrl.algorithms.sharded.shard_algorithm` makes one from functions that each device runs over
-    its own environments. Of a population of `P` members every array has a leading axis `[P, ...]`,
+    its own environments. In a population of `P` members every array has a leading axis `[P, ...]`,
     the state is a `PopulationState`, and `init` takes hyperparameters as well.
 
     Attributes:
       init: `(key) -> state`, a `TrainState`.
-      rollout: `(learner, actor) -> (actor, trajectory)`: acts in the environments. What the
-        trajectory holds is the algorithm's own choice; usually it is a `Transition [T, N, ...]`.
+      rollout: `(learner, actor) -> (actor, trajectory)`: acts in the environments. The algorithm
+        chooses what a trajectory is; usually it is a `Transition [T, N, ...]`.
       learn: `(learner, trajectory) -> (learner, metrics)`. The learner has a field `num_updates`,
         which grows by 1; metrics are a flat dictionary of scalars, `REQUIRED_METRICS` among them.
       train_step: `(state) -> (state, metrics)`: `learn` after `rollout`.
       policy: how the learner acts.
-      state_specs: how the state lies on a mesh: a tree of `jax.sharding.PartitionSpec`, each of
-        which holds for the whole subtree in its place, such as `TrainState(learner=P(),
+      state_specs: how the state is laid out on a mesh: a tree of `jax.sharding.PartitionSpec`, each
+        of which applies to the whole subtree in its place, such as `TrainState(learner=P(),
         actor=P("data"))`: the learner on every device, the actor split along the environments.
-      trajectory_specs: likewise of the trajectory, such as `P(None, "data")` for `[T, N, ...]`.
-      metrics: how each metric is reduced over the members of a population, by its name. A metric
-        that is not named here is averaged.
+      trajectory_specs: the same for the trajectory, such as `P(None, "data")` for `[T, N, ...]`.
+      metrics: how each metric is reduced over the members of a population, by name. A metric that
+        is not named here is averaged.
       stages: scopes of `jax.named_scope` in the step, by which a profile breaks down its time;
-        `a/b` is the scope b within a. Those that the program has not are left out.
+        `a/b` is the scope b within a. Scopes that the program does not have are left out.
     """
 
     init: Callable[Concatenate[jax.Array, ...], Any]
@@ -200,13 +202,13 @@ class Network(NamedTuple):
       initial_carry: `(num_envs) -> carry`, `()` for a feed-forward network.
       init: `(key, obs) -> params`, `obs [N, ...]` float32.
       apply: `(params, carry, obs, episode_start) -> (policy_outputs, value [N], carry)`, always all
-        three, the carry as `initial_carry` gives it. Policy outputs are logits, `[N, n]` for
+        three, with the carry as `initial_carry` makes it. Policy outputs are logits, `[N, n]` for
         Discrete and `[N, sum(nvec)]` for MultiDiscrete actions, and `(mean, log_std)`, each
-        `[N, *shape]`, for a Box. A network
-        with memory takes its initial carry instead of the given one where `episode_start`.
-      unroll: `apply` of many steps, `(params, carry, obs [T, N, ...], episode_start [T, N]) ->
-        (policy_outputs [T, N, ...], value [T, N])`. None applies it step by step to a network with
-        memory, and to all steps at once without.
+        `[N, *shape]`, for a Box. Where `episode_start`, a recurrent network uses its initial carry
+        instead of the given one.
+      unroll: `apply` over many steps, `(params, carry, obs [T, N, ...], episode_start [T, N]) ->
+        (policy_outputs [T, N, ...], value [T, N])`. With None, `apply` is called step by step for a
+        recurrent network, and on all steps at once for a feed-forward one.
     """
 
     initial_carry: Callable[[int], Any]
@@ -216,5 +218,5 @@ class Network(NamedTuple):
 
     @property
     def has_memory(self) -> bool:
-        """Whether a carry goes from one step to the next."""
+        """Whether the network is recurrent: whether it has a carry."""
         return bool(jax.tree.leaves(jax.eval_shape(lambda: self.initial_carry(1))))

@@ -23,7 +23,7 @@ DEFAULT_MAX_STEPS = 10_000
 MAX_DRAWS = 2**22
 """How many numbers a bootstrap draws at once, so that its memory stays bounded."""
 
-HOW = ("num_episodes", "max_episode_steps", "deterministic")
+STATIC = ("num_episodes", "max_episode_steps", "deterministic")
 """Arguments of `run_episodes` that shape the program."""
 
 
@@ -99,7 +99,7 @@ def evaluate(
         max_episode_steps = env.max_episode_steps or DEFAULT_MAX_STEPS
     device = first_device(learner)
     returns, lengths, ended = jax.device_get(
-        program(run_episodes, HOW, (env.reset, env.step), policy)(
+        program(run_episodes, STATIC, (env.reset, env.step), policy)(
             env.default_params,
             *jax.device_put((learner, key), device),
             num_episodes=num_episodes,

@@ -18,7 +18,7 @@ from jaxdrl.core.programs import program
 from jaxdrl.core.types import LearnerState, Policy
 from jaxdrl.envs.protocol import Environment, replace_params
 from jaxdrl.errors import ConfigError
-from jaxdrl.evaluation.episodes import DEFAULT_MAX_STEPS, HOW, bootstrap_interval, run_episodes
+from jaxdrl.evaluation.episodes import DEFAULT_MAX_STEPS, STATIC, bootstrap_interval, run_episodes
 
 MAX_EPISODES = 1_000_000
 """The most episodes over all cells, which are played in parallel."""
@@ -136,7 +136,7 @@ def vary(
     limit = env.max_episode_steps or DEFAULT_MAX_STEPS
     limits = [round(v.high) for v in variations if v.name == TIME_LIMIT]
     returns, _, _ = jax.device_get(
-        program(_run_cells, HOW, (env.reset, env.step), policy)(
+        program(_run_cells, STATIC, (env.reset, env.step), policy)(
             params,
             learner,
             keys,

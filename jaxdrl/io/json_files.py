@@ -81,9 +81,9 @@ def read_object(path: Path, works: str) -> dict[str, Any]:
     """
     value = _parse(read_bytes(path, works), f"{path}:", works)
     if not isinstance(value, dict):
-        raise ConfigError(f"{path}: is no JSON object; {works}")
+        raise ConfigError(f"{path}: is not a JSON object; {works}")
     if _is_deeper(value, MAX_DEPTH):
-        raise ConfigError(f"{path}: is no JSON of a run (nested too deeply); {works}")
+        raise ConfigError(f"{path}: is not JSON of a run (it is nested too deeply); {works}")
     return value
 
 
@@ -141,7 +141,7 @@ def parse_line(
       ConfigError: if the line contains anything else, or the check finds something.
     """
     record = _parse(line, name, works)
-    wrong = check(record) if isinstance(record, dict) else "is no object"
+    wrong = check(record) if isinstance(record, dict) else "is not an object"
     if wrong is not None:
         raise ConfigError(f"{name} {wrong}; {works}")
     return record
@@ -169,29 +169,33 @@ def _parse(data: bytes, name: str, works: str) -> Any:
     try:
         text = data.decode()
         if text.startswith("\ufeff"):
-            raise ValueError("it begins with a byte-order mark")
+            raise ValueError("it starts with a byte-order mark")
         return (_DECODER if _ODD.search(text) else _PLAIN).decode(text)
     except RecursionError as error:
-        raise ConfigError(f"{name} is no JSON of a run (nested too deeply); {works}") from error
+        raise ConfigError(
+            f"{name} is not JSON of a run (it is nested too deeply); {works}"
+        ) from error
     except ValueError as error:
-        raise ConfigError(f"{name} is no JSON ({error}); {works}") from error
+        raise ConfigError(f"{name} is not JSON ({error}); {works}") from error
 
 
 def _integer(text: str) -> int:
     if len(text) > MAX_DIGITS:
-        raise ValueError(f"it has a number of {len(text)} digits")
+        raise ValueError(f"it contains a number with {len(text)} digits")
     return int(text)
 
 
 def _float(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise ValueError(f"it has the number {text[:MAX_DIGITS]}, which no float can hold")
+        raise ValueError(
+            f"it contains the number {text[:MAX_DIGITS]}, which no float can represent"
+        )
     return value
 
 
 def _no_constant(text: str) -> None:
-    raise ValueError(f"it has {text}, which is no number of JSON")
+    raise ValueError(f"it contains {text}, which is not a number in JSON")
 
 
 _ODD = re.compile(r"\d{21}|[eE][+-]?\d{3}|N|I")

@@ -77,7 +77,7 @@ def _checked(descriptor: int, path: Path) -> int:
 
 def _require_regular(mode: int, path: Path) -> None:
     if not stat.S_ISREG(mode):
-        number, words = _KINDS.get(stat.S_IFMT(mode), (errno.EINVAL, "Is no regular file"))
+        number, words = _KINDS.get(stat.S_IFMT(mode), (errno.EINVAL, "Is not a regular file"))
         raise OSError(number, words, str(path))
 
 

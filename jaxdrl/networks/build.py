@@ -13,7 +13,7 @@ from jaxdrl.config.network import NetworkConfig
 from jaxdrl.core import spaces
 from jaxdrl.core.distributions import ActionHead
 from jaxdrl.core.keys import abstract_key
-from jaxdrl.core.preprocessing import prepared, zeros
+from jaxdrl.core.preprocessing import prepared_shapes, zeros
 from jaxdrl.core.types import Network
 from jaxdrl.envs.protocol import Environment
 from jaxdrl.errors import ConfigError
@@ -60,7 +60,7 @@ def make_network(
 
 def _cnn_channels(space: spaces.ObservationSpace, config: NetworkConfig) -> tuple[int, ...]:
     """The channels of the convolutions for images; empty if there is no image."""
-    shapes = [x.shape[1:] for x in jax.tree.leaves(prepared(space, 1))]
+    shapes = [x.shape[1:] for x in jax.tree.leaves(prepared_shapes(space, 1))]
     images = [shape for shape in shapes if len(shape) == 3]
     if config.torso == "mlp" or (config.torso == "auto" and not images):
         return ()
@@ -87,7 +87,7 @@ def check_network(env: Environment, network: Network, head: ActionHead) -> None:
     Raises:
       ConfigError: naming the shapes of the outputs and those that were expected.
     """
-    shapes = prepared(env.observation_space, 2)
+    shapes = prepared_shapes(env.observation_space, 2)
 
     def outputs(key: jax.Array) -> tuple[Any, Any]:
         obs, start = zeros(shapes), jnp.zeros((2,), jnp.bool)
@@ -155,7 +155,7 @@ def _types_of(tree: Any) -> str:
 
 def shapes_of_params(env: Environment, network: Network) -> Any:
     """Shapes and dtypes of a network's parameters; nothing is computed."""
-    shapes = prepared(env.observation_space, 1)
+    shapes = prepared_shapes(env.observation_space, 1)
     return jax.eval_shape(lambda key: network.init(key, zeros(shapes)), abstract_key())
 
 

@@ -21,7 +21,7 @@ from jaxdrl.core.types import Algorithm, LearnerState, Policy, Reduction
 from jaxdrl.envs import Environment
 from jaxdrl.evaluation.episodes import (
     DEFAULT_MAX_STEPS,
-    HOW,
+    STATIC,
     Evaluation,
     best_of,
     run_episodes,
@@ -183,7 +183,7 @@ def evaluate_members(
     """
     device = jax.devices()[0]
     returns, lengths, ended = jax.device_get(
-        program(_run_members, HOW, (env.reset, env.step), policy)(
+        program(_run_members, STATIC, (env.reset, env.step), policy)(
             env.default_params,
             *jax.device_put((learner, key), device),
             num_episodes=num_episodes,

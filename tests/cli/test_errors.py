@@ -235,7 +235,7 @@ CASES = [
         EVERY,
         "run_dir = '{run}': is no run (it is no directory); the nearest: ",
     ),
-    (config_torn, EVERY, "{run}/config.json: is no JSON ("),
+    (config_torn, EVERY, "{run}/config.json: is not JSON ("),
     (
         config_newer,
         EVERY,

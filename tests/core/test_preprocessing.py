@@ -13,7 +13,7 @@ import jaxdrl
 import probe_environments as probes
 from jaxdrl import PPOConfig
 from jaxdrl.config.settings import with_settings
-from jaxdrl.core.preprocessing import prepare_observation, prepared
+from jaxdrl.core.preprocessing import prepare_observation, prepared_shapes
 from jaxdrl.core.spaces import Box, Dict, Discrete, MultiDiscrete
 from jaxdrl.errors import ConfigError
 from jaxdrl.networks.build import make_network
@@ -47,7 +47,7 @@ def test_a_dictionary_is_prepared_part_by_part():
     ):
         np.testing.assert_allclose(actual, wanted, rtol=1e-6)
     shapes = jax.tree.map(lambda x: x.shape, x)
-    assert shapes == jax.tree.map(lambda x: x.shape, prepared(SPACE, 1))
+    assert shapes == jax.tree.map(lambda x: x.shape, prepared_shapes(SPACE, 1))
 
 
 def test_choices_become_one_hot_side_by_side_in_their_order():
@@ -55,7 +55,7 @@ def test_choices_become_one_hot_side_by_side_in_their_order():
     x = prepare_observation(space, jnp.array([[0, 2], [1, 0]], jnp.int32))
     assert x.tolist() == [[1, 0, 0, 0, 1], [0, 1, 1, 0, 0]]
     assert x.dtype == jnp.float32
-    assert prepared(space, 2).shape == x.shape
+    assert prepared_shapes(space, 2).shape == x.shape
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_numbers_are_cast_and_only_bytes_are_divided(space, obs, expected):
     x = prepare_observation(space, jnp.asarray(obs))
     np.testing.assert_allclose(x, np.float32(expected), rtol=1e-6)
     assert x.dtype == jnp.float32
-    assert prepared(space, len(obs)).shape == x.shape
+    assert prepared_shapes(space, len(obs)).shape == x.shape
 
 
 def test_parts_of_a_dictionary_are_drawn_independently():
@@ -132,13 +132,13 @@ def test_an_image_in_a_dictionary_goes_through_convolutions_and_the_rest_beside_
     space = probes.dictionary().observation_space
     network = make_network(space, Discrete(2), with_settings(CONFIG.network, shared_torso=True))
     key = jax.eval_shape(lambda: jax.random.key(0))
-    params = jax.eval_shape(network.init, key, prepared(space, 1))
+    params = jax.eval_shape(network.init, key, prepared_shapes(space, 1))
     kernels = [params["actor"][f"Dense_{i}"]["kernel"].shape for i in range(2)]
     assert kernels == [(9 * 2, 4), (3 * 3 * 4 + 1 + 3, 32)]
     flat = make_network(
         space, Discrete(2), with_settings(CONFIG.network, shared_torso=True, torso="mlp")
     )
-    params = jax.eval_shape(flat.init, key, prepared(space, 1))
+    params = jax.eval_shape(flat.init, key, prepared_shapes(space, 1))
     assert params["actor"]["Dense_0"]["kernel"].shape == (5 * 5 * 2 + 1 + 3, 32)
 
 

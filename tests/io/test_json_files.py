@@ -83,7 +83,7 @@ def test_a_damaged_file_is_refused_with_what_to_do(tmp_path, data):
     path = tmp_path / "config.json"
     path.write_bytes(data)
     message = refused(read_object, path, WORKS)
-    assert message.startswith(f"{path}: is no JSON")
+    assert message.startswith(f"{path}: is not JSON")
     assert message.endswith(f"; {WORKS}")
     assert len(message) < 300 + len(str(path))
 

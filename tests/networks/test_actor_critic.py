@@ -14,7 +14,7 @@ import jaxdrl
 from jaxdrl.config.network import NetworkConfig
 from jaxdrl.config.ppo import PPOConfig
 from jaxdrl.config.settings import with_settings
-from jaxdrl.core.preprocessing import prepare_observation, prepared
+from jaxdrl.core.preprocessing import prepare_observation, prepared_shapes
 from jaxdrl.core.spaces import Box, Discrete, MultiDiscrete
 from jaxdrl.errors import ConfigError
 from jaxdrl.networks.actor_critic import ACTIVATIONS, from_module, num_policy_outputs, orthogonal
@@ -346,7 +346,7 @@ def test_prepared_observations(case):
     space, obs, expected = PREPARED[case]
     actual = prepare_observation(space, jnp.asarray(obs))
     assert actual.dtype == jnp.float32
-    assert actual.shape == prepared(space, len(obs)).shape
+    assert actual.shape == prepared_shapes(space, len(obs)).shape
     np.testing.assert_allclose(actual, np.array(expected), rtol=1e-6)
 
 

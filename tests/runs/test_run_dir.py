@@ -299,7 +299,7 @@ def test_a_config_that_does_not_say_what_it_must_is_refused_by_name(tmp_path, na
         (
             "experiment.algorithm.gamma",
             math.nan,
-            r": is no JSON \(it has NaN, which is no number of JSON\)",
+            r": is not JSON \(it contains NaN, which is not a number in JSON\)",
         ),
         ("experiment.algorithm.num_envs", 7, r"algorithm\.num_envs = 7: must be a multiple of"),
         ("experiment.devices", 3, r"devices = 3: must divide num_shards = 4"),
@@ -339,7 +339,7 @@ def test_a_config_that_is_no_json_is_refused(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(ConfigError) as caught:
         read_run(tmp_path)
-    assert str(caught.value).startswith(f"{path}: is no JSON (")
+    assert str(caught.value).startswith(f"{path}: is not JSON (")
     assert str(caught.value).endswith(f"); {PUT_BACK}")
 
 
@@ -349,7 +349,7 @@ def test_json_that_is_no_object_is_refused(tmp_path, content):
     path.write_text(content)
     with pytest.raises(ConfigError) as caught:
         read_run(tmp_path)
-    assert str(caught.value) == f"{path}: is no JSON object; {PUT_BACK}"
+    assert str(caught.value) == f"{path}: is not a JSON object; {PUT_BACK}"
 
 
 def test_json_of_another_program_is_refused(tmp_path):

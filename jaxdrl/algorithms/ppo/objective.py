@@ -19,7 +19,7 @@ from jaxdrl.config.ppo import PPOConfig
 from jaxdrl.core import losses
 from jaxdrl.core.distributions import Distribution
 from jaxdrl.core.keys import abstract_key
-from jaxdrl.core.preprocessing import prepared, zeros
+from jaxdrl.core.preprocessing import prepared_shapes, zeros
 from jaxdrl.core.trees import merge_leading_axes
 from jaxdrl.core.types import Reduction
 from jaxdrl.errors import ConfigError
@@ -128,7 +128,7 @@ def check_extra_loss(extra_loss: ExtraLoss, agent: Agent, num: int = 7) -> None:
 
     def found(key: jax.Array) -> dict[str, jax.Array]:
         params_key, reset_key, action_key = jax.random.split(key, 3)
-        params = agent.network.init(params_key, zeros(prepared(env.observation_space, num)))
+        params = agent.network.init(params_key, zeros(prepared_shapes(env.observation_space, num)))
         reset = jax.vmap(env.reset, in_axes=(0, None))
         obs, _ = reset(jax.random.split(reset_key, num), env.default_params)
         start = jnp.ones((1, num), jnp.bool)

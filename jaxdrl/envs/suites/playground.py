@@ -65,6 +65,14 @@ def make_playground(
     overrides = {**fit_params(name, params, defaults), "impl": "jax"}
     with default_promotion(), _no_log():
         suite_env = dm_control_suite.load(task, config_overrides=overrides)
+    env = _adapt(name, suite_env)._replace(costly_reset=task in COSTLY)
+    limit = episode_limit(max_episode_steps, MAX_EPISODE_STEPS)
+    return env if limit is None else time_limit(env, limit)
+
+
+def _adapt(name: str, suite_env: Any) -> Environment:
+    """Adapts Playground's environment to the protocol, without a limit."""
+    with default_promotion(), _no_log():
         obs = jax.eval_shape(suite_env.reset, jax.random.PRNGKey(0)).obs
 
     def reset(key: jax.Array, params: Any) -> tuple[jax.Array, Any]:
@@ -90,17 +98,14 @@ def make_playground(
         data = env_state.data
         return draw_model(suite_env.mj_model, data.qpos, data.mocap_pos)
 
-    env = Environment(
+    return Environment(
         name=name,
         reset=reset,
         step=step,
         observation_space=spaces.Box(-float("inf"), float("inf"), obs.shape, obs.dtype),
         action_space=spaces.Box(-1.0, 1.0, (suite_env.action_size,)),
-        costly_reset=task in COSTLY,
         draw=draw,
     )
-    limit = episode_limit(max_episode_steps, MAX_EPISODE_STEPS)
-    return env if limit is None else time_limit(env, limit)
 
 
 @contextlib.contextmanager
