@@ -83,7 +83,9 @@ def test_a_damaged_file_is_refused_with_what_to_do(tmp_path, data):
     path = tmp_path / "config.json"
     path.write_bytes(data)
     message = refused(read_object, path, WORKS)
-    assert message.startswith(f"{path}: is not JSON")
+    is_object = data not in (b"[1]", b"3", b"null")
+    words = "is not JSON" if is_object else "is not a JSON object; "
+    assert message.startswith(f"{path}: {words}")
     assert message.endswith(f"; {WORKS}")
     assert len(message) < 300 + len(str(path))
 
@@ -127,7 +129,7 @@ def test_lines_are_refused_one_by_one_and_a_torn_last_one_is_left_out(tmp_path):
             continue
         path.write_bytes(b'{"a": 1}\n' + data + b"\n")
         message = refused(read_lines, path, any_object)
-        assert message.startswith(f"{path}: line 2 is no "), name
+        assert message.startswith(f"{path}: line 2 is not "), name
 
 
 # Sealed files
