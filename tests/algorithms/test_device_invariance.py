@@ -1,5 +1,6 @@
 """One answer on any number of devices: the same bits, or in fast mode the same but for rounding."""
 
+import itertools
 from functools import lru_cache
 
 import jax
@@ -84,18 +85,17 @@ def relative_difference(params, others):
     return np.sqrt(difference / norm)
 
 
-@pytest.mark.parametrize("name", SETTINGS)
-def test_reproducible_mode_has_the_same_bits_on_1_and_8_devices(name):
-    assert digest_after_20_updates(name, 1) == digest_after_20_updates(name, 8)
+QUICK = {("CartPole-v1", None), ("Pendulum-v1", 1), ("MemoryChain-bsuite", 1)}
+"""What is not left to the slow tests: each costs two programs that compile as users' do."""
 
 
-def test_no_mesh_and_a_mesh_of_one_device_are_the_same():
-    assert digest_after_20_updates("CartPole-v1", None) == digest_after_20_updates("CartPole-v1", 1)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("num_devices", [None, 2, 4])
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize(
+    ("name", "num_devices"),
+    [
+        pytest.param(*case, marks=() if case in QUICK else pytest.mark.slow)
+        for case in itertools.product(SETTINGS, [None, 1, 2, 4])
+    ],
+)
 def test_reproducible_mode_has_the_same_bits_on_any_number_of_devices(name, num_devices):
     assert digest_after_20_updates(name, num_devices) == digest_after_20_updates(name, 8)
 

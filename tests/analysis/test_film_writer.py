@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -165,28 +166,33 @@ def test_a_film_that_fails_leaves_nothing_behind(tmp_path, name):
     assert (tmp_path / name).read_bytes() == b"the old one"
 
 
-def test_what_ffmpeg_says_is_handed_on(tmp_path, monkeypatch):
-    ffmpeg = tmp_path / "ffmpeg"
+@pytest.fixture
+def programs(tmp_path, monkeypatch):
+    """The directory of all programs that there are; the extra `video` is not installed."""
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    (tmp_path / "bin").mkdir()
+    return tmp_path / "bin"
+
+
+def test_without_the_extra_what_the_ffmpeg_of_the_system_says_is_handed_on(tmp_path, programs):
+    ffmpeg = programs / "ffmpeg"
     ffmpeg.write_text("#!/bin/sh\necho no such codec >&2\nexit 3\n")
     ffmpeg.chmod(0o755)
-    monkeypatch.setattr(film_writer, "find_ffmpeg", lambda: str(ffmpeg))
     with pytest.raises(ConfigError, match="ffmpeg failed: no such codec"):
         film_writer.write_film(tmp_path / "film.mp4", 50, frames(50), 10)
 
 
-def test_only_kinds_that_can_be_written_are_taken(tmp_path, monkeypatch):
+def test_only_kinds_that_can_be_written_are_taken(tmp_path):
     film_writer.require_film(tmp_path / "a.GIF")
     film_writer.require_film(tmp_path / "a.mp4")
     for name in ("film.avi", "film"):
         with pytest.raises(ConfigError, match=r"out = .*must end in one of \.gif, \.mp4"):
             film_writer.require_film(tmp_path / name)
-    monkeypatch.setattr(film_writer, "find_ffmpeg", lambda: None)
+
+
+@pytest.mark.usefixtures("programs")
+def test_without_ffmpeg_only_gif_is_taken(tmp_path):
     film_writer.require_film(tmp_path / "a.gif")
     with pytest.raises(ConfigError, match=r"pip install 'jaxdrl\[video\]', or use \.gif"):
         film_writer.require_film(tmp_path / "a.mp4")
-
-
-def test_without_the_extra_the_ffmpeg_of_the_system_is_taken(monkeypatch):
-    monkeypatch.setattr(film_writer.importlib.util, "find_spec", lambda name: None)
-    monkeypatch.setattr(film_writer.shutil, "which", lambda name: f"/somewhere/{name}")
-    assert film_writer.find_ffmpeg() == "/somewhere/ffmpeg"

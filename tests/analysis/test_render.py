@@ -166,17 +166,19 @@ def test_the_command_says_what_is_in_the_film(run_dir, tmp_path, capsys):
 # Refusals
 
 
-def untouched(monkeypatch):
-    monkeypatch.setattr(render, "load_player", lambda *_, **__: pytest.fail("restored"))
+def without_checkpoints(run_dir, tmp_path, **changes):
+    """A run of which nothing can be restored."""
+    copy = copy_of(run_dir, tmp_path, **changes)
+    (copy / "checkpoints").unlink()
+    with pytest.raises(ConfigError, match="checkpoint"):
+        jaxdrl.restore(copy)
+    return copy
 
 
-def test_an_environment_that_nothing_draws_is_refused_at_once(
-    run_dir, monkeypatch, tmp_path, capsys
-):
-    untouched(monkeypatch)
+def test_an_environment_that_nothing_draws_is_refused_at_once(run_dir, tmp_path, capsys):
     chain = {"env": "MemoryChain-bsuite", "env_params": {}}
     with pytest.raises(SystemExit) as caught:
-        main.main(["render", str(copy_of(run_dir, tmp_path, experiment=chain))])
+        main.main(["render", str(without_checkpoints(run_dir, tmp_path, experiment=chain))])
     assert caught.value.code == 2
     message = capsys.readouterr().err
     assert "env = 'MemoryChain-bsuite': has no drawing; give it a function" in message
@@ -199,8 +201,8 @@ def test_a_directory_that_is_no_run_is_refused(tmp_path, capsys):
     assert "is no run (it has no config.json)" in capsys.readouterr().err
 
 
-def test_another_kind_of_file_is_refused_at_once(run_dir, monkeypatch, tmp_path):
-    untouched(monkeypatch)
+def test_another_kind_of_file_is_refused_at_once(run_dir, tmp_path):
+    run_dir = without_checkpoints(run_dir, tmp_path)
     with pytest.raises(ConfigError, match=r"must end in one of \.gif, \.mp4"):
         jaxdrl.render_run(run_dir, tmp_path / "film.avi")
 
@@ -217,8 +219,8 @@ def test_another_kind_of_file_is_refused_at_once(run_dir, monkeypatch, tmp_path)
         ({"seed": -1}, "seed = -1: must be an integer from 0"),
     ],
 )
-def test_bad_numbers_are_refused_at_once(run_dir, monkeypatch, changes, complaint):
-    untouched(monkeypatch)
+def test_bad_numbers_are_refused_at_once(run_dir, tmp_path, changes, complaint):
+    run_dir = without_checkpoints(run_dir, tmp_path)
     with pytest.raises(ConfigError, match=complaint):
         jaxdrl.render_run(run_dir, **changes)
 

@@ -24,7 +24,7 @@ def directory(tmp_path_factory):
 
 
 def test_a_run_killed_inside_a_save_ends_like_an_undisturbed_one(faults, directory):
-    (run,) = faults.check(faults.Faults(num_runs=1), directory)
+    (run,) = faults.check(faults.Faults(num_runs=1, updates=30), directory)
     assert (run.kind, run.trouble) == ("plain", "")
 
 

@@ -22,7 +22,7 @@ TASKS = {
 
 
 def test_a_run_with_memory_goes_further_on_another_number_of_devices(tmp_path):
-    """In reproducible mode: 3 updates on 2 devices and 2 on 8 are 5 on one."""
+    """In reproducible mode: 3 updates on 2 devices and 2 on 8 are 5 on 8."""
     ppo = with_settings(PPO, reproducible=True, **TASKS["MemoryChain-bsuite"])
     short = Experiment(
         "MemoryChain-bsuite",
@@ -34,7 +34,7 @@ def test_a_run_with_memory_goes_further_on_another_number_of_devices(tmp_path):
         algorithm=ppo,
     )
     straight = dataclasses.replace(
-        short, devices=1, total_env_steps=640, run_dir=tmp_path / "straight"
+        short, devices=8, total_env_steps=640, run_dir=tmp_path / "straight"
     )
     expected = run_quietly(straight)[0].result
     run_quietly(short)
