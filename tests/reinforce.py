@@ -13,9 +13,10 @@ from jaxdrl.algorithms.minibatch_sgd import step_if_finite
 from jaxdrl.algorithms.optimizers import adam
 from jaxdrl.algorithms.sharded import shard_algorithm
 from jaxdrl.algorithms.update_metrics import episode_metrics
+from jaxdrl.core import losses
 from jaxdrl.core.returns import lambda_returns
 from jaxdrl.core.trees import merge_leading_axes
-from jaxdrl.core.types import LearnerState
+from jaxdrl.core.types import LearnerState, TrainState
 from jaxdrl.distributed.gradient import mean_gradient
 from jaxdrl.distributed.groups import split_groups
 
@@ -53,7 +54,7 @@ def init(agent, config, key):
     params_key, env_key = jax.random.split(key)
     params = agents.init_params(agent, params_key)
     learner = LearnerState(params, OPTIMIZER.init(params), None, None, (), jnp.int32(0))
-    return jaxdrl.TrainState(learner, agents.init_actor(agent, env_key, config.num_envs))
+    return TrainState(learner, agents.init_actor(agent, env_key, config.num_envs))
 
 
 def learn(agent, config, learner, trajectory):
@@ -76,5 +77,5 @@ def loss(agent, config, params, batch):
     target = lambda_returns(*reward, *ends, gamma=config.gamma, lambda_=1.0).reshape(-1)
     log_prob = distribution.log_prob(merge_leading_axes(batch.action))
     policy_loss = -(log_prob * jax.lax.stop_gradient(target - value)).mean()
-    value_loss = jaxdrl.losses.squared_value(value, target).mean()
+    value_loss = losses.squared_value(value, target).mean()
     return policy_loss + value_loss, {"policy_loss": policy_loss, "value_loss": value_loss}

@@ -14,7 +14,9 @@ import pytest
 
 import jaxdrl
 from jaxdrl.analysis import evaluate_run, render
+from jaxdrl.analysis.evaluate_run import vary_run
 from jaxdrl.cli import main
+from jaxdrl.cli.doctor import diagnose
 from jaxdrl.config.choices import Choices
 from jaxdrl.config.execution import ExecutionConfig
 from jaxdrl.config.experiment import Experiment
@@ -22,9 +24,11 @@ from jaxdrl.config.network import NetworkConfig
 from jaxdrl.config.ppo import PPOConfig
 from jaxdrl.config.search_space import Range, Sweep
 from jaxdrl.config.sweep_flags import SweepFlags
+from jaxdrl.envs import from_gymnax
 from jaxdrl.errors import ConfigError
 from jaxdrl.evaluation.parameter_grid import Variation
 from jaxdrl.populations.pbt import Exchange
+from jaxdrl.runs.profiling.breakdown import profile
 
 COUNT = (0, -1, 2.5, "8", True, None, [8], np.float32(8), 10**400)
 OPTIONAL_COUNT = (0, -1, 2.5, "8", True, [8])
@@ -228,7 +232,7 @@ CALLS = {
     "time_limit max_episode_steps": lambda: jaxdrl.time_limit(made(), 0),
     "randomize env": lambda: jaxdrl.randomize(ENV, {"length": (1.0, 2.0)}),
     "randomize ranges.length": lambda: jaxdrl.randomize(made(), {"length": (1.0,)}),
-    "from_gymnax env": lambda: jaxdrl.from_gymnax(ENV),
+    "from_gymnax env": lambda: from_gymnax(ENV),
     "make env": lambda: jaxdrl.make(3),
     "make env_params.length": lambda: jaxdrl.make(ENV, length=[1]),
     "make_config env": lambda: jaxdrl.make_config(3),
@@ -246,14 +250,14 @@ CALLS = {
     "evaluate_run num_episodes": lambda: jaxdrl.evaluate_run("nosuch", num_episodes=0),
     "evaluate_run greedy": lambda: jaxdrl.evaluate_run("nosuch", greedy="no"),
     "evaluate_run seed": lambda: jaxdrl.evaluate_run("nosuch", seed=-1),
-    "vary_run variations": lambda: jaxdrl.vary_run("nosuch", "length=1:2:3"),
+    "vary_run variations": lambda: vary_run("nosuch", "length=1:2:3"),
     "render_run run_dir": lambda: jaxdrl.render_run(None),
     "export_policy out": lambda: jaxdrl.export_policy("nosuch", 3),
     "load_policy path": lambda: jaxdrl.load_policy(3),
     "plot_runs run_dirs": lambda: jaxdrl.plot_runs("nosuch"),
     "plot_runs against": lambda: jaxdrl.plot_runs(["nosuch"], against="steps"),
-    "diagnose seconds": lambda: jaxdrl.diagnose(seconds=0),
-    "profile num_updates": lambda: jaxdrl.profile(lambda state: state, (), num_updates=0),
+    "diagnose seconds": lambda: diagnose(seconds=0),
+    "profile num_updates": lambda: profile(lambda state: state, (), num_updates=0),
     "train algorithm": lambda: jaxdrl.train(ENV, None, num_updates=1),
     "jit_step algorithm": lambda: jaxdrl.jit_step(ENV),
     "make_mesh num_devices": lambda: jaxdrl.make_mesh("all"),

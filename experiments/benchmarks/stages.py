@@ -18,6 +18,7 @@ from jaxdrl.algorithms import agent as acting
 from jaxdrl.algorithms import minibatch_sgd
 from jaxdrl.algorithms.agent import Agent
 from jaxdrl.algorithms.ppo import algorithm, objective
+from jaxdrl.core.types import TrainState
 from jaxdrl.distributed.gradient import mean_gradient
 from jaxdrl.distributed.microbatches import num_microbatches
 from jaxdrl.envs import vector
@@ -53,7 +54,7 @@ def take_apart(case: Case, agent: jaxdrl.Algorithm, state: Any) -> Pieces:
     """The pieces of an agent on one device, in its next update."""
     ppo: objective.PPO = agent.learn.args[0]  # type: ignore[attr-defined]
     actor, trajectory = jax.jit(agent.rollout)(state.learner, state.actor)
-    state = jaxdrl.TrainState(learner=state.learner, actor=actor)
+    state = TrainState(learner=state.learner, actor=actor)
     statistics = state.learner.return_statistics
     batch = jax.jit(partial(algorithm._make_batch, ppo))(statistics, trajectory)
     rows = jax.jit(partial(minibatch_rows, ppo, case))(jax.random.key(1))

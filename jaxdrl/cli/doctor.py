@@ -36,7 +36,7 @@ ENOUGH = 1.1
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The result of `jaxdrl.diagnose`.
+    """The result of `jaxdrl.cli.doctor.diagnose`.
 
     Attributes:
       machine: processor, cores, memory and devices.

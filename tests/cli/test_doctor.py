@@ -7,6 +7,7 @@ from rich.console import Console
 
 import jaxdrl
 from jaxdrl.cli import doctor, main
+from jaxdrl.cli.doctor import diagnose
 from jaxdrl.errors import ConfigError
 
 
@@ -24,7 +25,7 @@ def speeds(monkeypatch):
 
 
 def test_the_fastest_devices_and_the_environments_that_saturate_them_are_found(speeds):
-    found = jaxdrl.diagnose("CartPole-v1")
+    found = diagnose("CartPole-v1")
     assert list(found.by_devices) == [1, 2, 4, 8]
     assert (found.num_devices, found.num_envs) == (4, 1024)
     assert speeds[:4] == [(512, 1), (512, 2), (512, 4), (512, 8)]
@@ -34,7 +35,7 @@ def test_the_fastest_devices_and_the_environments_that_saturate_them_are_found(s
 
 def test_it_is_said_what_to_run(speeds):
     output = io.StringIO()
-    found = jaxdrl.diagnose("CartPole-v1")
+    found = diagnose("CartPole-v1")
     doctor.print_diagnosis(Console(file=output, width=200), found)
     lines = output.getvalue().splitlines()
     assert lines[-1] == "jaxdrl train CartPole-v1 --devices 4 --num-envs 1024"
@@ -57,7 +58,7 @@ def test_where_memory_ends_is_said_and_nothing_is_divided_by_it(monkeypatch, fit
 
     monkeypatch.setattr(doctor, "measure", measure)
     lines, output = [], io.StringIO()
-    found = jaxdrl.diagnose("CartPole-v1", say=lines.append)
+    found = diagnose("CartPole-v1", say=lines.append)
     doctor.print_diagnosis(Console(file=output, width=200), found)
     assert says in output.getvalue()
     assert any("512" in line and "measuring" in line for line in lines)
@@ -73,7 +74,7 @@ def test_where_memory_ends_is_said_and_nothing_is_divided_by_it(monkeypatch, fit
 def test_it_is_said_what_is_measured_and_how_long_it_may_take(speeds, monkeypatch):
     monkeypatch.setattr(doctor.machine, "busy_cores", lambda: 100.0)
     lines = []
-    found = jaxdrl.diagnose("CartPole-v1", say=lines.append)
+    found = diagnose("CartPole-v1", say=lines.append)
     start = next(i for i, line in enumerate(lines) if line.startswith("measuring how"))
     assert "512 environments on 1, 2, 4, 8 device(s), then 64 to 65,536" in lines[start]
     assert "other processes keep 100.0 of" in lines[start - 1]
@@ -103,4 +104,4 @@ def test_bad_input_is_refused(capsys, args, message):
 
 def test_a_number_that_is_none_is_refused_in_python_too():
     with pytest.raises(ConfigError, match="seconds"):
-        jaxdrl.diagnose(seconds=float("nan"))
+        diagnose(seconds=float("nan"))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from jaxdrl import losses
+from jaxdrl.core import losses
 
 number = st.floats(-2.0, 2.0, width=32)
 triples = st.lists(st.tuples(number, number, number), min_size=4, max_size=4)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from jax.sharding import PartitionSpec as P
 from jax.test_util import check_grads
 
-from jaxdrl import returns
+from jaxdrl.core import returns
 
 LENGTHS = (1, 6)
 NUM_ENVS = 2

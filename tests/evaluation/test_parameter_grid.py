@@ -16,6 +16,7 @@ from rich.console import Console
 import jaxdrl
 from jaxdrl import PPOConfig
 from jaxdrl.analysis import robustness_map
+from jaxdrl.analysis.evaluate_run import vary_run
 from jaxdrl.cli import main
 from jaxdrl.config.settings import with_settings
 from jaxdrl.core.spaces import Box, Discrete
@@ -337,7 +338,7 @@ def test_drawn_parameters_buy_robustness(tmp_path):
             run_dir=tmp_path / name,
         )
         jaxdrl.run(experiment)
-        found = jaxdrl.vary_run(tmp_path / name, grid)
+        found = vary_run(tmp_path / name, grid)
         worst[name] = np.sort(found.mean_return, axis=None)[:64].mean()
     assert worst["drawn"] > 300
     assert worst["plain"] < 100

@@ -62,7 +62,7 @@ def ppo(
     """PPO as pure functions, on one device or sharded over those of a mesh.
 
     Args:
-      env: from `jaxdrl.make`, `jaxdrl.from_gymnax`, or an `Environment` of your own.
+      env: from `jaxdrl.make`, `jaxdrl.envs.from_gymnax`, or an `Environment` of your own.
       config: settings; counts in it are global.
       network: a flax module `obs [N, ...] float32 -> (policy_outputs, value [N])`, where obs is an
         array, or a dictionary of them where the observation space is one, and outputs are as in

@@ -9,11 +9,12 @@ import optax
 import pytest
 
 import jaxdrl
-from jaxdrl import ConfigError, PPOConfig, losses
+from jaxdrl import ConfigError, PPOConfig
 from jaxdrl.algorithms.agent import Agent
 from jaxdrl.algorithms.minibatch_sgd import Batch
 from jaxdrl.algorithms.ppo import objective
 from jaxdrl.config.settings import with_settings
+from jaxdrl.core import distributions, losses
 
 SMALL = with_settings(
     PPOConfig(), num_envs=16, num_steps=4, num_epochs=1, num_minibatches=2, hidden_sizes=(8,)
@@ -47,7 +48,7 @@ def test_the_loss_is_the_sum_of_its_parts_by_hand(cartpole):
     config = replace(SMALL, value_clip_epsilon=0.1, value_coef=0.7, entropy_coef=0.02)
     outputs = (jnp.asarray(logits, jnp.float32), jnp.asarray(value, jnp.float32))
     network = jaxdrl.Network(lambda n: (), lambda *_: {}, lambda *_: (*outputs, ()))
-    head = jaxdrl.distributions.action_head(cartpole.action_space)
+    head = distributions.action_head(cartpole.action_space)
     made = objective.PPO(Agent(cartpole, network, head, None), config, None)
     start = np.zeros(6, bool)
     batch = Batch(

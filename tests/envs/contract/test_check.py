@@ -12,6 +12,7 @@ import probe_environments as probes
 from jaxdrl import ConfigError, spaces
 from jaxdrl.cli import main
 from jaxdrl.core.dtype_promotion import default_promotion
+from jaxdrl.envs import from_gymnax
 from jaxdrl.envs.contract import check
 from jaxdrl.envs.contract.check import check_environment
 
@@ -58,7 +59,7 @@ def test_a_step_that_resets_by_itself_is_found_by_the_key_that_it_splits():
         terminated = done & ~truncated
         return obs, env_state, reward.astype(jnp.float32), terminated, truncated & ~terminated, {}
 
-    found = broken(jaxdrl.from_gymnax(env, params)._replace(step=step))
+    found = broken(from_gymnax(env, params)._replace(step=step))
     reset = found["step does not reset the environment"]
     assert "the counter of steps is back at its start, at environment" in reset
     assert "the state at the end is that of a reset, at environment" in reset

@@ -13,6 +13,7 @@ import jaxdrl
 from jaxdrl.analysis.render import draw_state
 from jaxdrl.config.presets import TASKS
 from jaxdrl.core.dtype_promotion import default_promotion
+from jaxdrl.envs import from_gymnax
 from jaxdrl.envs.drawing import canvas, gymnax_boards, gymnax_scenes
 from jaxdrl.envs.drawing.canvas import (
     BLUE,
@@ -367,12 +368,12 @@ def test_a_drawing_of_ones_own_gets_the_state_of_the_environment_itself():
 
 def test_an_environment_of_anybody_else_is_not_taken_for_that_of_gymnax():
     env, params = gymnax.make("CartPole-v1")
-    assert jaxdrl.from_gymnax(env, params).draw is not None
+    assert from_gymnax(env, params).draw is not None
 
     class Other(type(env)):
         """Its name is CartPole-v1, too."""
 
-    assert jaxdrl.from_gymnax(Other(), params).draw is None
+    assert from_gymnax(Other(), params).draw is None
 
 
 # The tools

@@ -12,7 +12,7 @@ from gymnax.environments import environment, spaces
 
 import jaxdrl
 from jaxdrl.core.dtype_promotion import default_promotion
-from jaxdrl.envs import vector
+from jaxdrl.envs import from_gymnax, vector
 from jaxdrl.envs.protocol import check_types, strong_types
 from jaxdrl.envs.suites.gymnax import convert_space
 from jaxdrl.errors import ConfigError
@@ -243,7 +243,7 @@ class Own(environment.Environment):
 
 
 def test_an_environment_of_ones_own_takes_a_tuple_of_actions():
-    env = jaxdrl.from_gymnax(Own())
+    env = from_gymnax(Own())
     check_types(env)
     assert env.name == "Own"
     assert env.max_episode_steps == 4
@@ -264,7 +264,7 @@ def test_an_environment_of_ones_own_takes_a_tuple_of_actions():
 
 
 def test_parameters_of_ones_own_environment():
-    env = jaxdrl.from_gymnax(Own(), Params(max_steps_in_episode=9, bonus=2.0))
+    env = from_gymnax(Own(), Params(max_steps_in_episode=9, bonus=2.0))
     assert env.max_episode_steps == 9
     _, env_state = env.reset(jax.random.key(0), env.default_params)
     action = jnp.array([1, 1], jnp.int32)
@@ -277,7 +277,7 @@ def test_an_environment_without_a_limit_has_none():
     class NoLimit:
         pass
 
-    assert jaxdrl.from_gymnax(Own(), NoLimit()).max_episode_steps is None
+    assert from_gymnax(Own(), NoLimit()).max_episode_steps is None
 
 
 UNSUPPORTED = [
@@ -291,7 +291,7 @@ UNSUPPORTED = [
 @pytest.mark.parametrize("space", UNSUPPORTED, ids=["dict", "mixed", "nested"])
 def test_spaces_without_a_counterpart_are_refused_by_name(which, space):
     with pytest.raises(TypeError) as error:
-        jaxdrl.from_gymnax(Own(**{which: space}))
+        from_gymnax(Own(**{which: space}))
     message = str(error.value)
     parts = (
         f"{which} space of Own",

@@ -19,7 +19,7 @@ from jaxdrl.algorithms.sharded import STAGES
 from jaxdrl.errors import ConfigError
 from jaxdrl.io.console import warner
 from jaxdrl.runs.profiling import breakdown, tracing
-from jaxdrl.runs.profiling.breakdown import NUM_SKIPPED, NUM_TRACED
+from jaxdrl.runs.profiling.breakdown import NUM_SKIPPED, NUM_TRACED, profile
 from jaxdrl.runs.profiling.trace_reader import OTHER, WAITING
 from jaxdrl.runs.session import Session
 from jaxdrl.runs.stopping import Signals
@@ -217,7 +217,7 @@ def test_a_step_of_ones_own_is_broken_down(tmp_path):
     state, own = jnp.ones((96, 96)) / 96, jax.jit(step, donate_argnums=0)
     ratio = 0.0
     for _ in range(5):  # other processes may have the core during a stage
-        found = jaxdrl.profile(own, state, stages=("light", "heavy"), directory=tmp_path)
+        found = profile(own, state, stages=("light", "heavy"), directory=tmp_path)
         assert list(found.stages) == ["light", "heavy", OTHER, WAITING]
         ratio = found.stages["heavy"] / found.stages["light"]
         if 20 < ratio < 125:
@@ -260,5 +260,5 @@ def test_names_of_a_program_on_disk_are_not_taken_for_those_of_the_source(tmp_pa
 )
 def test_bad_values_are_refused(given, words):
     with pytest.raises(ConfigError) as caught:
-        jaxdrl.profile(step, jnp.ones((8, 8)), **given)
+        profile(step, jnp.ones((8, 8)), **given)
     assert str(caught.value).startswith(words)
