@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zipfile
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -107,8 +108,7 @@ def test_a_policy_with_memory_names_its_carry_and_hands_it_on(run_dirs, tmp_path
         action, carry = policy(obs, carry, start)
         _, (expected, ours) = acting(run_dir, obs, ours, start)
         np.testing.assert_array_equal(action, expected)
-        for a, b in zip(jax.tree.leaves(carry), jax.tree.leaves(ours), strict=True):
-            np.testing.assert_allclose(a, b, atol=1e-6)
+        chex.assert_trees_all_close(carry, ours, rtol=1e-7, atol=1e-6)
 
 
 def test_the_command_says_what_it_wrote(run_dirs):

@@ -1,5 +1,6 @@
 """Keys of one kind, whatever the default of JAX is."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -78,6 +79,5 @@ def test_a_checkpoint_keeps_the_kind_of_its_keys(tmp_path, impl):
         path = checkpoint.write(tmp_path, 0, arrays, described, {})
         abstract = jax.eval_shape(lambda: state("threefry2x32"))
         loaded = finite_states.load(path, abstract, "this")
-        for one, other in zip(jax.tree.leaves(loaded), jax.tree.leaves(saved), strict=True):
-            assert one.dtype == other.dtype
+        chex.assert_trees_all_equal_dtypes(loaded, saved)
         assert data(loaded["actor"]["key"]) == data(saved["actor"]["key"])

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from functools import partial
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -77,10 +78,7 @@ def test_a_cell_follows_its_equations(cell, by_hand):
     params = cell.init(jax.random.key(0), carry, x, method=both)["params"]
     params = jax.tree.map(lambda p: random(*p.shape, seed=p.size), params)
     actual = cell.apply({"params": params}, carry, x, method=both)
-    for a, b in zip(
-        jax.tree.leaves(actual), jax.tree.leaves(by_hand(params, carry, x)), strict=True
-    ):
-        np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6)
+    chex.assert_trees_all_close(actual, by_hand(params, carry, x), rtol=2e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("make", [GRU, LSTM])

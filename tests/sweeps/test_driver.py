@@ -11,8 +11,7 @@ import sys
 import time
 from types import SimpleNamespace
 
-import jax
-import numpy as np
+import chex
 import pytest
 
 import jaxdrl
@@ -21,7 +20,6 @@ from jaxdrl.cli import main
 from jaxdrl.errors import ConfigError
 from jaxdrl.io.numerals import short
 from jaxdrl.runs import memory, report, train_run
-from jaxdrl.runs.checkpoint import raw
 from jaxdrl.runs.checkpoint_manager import Saver
 from jaxdrl.runs.overrides import Overrides
 from jaxdrl.runs.run_dir import read_metrics
@@ -61,9 +59,7 @@ def together(tmp_path_factory):
 
 def assert_same(ours, theirs):
     """Every array of the two states has the same bits."""
-    ours, theirs = (jax.tree.leaves(jax.tree.map(raw, state)) for state in (ours, theirs))
-    for a, b in zip(ours, theirs, strict=True):
-        np.testing.assert_array_equal(a, b)
+    chex.assert_trees_all_equal(ours, theirs, strict=True)
 
 
 def test_a_member_of_a_wave_has_the_bits_that_it_has_among_all(waves, together):
