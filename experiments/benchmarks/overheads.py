@@ -136,7 +136,7 @@ def measure_runs(config: Overheads, case: Case) -> dict[str, Any]:
     updates = max(1, config.env_steps // case.env_steps)
     bare = compile_without(config, case, "nothing")
     times: dict[str, list[float]] = {"run": [], "bare": []}
-    for _ in range(max(2, config.repetitions // 3)):
+    for _ in range(max(1, config.repetitions // 3)):
         times["run"].append(time_run(config, case, updates)[0])
         taken = time_in_turn({"bare": (bare,)}, repetitions=1, seconds=updates * 0.07)
         times["bare"].extend(taken["bare"])
@@ -150,7 +150,7 @@ def measure_trackers(config: Overheads, case: Case) -> dict[str, Any]:
     """
     updates = max(2, config.env_steps // case.env_steps)
     times: dict[str, list[float]] = {"tracked": [], "untracked": []}
-    for _ in range(max(2, config.repetitions // 3)):
+    for _ in range(max(1, config.repetitions // 3)):
         times["tracked"].append(time_run(config, case, updates, config.track)[1])
         times["untracked"].append(time_run(config, case, updates)[1])
     return {"times": times, "ratio": ratios(times["tracked"], times["untracked"])}

@@ -11,6 +11,7 @@ import jaxdrl
 from jaxdrl import PPOConfig
 from jaxdrl.algorithms.sharded import STATE_SPECS
 from jaxdrl.config.settings import with_settings
+from jaxdrl.distributed.groups import map_rows
 from jaxdrl.distributed.layout import place
 from jaxdrl.runs.metrics_log import sha256
 
@@ -55,13 +56,13 @@ def test_a_sum_in_turn_has_the_bits_of_the_sum_alone():
     x = jax.random.normal(jax.random.key(0), (8, 4, 4))
 
     @jax.jit
-    def map_rows(x):
+    def of_rows(x):
         always = jax.numpy.arange(x.shape[0]) >= 0
         return map_rows(lambda x: (x.sum(), (x - x.mean()).var()), always, x)
 
-    together = map_rows(x)
+    together = of_rows(x)
     for i in range(8):
-        for all_of_them, alone in zip(together, map_rows(x[i : i + 1]), strict=True):
+        for all_of_them, alone in zip(together, of_rows(x[i : i + 1]), strict=True):
             assert all_of_them[i] == alone[0]
 
 
