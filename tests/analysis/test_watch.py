@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import jaxdrl
-from jaxdrl.analysis import watch
+from jaxdrl.analysis import metrics_history, watch
 from jaxdrl.cli import main
 from jaxdrl.io.json_files import write_sealed
 from jaxdrl.runs.locking import claim, writer_of
@@ -135,7 +135,7 @@ def test_a_run_of_a_few_lines_and_one_without_any(run_dir, tmp_path, capsys):
 
 
 def lines(**columns):
-    num = watch.WINDOW + 2
+    num = metrics_history.WINDOW + 2
     healthy = {"entropy": 0.5, "approx_kl": 0.01, "explained_variance": 0.5}
     healthy |= {"skipped_steps": 0.0, "nonfinite_values": 0.0}
     return [
@@ -159,15 +159,15 @@ def lines(**columns):
 )
 def test_what_looks_ill_is_said(columns, words):
     records = lines(**columns)
-    found = watch.find_warnings(history_of(records))
+    found = metrics_history.find_warnings(history_of(records))
     assert len(found) == len(words)
     for warning, start in zip(found, words, strict=True):
         assert warning.startswith(start)
-    assert watch.find_warnings(history_of(records[:5])) == []
+    assert metrics_history.find_warnings(history_of(records[:5])) == []
 
 
 def history_of(records):
-    history = watch.History(pathlib.Path("nowhere"))
+    history = metrics_history.History(pathlib.Path("nowhere"))
     for record in records:
         history.add(record)
     return history
@@ -198,7 +198,7 @@ def test_what_is_kept_does_not_grow_with_the_run():
     records = [record | {"episode_return": float(i)} for i, record in enumerate(lines() * 1000)]
     history = history_of(records)
     assert history.num_lines == len(records) == 12_000
-    assert len(history.recent) == watch.WINDOW
+    assert len(history.recent) == metrics_history.WINDOW
     columns = history.columns()
     assert {len(column) for column in columns.values()} == {3000}
     np.testing.assert_array_equal(columns["episode_return"], 4.0 * np.arange(3000) + 1.5)

@@ -138,7 +138,7 @@ def test_bad_settings_get_the_same_message_in_the_shell_and_in_python(flags, in_
 BAD_RUNS = [
     ("CartPole", [], r"env = 'CartPole': unknown; the nearest: CartPole-v1(, .*)?"),
     ("acrobot-v1", [], r"env = 'acrobot-v1': unknown; the nearest: Acrobot-v1(, .*)?"),
-    ("xyzzy", [], r"env = 'xyzzy': unknown; known are: .*CartPole-v1.*"),
+    ("xyzzy", [], r"env = 'xyzzy': unknown; known names: .*CartPole-v1.*"),
     (
         "MNISTBandit-bsuite",
         [],
@@ -148,13 +148,13 @@ BAD_RUNS = [
     (
         "brux/ant",
         [],
-        r"suite = 'brux': unknown; the nearest: brax.*; environments of gymnax go by their "
-        r"name alone, such as CartPole-v1",
+        r"suite = 'brux': unknown; the nearest: brax.*; gymnax environments have no prefix, "
+        r"such as CartPole-v1",
     ),
     (
         "CartPole-v1",
         ["--env-params", "gravty", "1"],
-        r"env_params\.gravty = 1\.0: CartPole-v1 has no such one; the nearest: gravity",
+        r"env_params\.gravty = 1\.0: CartPole-v1 has no such parameter; the nearest: gravity",
     ),
     (
         "CartPole-v1",

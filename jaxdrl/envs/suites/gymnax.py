@@ -51,7 +51,9 @@ def make_gymnax(name: str, **params: Any) -> Environment:
     for param, value in params.items():
         if param not in fields | arguments:
             known = nearest(param, sorted(fields | arguments))
-            raise ConfigError(f"env_params.{param} = {value!r}: {name} has no such one; {known}")
+            raise ConfigError(
+                f"env_params.{param} = {value!r}: {name} has no such parameter; {known}"
+            )
         if not isinstance(value, int | float) and not is_traced(value):
             raise ConfigError(f"env_params.{param} = {value!r}: must be a number")
     for param, value in params.items():
@@ -174,7 +176,7 @@ def nearest(name: str, known: list[str]) -> str:
     close = difflib.get_close_matches(name.lower(), list(lowered), n=3, cutoff=0.4)
     if close:
         return "the nearest: " + ", ".join(lowered[match] for match in close)
-    return "known are: " + ", ".join(known)
+    return "known names: " + ", ".join(known)
 
 
 def _import_gymnax() -> Any:

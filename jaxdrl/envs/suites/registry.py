@@ -87,7 +87,7 @@ def load(name: str) -> Suite:
     if name not in BUILT_IN and name not in points:
         raise ConfigError(
             f"suite = {name!r}: unknown; {nearest(name, ['gymnax', *names()])}; "
-            "environments of gymnax go by their name alone, such as CartPole-v1"
+            "gymnax environments have no prefix, such as CartPole-v1"
         )
     command = missing(name)
     if command is not None:
@@ -163,7 +163,9 @@ def fit_params(name: str, params: Mapping[str, Any], defaults: Mapping[str, Any]
     for param, value in params.items():
         if param not in defaults:
             known = nearest(param, sorted(defaults)) if defaults else "it has none"
-            raise ConfigError(f"env_params.{param} = {value!r}: {name} has no such one; {known}")
+            raise ConfigError(
+                f"env_params.{param} = {value!r}: {name} has no such parameter; {known}"
+            )
         found[param] = _fit(param, value, defaults[param])
     return found
 

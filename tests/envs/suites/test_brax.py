@@ -97,7 +97,7 @@ def test_the_tasks_are_those_of_brax_with_its_own_limit():
         (
             "ant",
             {"backing": 1},
-            "env_params.backing = 1: brax/ant has no such one; the nearest: back",
+            "env_params.backing = 1: brax/ant has no such parameter; the nearest: back",
         ),
         (
             "ant",

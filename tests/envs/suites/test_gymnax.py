@@ -171,7 +171,7 @@ def test_constructor_arguments_and_parameters_together():
     [
         ("CartPole-v2", {}, ("env = 'CartPole-v2'", "CartPole-v1")),
         ("cartpole", {}, ("env = 'cartpole'", "CartPole-v1")),
-        ("zzzz", {}, ("env = 'zzzz'", "known are", "CartPole-v1", "Breakout-MinAtar")),
+        ("zzzz", {}, ("env = 'zzzz'", "known names", "CartPole-v1", "Breakout-MinAtar")),
         ("", {}, ("env = ''", "CartPole-v1")),
         (3, {}, ("env = 3", "CartPole-v1")),
         (DOWNLOADING, {}, (DOWNLOADING, "MNIST", "downloads", "SimpleBandit-bsuite")),

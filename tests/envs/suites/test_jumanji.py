@@ -188,7 +188,11 @@ SOKOBAN = "env = 'jumanji/Sokoban-v0': would have to download its levels; make i
     ("task", "params", "words"),
     [
         ("Snak-v1", {}, "env = 'jumanji/Snak-v1': unknown; the nearest: Snake-v1"),
-        ("Snake-v1", {"num_row": 5}, "env_params.num_row = 5: jumanji/Snake-v1 has no such one"),
+        (
+            "Snake-v1",
+            {"num_row": 5},
+            "env_params.num_row = 5: jumanji/Snake-v1 has no such parameter",
+        ),
         ("Snake-v1", {"num_rows": 5.5}, "env_params.num_rows = 5.5: must be a whole number"),
         ("Snake-v1", {"time_limit": 5}, "env_params.time_limit = 5: use max_episode_steps instead"),
         ("Snake-v1", {"max_episode_steps": 0}, "max_episode_steps = 0"),

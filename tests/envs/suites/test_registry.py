@@ -134,7 +134,7 @@ def test_parameters_take_the_kind_of_their_default(default, value, found):
 @pytest.mark.parametrize(
     ("params", "words"),
     [
-        ({"sise": 1}, "env_params.sise = 1: x/y has no such one; the nearest: size"),
+        ({"sise": 1}, "env_params.sise = 1: x/y has no such parameter; the nearest: size"),
         ({"size": 1.5}, "env_params.size = 1.5: must be a whole number"),
         ({"flag": 2}, "env_params.flag = 2: must be 0 or 1"),
         ({"rate": "a"}, "env_params.rate = 'a': must be a number"),
