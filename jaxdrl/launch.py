@@ -1,4 +1,4 @@
-"""`jaxdrl.run` and `jaxdrl.resume`: one run, or a sweep in parts, whose parts are runs."""
+"""`jaxdrl.run` and `jaxdrl.resume`: one run, or a sweep whose parts are runs."""
 
 from __future__ import annotations
 
@@ -44,27 +44,27 @@ def run(
     """Trains, evaluates, and writes a run directory with checkpoints on the way.
 
     Args:
-      experiment: what to do.
+      experiment: what to train, and how.
       env: an environment of your own in place of the one that `experiment.env` names.
       network: as in `jaxdrl.ppo`.
       optimizer: as in `jaxdrl.ppo`.
       make_algorithm: makes an algorithm of your own from `experiment.algorithm`, its settings:
         `(env, config: MyConfig, *, mesh=None) -> Algorithm`.
-      trackers: what takes the lines of `metrics.jsonl` beside the trackers that `experiment.track`
-        names, see `jaxdrl.runs.trackers.Tracker`; none can stop the run.
-      quiet: print nothing but warnings.
+      trackers: further trackers of the lines of `metrics.jsonl`, beside those that
+        `experiment.track` names; see `jaxdrl.runs.trackers.Tracker`. None can stop the run.
+      quiet: whether to print nothing but warnings.
       on_update: called after each update with its number and its metrics: those of a line of
         `metrics.jsonl`, of this update alone, without speed and memory; lists for the members of a
         sweep. Where it returns true, the run ends after the update that is being computed, with an
-        evaluation, a checkpoint and its result; `resume` goes on to its full length. What it
-        raises comes through once the state is saved. In a sweep of parts it ends one part.
+        evaluation, a checkpoint and its result; `resume` continues to its full length. What it
+        raises is raised again once the state is saved. In a sweep in parts it ends one part.
 
     Raises:
-      ConfigError: for input that cannot work, before anything is compiled or written.
+      ConfigError: for settings that cannot work, before anything is compiled or written.
       RunInterruptedError: after SIGINT, SIGTERM or SIGHUP; with a checkpoint saved, unless it came
         before the first update, or twice.
-      NonFiniteError: if nothing finite was left to learn from.
-      OutOfMemoryError: if the devices had no room for it while it trained.
+      NonFiniteError: if no finite gradient was left to learn from.
+      OutOfMemoryError: if a device ran out of memory during training.
     """
     overrides = Overrides(env, network, optimizer, make_algorithm)
     caller: dict[str, Any] = {"trackers": trackers, "on_update": on_update, "quiet": quiet}
@@ -91,25 +91,27 @@ def resume(
     quiet: bool = False,
     on_update: OnUpdate | None = None,
 ) -> Run:
-    """Goes on with a run as if nothing had happened, from its last sound checkpoint.
+    """Continues a run from its last valid checkpoint, as if it had never stopped.
 
     Args:
       run_dir: directory of the run.
-      devices: another number of devices than before; None keeps it.
-      total_env_steps: to go further than the run was meant to; None keeps its length. A learning
-        rate that is annealed over the length of the run is annealed over the new one then.
-      keep_schedule: anneal it over the length from before instead.
+      devices: a new number of devices; None keeps the old one.
+      total_env_steps: a new length, such as a greater one for a run that is done; None keeps the
+        old one. A learning rate that is annealed over the length of the run is then annealed over
+        the new one.
+      keep_schedule: whether to anneal it over the old length instead.
       checkpoint: the update of an earlier checkpoint, or "best"; what came after it is dropped.
       env: as in `jaxdrl.run`, for a run that was given one.
       network: likewise.
       optimizer: likewise.
       make_algorithm: likewise.
-      trackers: as in `jaxdrl.run`; those that the config names go on by themselves.
+      trackers: as in `jaxdrl.run`; those that the config names continue by themselves.
       quiet: as in `jaxdrl.run`.
       on_update: likewise.
 
     Raises:
-      ConfigError: if there is nothing to go on with or it does not fit, naming what and what to do.
+      ConfigError: if there is nothing to resume from, or something does not fit it; the message
+        says what, and what to do.
       RunInterruptedError: as in `jaxdrl.run`.
       NonFiniteError: likewise.
       OutOfMemoryError: likewise.

@@ -180,11 +180,11 @@ def test_a_disk_that_fills_costs_files_and_no_training(whole, tmp_path, disk):
     assert printed.count("warning: ") == printed.count("No space left on device") + 2
     for words in (
         f"{tmp_path}/metrics.jsonl could not be written (No space left on device); its lines wait",
-        "was not written (No space left on device); training goes on, and that of update ",
+        "was not written (No space left on device); training continues, and that of update ",
         "checkpoints were not written; that of update ",
         "lines could not be written\n",
-        f"{tmp_path}/result.json: could not be written (No space left on device); once it can, it "
-        f"is written by: jaxdrl resume {tmp_path}\n",
+        f"{tmp_path}/result.json: could not be written (No space left on device); once it can, "
+        f"this writes it: jaxdrl resume {tmp_path}\n",
         "greedy mean return",
     ):
         assert printed.count(words) == 1, words

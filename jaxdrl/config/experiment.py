@@ -23,7 +23,7 @@ from jaxdrl.checks import (
     require,
     require_divisor,
 )
-from jaxdrl.config.algorithms import ALGORITHMS, DEFAULT, require_config
+from jaxdrl.config.algorithms import ALGORITHMS, DEFAULT, StoredConfig, require_config
 from jaxdrl.config.search_space import Sweep
 from jaxdrl.config.settings import with_settings
 from jaxdrl.config.tracker_names import require_known
@@ -94,14 +94,20 @@ class Experiment:
         require_config(self.algorithm)
         check_fields(self, given=("algorithm",))
         require_known(self.track)
+        # What a file has of an algorithm of a user's own has been checked by the run that wrote it.
+        if not isinstance(self.algorithm, StoredConfig):
+            self._check_algorithm()
+        if self.devices is not None:
+            require_divisor("devices", self.devices, self.algorithm.execution.num_shards)
+
+    def _check_algorithm(self) -> None:
+        """Refuses what the settings of the algorithm do not have."""
         if self.anneal_learning_rate:
             works = "is for algorithms that have anneal_env_steps; must be False for this one"
             has_schedule = hasattr(self.algorithm, "anneal_env_steps")
             require(has_schedule, "anneal_learning_rate", True, works)
         if self.sweep is not None:
             self.sweep.check_algorithm(self.algorithm)
-        if self.devices is not None:
-            require_divisor("devices", self.devices, self.algorithm.execution.num_shards)
 
     @property
     def num_updates(self) -> int:

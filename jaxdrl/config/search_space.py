@@ -236,9 +236,12 @@ def check_names(config: Any, names: Iterable[str]) -> None:
         if name in settings:
             works = "shapes the program, which all members share; floats vary within one program, "
             works += f"and --shape {name}=CHOICE,CHOICE tries one program after another"
+        elif not varying:
+            works = "the algorithm has no hyperparameters that can vary; a float field of its "
+            works += "settings is one if its default is jaxdrl.hyperparameter(...)"
         else:
-            nearest = difflib.get_close_matches(name, varying, n=1, cutoff=0)
-            works = f"is not a setting of the algorithm; did you mean {', '.join(nearest)}?"
+            (nearest,) = difflib.get_close_matches(name, varying, n=1, cutoff=0)
+            works = f"is not a setting of the algorithm; did you mean {nearest}?"
         raise ConfigError(f"hyperparams.{name}: {works}")
 
 

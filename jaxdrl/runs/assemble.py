@@ -35,7 +35,7 @@ NEW = Origin("")
 """Of what is not a run yet."""
 
 TRAIN_STREAM = 0
-"""Folded into the key of the seed for everything that is drawn while training."""
+"""Folded into the key of the seed for the numbers of training."""
 
 EVALUATION_STREAM = 1
 """Folded into the key of the seed, so that evaluations share no numbers with training."""
@@ -43,12 +43,12 @@ EVALUATION_STREAM = 1
 
 @dataclass(frozen=True)
 class Start:
-    """What a run begins with, where that is not a state drawn anew.
+    """What a run starts from, if not from a freshly initialised state.
 
     Attributes:
-      manifest: of the checkpoint that it resumes from, None at the start of a run.
-      state: the state in that checkpoint, in the host's memory.
-      warm_start: parameters and statistics of another run, by their names.
+      manifest: of the checkpoint that it resumes from, None for a run that starts.
+      state: the state in that checkpoint, in host memory.
+      warm_start: parameters and statistics of another run, by name.
     """
 
     manifest: dict[str, Any] | None = None
@@ -57,12 +57,12 @@ class Start:
 
     @property
     def update(self) -> int:
-        """Updates that are done already."""
+        """Updates that are already done."""
         return 0 if self.manifest is None else self.manifest["update"]
 
     @property
     def train_seconds(self) -> float:
-        """Seconds that these took."""
+        """Seconds of training that they took."""
         return 0.0 if self.manifest is None else self.manifest["progress"]["train_seconds"]
 
 
@@ -106,7 +106,7 @@ class Setup:
         return _make_agent(self.env, self.experiment, self.overrides, None)
 
     def evaluate(self, state: TrainState, key: jax.Array) -> Evaluation:
-        """Plays the episodes of an evaluation of a run."""
+        """Plays the episodes of an evaluation of the run."""
         experiment, learner = self.experiment, state.learner
         num_episodes, greedy = experiment.num_eval_episodes, experiment.greedy_evaluation
         play = evaluate if experiment.sweep is None else sweep_algorithm.evaluate_members
@@ -117,13 +117,13 @@ class Setup:
 
 
 def read_stored(run_dir: Path, overrides: Overrides, verb: str) -> StoredRun:
-    """Reads `config.json`, and refuses where an object that the run was given is missing now."""
+    """Reads `config.json`; refuses if an object that the run was given is missing now."""
     stored = read_run(run_dir, overrides.config_type)
     missing = [name for name in stored.overrides if name not in overrides.names]
     if missing:
         raise ConfigError(
             f"run_dir = {str(run_dir)!r}: was made with {' and '.join(stored.overrides)} of your "
-            "own, which no file holds; give the same again, in Python: "
+            "own, which no file holds; pass the same again, in Python: "
             f"{python_call(verb, run_dir, stored.overrides)}"
         )
     return stored
@@ -132,13 +132,13 @@ def read_stored(run_dir: Path, overrides: Overrides, verb: str) -> StoredRun:
 def assemble(
     experiment: Experiment, overrides: Overrides, mesh: Mesh | None, stored: StoredRun | None = None
 ) -> Setup:
-    """Makes environment and algorithm; those of a stored run with the parameters it had.
+    """Makes environment and algorithm; for a stored run, with the parameters that it had.
 
-    The same ones as a short while before where all that decides them is the same, so that nothing
-    that was compiled for them is compiled again.
+    They are the same objects as in an earlier call where everything that decides them is the same,
+    so that nothing is compiled again for them.
 
     Raises:
-      ConfigError: if they are not to be had, or an environment that is given has other parameters.
+      ConfigError: if they cannot be made, or an environment that is given has other parameters.
     """
     params = None if stored is None else stored.env_params
     if overrides.env is not None and params is not None:
@@ -166,11 +166,11 @@ def assemble(
 
 @dataclass(frozen=True)
 class _Recipe:
-    """How to make an environment and an agent; equal where the same would come of it.
+    """How to make an environment and an agent; equal if the result would be the same.
 
     Attributes:
-      key: everything that decides them, with the ids of objects that are not compared.
-      make: does it, and keeps these objects, and so their ids, as long as it is kept itself.
+      key: everything that decides them, with the ids of objects that cannot be compared.
+      make: makes them; it keeps these objects, and so their ids, alive.
     """
 
     key: tuple[Any, ...]
@@ -197,13 +197,13 @@ def _make_agent(
 
 
 def _to_train_in(env: Environment, experiment: Experiment) -> Environment:
-    """`env`, with the parameters that are to be drawn for each episode."""
+    """`env`, with the parameters that are drawn for each episode of training."""
     ranges = parse_ranges(experiment.randomize)
     return randomize(env, ranges) if ranges else env
 
 
 def init_state(setup: Setup) -> TrainState:
-    """The state that a run begins with, on its devices."""
+    """The state that a run starts or resumes from, on its devices."""
     start = setup.start
     if start.state is not None:
         return put(setup, start.state)
@@ -228,7 +228,7 @@ def put(setup: Setup, state: Any) -> Any:
 def load_state(
     setup: Setup, path: Path, stored: StoredRun, member: int | None = None
 ) -> TrainState:
-    """The state in a verified checkpoint, in the host's memory; refused where it is not finite."""
+    """The state in a verified checkpoint, in host memory; refused if it is not finite."""
     abstract = jax.eval_shape(setup.algorithm.init, abstract_key())
     env = setup.env
     what = f"{env.name} ({spaces_of(env)}); the run was made on {stored.spaces}"

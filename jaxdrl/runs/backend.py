@@ -1,6 +1,6 @@
-"""What `jaxdrl.run` and the `jaxdrl` command set in JAX before its backend starts, and say.
+"""Starts JAX for `jaxdrl.run` and the `jaxdrl` command: devices and the cache of programs.
 
-Importing jaxdrl sets nothing; what the user has set already stays as it is.
+Importing jaxdrl sets nothing, and what the user has set already stays as it is.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from jaxdrl.errors import ConfigError
 
 
 def start(num_devices: int | None, num_shards: int) -> tuple[Mesh, str]:
-    """Starts JAX: `(mesh, what to say of it)`.
+    """Starts JAX: `(mesh, what to print about it)`.
 
-    Compiled programs are kept on disk, and a CPU counts as several devices: as many as are asked
-    for, else as it has cores, since two devices of one thread each beat one of two threads.
+    Compiled programs are cached on disk. A CPU is simulated as several devices: as many as are
+    asked for, or else one for each core, since two devices of one thread each are faster than one
+    device of two threads.
 
     Args:
-      num_devices: of the mesh; None takes the most that divide `num_shards`.
+      num_devices: of the mesh; None takes the largest number that divides `num_shards`.
       num_shards: logical shards.
 
     Raises:
@@ -53,21 +54,21 @@ def start(num_devices: int | None, num_shards: int) -> tuple[Mesh, str]:
         if chosen > num_cores():
             kind = f"CPU, simulated on {num_cores()} core(s)"
     words = f"devices: {chosen}{of_all if left else ''} ({kind}); "
-    words += f"compiled programs: {cache or 'not kept'}"
+    words += f"compiled programs: {cache or 'not cached'}"
     if is_late and kind == "cpu" and chosen < wanted:
         words += (
             f"\nnote: {wanted} devices would train faster on {num_cores()} cores, but JAX had "
-            "started before, as it does for the first array; put this line above that: "
+            "already started, as it does for the first array; put this line above that: "
             f'jax.config.update("jax_num_cpu_devices", {wanted})'
         )
     return mesh, words
 
 
 def simulate_devices(num_devices: int) -> bool:
-    """Makes the CPU count as so many devices, unless it is told otherwise.
+    """Simulates so many devices on the CPU, unless the user has set another number.
 
     Returns:
-      False where it is too late for that, since JAX has started already.
+      False where it is too late, since JAX has started already.
     """
     is_set = jax.config.values["jax_num_cpu_devices"] > 0
     if is_set or "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
@@ -80,11 +81,11 @@ def simulate_devices(num_devices: int) -> bool:
 
 
 def keep_programs() -> Path | None:
-    """Has compiled programs kept on disk, where the user has not said where.
+    """Caches compiled programs on disk, unless the user has set up a cache.
 
     Returns:
       The directory: the user's, or one under `$XDG_CACHE_HOME` (`~/.cache`) for this jaxlib and
-      this kind of processor. None where it cannot be written, and nothing is kept.
+      this kind of processor. None where it cannot be written, and nothing is cached.
     """
     given = jax.config.values["jax_compilation_cache_dir"]
     if given is not None:
@@ -105,7 +106,7 @@ def keep_programs() -> Path | None:
 
 
 def cache_directory() -> Path:
-    """Where programs are kept; one machine of a shared home may lack another's instructions."""
+    """Where programs are cached; machines that share a home may differ in their instructions."""
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     features = hashlib.sha256(f"{platform.machine()} {_processor_flags()}".encode()).hexdigest()[:8]
     return root / "jaxdrl" / f"jaxlib-{version('jaxlib')}-{features}"

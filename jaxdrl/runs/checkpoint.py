@@ -1,12 +1,12 @@
-"""Checkpoints: the whole state of a run, stored free of devices and verified when it is read.
+"""Checkpoints: the whole state of a run, stored independently of devices and verified when read.
 
 A checkpoint is a directory of three files: `state.npz` has an array for each leaf of the state
-(`numpy.load` opens it), `manifest.json` says what they are and how the run stood, `SHA256SUMS` has
-the digests of both (`sha256sum -c` reads it). The directory gets its name last, so that one that
-has a name is whole. Nothing in it is code, and nothing is unpickled.
+(`numpy.load` opens it), `manifest.json` describes them and the progress of the run, and
+`SHA256SUMS` has the digests of both (`sha256sum -c` reads it). The directory is renamed to its name
+last, so that a checkpoint with a name is complete. Nothing in it is code, and nothing is unpickled.
 
-Why not Orbax: for the state of a small network it took 100 to 290 ms of the training thread a save
-where this takes 8 ms of another one, and it loaded flipped bytes without a word.
+Why not Orbax: for the state of a small network, a save took 100 to 290 ms of the training thread,
+while this takes 8 ms of another thread; and Orbax loaded flipped bytes without an error.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from jaxdrl.io.safe_files import remove as remove_whole
 from jaxdrl.runs.run_dir import require_format
 
 FORMAT_VERSION = 2
-"""Version of the files of a checkpoint."""
+"""Version of the format of a checkpoint."""
 
 STATE_FILE = "state.npz"
 MANIFEST_FILE = "manifest.json"
@@ -42,20 +42,20 @@ UNFINISHED = ".writing-"
 PUT_BACK = "put back a copy of the checkpoint"
 
 _DIGESTS = re.compile(rb"[0-9a-f]{64}  manifest\.json\n[0-9a-f]{64}  state\.npz\n")
-"""What `SHA256SUMS` has in it."""
+"""The content of `SHA256SUMS`."""
 
 
 class DamagedCheckpointError(ConfigError):
-    """A checkpoint whose files are not what was written."""
+    """The files of a checkpoint are not what was written."""
 
 
 def path_of(directory: Path, update: int) -> Path:
-    """Where the checkpoint of `update` lies."""
+    """The path of the checkpoint of `update`."""
     return directory / f"{update:08d}"
 
 
 def updates_in(directory: Path) -> list[int]:
-    """Updates of the checkpoints in `directory`, ascending, damaged ones included."""
+    """The updates of the checkpoints in `directory`, ascending, including damaged ones."""
     if not directory.is_dir():
         return []
     names = [path.name for path in directory.iterdir() if path.name.isdecimal()]
@@ -63,16 +63,18 @@ def updates_in(directory: Path) -> list[int]:
 
 
 def to_host(state: Any) -> dict[str, np.ndarray]:
-    """The leaves of `state` on the host by their paths; keys as the data they are made of."""
+    """The leaves of `state` on the host by their paths; random keys as their data."""
     leaves = jax.tree_util.tree_leaves_with_path(state)
     arrays = {_name(path): np.asarray(jax.device_get(raw(leaf))) for path, leaf in leaves}
     if len(arrays) != len(leaves):
-        raise ConfigError("state: two of its arrays have the same path; put no / into their names")
+        raise ConfigError(
+            "state: two of its arrays have the same path; do not use / in their names"
+        )
     return arrays
 
 
 def raw(leaf: Any) -> Any:
-    """An array as it is, and keys as the unsigned integers that they are made of."""
+    """An array as it is, and random keys as their unsigned integers."""
     return jax.random.key_data(leaf) if is_key(leaf) else leaf
 
 
@@ -89,17 +91,17 @@ def write(
     described: dict[str, list],
     manifest: dict[str, Any],
 ) -> Path:
-    """Writes a checkpoint and gives back its path; one of the same update is replaced.
+    """Writes a checkpoint and returns its path; one of the same update is replaced.
 
     Args:
-      directory: holds the checkpoints of a run.
+      directory: with the checkpoints of a run.
       update: updates done.
       arrays: from `to_host`.
       described: from `describe`.
-      manifest: JSON to keep with them.
+      manifest: JSON that is stored with them.
 
     Raises:
-      OSError: if it cannot be written; nothing is left of it then.
+      OSError: if it cannot be written; then nothing of it is left.
     """
     buffer = io.BytesIO()
     np.savez(buffer, **{name: _plain(array) for name, array in arrays.items()})  # type: ignore[arg-type]
@@ -126,14 +128,16 @@ def write(
     except OSError:
         _clear(unfinished)
         raise
-    with contextlib.suppress(OSError):  # it is there, if not for certain after a loss of power
+    with contextlib.suppress(
+        OSError
+    ):  # it is written, though perhaps not safe from a loss of power
         sync(directory)
         sync(directory.parent)
     return path
 
 
 def remove(directory: Path, update: int) -> None:
-    """Removes a checkpoint: its name goes first, so that no half of it is ever taken for one."""
+    """Removes a checkpoint; it is renamed first, so that an incomplete one never has a name."""
     condemned = directory / f"{UNFINISHED}removed-{update:08d}"
     _clear(condemned)
     with contextlib.suppress(FileNotFoundError):
@@ -142,7 +146,7 @@ def remove(directory: Path, update: int) -> None:
 
 
 def remove_unfinished(directory: Path) -> None:
-    """Removes what a process that was killed left half written or half removed."""
+    """Removes what a killed process left half written or half removed."""
     for path in directory.glob(f"{UNFINISHED}*"):
         _clear(path)
 
@@ -154,11 +158,11 @@ def _clear(path: Path) -> None:
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """The manifest of a checkpoint, once all files have the digests that were written.
+    """The manifest of a checkpoint, once the digests of all files are verified.
 
     Raises:
       DamagedCheckpointError: naming the file.
-      ConfigError: if it was written in another format, or lies under the number of another update.
+      ConfigError: if it has another format, or the directory has the number of another update.
     """
     try:
         with open_existing(path / DIGESTS_FILE) as file:
@@ -166,7 +170,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise _damaged(path / DIGESTS_FILE, f"cannot be read ({error.strerror})") from error
     if not _DIGESTS.fullmatch(digests):
-        raise _damaged(path / DIGESTS_FILE, "is not a digest of each file, as was written")
+        raise _damaged(path / DIGESTS_FILE, "does not have a digest of each file")
     for name, line in zip((MANIFEST_FILE, STATE_FILE), digests.splitlines(), strict=True):
         try:
             with open_existing(path / name) as file:
@@ -186,7 +190,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def with_stored_keys(path: Path, abstract: Any) -> Any:
-    """`abstract` with keys of the kinds that are stored, which JAX's default then was."""
+    """`abstract` with random keys of the stored kinds, JAX's default when they were made."""
     stored = json.loads((path / MANIFEST_FILE).read_bytes())["arrays"]
 
     def of_kind(where: Any, leaf: Any) -> Any:
@@ -197,17 +201,17 @@ def with_stored_keys(path: Path, abstract: Any) -> Any:
 
 
 def load(path: Path, abstract: Any, what: str) -> Any:
-    """The state in a checkpoint that `read_manifest` has verified, in the host's memory.
+    """The state in a checkpoint that `read_manifest` has verified, in host memory.
 
     Args:
       path: of the checkpoint.
-      abstract: a tree of shapes and dtypes, the whole state or a part under the same paths, that
-        the arrays must have; nothing is read before they are known to.
-      what: what the message calls the origin of `abstract`.
+      abstract: the shapes and dtypes that the arrays must have, as a tree: the whole state or a
+        part of it under the same paths. They are checked before anything is read.
+      what: what messages call the origin of `abstract`.
 
     Raises:
       ConfigError: naming the first array that is missing or has another shape or dtype.
-      DamagedCheckpointError: if `state.npz` holds something else than the manifest says.
+      DamagedCheckpointError: if `state.npz` does not hold what the manifest says.
     """
     expected = describe(abstract)
     stored = read_object(path / MANIFEST_FILE, PUT_BACK)["arrays"]
@@ -221,7 +225,7 @@ def load(path: Path, abstract: Any, what: str) -> Any:
         with zipfile.ZipFile(path / STATE_FILE) as archive:
             arrays = [_read_leaf(archive, path, _name(where), leaf) for where, leaf in leaves]
     except (zipfile.BadZipFile, KeyError, ValueError, EOFError) as error:
-        raise _damaged(path / STATE_FILE, f"is no archive of these arrays ({error})") from error
+        raise _damaged(path / STATE_FILE, f"is not an archive of these arrays ({error})") from error
     return jax.tree.unflatten(treedef, arrays)
 
 
@@ -235,13 +239,13 @@ def _read_leaf(archive: zipfile.ZipFile, path: Path, name: str, leaf: Any) -> An
         if (shape, stored) != (data.shape, plain) or fortran_order:
             raise _damaged(path / STATE_FILE, f"has {name} as {stored}{list(shape)}")
         content = file.read(data.size * plain.itemsize)
-    # A copy, since what is read is not writeable and not aligned.
+    # A copy, since the buffer is neither writeable nor aligned.
     array = np.frombuffer(content, plain).reshape(shape).copy().view(dtype)
     return jax.random.wrap_key_data(array, impl=_key_impl(leaf)) if is_key(leaf) else array
 
 
 def _key_impl(keys: Any) -> Any:
-    """The implementation of abstract keys, which has to be asked for while tracing."""
+    """The implementation of abstract keys, which is known only while tracing."""
     found: list[Any] = []
     jax.eval_shape(lambda keys: found.append(jax.random.key_impl(keys)), keys)
     return found[0]
@@ -252,7 +256,7 @@ def _name(path: Any) -> str:
 
 
 def _plain(array: np.ndarray) -> np.ndarray:
-    """Types that NumPy does not know, such as bfloat16, as unsigned integers of their size."""
+    """Types that NumPy lacks, such as bfloat16, as unsigned integers of the same size."""
     array = np.ascontiguousarray(array).reshape(array.shape)
     return array.view(f"u{array.dtype.itemsize}") if array.dtype.kind == "V" else array
 

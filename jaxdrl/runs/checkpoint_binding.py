@@ -1,4 +1,4 @@
-"""What a checkpoint is bound to: its run, its place, its config, and the logs up to it.
+"""What a checkpoint belongs to: its run, its place, its config, and the logs before it.
 
 Importing this module imports neither jax nor gymnax.
 """
@@ -20,11 +20,11 @@ MAY_CHANGE = (
     *("experiment.algorithm.anneal_env_steps", "spaces", "versions", "devices"),
     *("has_checkpoints", "sha256"),
 )
-"""Fields of a config that `resume`, another machine or a moved directory changes."""
+"""Fields of a config that `resume`, another machine or a moved directory may change."""
 
 
 def require_of_run(config: dict[str, Any], path: Path, manifest: dict[str, Any]) -> None:
-    """Refuses a checkpoint that is not one of the run, or not of the config that it has now.
+    """Refuses a checkpoint of another run, or of another config than the present one.
 
     Args:
       config: content of `config.json`.
@@ -32,12 +32,12 @@ def require_of_run(config: dict[str, Any], path: Path, manifest: dict[str, Any])
       manifest: of the checkpoint.
 
     Raises:
-      ConfigError: saying what does not fit.
+      ConfigError: saying what differs.
     """
     there = manifest["config"]
     if there.get("run_id") != config["run_id"]:
         raise ConfigError(
-            f"{path}: is a checkpoint of another run ({there.get('run_id')}, and this one is "
+            f"{path}: is a checkpoint of another run ({there.get('run_id')}, while this one is "
             f"{config['run_id']}); move it back, or elsewhere"
         )
     for name in differences(config, there):
@@ -48,7 +48,7 @@ def require_of_run(config: dict[str, Any], path: Path, manifest: dict[str, Any])
 
 
 def differences(here: dict[str, Any], there: dict[str, Any], prefix: str = "") -> list[str]:
-    """Dotted names of the fields in both that differ, but for those that may."""
+    """Dotted names of the fields in both that differ and must not."""
     found = []
     for field in here:
         name = f"{prefix}{field}"
@@ -63,14 +63,14 @@ def differences(here: dict[str, Any], there: dict[str, Any], prefix: str = "") -
 
 
 def value_at(content: Any, name: str) -> Any:
-    """What a dotted name means."""
+    """The value under a dotted name."""
     for field in name.split("."):
         content = content[field]
     return content
 
 
 def require_logs(run_dir: Path, path: Path, manifest: dict[str, Any]) -> None:
-    """Refuses logs that do not begin with what a checkpoint was saved after.
+    """Refuses logs that do not start with what was written before a checkpoint.
 
     Args:
       run_dir: with the logs.
@@ -78,7 +78,7 @@ def require_logs(run_dir: Path, path: Path, manifest: dict[str, Any]) -> None:
       manifest: of the checkpoint.
 
     Raises:
-      ConfigError: naming the file, and how it differs.
+      ConfigError: naming the file and how it differs.
     """
     for name, snapshot in manifest["progress"]["log"]["files"].items():
         whose = f"what was written before the checkpoint of update {manifest['update']}"
@@ -86,13 +86,13 @@ def require_logs(run_dir: Path, path: Path, manifest: dict[str, Any]) -> None:
 
 
 def doubt_about(run_dir: Path, name: str) -> str | None:
-    """How a log, or the config, differs from what the last checkpoint is bound to.
+    """How a log or the config differs from what the last checkpoint belongs to.
 
-    None where nothing is known: without a checkpoint, or where all are damaged, which the verbs
-    that read one say.
+    None where nothing is known: without a checkpoint, or if all are damaged, which is reported by
+    the verbs that read one.
     """
     config, others = run_dir / CONFIG_FILE, set()
-    for manifest in _sound_manifests(run_dir):
+    for manifest in _valid_manifests(run_dir):
         run_id = manifest["config"]["run_id"]
         if run_id != read_object(config, PUT_BACK).get("run_id"):
             others.add(run_id)
@@ -104,11 +104,11 @@ def doubt_about(run_dir: Path, name: str) -> str | None:
             return str(error).removesuffix(f"; {log_files.WORKS}")
         return None
     there = f"the run of all checkpoints beside it, {' and '.join(sorted(others))}"
-    return f"{config}: is not of {there}; {PUT_BACK}" if others else None
+    return f"{config}: does not belong to {there}; {PUT_BACK}" if others else None
 
 
-def _sound_manifests(run_dir: Path) -> Iterator[dict[str, Any]]:
-    """Those of the checkpoints that have the digests that were written, the last one first."""
+def _valid_manifests(run_dir: Path) -> Iterator[dict[str, Any]]:
+    """The manifests with a valid digest, that of the last checkpoint first."""
     for path in sorted(run_dir.glob(f"{CHECKPOINTS}/[0-9]*/manifest.json"), reverse=True):
         try:
             digest = hashlib.sha256(read_bytes(path, "")).hexdigest()

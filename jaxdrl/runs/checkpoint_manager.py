@@ -1,4 +1,4 @@
-"""When checkpoints of a run are written, by whom, and which of them are kept."""
+"""Writes checkpoints in the background, chooses one to read, and decides which are kept."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ from jaxdrl.runs.run_dir_keeper import Keeper, with_checkpoints
 
 @jax.jit
 def copy(state: TrainState) -> TrainState:
-    """A copy on the same devices, which outlives the donation of the state."""
+    """A copy on the same devices, which survives the donation of the state."""
     return jax.tree.map(jnp.copy, state)
 
 
 class Saver:
-    """Writes checkpoints in the background, keeps the last few and the best; a context manager.
+    """Writes checkpoints, and keeps the last few and the best; a context manager.
 
-    The training thread only asks the devices for a copy of the state; a thread fetches it, writes
-    it and removes what is no longer kept. A save that fails is reported and leaves the earlier ones
-    alone.
+    The training thread only asks the devices for a copy of the state. Another thread fetches it,
+    writes it and removes what is no longer kept. A save that fails is reported, and leaves earlier
+    checkpoints as they are.
     """
 
     def __init__(
@@ -76,9 +76,9 @@ class Saver:
             )
 
     def is_due(self, update: int) -> bool:
-        """Whether the schedule wants a checkpoint of `update`, and the last one is written.
+        """Whether a checkpoint of `update` is due, and the previous one is written.
 
-        One that falls into the writing of the last comes as soon as that is done.
+        One that falls due while another is written comes as soon as that is done.
         """
         if self.writing is not None and not self.writing.done():
             return False
@@ -87,7 +87,7 @@ class Saver:
         return by_count or (self.minutes is not None and elapsed >= 60 * self.minutes)
 
     def is_best(self, mean_return: float) -> bool:
-        """Whether no checkpoint that is kept has an evaluation as good."""
+        """Whether no checkpoint that is kept has as good an evaluation."""
         self.wait()
         return all(mean_return > score for score in self.scores.values() if score is not None)
 
@@ -98,20 +98,20 @@ class Saver:
         progress: dict[str, Any],
         evaluation: dict[str, Any] | None = None,
     ) -> None:
-        """Hands a `copy` of the state to the thread, after the save before it.
+        """Hands a `copy` of the state to the thread, once the previous save is done.
 
         Args:
           update: updates done.
           snapshot: from `copy`.
-          progress: how the host's side stands, as JSON.
-          evaluation: figures of the evaluation of this very state.
+          progress: the state of the run on the host, as JSON.
+          evaluation: figures of the evaluation of this state.
         """
         self.wait()
         self.last_time, self.handed = time.monotonic(), update
         self.writing = self.executor.submit(self._write, update, snapshot, progress, evaluation)
 
     def wait(self) -> None:
-        """Until everything that was handed over is written, or has failed."""
+        """Waits until everything that was handed over is written, or has failed."""
         if self.writing is not None:
             self.writing.result()
 
@@ -124,9 +124,9 @@ class Saver:
     ) -> None:
         manifest = {"config": self.config, "progress": progress, "evaluation": evaluation}
         described, arrays = checkpoint.describe(snapshot), checkpoint.to_host(snapshot)
-        bad_arrays, is_bad = find_nonfinite(arrays)
-        if is_bad.all():  # of several members some may go on
-            self.warn(self._unwritten(update, f"{bad_arrays[0]} holds NaN or infinity"))
+        names, is_nonfinite = find_nonfinite(arrays)
+        if is_nonfinite.all():  # some of several members may still be finite
+            self.warn(self._unwritten(update, f"{names[0]} holds NaN or infinity"))
             return
         try:
             if self.keeper is not None:
@@ -148,35 +148,35 @@ class Saver:
 
     def _unwritten(self, update: int, why: str) -> str:
         what = f"the checkpoint of update {update} was not written ({why})"
-        return f"{what}; training goes on, and {self._stands()}"
+        return f"{what}; training continues, and {self._stands()}"
 
     def _stands(self) -> str:
         last = self.last_update
-        return "none is there yet" if last is None else f"that of update {last} stands"
+        return "there is none yet" if last is None else f"that of update {last} is the last"
 
 
 def expendable(scores: dict[int, float | None], keep: int) -> list[int]:
-    """Updates that are neither among the last `keep` nor the best by evaluation."""
+    """The updates that are neither among the last `keep` nor the best by evaluation."""
     best = best_of(scores)
     return [update for update in sorted(scores)[:-keep] if update != best]
 
 
 def best_of(scores: dict[int, float | None]) -> int | None:
-    """The update whose evaluation was the best, the first of equals; None without evaluations."""
+    """The update with the best evaluation, the first of equals; None without evaluations."""
     scored = {update: score for update, score in sorted(scores.items()) if score is not None}
     return max(scored, key=lambda update: scored[update]) if scored else None
 
 
 Check = Callable[[Path, dict[str, Any]], None]
-"""Refuses a checkpoint by its path and its manifest, such as one of another run."""
+"""Refuses a checkpoint by its path and manifest, such as one of another run."""
 
 
 def accept(path: Path, manifest: dict[str, Any]) -> None:
-    """Refuses none."""
+    """Accepts every checkpoint."""
 
 
 def read_scores(directory: Path, check: Check = accept) -> dict[int, float | None]:
-    """Mean return of the evaluation of every sound checkpoint, None where there was none.
+    """The mean return of every valid checkpoint, None where it was not evaluated.
 
     Those that `check` refuses are left out.
     """
@@ -193,7 +193,7 @@ def read_scores(directory: Path, check: Check = accept) -> dict[int, float | Non
 
 
 def score_of(manifest: dict[str, Any]) -> float | None:
-    """Mean return of the evaluation in a manifest, None without one or where it is not finite."""
+    """The mean return in a manifest, None if it was not evaluated or is not finite."""
     if manifest["evaluation"] is None:
         return None
     score = manifest["evaluation"]["mean_return"]
@@ -210,14 +210,14 @@ def choose(
 
     Args:
       directory: the run's checkpoints.
-      wanted: the update of one; "best" for that of the best evaluation; None for the last that is
-        sound, and every damaged one on the way is reported.
-      warn: takes the reports.
-      check: refuses one that is not of this run.
+      wanted: the update of one; "best" for that with the best evaluation; None for the last valid
+        one, with a warning about every damaged one that is passed over.
+      warn: takes the warnings.
+      check: refuses one that does not belong to the run.
 
     Raises:
       ConfigError: if there is none, naming those that there are.
-      DamagedCheckpointError: if the one that was asked for is damaged, or all are.
+      DamagedCheckpointError: if the one that is wanted is damaged, or all are.
     """
     updates = checkpoint.updates_in(directory)
     there = f"it has {_list(updates)}"
@@ -261,7 +261,7 @@ def _list(updates: list[int]) -> str:
 
 
 def _why_none(run_dir: Path) -> str:
-    """Why a run has no checkpoint, and what to do."""
+    """Why a run has no checkpoint, and what to do about it."""
     works = "put one back, or run it again elsewhere"
     if (run_dir / RESULT_FILE).exists():
         return f" any more, and the run is finished; {works}"
@@ -269,23 +269,23 @@ def _why_none(run_dir: Path) -> str:
         return f" any more, and there were some; {works}"
     writer = writer_of(run_dir)
     if writer is None:
-        return f", the run ended before its first; `jaxdrl resume {run_dir}` begins it again"
+        return f", the run ended before its first; `jaxdrl resume {run_dir}` starts it again"
     return (
-        f" yet, and {writer} is still at the run; wait for the first, which comes after "
+        f" yet, and {writer} is still training; wait for the first, which comes after "
         "--checkpoint-minutes or --checkpoint-every updates"
     )
 
 
 def had_checkpoints(run_dir: Path) -> bool:
-    """Whether `config.json` says that there were any."""
+    """Whether `config.json` says that there were checkpoints."""
     path = run_dir / files.CONFIG_FILE
     return path.exists() and bool(read_object(path, files.PUT_BACK).get("has_checkpoints"))
 
 
 def drop_what_came_after(run_dir: Path, update: int) -> list[Path]:
-    """Removes the result and later checkpoints: they will come again, or are damaged.
+    """Removes the result and later checkpoints: they will be written again, or are damaged.
 
-    Before the first update the logs get other names, which are given back.
+    Before the first update the logs are renamed; their new names are returned.
     """
     directory = run_dir / files.CHECKPOINTS
     checkpoint.remove_unfinished(directory)

@@ -1,7 +1,7 @@
-"""What a run directory says of the parameters of an environment, any pytree, and what it compares.
+"""The parameters of an environment, any pytree, as a run directory stores and compares them.
 
-Small plain values are written as they are, so that a run keeps them where a newer environment has
-other defaults. Everything else is described by its shape, dtype and digest, and compared by these.
+Small plain values are stored as they are, so that a run keeps them even if a newer environment has
+other defaults. Everything else is described by its shape, dtype and digest, and compared by them.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from jaxdrl.core.trees import is_key
 from jaxdrl.errors import ConfigError
 
 MAX_WRITTEN = 64
-"""Numbers of an array that is written out; larger ones are described."""
+"""The most numbers of an array that is stored as it is; larger arrays are described."""
 
 Visit = Callable[[str, Any], Any]
 
 
 def describe(params: Any) -> dict[str, Any]:
-    """Every leaf by its path, as JSON has it: its value, or its shape, dtype and digest."""
+    """Every leaf by its path, ready for JSON: its value, or its shape, dtype and digest."""
     found: dict[str, Any] = {}
 
     def take(path: str, leaf: Any) -> Any:
@@ -36,10 +36,10 @@ def describe(params: Any) -> dict[str, Any]:
 
 
 def restored(params: Any, stored: dict[str, Any]) -> Any:
-    """`params` with the `stored` values, where a newer environment has other defaults.
+    """`params` with the `stored` values, for a newer environment that has other defaults.
 
     Raises:
-      ConfigError: naming a leaf that differs and that only a digest is known of.
+      ConfigError: naming a leaf that differs and of which only a digest is stored.
     """
 
     def take(path: str, leaf: Any) -> Any:
@@ -55,7 +55,7 @@ def restored(params: Any, stored: dict[str, Any]) -> Any:
 
 
 def require_same(params: Any, stored: dict[str, Any]) -> None:
-    """Refuses parameters of an environment that was given again, but not as the run had it.
+    """Refuses an environment that is given again with other parameters than the run had.
 
     Raises:
       ConfigError: naming a leaf that differs, or is missing.
@@ -73,7 +73,7 @@ def require_same(params: Any, stored: dict[str, Any]) -> None:
         raise ConfigError(f"env: has no parameter {name}, which the run was made with; {_REMEDY}")
 
 
-_REMEDY = "give the environment as it was"
+_REMEDY = "pass the same environment again"
 
 
 def _another(path: str, leaf: Any, there: Any) -> ConfigError:
@@ -95,20 +95,20 @@ def _words(described: Any) -> str:
 
 
 def _is_same(leaf: Any, there: Any) -> bool:
-    """Whether a leaf is what is stored, which may be longer than it would be written now."""
+    """Whether a leaf is what is stored, which may be longer than what is stored now."""
     if isinstance(there, dict):
         return _summary(leaf) == there
-    # Runs of before wrote null for numbers that are not finite, and all of a table.
+    # Earlier runs stored null for numbers that are not finite, and the whole of a table.
     return not _is_written(leaf) or _value(leaf) == there
 
 
 def _is_plain(leaf: Any) -> bool:
-    """Whether a leaf is written as it is."""
+    """Whether a leaf is stored as it is."""
     return _is_written(leaf) and (leaf is None or np.size(leaf) <= MAX_WRITTEN)
 
 
 def _is_written(leaf: Any) -> bool:
-    """Whether JSON holds the value of a leaf."""
+    """Whether JSON can hold the value of a leaf."""
     if leaf is None or isinstance(leaf, bool | int | str):
         return True
     kind = "key" if is_key(leaf) else np.asarray(leaf).dtype.kind
@@ -131,7 +131,7 @@ def _summary(leaf: Any) -> dict[str, Any]:
 
 
 def _map(visit: Visit, tree: Any, path: str) -> Any:
-    """`tree` with `visit(path, leaf)` for each leaf, static fields of dataclasses among them."""
+    """`tree` with `visit(path, leaf)` for each leaf, including static fields of dataclasses."""
     if tree is None:
         return visit(path.lstrip(".") or "value", None)
     if dataclasses.is_dataclass(tree) and not isinstance(tree, type):

@@ -1,4 +1,4 @@
-"""States of checkpoints that can be gone on with: others are refused, with the last that can."""
+"""Loads states that are finite; others are refused with the last checkpoint that is finite."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from jaxdrl.runs import checkpoint
 
 
 def load(path: Path, abstract: Any, what: str, member: int | None = None) -> Any:
-    """`checkpoint.load` of a state, or of parts of its learner, that holds no NaN or infinity.
+    """`checkpoint.load` of a state, or of parts of its learner, without NaN or infinity.
 
-    Its keys may be of any kind.
+    Its random keys may be of any kind.
 
     Args:
       path: of a verified checkpoint.
       abstract: as in `checkpoint.load`.
       what: likewise.
-      member: of a population, the one that is wanted; None: any.
+      member: for a population, the one that must be finite; None: any one.
 
     Raises:
-      ConfigError: as `checkpoint.load`; and where the learner is not finite, naming the array, the
-        checkpoint, and the last one beside it whose learner is.
+      ConfigError: as `checkpoint.load`; and if the learner is not finite, naming the array, the
+        checkpoint, and the last checkpoint beside it that is finite.
     """
     abstract = checkpoint.with_stored_keys(path, abstract)
     state = checkpoint.load(path, abstract, what)
@@ -45,7 +45,7 @@ def load(path: Path, abstract: Any, what: str, member: int | None = None) -> Any
 
 
 def _nonfinite(state: Any, member: int | None) -> str | None:
-    """The first array of a learner with a number that is not finite; None where there is none."""
+    """The first array with a number that is not finite; None where all are finite."""
     names, is_bad = find_nonfinite(checkpoint.to_host(state))
     return names[0] if np.all(is_bad if member is None else is_bad[member]) else None
 

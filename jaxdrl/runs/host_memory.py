@@ -7,20 +7,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 MOUNTS = {"": ("sys/fs/cgroup", "sys/fs/cgroup/unified"), "memory": ("sys/fs/cgroup/memory",)}
-"""Where control groups are mounted, by controller: version 2 has one tree for all of them."""
+"""Where control groups are mounted, by controller; version 2 has one tree for all of them."""
 
 FILES = (
     ("memory.max", "memory.current", "inactive_file"),
     ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 )
-"""Limit and use of a group in versions 2 and 1, and what memory.stat calls its idle file cache."""
+"""Files with limit and use of a group in versions 2 and 1, and its idle cache in memory.stat."""
 
 
 def free_host_memory(root: Path = Path("/")) -> int | None:
     """Free bytes of the host, or of the tightest control group that holds this process.
 
     Args:
-      root: where proc and sys are.
+      root: the directory with proc and sys.
     """
     found = [free_in_group(group) for group in groups(root)]
     found.append(_available(root))
@@ -28,10 +28,10 @@ def free_host_memory(root: Path = Path("/")) -> int | None:
 
 
 def groups(root: Path) -> Iterator[Path]:
-    """Directories of the control groups of this process and of all groups above them.
+    """The directories of the control groups of this process, and of all groups above them.
 
-    A container may see the tree from its own group on, and the path as the host has it: what does
-    not exist is left out, and the top of a mount is there in any case.
+    A container may see only the tree below its own group, but the path as it is on the host: paths
+    that do not exist are left out, and the top of a mount is always there.
     """
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
@@ -51,7 +51,7 @@ def groups(root: Path) -> Iterator[Path]:
 def free_in_group(group: Path) -> int | None:
     """Bytes below the limit of a control group, None without a limit.
 
-    Files that are cached and idle count as use there, and give way to whoever needs the memory.
+    The idle cache of files counts as used there, but gives way when the memory is needed.
     """
     for limit, used, idle in FILES:
         try:

@@ -1,4 +1,4 @@
-"""The one writer of a run directory: how a process becomes it, and notices that it is no longer.
+"""The single writer of a run directory: how a process becomes it, and finds out that it is not.
 
 Importing this module imports neither jax nor gymnax.
 """
@@ -21,21 +21,21 @@ from jaxdrl.runs.run_dir import make_run_dir
 LOCK_FILE = ".lock"
 
 NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EBADF, errno.EINVAL}
-"""What file systems without locks, or without those of directories, answer."""
+"""Errors of file systems without locks, or without locks on directories."""
 
-NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
-"""What a full disk answers."""
+DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
+"""Errors of a full disk."""
 
-SECONDS_OF_A_LOOK = 0.1
-"""How long a lock is tried for: `jaxdrl watch` holds it for a moment at each look."""
+SECONDS_TO_TRY = 0.1
+"""How long to try for a lock: `jaxdrl watch` holds it for a moment whenever it looks."""
 
 
 class Claim:
-    """A run directory that this process alone writes to.
+    """The claim of this process to be the only writer of a run directory.
 
-    A process has the lock of the directory itself and that of the file in it, so that removing the
-    file lets nobody in. Where the file system has no locks it is the file alone, made exclusively,
-    that says who writes; `check` finds out when it is another's.
+    A process holds the lock of the directory itself and that of a file in it, so that removing the
+    file lets nobody in. Where the file system has no locks, the file alone says who writes: it is
+    created exclusively, and `check` finds out when it belongs to another process.
     """
 
     def __init__(self, run_dir: Path, warn: Callable[[str], object]) -> None:
@@ -47,7 +47,7 @@ class Claim:
         """Makes this process the only writer.
 
         Raises:
-          ConfigError: while another process is, naming it, or if the lock cannot be made.
+          ConfigError: if another process is the writer, naming it, or the lock cannot be made.
         """
         try:
             directory = os.open(self.run_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -57,7 +57,7 @@ class Claim:
             self._take_file()
         except OSError as error:
             self.release()
-            works = "make room" if error.errno in NO_ROOM else "remove it"
+            works = "free some space" if error.errno in DISK_FULL else "remove it"
             raise ConfigError(
                 f"{self.path}: cannot be written ({error.strerror}); {works}"
             ) from error
@@ -79,16 +79,16 @@ class Claim:
                 os.truncate(file, 0)
                 os.write(file, _own_name().encode())
                 return
-            os.close(self.descriptors.pop())  # it was removed meanwhile
+            os.close(self.descriptors.pop())  # it was removed in the meantime
 
     def _make_file(self) -> None:
-        """Claims the directory without a lock, by a file that nobody else can have made."""
+        """Claims the directory without a lock, by a file that nobody else can have created."""
         os.close(self.descriptors.pop())
         if self.has_locks:
             self.has_locks = False
             self.warn(
-                f"{self.run_dir} is on a file system without locks: a second process is noticed "
-                f"by {LOCK_FILE} alone, and only before it is written to"
+                f"{self.run_dir} is on a file system without locks: a second process is detected "
+                f"by {LOCK_FILE} alone, and only before it writes"
             )
         if _is_held(_read(self.path)):
             raise self._taken()
@@ -101,7 +101,7 @@ class Claim:
         self.descriptors.append(file)
 
     def check(self) -> None:
-        """Takes a lock file that was removed anew, before anything is written.
+        """Locks again where the lock file was removed, before anything is written.
 
         Raises:
           ConfigError: if another process writes to the directory now.
@@ -160,7 +160,7 @@ def writer_of(run_dir: Path) -> str | None:
             got = _try(file.fileno(), fcntl.LOCK_SH, 0.0)
             text = file.read(1000)
     except OSError:
-        got, text = True, b""  # nobody ever wrote, or it was removed
+        got, text = True, b""  # nobody ever wrote it, or it was removed
     if got is None:
         return _name(text) if _is_held(text) else None
     if got is True:
@@ -173,8 +173,8 @@ def writer_of(run_dir: Path) -> str | None:
     return None if got else _name(text)
 
 
-def _try(descriptor: int, kind: int, seconds: float = SECONDS_OF_A_LOOK) -> bool | None:
-    """Whether the lock could be had, None where there are no locks."""
+def _try(descriptor: int, kind: int, seconds: float = SECONDS_TO_TRY) -> bool | None:
+    """Whether the lock was obtained, None where there are no locks."""
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -191,7 +191,7 @@ def _try(descriptor: int, kind: int, seconds: float = SECONDS_OF_A_LOOK) -> bool
 
 
 def _is_same(descriptor: int, path: Path) -> bool:
-    """Whether an open file still is the one of that name."""
+    """Whether an open file is still the one at that path."""
     try:
         return os.path.samestat(os.fstat(descriptor), os.lstat(path))
     except OSError:
@@ -203,7 +203,7 @@ def _own_name() -> str:
 
 
 def _started(pid: int) -> str:
-    """When a process started, by which one that has the number of another is told from it."""
+    """When a process started, which distinguishes it from another with the same number."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             return f", started at tick {file.read().rpartition(b')')[2].split()[19].decode()}"
@@ -220,17 +220,17 @@ def _read(path: Path) -> bytes:
 
 
 def _name(text: bytes) -> str:
-    """Who wrote a lock file."""
+    """The name of the process that wrote a lock file."""
     words = text.decode(errors="replace").partition(",")[0]
     return "".join(c for c in words if c.isprintable())[:200].strip() or "another process"
 
 
 def _is_held(text: bytes) -> bool:
-    """Whether the process that a lock file names may still live: on another host, it may."""
+    """Whether the process that a lock file names may still be alive; on another host, it may."""
     words, _, started = text.decode(errors="replace").partition(", ")
     pid, _, host = words.removeprefix("process ").partition(" on ")
     if not pid.isdecimal():
-        return False  # as it is left at the end
+        return False  # as a process leaves it
     if host != socket.gethostname():
         return True
     try:

@@ -1,4 +1,4 @@
-"""The training of a run: updates, evaluations, checkpoints, and stops on the way."""
+"""The loop of a run: updates, evaluations, checkpoints, and what stops it on the way."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from jaxdrl.runs.checkpoint_manager import copy
 from jaxdrl.runs.metrics_log import episode_figures, evaluation_figures, split
 from jaxdrl.runs.recorder import Recorder
 from jaxdrl.runs.session import Session
-from jaxdrl.runs.stopping import BadNumberWatch, NonFiniteError, RunInterruptedError
+from jaxdrl.runs.stopping import NonFiniteError, NonFiniteWatch, RunInterruptedError
 
 
 class TrainingLoop:
-    """Takes a run from a state to its end, or to the signal that stops it.
+    """Trains a run from a state to its end, or until something stops it.
 
     Attributes:
       done: updates done.
@@ -31,7 +31,7 @@ class TrainingLoop:
         self.log, self.saver, self.tracer = recorder.log, recorder.saver, recorder.tracer
         sweep = setup.experiment.sweep
         is_wave = sweep is not None and sweep.wave is not None  # the others may do well
-        self.watch = BadNumberWatch(None if is_wave else setup.experiment.max_skipped_updates)
+        self.watch = NonFiniteWatch(None if is_wave else setup.experiment.max_skipped_updates)
         self.done = setup.start.update
         self.saved = self.done  # the last update that was handed over; the first needs no saving
         self.is_cut = False
@@ -47,7 +47,7 @@ class TrainingLoop:
 
         Raises:
           RunInterruptedError: where a signal came first, once the state is saved.
-          NonFiniteError: where nothing finite was left to learn from.
+          NonFiniteError: where no finite gradient was left to learn from.
           BaseException: what `on_update` raised, once the state is saved.
         """
         evaluation: Any = None
@@ -55,7 +55,7 @@ class TrainingLoop:
             self.log.resume(manifest["progress"]["log"])
             evaluation = manifest["evaluation"]
         while not self._is_interrupted():
-            if self._is_at_end() and self.watch.num_bad > 0:
+            if self._is_at_end() and self.watch.num_skipped > 0:
                 self.log.flush()
                 raise self.watch.error()  # such a policy is not the result of a run
             if self._is_evaluated(self.done) and evaluation is None:
@@ -64,7 +64,7 @@ class TrainingLoop:
             if self._is_at_end():
                 break
             state, evaluation = self._advance(state, step), None
-        if self.saved != self.done and self.watch.num_bad == 0:
+        if self.saved != self.done and self.watch.num_skipped == 0:
             self._save(self.done, copy(state), evaluation)
         self.log.flush(is_final=not self._is_interrupted())
         self.saver.wait()
@@ -89,18 +89,18 @@ class TrainingLoop:
         return self.is_cut or self.done == self.setup.experiment.num_updates
 
     def _next_evaluation(self, update: int) -> int:
-        """The first update after `update` that an evaluation belongs after."""
+        """The first update after `update` that is followed by an evaluation."""
         experiment = self.setup.experiment
         every = experiment.evaluate_every or experiment.num_updates
         return min((update // every + 1) * every, experiment.num_updates)
 
     def _is_evaluated(self, update: int) -> bool:
-        """Whether an evaluation belongs after `update`."""
+        """Whether `update` is followed by an evaluation."""
         is_cut_here = self.is_cut and update == self.done
         return is_cut_here or (update > 0 and self._next_evaluation(update - 1) == update)
 
     def _advance(self, state: TrainState, step: Any) -> TrainState:
-        """Updates up to the next evaluation or signal."""
+        """Does updates until the next evaluation or signal."""
         last = self._next_evaluation(self.done)
         hooks: list[Hook] = [*self.recorder.hooks, self.log.add, self.watch]
         try:
@@ -124,7 +124,7 @@ class TrainingLoop:
         return state
 
     def _look(self, update: int, state: TrainState) -> bool:
-        """Copies a state that is to be saved, before it is donated; true stops the loop."""
+        """Copies a state that has to be saved before it is donated; true stops the loop."""
         if not self._is_evaluated(update) and self.saver.is_due(update):
             self.snapshot = update, copy(state)
         if self.tracer is not None:
@@ -132,10 +132,10 @@ class TrainingLoop:
         return self._is_interrupted() or self.is_cut
 
     def _hand_over(self, update: int, metrics: dict[str, Any]) -> None:
-        """Saves the copy once the metrics of its update are there, unless they are bad."""
+        """Saves the copy once the metrics of its update are there, if gradients were finite."""
         if self.snapshot is None or self.snapshot[0] != update:
             return
-        if self.watch.num_bad == 0:
+        if self.watch.num_skipped == 0:
             self._save(update, self.snapshot[1], None)
         self.snapshot = None
 
@@ -144,7 +144,7 @@ class TrainingLoop:
             self.recorder.progress.show(self.log.latest)
 
     def _tell(self, update: int, metrics: dict[str, Any]) -> None:
-        """Calls `on_update`, and notes that it ends the run, or how it failed."""
+        """Calls `on_update`, and notes whether it ends the run or fails."""
         on_update = self.session.on_update
         if on_update is None or self.error is not None:
             return
@@ -157,19 +157,21 @@ class TrainingLoop:
             self.is_cut = self.is_cut or bool(wants_end)
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # sys.exit() too ends the run with its state saved
+        except BaseException as error:  # sys.exit() too ends the run only once its state is saved
             self.error = error
 
     def _evaluate_and_save(self, state: TrainState) -> Evaluation:
         evaluation = self._evaluate(state)
         self.log.annotate({f"evaluation_{k}": v for k, v in evaluation_figures(evaluation).items()})
-        self.log.flush()  # before the checkpoint, or a resumed run would log the line again
+        self.log.flush()  # before the checkpoint, or a resumed run would write the line again
         per_update = self.setup.experiment.algorithm.env_steps_per_update
         self.recorder.progress.show_evaluation(
             self.done * per_update, evaluation_figures(evaluation)
         )
         best = self.saver.is_best(evaluation.mean_return)
-        if self.watch.num_bad == 0 and (self._is_at_end() or best or self.saver.is_due(self.done)):
+        if self.watch.num_skipped == 0 and (
+            self._is_at_end() or best or self.saver.is_due(self.done)
+        ):
             self._save(self.done, copy(state), evaluation)
         if self.done % self.setup.experiment.log_every and self.log.latest:
             self.recorder.progress.show(self.log.latest)

@@ -1,4 +1,4 @@
-"""What machine this is, and what on it is not set up as it should be."""
+"""Describes this machine, and finds what on it is not set up as it should be."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "chex", "gymnax", "numpy")
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python, jaxdrl and what decides its numbers."""
+    """Versions of Python, jaxdrl and the packages that decide its numbers."""
     own = {"python": platform.python_version(), "jaxdrl": jaxdrl.__version__}
     return own | {package: version(package) for package in PACKAGES}
 
@@ -43,7 +43,7 @@ def describe() -> dict[str, Any]:
 
 
 def processor() -> str:
-    """Name of the processor."""
+    """The name of the processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -53,12 +53,12 @@ def processor() -> str:
 
 
 def complaints(machine: dict[str, Any], environ: dict[str, str] | None = None) -> list[str]:
-    """What is set up so that training is slow, or not as tested; each with what to do."""
+    """What makes training slow, or is not what was tested; each with what to do about it."""
     environ = dict(os.environ) if environ is None else environ
     found = [*_of_settings(environ), *_of_versions()]
     if machine["platform"] == "cpu" and has_nvidia_gpu():
         found.append(
-            "there is an NVIDIA GPU, and JAX computes on the CPU: pip install 'jaxdrl[cuda12]', "
+            "there is an NVIDIA GPU, but JAX computes on the CPU: pip install 'jaxdrl[cuda12]', "
             "and unset JAX_PLATFORMS where it is set"
         )
     if machine["cores"] < (os.cpu_count() or 1):
@@ -67,11 +67,11 @@ def complaints(machine: dict[str, Any], environ: dict[str, str] | None = None) -
 
 
 def busy_cores(seconds: float = 0.5, stat: Path = Path("/proc/stat")) -> float | None:
-    """How many of the cores that this process may use others keep busy; None where nobody says.
+    """How many of the cores of this process others keep busy; None where that is unknown.
 
     Args:
-      seconds: over which it is looked at.
-      stat: what the kernel counts.
+      seconds: how long to measure.
+      stat: the file with the counters of the kernel.
     """
     first, own, then = _busy_seconds(stat), time.process_time(), time.perf_counter()
     time.sleep(seconds)
@@ -82,7 +82,7 @@ def busy_cores(seconds: float = 0.5, stat: Path = Path("/proc/stat")) -> float |
 
 
 def _busy_seconds(stat: Path) -> float | None:
-    """Seconds that the cores which this process may use have worked since the machine started."""
+    """Seconds for which the cores of this process have worked since the machine started."""
     try:
         fields = [line.split() for line in stat.read_text().splitlines()]
         cores = {f"cpu{core}" for core in os.sched_getaffinity(0)}
@@ -95,7 +95,7 @@ def _busy_seconds(stat: Path) -> float | None:
 
 
 def busy_complaints(busy: float | None, cores: int | None = None) -> list[str]:
-    """What to say where others work on more than a tenth of the cores; nothing else."""
+    """The complaint where other processes use more than a tenth of the cores."""
     cores = num_cores() if cores is None else cores
     if busy is None or busy < 0.1 * cores:
         return []
@@ -107,7 +107,7 @@ def busy_complaints(busy: float | None, cores: int | None = None) -> list[str]:
 
 def _of_settings(environ: dict[str, str]) -> list[str]:
     slow = {
-        "jax_disable_jit": "every operation runs by itself: unset JAX_DISABLE_JIT",
+        "jax_disable_jit": "each operation runs by itself: unset JAX_DISABLE_JIT",
         "jax_enable_x64": "64-bit numbers may slip in, at half the speed: unset JAX_ENABLE_X64",
         "jax_debug_nans": "every step is checked for NaN: unset JAX_DEBUG_NANS",
         "jax_debug_infs": "every step is checked for infinities: unset JAX_DEBUG_INFS",
@@ -116,9 +116,11 @@ def _of_settings(environ: dict[str, str]) -> list[str]:
     }
     found = [f"{name} is on: {words}" for name, words in slow.items() if jax.config.values[name]]
     if not jax.config.values["jax_enable_compilation_cache"]:
-        found.append("compiled programs are not kept: unset JAX_ENABLE_COMPILATION_CACHE")
+        found.append("compiled programs are not cached: unset JAX_ENABLE_COMPILATION_CACHE")
     if environ.get("XLA_FLAGS"):
-        found.append(f"XLA_FLAGS = {environ['XLA_FLAGS']!r}: not the compiler that was tested")
+        found.append(
+            f"XLA_FLAGS = {environ['XLA_FLAGS']!r}: not the compiler settings that were tested"
+        )
     return found
 
 
@@ -135,7 +137,7 @@ def _of_versions() -> list[str]:
             found.append(f"{requirement} is not installed: pip install '{requirement}'")
             continue
         if not requirement.specifier.contains(installed, prereleases=True):
-            found.append(f"{requirement.name} {installed} was not tested: want {requirement}")
+            found.append(f"{requirement.name} {installed} was not tested: install {requirement}")
     return found
 
 

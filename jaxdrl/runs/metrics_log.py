@@ -22,22 +22,22 @@ EPISODE_SUMS = ("episode_return_sum", "episode_length_sum", "num_episodes")
 
 
 class MetricsLog:
-    """Turns the metrics of updates into lines of `metrics.jsonl`, one each `log_every` updates.
+    """Turns the metrics of updates into lines of `metrics.jsonl`, one every `log_every` updates.
 
-    A line is written when the next one begins, so that an evaluation can still join it. Episode
-    figures are means over all episodes that ended since the line before, null where none did.
-    Lines that cannot be written, on a full disk, are kept and tried again with the next one.
+    A line is written when the next one begins, so that an evaluation can still be added to it.
+    Episode figures are means over all episodes that ended since the previous line, null where none
+    did. Lines that cannot be written, as on a full disk, are kept and written with a later one.
 
     Args:
       path: of the file.
-      stopwatch: by which the speed is measured.
-      env_steps_per_update: of the run.
+      stopwatch: which measures the speed.
+      env_steps_per_update: of one agent.
       log_every: updates between lines.
-      num_members: agents that take so many steps each, all of which count for the speed.
-      warn: takes what is to be said.
-      on_line: takes each line once nothing can join it any more.
-      memory: bytes that are in use.
-      beside: other logs of the run, which a checkpoint is bound to as well.
+      num_members: number of agents, whose steps all count for the speed.
+      warn: takes warnings.
+      on_line: takes each line once nothing can be added to it.
+      memory: gives the peak use of memory in bytes.
+      beside: other logs of the run, to which a checkpoint is bound as well.
     """
 
     def __init__(
@@ -104,11 +104,11 @@ class MetricsLog:
             if is_final:
                 self.on_line(record)
         else:
-            self.file.append(b"")  # what could not be written before
+            self.file.append(b"")  # what could not be written earlier
         self.record = None
 
     def finish(self) -> None:
-        """Writes what could not be written before, of the logs beside it too, or says how much."""
+        """Writes what could not be written earlier, of all logs, or warns of what is lost."""
         for log in (self.file, *self.beside):
             log.finish()
 
@@ -122,12 +122,12 @@ class MetricsLog:
         }
 
     def resume(self, snapshot: dict[str, Any]) -> None:
-        """Takes the files and the sums back to where they were.
+        """Takes the files and the sums back to a snapshot.
 
-        Lines of later updates, which will come again, are dropped, a torn one with them.
+        Lines of later updates are dropped, and an incomplete one too: they will be written again.
 
         Raises:
-          ConfigError: if the lines before them are not those that were written.
+          ConfigError: if the lines before are not those that were written.
         """
         numbers = {n: math.nan if x is None else x for n, x in snapshot["sums"].items()}
         self.record, self.sums = snapshot["record"], numbers

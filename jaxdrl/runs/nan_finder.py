@@ -1,4 +1,4 @@
-"""Which operation makes a number bad: the update again, with a check after every operation."""
+"""Finds the operation that makes the first NaN, by repeating an update with checks."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ Step = Callable[[TrainState], tuple[TrainState, dict[str, jax.Array]]]
 
 
 def watched(step: Step, find: Callable[[TrainState], str]) -> Step:
-    """`step`, which must not donate its state, followed by a look at its metrics.
+    """`step`, which must not donate its state, followed by a check of its metrics.
 
     Raises:
-      NonFiniteError: after the first update with a number that is not finite, saying what `find`
-        says of the state before it.
+      NonFiniteError: after the first update with a number that is not finite, with what `find`
+        finds from the state before it.
     """
 
     def look(state: TrainState) -> tuple[TrainState, dict[str, jax.Array]]:
@@ -38,7 +38,7 @@ def watched(step: Step, find: Callable[[TrainState], str]) -> Step:
 
 
 def find_operation(algorithm: Algorithm, state: TrainState) -> str:
-    """Runs an update again on one device, and names the operation that made the first NaN.
+    """Repeats an update on one device, and names the operation that made the first NaN.
 
     Args:
       algorithm: without a mesh.
@@ -48,7 +48,7 @@ def find_operation(algorithm: Algorithm, state: TrainState) -> str:
     error, _ = checked(place(state, None, algorithm.state_specs))
     exception = error.get_exception()
     if exception is None:
-        return "no operation made a NaN, so that a number grew beyond what float32 holds"
+        return "no operation made a NaN, so a number grew beyond the range of float32"
     frames = re.findall(r"^(\S+\.py:\d+ \(.*\))$", str(exception.traceback_info), re.MULTILINE)
     jax_dir = os.path.dirname(jax.__file__) + os.sep
     own = [frame for frame in frames if not frame.startswith(jax_dir)]

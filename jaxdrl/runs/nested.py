@@ -1,7 +1,7 @@
-"""Sweeps in several parts, each a run in a directory of its own within that of the sweep.
+"""Sweeps in parts, each of which is a run in a directory of its own within that of the sweep.
 
-A sweep whose members do not fit at once is trained in waves, and a search over what shapes the
-program in trials, each of which may have waves.
+A sweep whose members do not fit into memory at once is trained in waves. A search over settings
+that shape the program is trained in trials, each of which may have waves.
 
 Importing this module imports neither jax nor gymnax.
 """
@@ -32,21 +32,21 @@ from jaxdrl.runs.run_dir import (
 WAVES, TRIALS = "waves", "trials"
 
 TrainPart = Callable[[Experiment], dict[str, Any]]
-"""Trains a run to its end, from wherever it stands, and gives back its `result.json`."""
+"""Trains a run to its end, however far it is, and returns its `result.json`."""
 
 
 def folder_of(sweep: Sweep | None) -> str | None:
-    """The directory that the parts of a sweep are in; None where it has none."""
+    """The folder with the parts of a sweep; None for a run without parts."""
     if sweep is not None and sweep.is_search:
         return TRIALS
     return WAVES if sweep is not None and sweep.num_waves else None
 
 
 def parts_of(run_dir: Path) -> list[Path]:
-    """The parts of a run that have begun, in their order; none of an ordinary run.
+    """The parts of a run that have begun, in their order; none for an ordinary run.
 
     Raises:
-      ConfigError: if the directory is no run, or naming a part that has begun and is damaged.
+      ConfigError: if the directory is not a run, or naming a part that is damaged.
     """
     stored = read_run(run_dir)
     folder = folder_of(stored.experiment.sweep)
@@ -57,24 +57,24 @@ def parts_of(run_dir: Path) -> list[Path]:
     for part in begun:
         config = part / CONFIG_FILE
         if part.is_dir() and not os.path.lexists(config):
-            raise ConfigError(f"{config}: is not there, though its part has begun; {PUT_BACK}")
+            raise ConfigError(f"{config}: is missing, although its part has begun; {PUT_BACK}")
         _require_place(part, read_run(part), stored)
     return begun
 
 
 def doubt_about_parts(run_dir: Path) -> str | None:
-    """Which waves of a sweep are gone, None where none is: they begin one after the other."""
+    """Which waves of a sweep are missing, None where none is: they begin in order."""
     begun = {part.name for part in parts_of(run_dir) if part.parent.name == WAVES}
     last = max(map(int, begun), default=0)
     gone = [str(number) for number in range(last) if str(number) not in begun]
     if not gone:
         return None
     works = f"put back what was there, or `jaxdrl resume {run_dir}` trains them again"
-    return f"{run_dir / WAVES}: {', '.join(gone)} of 0 to {last} are not there; {works}"
+    return f"{run_dir / WAVES}: {', '.join(gone)} of 0 to {last} are missing; {works}"
 
 
 def has_begun(part: Path) -> bool:
-    """Whether a part has left anything, sound or not; one that never trained has a lock alone."""
+    """Whether a part has left any file, valid or not; one that never trained has only a lock."""
     if not part.is_dir():
         return os.path.lexists(part)
     left = (CONFIG_FILE, *LOG_FILES, RESULT_FILE, CHECKPOINTS, WAVES)
@@ -82,26 +82,26 @@ def has_begun(part: Path) -> bool:
 
 
 def whole_of(run_dir: Path) -> Path:
-    """The directory of the sweep that a run is a part of, or the run itself."""
+    """The directory of the outermost sweep that a run is a part of, or of the run itself."""
     above = _above(run_dir)
     return run_dir if above is None else whole_of(above)
 
 
 def _above(run_dir: Path) -> Path | None:
-    """The directory of the sweep right above that of a part, None for no part."""
+    """The directory of the sweep that a run is a part of, None where it is not a part."""
     above = run_dir.absolute().parent.parent
     is_part = run_dir.absolute().parent.name in (WAVES, TRIALS) and (above / CONFIG_FILE).exists()
     return run_dir.parent.parent if is_part and run_dir.name.isdecimal() else None
 
 
 def id_of_whole(run_dir: Path) -> str | None:
-    """The `run_id` of the sweep right above a part, None for no part."""
+    """The `run_id` of the sweep that a run is a part of, None where it is not a part."""
     above = _above(run_dir)
     return None if above is None else read_run(above).origin.run_id
 
 
 def require_part(run_dir: Path, stored: StoredRun) -> None:
-    """Refuses a part of a sweep that lies in another one, or under another number.
+    """Refuses a part that was moved into another sweep, or to another number.
 
     Raises:
       ConfigError: saying so.
@@ -115,7 +115,7 @@ def _require_place(run_dir: Path, stored: StoredRun, whole: StoredRun) -> None:
     sweep = stored.experiment.sweep
     if stored.origin.part_of != whole.origin.run_id:
         raise ConfigError(
-            f"run_dir = {str(run_dir)!r}: is no part of the sweep above it, which did not begin "
+            f"run_dir = {str(run_dir)!r}: is not a part of the sweep above it, which did not start "
             "it; move it elsewhere"
         )
     is_wave = run_dir.parent.name == WAVES
@@ -130,13 +130,13 @@ def _require_place(run_dir: Path, stored: StoredRun, whole: StoredRun) -> None:
 def merge(
     results: list[dict[str, Any]], firsts: list[int], num_members: int, best: int
 ) -> dict[str, Any]:
-    """One `result.json` of those of all parts; its digests are digests of theirs.
+    """One `result.json` from those of all parts; its digests are digests of theirs.
 
     Args:
-      results: of the parts.
-      firsts: the number of the first member of each, among all.
-      num_members: all of them; those of no part have no return.
-      best: which of the parts is the best.
+      results: those of the parts.
+      firsts: for each part, the number of its first member among all members.
+      num_members: of the whole sweep; a member that is in no part has no return.
+      best: index of the best part.
     """
     evaluations = [result["evaluation"] for result in results]
     returns, ends = [math.nan] * num_members, [[math.nan, math.nan]] * num_members
@@ -169,7 +169,7 @@ def _numbers(values: list[float | None]) -> list[float]:
 
 
 def best_part(parts: list[Path]) -> Path:
-    """The part with the best evaluation; the last one where none is finished."""
+    """The part with the best evaluation; the last part where none is finished."""
     finished = [path for path in parts if os.path.lexists(path / RESULT_FILE)]
     if not finished:
         return parts[-1]
@@ -177,13 +177,13 @@ def best_part(parts: list[Path]) -> Path:
 
 
 def mean_return(result: dict[str, Any]) -> float:
-    """Of the best member, in the evaluation of a `result.json`; -inf where it is not finite."""
+    """Mean return of the best member in a `result.json`; -inf where it is not finite."""
     found = result["evaluation"]["mean_return"]
     return found if found is not None and math.isfinite(found) else -math.inf
 
 
 def read_result(run_dir: Path) -> dict[str, Any]:
-    """Content of `result.json` of a sweep.
+    """The content of the `result.json` of a sweep.
 
     Raises:
       ConfigError: if it is damaged.
@@ -192,7 +192,7 @@ def read_result(run_dir: Path) -> dict[str, Any]:
     evaluation = content.get("evaluation")
     if not isinstance(evaluation, dict) or "member_ci95" not in evaluation:
         path = run_dir / RESULT_FILE
-        raise ConfigError(f"{path}: is no result of a sweep; {_anew(run_dir)}")
+        raise ConfigError(f"{path}: is not the result of a sweep; {_anew(run_dir)}")
     return {name: value for name, value in content.items() if name not in ("run_id", SEAL)}
 
 
@@ -209,11 +209,11 @@ def _anew(run_dir: Path) -> str:
 
 
 def doubt_about_result(run_dir: Path, *, is_done: bool) -> str | None:
-    """What is wrong with `result.json` of any run, which one that `is_done` must have."""
+    """What is wrong with the `result.json` of a run, which must have one if it `is_done`."""
     path = run_dir / RESULT_FILE
     if not os.path.lexists(path):
         works = f"`jaxdrl resume {whole_of(run_dir)}` writes it"
-        return f"{path}: is not there, though all updates are done; {works}" if is_done else None
+        return f"{path}: is missing, although all updates are done; {works}" if is_done else None
     try:
         _read_own_result(run_dir)
     except ConfigError as error:

@@ -1,4 +1,4 @@
-"""Objects that a run is given in Python and that no file can hold."""
+"""Objects that a run is given in Python, which no file can hold."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jaxdrl.envs import Environment
 
 @dataclass(frozen=True)
 class Overrides:
-    """What takes the place of something that a config describes; None where the config is enough.
+    """Objects in place of what a config describes; None where the config is used.
 
     Attributes:
       env: in place of the environment that `Experiment.env` names.
@@ -30,7 +30,7 @@ class Overrides:
 
     @property
     def names(self) -> list[str]:
-        """Those that are given."""
+        """The names of those that are given."""
         return [name for name, value in vars(self).items() if value is not None]
 
     @property

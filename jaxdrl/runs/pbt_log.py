@@ -1,4 +1,4 @@
-"""Who took over from whom in a population, and what hyperparameters each member had since."""
+"""The log of exploit and explore: who copied whom, and the hyperparameters of each member since."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from jaxdrl.runs.run_dir import LINEAGE_FILE, is_numbers
 
 
 class Lineage:
-    """Writes a line of `lineage.jsonl` for each exchange of a run; a hook of the host loop.
+    """Writes a line of `lineage.jsonl` for each round of exploit and explore; a hook of the loop.
 
-    A line has `update`, `parent` (for each member the one whose parameters it goes on with) and
-    `hyperparams` (by name those of each member from there on).
+    A line has `update`, `parent` (for each member, the one whose parameters it continues with) and
+    `hyperparams` (by name, those of each member from there on).
 
     Args:
       run_dir: of the run.
       names: of the hyperparameters.
-      every: updates between exchanges.
-      warn: takes what is to be said. Lines that cannot be written are tried again with the next.
+      every: updates between two rounds.
+      warn: takes warnings. Lines that cannot be written are written with a later one.
     """
 
     def __init__(
@@ -50,10 +50,10 @@ class Lineage:
 
 
 def read(run_dir: Path) -> list[dict[str, Any]]:
-    """The lines of `lineage.jsonl`; a torn last one is left out.
+    """The lines of `lineage.jsonl`, without an incomplete last one.
 
     Raises:
-      ConfigError: naming another one that is damaged.
+      ConfigError: naming any other that is damaged.
     """
     return read_lines(run_dir / LINEAGE_FILE, _parse)
 
@@ -63,14 +63,14 @@ def _parse(line: bytes, name: str) -> dict[str, Any]:
 
 
 def _what_is_wrong(line: dict[str, Any]) -> str | None:
-    """What a line has that none which was written has; None for a sound one."""
+    """What is wrong with a line, None for a valid one."""
     parent, values = line.get("parent"), line.get("hyperparams")
     if type(line.get("update")) is not int or line["update"] < 1:
         return "has no number update"
     if not isinstance(parent, list) or not parent:
         return "has no list parent"
     if any(type(number) is not int or not 0 <= number < len(parent) for number in parent):
-        return "has a parent that is no member"
+        return "has a parent that is not a member"
     if not isinstance(values, dict):
         return "has no hyperparams"
     for name, numbers in values.items():
@@ -81,11 +81,11 @@ def _what_is_wrong(line: dict[str, Any]) -> str | None:
 
 
 def replay(first: dict[str, np.ndarray], lines: list[dict[str, Any]]) -> dict[str, np.ndarray]:
-    """Hyperparameters `[1 + lines, P]` from the start on, by what the lines say was taken over.
+    """Hyperparameters `[1 + lines, P]` from the start on, by what the lines say was copied.
 
     Raises:
-      ConfigError: if a member that took nothing over changed, or one that did has what was not
-        its parent's in a hyperparameter that does not vary.
+      ConfigError: if a member changed without a copy, or if a member that copied has another value
+        than its parent for a hyperparameter that does not vary.
     """
     history = {name: [np.asarray(value, np.float32)] for name, value in first.items()}
     for line in lines:

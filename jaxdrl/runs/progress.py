@@ -1,4 +1,4 @@
-"""Progress of a run: a live bar on a terminal, plain lines anywhere else."""
+"""The progress of a run: a live bar on a terminal, plain lines anywhere else."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from rich.table import Column
 from jaxdrl.io.numerals import duration, short
 
 SECONDS_BETWEEN_LINES = 5.0
-"""How often a line appears at most: one of progress where the output is no terminal, and one of an
-evaluation."""
+"""The least time between two lines of progress, where the output is not a terminal, and between two
+lines of evaluations."""
 
 
 class ProgressReport:
@@ -56,9 +56,9 @@ class ProgressReport:
             )
 
     def show_evaluation(self, env_steps: int, figures: dict[str, Any]) -> None:
-        """Shows the figures of an evaluation, but for the last one of a run."""
+        """Shows the figures of an evaluation, except for the last one of a run."""
         now = time.perf_counter()
-        is_last = env_steps >= self.total_env_steps  # whose result is printed anyway
+        is_last = env_steps >= self.total_env_steps  # the result is printed anyway
         if is_last or now - self.last_evaluation < SECONDS_BETWEEN_LINES:
             return
         self.last_evaluation = now
@@ -74,7 +74,7 @@ class ProgressReport:
 
 
 def _columns() -> list[ProgressColumn]:
-    """The bar takes the width that the figures leave, which are whole on 80 columns."""
+    """The bar takes what the figures leave of the width; 80 columns hold all of these."""
     whole = Column(no_wrap=True)
     return [
         BarColumn(bar_width=20),

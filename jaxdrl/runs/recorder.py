@@ -19,7 +19,7 @@ from jaxdrl.runs.checkpoint_manager import Saver
 from jaxdrl.runs.memory import MemoryBudget
 from jaxdrl.runs.metrics_log import MetricsLog
 from jaxdrl.runs.pbt_log import Lineage
-from jaxdrl.runs.profiling.tracing import Tracer, tracer_of
+from jaxdrl.runs.profiling.tracer import Tracer, tracer_of
 from jaxdrl.runs.progress import ProgressReport
 from jaxdrl.runs.run_dir_keeper import Keeper
 from jaxdrl.runs.session import Session

@@ -1,4 +1,4 @@
-"""What a run says of itself: its config and result as files, and its last words."""
+"""What a run reports: the content of its config and result, and messages about its end."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ from jaxdrl.runs.sweep_members import numbers_in_words
 
 
 def out_of_memory_words(experiment: Experiment, budget: MemoryBudget, error: Exception) -> str:
-    """What to say where a device ran out of memory, with what would fit."""
+    """The message for a run that ran out of memory, with what would fit."""
     first_line, needed = str(error).splitlines()[0], budget.needed.total
     free = needed if budget.free is None else min(needed, budget.free)
-    advice = memory.advice(experiment, budget, int(0.8 * free))  # less than was not enough
+    advice = memory.advice(experiment, budget, int(0.8 * free))  # less than what was not enough
     return f"out of memory with {memory.subject(experiment)}: {first_line}; {advice}"
 
 
 def last_good(saver: Saver, run_dir: Path) -> str:
-    """Which checkpoint is the last before numbers went bad, once it is written."""
+    """The last checkpoint before values became non-finite, once it is written."""
     saver.wait()
     if saver.last_update is None:
-        return "No checkpoint was written before"
+        return "No checkpoint was written before that"
     path = checkpoints.path_of(run_dir / files.CHECKPOINTS, saver.last_update)
     return f"The last good checkpoint is {path}"
 
 
 def resume_words(saver: Saver, setup: Setup) -> str:
-    """Where the state is saved, and the command that resumes from it."""
+    """Which checkpoint is saved, and the command that resumes from it."""
     whole = whole_of(setup.run_dir)
     call = resume_call(whole, setup.overrides.names)
     if saver.last_update is not None:
@@ -59,7 +59,7 @@ def resume_words(saver: Saver, setup: Setup) -> str:
 
 
 def describe(setup: Setup, budget: MemoryBudget) -> dict[str, Any]:
-    """Content of `config.json`: everything that decides the run, resolved."""
+    """The content of `config.json`: everything that decides the run, resolved."""
     mesh = setup.mesh
     assert mesh is not None
     device = mesh.devices.flat[0]
@@ -91,7 +91,7 @@ def summarise(
     compile_seconds: float,
     train_seconds: float,
 ) -> dict[str, Any]:
-    """Content of `result.json`."""
+    """The content of `result.json`."""
     experiment, mesh = setup.experiment, setup.mesh
     num_members = len(evaluation.members) or 1
     updates = int(np.max(jax.device_get(state.learner.num_updates)))
@@ -116,21 +116,21 @@ def summarise(
 def write_result(
     session: Session, run_dir: Path, overrides: list[str], result: dict[str, Any]
 ) -> bool:
-    """Writes `result.json` and prints what was reached; whether the file could be written."""
+    """Writes `result.json` and prints the result; returns whether the file could be written."""
     try:
         write_json(run_dir / files.RESULT_FILE, result)
         return True
     except OSError as error:
         what = f"{run_dir / files.RESULT_FILE}: could not be written ({error.strerror or error})"
         call = resume_call(whole_of(run_dir), overrides)
-        session.warn(f"{what}; once it can, it is written by: {call}")
+        session.warn(f"{what}; once it can, this writes it: {call}")
         return False
     finally:
         print_result(session.console, run_dir, result)
 
 
 def print_result(console: Console, run_dir: Path, result: dict[str, Any]) -> None:
-    """Prints what was reached and where it lies."""
+    """Prints the result, and where it is."""
     num = len(result["evaluation"].get("member_returns", ()))
     of_members = f" of each of {num} members" if num else ""
     how = "greedy" if result["greedy_evaluation"] else "sampled"
@@ -151,9 +151,9 @@ def print_result(console: Console, run_dir: Path, result: dict[str, Any]) -> Non
 
 
 def _shown(result: dict[str, Any]) -> tuple[dict[str, Any], str, str]:
-    """The figures of the last line, whose they are, and what they are means over.
+    """The figures to print, whose they are, and what they are means over.
 
-    Of a sweep they are those of the best setting, and not of the luckiest of all members.
+    For a sweep they are those of the best setting, not of the luckiest member.
     """
     evaluated = result["evaluation"]
     over = f"{evaluated['num_episodes']} episodes"
@@ -168,7 +168,7 @@ def _shown(result: dict[str, Any]) -> tuple[dict[str, Any], str, str]:
 
 
 def figure(value: float | None) -> str:
-    """One digit after the point, and three where the number is small."""
+    """A number with one digit after the point, or three where it is small."""
     if value is None or not math.isfinite(value):
         return "not finite"
     return f"{value:,.1f}" if abs(value) >= 10 else f"{value:.3f}"

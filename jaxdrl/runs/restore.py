@@ -1,4 +1,4 @@
-"""Back from a run directory: an agent to go on with, or a policy to be played."""
+"""Reads back from a run directory an agent to train further, or a policy to play."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from jaxdrl.runs.sweep_members import Member, Place, choose_member, describe, lo
 
 
 class Restored(NamedTuple):
-    """What `jaxdrl.restore` gives.
+    """What `jaxdrl.restore` returns.
 
     Attributes:
       env: the environment of the run.
-      algorithm: its algorithm, on the mesh that was asked for.
+      algorithm: its algorithm, on the given mesh.
       state: the state in the checkpoint, on that mesh.
     """
 
@@ -66,16 +66,16 @@ def restore(
       optimizer: likewise.
       make_algorithm: likewise.
       checkpoint: the update of a checkpoint, "best" for the one with the best evaluation, None for
-        the last one that is sound.
+        the last valid one.
       mesh: devices, any number that divides the shards, as in `jaxdrl.ppo`.
-      member: of a sweep, the one that is given back, with its own hyperparameters; None: the best
-        by the evaluation in the checkpoint.
-      setting: of a sweep, in place of a member the number of a setting in its table: the best of
-        the members of that setting is given back.
+      member: for a sweep, the number of the member to restore, with its own hyperparameters; None:
+        the best by the evaluation in the checkpoint.
+      setting: for a sweep, in place of a member the number of a setting in its table: the best
+        member of that setting is restored.
 
     Raises:
-      ConfigError: if the directory is no run, or what it holds does not fit; naming the file or the
-        field, and what to do.
+      ConfigError: if the directory is not a run, or what it holds does not fit; the message names
+        the file or the field, and what to do.
     """
     overrides = Overrides(env, network, optimizer, make_algorithm)
     found = _find(Path(run_dir), overrides, "restore", checkpoint, member, setting)
@@ -86,7 +86,7 @@ def restore(
     if sweep is not None:
         state = states.member(state, found.number)
         values: dict[str, Any] = _floats(state.learner)
-        # From here on the config has them, as in a run of one agent.
+        # From here on the config holds them, as in a run of one agent.
         state = replace(state, learner=replace(state.learner, hyperparams=()))
         experiment = with_settings(stored.experiment, sweep=None, **values)
         setup = assemble(experiment, overrides, mesh, stored)
@@ -95,15 +95,15 @@ def restore(
 
 
 class Player(NamedTuple):
-    """A policy as it stood in a checkpoint, ready to be played on one device.
+    """The policy in a checkpoint, ready to play on one device.
 
     Attributes:
       env: the environment of the run.
-      policy: how it acts; the same for all members of a sweep, which so have one program.
-      learner: what it learnt, with the hyperparameters of a member.
-      run_dir: the directory, as it was named.
-      update: that of the checkpoint.
-      env_steps: steps that it was trained for.
+      policy: how it acts; the same for all members of a sweep, which so share one program.
+      learner: its parameters and statistics, with the hyperparameters of a member.
+      run_dir: the directory, as the caller named it.
+      update: of the checkpoint.
+      env_steps: environment steps of its training.
       member: which of a sweep it is, None for a run of one agent.
     """
 
@@ -117,7 +117,7 @@ class Player(NamedTuple):
 
     @property
     def origin(self) -> dict[str, Any]:
-        """Which member of a sweep it is, as JSON has it; nothing for a run of one agent."""
+        """Which member of a sweep it is, for JSON; empty for a run of one agent."""
         return {} if self.member is None else self.member.figures
 
 
@@ -134,8 +134,8 @@ def load_player(
 
     Args:
       run_dir: directory of the run.
-      overrides: what it was given in Python.
-      verb: function of jaxdrl that wants it, for messages.
+      overrides: objects that were given in Python.
+      verb: the function of jaxdrl that asks for it, for messages.
       checkpoint: as in `restore`.
       member: likewise.
       setting: likewise.
@@ -163,14 +163,14 @@ def require_checkpoint(
     member: Index | None = None,
     setting: Index | None = None,
 ) -> None:
-    """Refuses what `load_player` would refuse of the files, before anything starts."""
+    """Refuses what `load_player` would refuse about the files, before anything starts."""
     place = locate(run_dir, member, setting)
     check = partial(require_of_run, read_run(place.run_dir).content)
     checkpoint_manager.choose(place.run_dir / CHECKPOINTS, checkpoint, lambda warning: None, check)
 
 
 def player_names(players: list[Player]) -> list[str]:
-    """A name for each, no two of them alike: its directory, and what else tells it apart."""
+    """A different name for each: its directory, and what else distinguishes it."""
     names: list[str] = []
     for player in players:
         of_run = [p for p in players if p.run_dir.resolve() == player.run_dir.resolve()]

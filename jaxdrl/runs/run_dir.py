@@ -1,4 +1,4 @@
-"""The directory of a run: its files, its one writer, and its config read back.
+"""The directory of a run: its files, and what is read back from them.
 
 Importing this module imports neither jax nor gymnax.
 """
@@ -21,7 +21,7 @@ from jaxdrl.io.json_files import parse_line, read_lines, read_object, require_se
 from jaxdrl.io.safe_files import NEW, remove
 
 FORMAT_VERSION = 2
-"""Version of the files in a run directory."""
+"""Version of the format of the files in a run directory."""
 
 CONFIG_FILE = "config.json"
 METRICS_FILE = "metrics.jsonl"
@@ -33,9 +33,9 @@ CHECKPOINTS = "checkpoints"
 NUMBER = (int, float)
 
 IN_EVERY_LINE = ("update", "env_steps", "num_episodes", "steps_per_second")
-"""Numbers that no line of the metrics is without."""
+"""Numbers that every line of the metrics has."""
 
-PUT_BACK_LINE = "put back what was there, or remove this line: the others stay good"
+PUT_BACK_LINE = "put back what was there, or remove this line: the others remain valid"
 """What to do about a damaged line of the metrics."""
 
 PUT_BACK = 'put back what was there, which is also "config" in manifest.json of each checkpoint'
@@ -43,7 +43,7 @@ PUT_BACK = 'put back what was there, which is also "config" in manifest.json of 
 
 
 def require_free(run_dir: Path) -> None:
-    """Raises `ConfigError` if `run_dir` holds a run already."""
+    """Raises `ConfigError` if `run_dir` already holds a run."""
     for name in (CONFIG_FILE, METRICS_FILE, RESULT_FILE):
         try:
             is_there = (run_dir / name).exists()
@@ -60,10 +60,10 @@ def require_free(run_dir: Path) -> None:
 
 
 def make_new(run_dir: Path) -> Path:
-    """Creates `run_dir`, or the first of `run_dir-2`, `run_dir-3` ... that is not there yet.
+    """Creates `run_dir`, or the first of `run_dir-2`, `run_dir-3` ... that does not exist yet.
 
     Raises:
-      ConfigError: if none can be made.
+      ConfigError: if none can be created.
     """
     path, suffix = run_dir, 2
     try:
@@ -72,7 +72,7 @@ def make_new(run_dir: Path) -> Path:
             try:
                 path.mkdir()
                 return path
-            except FileExistsError:  # another run took it, at this very moment maybe
+            except FileExistsError:  # another run has it, perhaps from this very moment
                 path = run_dir.with_name(f"{run_dir.name}-{suffix}")
                 suffix += 1
     except OSError as error:
@@ -81,7 +81,7 @@ def make_new(run_dir: Path) -> Path:
 
 @contextlib.contextmanager
 def refused_unless_written(run_dir: Path) -> Iterator[None]:
-    """Raises `ConfigError` if what is written in the block cannot be, such as on a full disk."""
+    """Raises `ConfigError` if the block cannot write, such as on a full disk."""
     try:
         yield
     except OSError as error:
@@ -108,13 +108,13 @@ def _cannot_be_written(run_dir: Path, error: OSError) -> ConfigError:
 
 
 def require_writable(field: str, path: Path) -> None:
-    """Raises `ConfigError` unless a file can be written at `path`; makes nothing."""
+    """Raises `ConfigError` unless a file can be written at `path`; creates nothing."""
     above = next(parent for parent in path.absolute().parents if parent.exists())
     why = None
     if path.is_dir():
         why = "is a directory"
     elif not above.is_dir():
-        why = f"{above} is no directory"
+        why = f"{above} is not a directory"
     elif not os.access(above, os.W_OK):
         why = f"{above} cannot be written"
     if why is not None:
@@ -122,7 +122,7 @@ def require_writable(field: str, path: Path) -> None:
 
 
 def in_words(num_bytes: int) -> str:
-    """Bytes in words, such as 3.2 GiB."""
+    """A number of bytes in words, such as 3.2 GiB."""
     value, units = float(num_bytes), ["B", "KiB", "MiB", "GiB", "TiB"]
     while value >= 1024 and len(units) > 1:
         value, units = value / 1024, units[1:]
@@ -130,12 +130,12 @@ def in_words(num_bytes: int) -> str:
 
 
 class Origin(NamedTuple):
-    """What tells a run from all others, and outlives the process that began it.
+    """What distinguishes a run from all others, whatever process works on it.
 
     Attributes:
-      run_id: made up at the start of the run.
-      part_of: that of the sweep it is a part of.
-      has_checkpoints: whether there was one, so that none is a loss.
+      run_id: drawn at the start of the run.
+      part_of: the `run_id` of the sweep that it is a part of.
+      has_checkpoints: whether one was ever written, so that their loss is noticed.
     """
 
     run_id: str
@@ -144,7 +144,7 @@ class Origin(NamedTuple):
 
 
 def new_origin(part_of: str | None) -> Origin:
-    """Of a run that begins."""
+    """The origin of a new run."""
     return Origin(secrets.token_hex(8), part_of)
 
 
@@ -155,9 +155,9 @@ class StoredRun:
     Attributes:
       experiment: the experiment.
       env_params: every parameter of the environment, by name.
-      overrides: which of `env`, `network` and `optimizer` were objects given in Python.
+      overrides: names of the objects that were given in Python.
       spaces: the environment's spaces, in words.
-      devices: number and kind of the devices, and what the run needs on each.
+      devices: number and kind of the devices, and the memory that the run needs on each.
       origin: which run it is.
       content: all of `config.json`.
     """
@@ -179,19 +179,19 @@ def read_run(run_dir: Path, own_config: type | None = None) -> StoredRun:
       own_config: type of the settings of an algorithm of one's own, as `stored.from_json` has it.
 
     Raises:
-      ConfigError: if there is none, naming the nearest run; if it was written in a newer format;
-        or naming the field that is unknown, missing or of another type.
+      ConfigError: if there is none, naming the nearest run; if it has another format; or naming the
+        field that is unknown, missing or of another type.
     """
     path = run_dir / CONFIG_FILE
     if not run_dir.is_dir():
         is_there = os.path.lexists(run_dir)
-        why = "it is no directory" if is_there else "there is no such directory"
+        why = "it is not a directory" if is_there else "there is no such directory"
         raise _no_run(run_dir, why)
     if not path.exists() and not path.is_symlink():
         raise _no_run(run_dir, f"it has no {CONFIG_FILE}")
     content = read_object(path, PUT_BACK)
     if "format_version" not in content:
-        raise _no_run(run_dir, f"its {CONFIG_FILE} is of another program")
+        raise _no_run(run_dir, f"its {CONFIG_FILE} is from another program")
     require_format(str(path), content["format_version"], FORMAT_VERSION)
     require_sealed(path, content, PUT_BACK)
     experiment = _take(content, path, "experiment", dict)
@@ -218,17 +218,17 @@ def require_format(name: str, version: Any, known: int) -> None:
     """
     if version == known and type(version) is int:
         return
-    works = f"this version of jaxdrl reads {known} alone"
+    works = f"this version of jaxdrl reads only {known}"
     if type(version) is int and version > 0:
-        works += f"; take {'a newer' if version > known else 'the older'} jaxdrl, which wrote it"
+        works += f"; use the {'newer' if version > known else 'older'} jaxdrl that wrote it"
     raise ConfigError(f"{name}: format_version = {version!r}, and {works}")
 
 
 def read_experiment(path: Path) -> Experiment:
-    """The experiment in a `config.json` or `best.json`, free of the directory that it was run in.
+    """The experiment in a `config.json` or `best.json`, without its directory and devices.
 
     Raises:
-      ConfigError: if the file has none, naming the field that is unknown or of another type.
+      ConfigError: if the file has none, or naming a field that is unknown or of another type.
     """
     works = 'must have an "experiment", as config.json of a run and best.json of a sweep do'
     content = read_object(path, f"--config names a file that {works}")
@@ -239,7 +239,7 @@ def read_experiment(path: Path) -> Experiment:
 
 
 def _no_run(run_dir: Path, why: str) -> ConfigError:
-    """The error for a directory that is no run, with the runs in it or the nearest beside it."""
+    """The error for a directory that is not a run, naming a run in it or the nearest beside it."""
     inside = sorted(path.parent for path in run_dir.glob(f"*/{CONFIG_FILE}"))
     beside = {path.parent.name: path.parent for path in run_dir.parent.glob(f"*/{CONFIG_FILE}")}
     beside.pop(run_dir.name, None)
@@ -249,25 +249,25 @@ def _no_run(run_dir: Path, why: str) -> ConfigError:
         works = f"it holds runs: name one, such as {inside[-1]}"
     elif close:
         works = f"the nearest: {beside[close[0]]}"
-    return ConfigError(f"run_dir = {str(run_dir)!r}: is no run ({why}); {works}")
+    return ConfigError(f"run_dir = {str(run_dir)!r}: is not a run ({why}); {works}")
 
 
 def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
-    """The lines of `metrics.jsonl`, none where there is no such file; a torn last one is left out.
+    """The lines of `metrics.jsonl` without an incomplete last one; none without such a file.
 
     Raises:
-      ConfigError: naming another one that is damaged.
+      ConfigError: naming any other that is damaged.
     """
     return read_lines(run_dir / METRICS_FILE, read_line)
 
 
 def read_line(line: bytes, name: str) -> dict[str, Any]:
-    """What a line of the metrics holds; raises `ConfigError` with its `name` if it is damaged."""
+    """The content of a line of the metrics; raises `ConfigError` with its `name` if damaged."""
     return parse_line(line, name, PUT_BACK_LINE, what_is_wrong)
 
 
 def what_is_wrong(record: dict[str, Any]) -> str | None:
-    """What a line of the metrics has that none which was written has; None for a sound one."""
+    """What is wrong with a line of the metrics, None for a valid one."""
     for field in IN_EVERY_LINE:
         value = record.get(field)
         if isinstance(value, bool) or not isinstance(value, NUMBER) or value < 0:
@@ -294,5 +294,5 @@ def is_numbers(value: Any) -> bool:
 
 def _take(content: dict[str, Any], path: Path, name: str, kind: type) -> Any:
     if not isinstance(content.get(name), kind):
-        raise ConfigError(f"{path}: {name} is missing, or no {kind.__name__}; {PUT_BACK}")
+        raise ConfigError(f"{path}: {name} is missing, or not a {kind.__name__}; {PUT_BACK}")
     return content[name]

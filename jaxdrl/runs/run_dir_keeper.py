@@ -1,4 +1,4 @@
-"""What a run keeps true of its directory while it trains: it is there, ours, and described."""
+"""Keeps a run directory in order while the run trains: it exists, is claimed, and has a config."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Keeper:
       run_dir: the directory.
       config: content of its `config.json`.
       claim: by which this process is its only writer.
-      warn: takes what is to be said.
+      warn: takes warnings.
     """
 
     def __init__(
@@ -29,11 +29,11 @@ class Keeper:
         self.is_noted = False
 
     def before(self, progress: dict[str, Any]) -> None:
-        """Makes a directory that was removed anew, and brings the logs to the disk.
+        """Recreates a directory that was removed, and flushes the logs to the disk.
 
         Raises:
           OSError: if it cannot be written.
-          ConfigError: if another process writes to it now.
+          ConfigError: if another process is now its writer.
         """
         was_removed = not self.run_dir.exists()
         self.run_dir.mkdir(parents=True, exist_ok=True)
@@ -42,8 +42,8 @@ class Keeper:
             write_sealed(self.run_dir / CONFIG_FILE, self.config)
             what = self.run_dir if was_removed else self.run_dir / CONFIG_FILE
             self.warn(
-                f"{what} was removed while the run trained: it is made anew, with what comes from "
-                "here on"
+                f"{what} was removed while the run trained; it is created again, with what is "
+                "written from here on"
             )
         for name in progress["log"]["files"]:
             if (self.run_dir / name).exists():
@@ -64,5 +64,5 @@ class Keeper:
 
 
 def with_checkpoints(config: dict[str, Any]) -> dict[str, Any]:
-    """Content of `config.json` once there are checkpoints, which have it in their manifests."""
+    """The content of `config.json` once there are checkpoints; their manifests hold it too."""
     return sealed(config | {"has_checkpoints": True})

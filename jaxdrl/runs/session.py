@@ -1,4 +1,4 @@
-"""What a run shares with the process that it is in: the console, signals, trackers, a hook."""
+"""What a run shares with its process and its caller: console, signals, trackers and a hook."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from jaxdrl.runs.stopping import RunInterruptedError, Signals
 from jaxdrl.runs.trackers import Tracker
 
 OnUpdate = Callable[[int, dict[str, Any]], Any]
-"""`(number of updates done, metrics as plain numbers)`; true ends the run early."""
+"""`(number of updates done, metrics as plain numbers)`; a true result ends the run early."""
 
 
 @dataclass
 class Session:
-    """What all parts of a run share.
+    """What a run, or all parts of a sweep, share.
 
     Attributes:
       run_dir: of the run, None until it is known.
-      console: where it says how it gets on.
-      warn: prints a warning, on a quiet console too.
-      signals: that have come.
-      trackers: objects that the caller gave.
+      console: on which it reports its progress.
+      warn: prints a warning, even where the console is quiet.
+      signals: that have arrived.
+      trackers: that the caller gave.
       on_update: what the caller wants called after each update.
     """
 
@@ -52,17 +52,17 @@ def open_session(
     on_update: OnUpdate | None = None,
     quiet: bool = False,
 ) -> Iterator[Session]:
-    """The session of a run, from its first line to its last.
+    """Opens the session of a run, and says what is left where a signal ends it.
 
     Args:
       run_dir: of the run, None where it gets a new one.
-      overrides: which of `env`, `network` and `optimizer` were given in Python.
+      overrides: names of the objects that were given in Python.
       trackers: see `Session`.
       on_update: likewise.
-      quiet: prints nothing but warnings.
+      quiet: whether to print nothing but warnings.
 
     Raises:
-      RunInterruptedError: where a signal came before or beside the training, or Ctrl-C twice.
+      RunInterruptedError: if a signal came while no update was running, or Ctrl-C came twice.
     """
     warn = warner(make_console())
     with Signals() as signals:
@@ -71,14 +71,14 @@ def open_session(
         try:
             yield session
         except KeyboardInterrupt:
-            if signals.name is None:  # not from a signal of ours
+            if signals.name is None:  # not from a signal that was noted
                 raise
             code = 128 + signal.Signals[signals.name]
             raise RunInterruptedError(_last_words(session, overrides), code) from None
 
 
 def _last_words(session: Session, overrides: list[str]) -> str:
-    """What a run says that a signal ended at once, by what lies in its directory."""
+    """The message for a run that a signal ended at once, by what is in its directory."""
     signals, run_dir = session.signals, session.run_dir
     what = f"{signals.name}: stopped before training could start or continue"
     if signals.is_impatient:

@@ -1,4 +1,4 @@
-"""What stops a run before its end: a signal, numbers that stay bad, or want of memory."""
+"""What stops a run before its end: a signal, NaN or infinity, or a lack of memory."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from jaxdrl.core.magnitude import UNUSABLE
 
 
 class RunInterruptedError(Exception):
-    """A run that a signal stopped; the message says what is saved and how to go on.
+    """A run was stopped by a signal; the message says what is saved and how to resume.
 
     Attributes:
-      exit_code: what a command ends with: 0 where the state is saved, else that of the signal.
+      exit_code: of a command that ends so: 0 where the state is saved, else that of the signal.
     """
 
     def __init__(self, message: str, exit_code: int = 0) -> None:
@@ -25,23 +25,23 @@ class RunInterruptedError(Exception):
 
 
 class NonFiniteError(Exception):
-    """A run that stopped because nothing finite, or no allowed action, was left to learn from."""
+    """A run stopped because no finite gradient, or no allowed action, was left to learn from."""
 
 
 class OutOfMemoryError(Exception):
-    """A run for which the device had no room; the message says what would fit."""
+    """A device ran out of memory in a run; the message says what would fit."""
 
 
 class Signals:
-    """SIGINT, SIGTERM and SIGHUP end a run in good order; a context manager over the whole run.
+    """Lets SIGINT, SIGTERM and SIGHUP end a run in good order; a context manager over the run.
 
-    Within `held` a signal is noted, and whoever holds it back looks at `name`; elsewhere it
-    interrupts what is going on, as Ctrl-C does. A second Ctrl-C interrupts in either case, while
-    a second SIGTERM or SIGHUP changes nothing. What the process ignores, as under `nohup`, stays
-    ignored. Outside the main thread, where Python delivers no signals, nothing is noted.
+    Within `held` a signal is only noted, and the code there checks `name`; elsewhere it raises
+    `KeyboardInterrupt`, as Ctrl-C does. A second Ctrl-C always raises it, while a second SIGTERM or
+    SIGHUP changes nothing. Signals that the process ignores, as under `nohup`, stay ignored.
+    Outside the main thread, where Python delivers no signals, nothing is noted.
 
     Attributes:
-      name: of the first signal that came, None before.
+      name: of the first signal that arrived, None before.
       is_impatient: whether Ctrl-C came after it.
     """
 
@@ -57,7 +57,10 @@ class Signals:
             return self
         for number in (getattr(signal, name) for name in self.NAMES if hasattr(signal, name)):
             handler = signal.getsignal(number)
-            if handler not in (signal.SIG_IGN, None):  # None: not from Python, nor to be put back
+            if handler not in (
+                signal.SIG_IGN,
+                None,
+            ):  # None: not set by Python, and cannot be put back
                 self.previous[number] = signal.signal(number, self._note)
         return self
 
@@ -65,22 +68,24 @@ class Signals:
         for handler in self.previous.values():
             outer = getattr(handler, "__self__", None)
             if isinstance(outer, Signals):
-                outer.name = outer.name or self.name  # or it would take the next for the first
+                outer.name = (
+                    outer.name or self.name
+                )  # or it would take the next signal for the first
         for number, handler in self.previous.items():
             signal.signal(number, handler)
 
     def end(self) -> None:
-        """Ignores all signals from here on, for a process that is about to end."""
+        """Ignores all signals from here on, in a process that is about to end."""
         for number in self.previous:
             signal.signal(number, signal.SIG_IGN)
         self.previous.clear()
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Within it, the first signal is noted alone.
+        """Within the block, the first signal is only noted.
 
         Raises:
-          KeyboardInterrupt: if one has been noted already.
+          KeyboardInterrupt: if one has already been noted.
         """
         self.require_none()
         self.is_held = True
@@ -108,12 +113,12 @@ RESULTS = "parameters or optimiser state, of finite gradients"
 GRADIENTS = "gradients"
 
 
-class BadNumberWatch:
-    """Counts updates in a row of which every gradient step was skipped; a hook of the host loop.
+class NonFiniteWatch:
+    """Counts consecutive updates whose gradient steps were all skipped; a hook of the host loop.
 
     Raises:
-      NonFiniteError: after `patience` of them (None: never), saying what was not finite first, and
-        since when; and at once where the environment allowed no action.
+      NonFiniteError: after `patience` of them (None: never), saying what was not finite first and
+        since when; and immediately if the environment allowed no action.
     """
 
     QUANTITIES = (
@@ -125,7 +130,7 @@ class BadNumberWatch:
 
     def __init__(self, patience: int | None) -> None:
         self.patience = patience
-        self.num_bad = 0
+        self.num_skipped = 0
         self.since: dict[str, int] = {}
 
     def __call__(self, update: int, metrics: dict[str, Any]) -> None:
@@ -138,25 +143,25 @@ class BadNumberWatch:
             )
         if self.patience is None:
             return
-        bad = {words: float(metrics.get(name, 0)) for name, words in self.QUANTITIES}
-        bad[GRADIENTS] -= bad[RESULTS]
+        counts = {words: float(metrics.get(name, 0)) for name, words in self.QUANTITIES}
+        counts[GRADIENTS] -= counts[RESULTS]
         if metrics["skipped_steps"] == 0:
-            self.since = {words: since for words, since in self.since.items() if bad[words] > 0}
-        # Noted whether steps were skipped or not: a large number may have its effect later.
-        for words, count in bad.items():
+            self.since = {words: since for words, since in self.since.items() if counts[words] > 0}
+        # Noted even if no step was skipped: a large number may have its effect later.
+        for words, count in counts.items():
             if count > 0:
                 self.since.setdefault(words, update)
-        # The mean over no gradient step at all is 0.
+        # The mean over no gradient step is 0.
         took_none = metrics["skipped_steps"] > 0 and metrics["grad_norm"] == 0.0
-        self.num_bad = self.num_bad + 1 if took_none else 0
-        if self.num_bad >= self.patience:
+        self.num_skipped = self.num_skipped + 1 if took_none else 0
+        if self.num_skipped >= self.patience:
             raise self.error()
 
     def error(self) -> NonFiniteError:
-        """What went wrong, and what of it first, once an update took no gradient step."""
+        """The error that says what went wrong, and what went wrong first."""
         first = min(self.since, key=lambda words: self.since[words])
         others = [f"{w} since update {u}" for w, u in self.since.items() if w != first]
-        updates = "update" if self.num_bad == 1 else f"{self.num_bad} updates"
+        updates = "update" if self.num_skipped == 1 else f"{self.num_skipped} updates"
         return NonFiniteError(
             f"stopped: no gradient step of the last {updates} was finite. "
             f"First went wrong: {first}, since update {self.since[first]}"

@@ -1,4 +1,4 @@
-"""Which member of a sweep is meant by a number or a setting, and what is to be said of it."""
+"""Finds the member of a sweep that a number or a setting means, and describes it."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class Member:
     """A member of a sweep.
 
     Attributes:
-      number: among all members of the directory that was named, from 0.
+      number: among all members of the sweep that was named, from 0.
       setting: the number of its setting, as the table of the sweep has it.
       seed: which of the members of its setting it is, from 0.
-      num_seeds: how many these are.
+      num_seeds: how many members its setting has.
       hyperparams: its own, by name.
-      shape: its choices of what shapes the program, in a search over these.
+      shape: its choices for settings that shape the program, in a search over these.
     """
 
     number: int
@@ -45,19 +45,20 @@ class Member:
 
     @property
     def figures(self) -> dict[str, Any]:
-        """It, as JSON has it."""
+        """The member, for JSON."""
         named = asdict(self)
         return {"member": named.pop("number"), **named}
 
 
 class Place(NamedTuple):
-    """Where the members are that may be meant.
+    """A run with the members that may be meant.
 
     Attributes:
-      run_dir: the run that they are in: an ordinary one, or a part of a sweep.
-      numbers: theirs in that run; None: any, and in a run of one agent that.
-      first: number of the first member of that run, among those of the directory that was named.
-      first_setting: likewise of its first setting; the waves of a sweep number theirs alike.
+      run_dir: of that run, an ordinary one or a part of a sweep.
+      numbers: of these members in that run; None: any, or the one agent of the run.
+      first: number of the first member of that run, among those of the sweep that was named.
+      first_setting: likewise of its first setting; 0 for waves, whose settings have their numbers
+        in the whole sweep.
     """
 
     run_dir: Path
@@ -67,20 +68,20 @@ class Place(NamedTuple):
 
 
 def locate(run_dir: Path, member: int | None = None, setting: int | None = None) -> Place:
-    """Where a member of a sweep is to be found, or those of a setting.
+    """Finds the run with a member of a sweep, or with the members of a setting.
 
     Args:
       run_dir: of the sweep, or an ordinary run.
       member: its number, from 0.
-      setting: in place of it, the number of a setting; None for both is the best that is known.
+      setting: in place of it, the number of a setting; None for both means the best so far.
 
     Raises:
-      ConfigError: if the directory is no run, or there is no such member or setting yet.
+      ConfigError: if the directory is not a run, or there is no such member or setting yet.
     """
     sweep = read_run(run_dir).experiment.sweep
     for name, value in {"member": member, "setting": setting}.items():
         if value is not None:
-            require(sweep is not None, name, value, f"{run_dir} has one agent, and no members")
+            require(sweep is not None, name, value, f"{run_dir} has one agent, not members")
             is_integer = isinstance(value, int) and not isinstance(value, bool)
             require(is_integer, name, value, "must be an integer")
     if sweep is None:
@@ -118,7 +119,7 @@ def _require_below(total: int, number: int, what: str) -> None:
 
 
 def _numbers_here(sweep: Sweep, member: int | None, setting: int | None) -> tuple[int, ...] | None:
-    """The numbers in a run that is trained at once."""
+    """The numbers of the members in a run that is trained at once."""
     if member is not None:
         _require_below(sweep.num_members, member, "member")
         return (member,)
@@ -156,7 +157,7 @@ def _of_setting(run_dir: Path, sweep: Sweep, setting: int) -> int:
     if len(numbers) == 1:
         return numbers[0]
     which = f"name one of its members, {numbers[0]} to {numbers[-1]}"
-    works = f"which of its seeds is the best is known once the sweep is finished; {which}"
+    works = f"its best seed is known once the sweep is finished; {which}"
     require(os.path.lexists(run_dir / RESULT_FILE), "setting", setting, works)
     returns = read_result(run_dir)["evaluation"]["member_returns"]
     best = best_of([returns[number] for number in numbers])
@@ -166,10 +167,10 @@ def _of_setting(run_dir: Path, sweep: Sweep, setting: int) -> int:
 
 
 def choose_member(place: Place, path: Path, manifest: dict[str, Any], num_members: int) -> int:
-    """The best of the members that may be meant, by the evaluation in a checkpoint.
+    """The number of the best member that may be meant, by the evaluation in a checkpoint.
 
     Raises:
-      ConfigError: if it was not evaluated, or no return is finite.
+      ConfigError: if the checkpoint was not evaluated, or no return is finite.
     """
     numbers = place.numbers or tuple(range(num_members))
     if len(numbers) == 1:
@@ -177,7 +178,7 @@ def choose_member(place: Place, path: Path, manifest: dict[str, Any], num_member
     evaluation, first = manifest["evaluation"], place.first
     which = f"name one of its members, {first + numbers[0]} to {first + numbers[-1]}"
     if evaluation is None:
-        raise ConfigError(f"{path}: was not evaluated; {which}")
+        raise ConfigError(f"{path}: was saved without an evaluation; {which}")
     best = best_of([evaluation["member_returns"][number] for number in numbers])
     if best is None:
         raise ConfigError(f"{path}: no member has a finite return; {which}")
@@ -187,7 +188,7 @@ def choose_member(place: Place, path: Path, manifest: dict[str, Any], num_member
 def describe(
     place: Place, number: int, sweep: Sweep, hyperparams: dict[str, float], config: Any
 ) -> Member:
-    """The member of that number in the run of `place`.
+    """The member with a number in the run of `place`.
 
     Args:
       place: from `locate`.
@@ -208,7 +209,7 @@ def describe(
 
 
 def numbers_in_words(members: list[int]) -> str:
-    """The numbers of the members of one setting, which follow each other.
+    """The consecutive numbers of the members of one setting, in words.
 
     >>> numbers_in_words([4]), numbers_in_words([3, 4, 5])
     ('4', '3-5')

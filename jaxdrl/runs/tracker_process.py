@@ -1,4 +1,4 @@
-"""The trackers that `Experiment.track` names, and the process in which one of them works.
+"""The process of a tracker that `Experiment.track` names: TensorBoard, W&B or MLflow.
 
 Importing this module imports none of their libraries, and neither jax nor gymnax.
 """
@@ -44,30 +44,30 @@ TAGS = {
     "nonfinite_params": "health/nonfinite_params",
     "states_without_action": "health/states_without_action",
 }
-"""What metrics are called in all three trackers: as in CleanRL where it has them."""
+"""The names of metrics in all three trackers: those of CleanRL where it has them."""
 
 SECONDS_BETWEEN_LOOKS = 1.0
-"""How often the process of a tracker looks for lines: many at once are cheaper than one by one."""
+"""How often the process looks for lines: many at once are cheaper than one by one."""
 
 SECONDS_BETWEEN_BATCHES = 5.0
-"""How often MLflow's store, a transaction a call, is written to at most."""
+"""The least time between two writes to MLflow's store; each call is a transaction."""
 
-BEGIN_ANEW = "remove it, and the tracker begins anew"
-"""What to do about a damaged file in which a tracker keeps where it stands."""
+START_ANEW = "remove it, and the tracker starts anew"
+"""What to do about a damaged file in which a tracker keeps its place."""
 
 METRICS_A_BATCH = 1000
-"""As many as MLflow takes in one call."""
+"""The most that MLflow takes in one call."""
 
 
 def tag(name: str) -> str:
-    """What a metric is called in the trackers: `losses/policy_loss`, `eval/mean_return`."""
+    """The name of a metric in the trackers, such as `losses/policy_loss` or `eval/mean_return`."""
     if name.startswith("evaluation_"):
         return f"eval/{name.removeprefix('evaluation_')}"
     return TAGS.get(name, f"losses/{name}" if name.endswith("_loss") else f"charts/{name}")
 
 
 def tagged(record: dict[str, Any]) -> dict[str, float]:
-    """The numbers of a line by tag, without those that are null and without `env_steps`."""
+    """The numbers of a line by their tags, without nulls and `env_steps`."""
     return {
         tag(name): value
         for name, value in record.items()
@@ -76,7 +76,7 @@ def tagged(record: dict[str, Any]) -> dict[str, float]:
 
 
 def flatten(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A nested dict as one, with names such as `algorithm.gamma`."""
+    """A nested dict as a flat one, with names such as `algorithm.gamma`."""
     flat: dict[str, Any] = {}
     for name, item in value.items():
         if isinstance(item, dict):
@@ -87,20 +87,20 @@ def flatten(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def hyperparameters(config: dict[str, Any]) -> dict[str, bool | int | float | str]:
-    """Content of `config.json` by flat names, settings by those of their flags."""
+    """The content of `config.json` by flat names; settings by the names of their flags."""
     rest = {name: item for name, item in config.items() if name != "experiment"}
     experiment = dict(config["experiment"])
     algorithm = experiment.pop("algorithm")
     flat = {"algorithm": algorithm["kind"]} | _settings(algorithm)
     flat |= flatten(experiment) | flatten(rest)
-    # No settings, and known only after trackers have begun: what the compiler counts, and the seal.
+    # These are not settings, and they change during the run.
     for name in ("devices.needed_bytes", "devices.is_counted", "has_checkpoints", SEAL):
         flat.pop(name, None)
     return {k: v if isinstance(v, bool | int | float) else str(v) for k, v in flat.items()}
 
 
 def _settings(algorithm: dict[str, Any]) -> dict[str, Any]:
-    """The settings of an algorithm, nested or not, by their own names."""
+    """The settings of an algorithm, nested or not, by the names of their flags."""
     flat: dict[str, Any] = {}
     for name, item in algorithm.items():
         if isinstance(item, dict):
@@ -112,7 +112,7 @@ def _settings(algorithm: dict[str, Any]) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def tensorboard(run_dir: Path, config: dict[str, Any]) -> Log:
-    """Event files in `RUN_DIR/tensorboard`, with hyperparameters, and the config as text."""
+    """Event files in `RUN_DIR/tensorboard`, with the hyperparameters and the config as text."""
     from tensorboard.compat.proto.event_pb2 import Event, SessionLog
     from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
     from tensorboard.plugins.hparams.summary_v2 import hparams_pb
@@ -126,7 +126,7 @@ def tensorboard(run_dir: Path, config: dict[str, Any]) -> Log:
     def log(record: dict[str, Any]) -> None:
         nonlocal is_first
         step, now = record["env_steps"], time.time()
-        if is_first:  # after a resume: what an earlier process wrote from here on is void
+        if is_first:  # after a resume, what an earlier process wrote from here on is void
             restart = SessionLog(status=SessionLog.START)
             writer.add_event(Event(wall_time=now, step=step, session_log=restart))
             is_first = False
@@ -134,7 +134,7 @@ def tensorboard(run_dir: Path, config: dict[str, Any]) -> Log:
         writer.add_event(Event(wall_time=now, step=step, summary=Summary(value=values)))
 
     try:
-        # Markdown, in which four spaces begin code.
+        # Markdown, in which four spaces start a code block.
         words = json.dumps(config, indent=4).replace("\n", "\n    ")
         plugin = SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name="text"))
         tensor = make_tensor_proto(f"    {words}")
@@ -148,9 +148,9 @@ def tensorboard(run_dir: Path, config: dict[str, Any]) -> Log:
 
 @contextlib.contextmanager
 def wandb(run_dir: Path, config: dict[str, Any]) -> Log:
-    """A run of Weights & Biases, whose own environment variables decide where it goes.
+    """A run in Weights & Biases, whose environment variables decide where it goes.
 
-    W&B cannot take steps back: those that a resumed run logs again stay as they were.
+    W&B cannot go back: steps that a resumed run logs again stay as they were.
     """
     import wandb
 
@@ -158,16 +158,16 @@ def wandb(run_dir: Path, config: dict[str, Any]) -> Log:
     require_own(run_id.parent, last_step)
     run_id.parent.mkdir(exist_ok=True)
     if run_id.exists():
-        os.environ["WANDB_RUN_ID"] = read_bytes(run_id, BEGIN_ANEW).decode()
+        os.environ["WANDB_RUN_ID"] = read_bytes(run_id, START_ANEW).decode()
     name = run_dir.resolve().name
     defaults = {"DIR": str(run_dir), "PROJECT": "jaxdrl", "NAME": name, "RESUME": "allow"}
     for name, value in defaults.items():
         os.environ.setdefault(f"WANDB_{name}", value)
-    # System metrics are those of the run's process.
+    # System metrics are those of the process of the run.
     settings = wandb.Settings(console="off", x_stats_pid=os.getppid())
     run = wandb.init(config=config, settings=settings)
     write_text(run_id, run.id)
-    done = int(read_bytes(last_step, BEGIN_ANEW)) if last_step.exists() else -1
+    done = int(read_bytes(last_step, START_ANEW)) if last_step.exists() else -1
 
     def log(record: dict[str, Any]) -> None:
         step = record["env_steps"]
@@ -181,7 +181,7 @@ def wandb(run_dir: Path, config: dict[str, Any]) -> Log:
 
 @contextlib.contextmanager
 def mlflow(run_dir: Path, config: dict[str, Any]) -> Log:
-    """A run of MLflow, in `RUN_DIR/mlflow.db` unless `MLFLOW_TRACKING_URI` names another store.
+    """A run in MLflow, in `RUN_DIR/mlflow.db` unless `MLFLOW_TRACKING_URI` names another store.
 
     Steps that a resumed run logs again stay as they were, as in W&B.
     """
@@ -226,12 +226,12 @@ def mlflow(run_dir: Path, config: dict[str, Any]) -> Log:
 
 
 def _mlflow_run(client: Any, run_dir: Path) -> str:
-    """Id of the run that an earlier process made in this store, or of a new one."""
+    """The id of the run that an earlier process made in this store, or of a new one."""
     from mlflow.exceptions import MlflowException
 
     path = run_dir / "mlflow_run_id"
     if path.exists():
-        run_id = read_bytes(path, BEGIN_ANEW).decode()
+        run_id = read_bytes(path, START_ANEW).decode()
         try:
             client.update_run(run_id, status="RUNNING")
             return run_id
@@ -250,12 +250,12 @@ NAMED: dict[str, Tracker] = {"tensorboard": tensorboard, "wandb": wandb, "mlflow
 
 
 def main(name: str, run_dir: Path, seconds_to_linger: int) -> None:
-    """Feeds a tracker with the lines of standard input; exits with 1 and its error where it fails.
+    """Passes the lines of standard input to a tracker; exits with 1 and its error if it fails.
 
-    It is the process that `jaxdrl.runs.trackers.in_own_process` starts.
+    This is the process that `jaxdrl.runs.trackers.in_own_process` starts.
     """
     words = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what the library prints is not for the run
+    os.dup2(2, 1)  # what the library prints is not part of the output of the run
     threading.Thread(target=_end_after_the_run, args=(seconds_to_linger,), daemon=True).start()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # some schedulers send it to every process
     os.nice(5)  # training goes first
@@ -273,7 +273,7 @@ def main(name: str, run_dir: Path, seconds_to_linger: int) -> None:
 
 
 def _lines() -> Iterator[bytes]:
-    """Lines of standard input, those of a second at a time."""
+    """The lines of standard input, those of a second at a time."""
     torn = b""
     while chunk := os.read(0, 2**16):
         *lines, torn = (torn + chunk).split(b"\n")
@@ -283,14 +283,14 @@ def _lines() -> Iterator[bytes]:
 
 
 def _wait_for_the_end(seconds: float | None) -> None:
-    """Waits until the run has closed its end of the pipe, or so long; lines may be left in it."""
+    """Waits for the run to close its end of the pipe, at most so long; lines may be left in it."""
     poller = select.poll()
     poller.register(0, 0)  # no event but the end
     poller.poll(None if seconds is None else 1000 * seconds)
 
 
 def _end_after_the_run(seconds: int) -> None:
-    """Ends this process some time after the end of the run, whatever it does."""
+    """Ends this process some time after the end of the run, whatever it is doing."""
     _wait_for_the_end(None)
     signal.alarm(seconds)
 

@@ -1,4 +1,4 @@
-"""Hands the lines of `metrics.jsonl` on to trackers, none of which can stop or slow a run.
+"""Passes the lines of `metrics.jsonl` to trackers, none of which can stop or slow a run.
 
 Importing this module imports neither jax nor gymnax.
 """
@@ -25,21 +25,21 @@ from jaxdrl.errors import ConfigError
 from jaxdrl.runs.run_dir import CONFIG_FILE
 
 Tracker = Callable[[Path, dict[str, Any]], AbstractContextManager[Callable[[dict[str, Any]], Any]]]
-"""`tracker(run_dir, config)`, with the content of `config.json`, is a context manager over a run;
-its value is called with each line of `metrics.jsonl`."""
+"""`tracker(run_dir, config)`, with the content of `config.json`, is a context manager over a
+run that gives a function to be called with each line of `metrics.jsonl`."""
 
 QUEUE_SIZE = 1000
-"""Lines that wait for a tracker; more are dropped."""
+"""The most lines that wait for a tracker; further ones are dropped."""
 
 SECONDS_TO_FINISH = 10.0
 """How long the end of a run waits for all its trackers together."""
 
 SECONDS_TO_LINGER = 60
-"""How long the process of a named tracker may go on after the run, with its last upload."""
+"""How long the process of a named tracker may outlive the run, for its last upload."""
 
 
 def require_installed(names: Sequence[str]) -> None:
-    """Raises `ConfigError` for a tracker whose packages are missing, with what installs them."""
+    """Raises `ConfigError` for a tracker whose packages are missing, saying what installs them."""
     missing = {name: [p for p in PACKAGES[name] if not _is_installed(p)] for name in names}
     extras = [name for name, packages in missing.items() if packages]
     if extras:
@@ -52,21 +52,21 @@ def require_installed(names: Sequence[str]) -> None:
 
 
 def _is_installed(package: str) -> bool:
-    """Whether it can be imported; a directory of its name, such as wandb writes, has no origin."""
+    """Whether it can be imported; a directory of its name, as wandb makes one, has no origin."""
     found = importlib.util.find_spec(package)
     return found is not None and found.origin is not None
 
 
 class Tracking:
-    """The trackers of a run, each in a daemon thread behind a queue; a context manager.
+    """The trackers of a run, each in a daemon thread with a queue; a context manager.
 
-    A tracker that fails is reported once, by `log` or at the end, and then left alone.
+    A tracker that fails is reported once, by `log` or at the end, and gets no further lines.
 
     Args:
-      names: of trackers in `PACKAGES`, which work in processes of their own.
-      own: other trackers.
+      names: of trackers in `PACKAGES`, which run in processes of their own.
+      own: further trackers.
       run_dir: of the run, with its `config.json`.
-      warn: takes what is to be said.
+      warn: takes warnings.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Tracking:
         self.workers = [_Worker(name, tracker, run_dir, warn) for name, tracker in trackers]
 
     def log(self, record: dict[str, Any]) -> None:
-        """Hands a line of `metrics.jsonl` to every tracker; returns at once."""
+        """Passes a line of `metrics.jsonl` to every tracker; returns immediately."""
         for worker in self.workers:
             worker.put(record)
 
@@ -100,7 +100,7 @@ class Tracking:
 
 
 class _Worker:
-    """A tracker in its thread, which is a daemon: no tracker can keep the process from its end."""
+    """A tracker in a daemon thread, so that it cannot keep the process from ending."""
 
     def __init__(
         self, name: str, tracker: Tracker, run_dir: Path, warn: Callable[[str], Any]
@@ -120,7 +120,7 @@ class _Worker:
             with tracker(run_dir, config) as log:
                 while (record := self.lines.get()) is not None:
                     log(record)
-        except BaseException as error:  # sys.exit() is a tracker's failure too
+        except BaseException as error:  # sys.exit() is a failure of the tracker too
             self.error = error
 
     def put(self, record: dict[str, Any]) -> None:
@@ -131,12 +131,10 @@ class _Worker:
             self.lines.put(dict(record))
         elif not self.is_full:
             self.is_full = True
-            self.warn(
-                f"tracker {self.name} is {QUEUE_SIZE} lines behind; it misses lines from here on"
-            )
+            self.warn(f"tracker {self.name} is {QUEUE_SIZE} lines behind; it misses further lines")
 
     def report(self) -> None:
-        """Says, once, how the tracker failed or that it has not come to its end."""
+        """Warns once if the tracker failed or has not finished."""
         if self.is_reported or (self.error is None and not self.thread.is_alive()):
             return
         self.is_reported = True
@@ -145,7 +143,9 @@ class _Worker:
             self.warn(f"tracker {self.name} {late} for it")
             return
         kind = type(self.error).__name__
-        self.warn(f"tracker {self.name} failed, the run goes on without it ({kind}: {self.error})")
+        self.warn(
+            f"tracker {self.name} failed; the run continues without it ({kind}: {self.error})"
+        )
 
 
 @contextlib.contextmanager
@@ -154,12 +154,12 @@ def in_own_process(
 ) -> Iterator[Callable[[dict[str, Any]], Any]]:
     """Runs a named tracker as a process that reads lines from a pipe.
 
-    So its library shares no interpreter lock with the training, and none of its threads or
-    exit handlers can hold up the end of the program; and what it has been given it finishes even
-    where the run is killed.
+    Its library then shares no interpreter lock with the training, and none of its threads or exit
+    handlers can delay the end of the program. It finishes the lines that it has even if the run is
+    killed.
 
     Raises:
-      RuntimeError: with the words of the process, where it failed.
+      RuntimeError: with the error of the process, if it failed.
     """
     child = subprocess.Popen(
         [
@@ -174,7 +174,7 @@ def in_own_process(
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)},
-        start_new_session=True,  # Ctrl-C is for the run, which then closes the pipe
+        start_new_session=True,  # Ctrl-C is meant for the run, which then closes the pipe
         text=True,
     )
     pipe = child.stdin
@@ -184,7 +184,7 @@ def in_own_process(
         pipe.write(json.dumps(record) + "\n")
         pipe.flush()
 
-    with contextlib.suppress(BrokenPipeError):  # it says itself why it ended
+    with contextlib.suppress(BrokenPipeError):  # the process says why it ended
         yield log
     words, _ = child.communicate()
     if child.returncode:

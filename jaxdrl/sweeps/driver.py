@@ -1,4 +1,4 @@
-"""Runs of sweeps in parts: each in turn, from wherever it stands, and what all of them found."""
+"""Trains sweeps in parts, one part after the other, and ranks what all of them found."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from jaxdrl.sweeps import results, trials, waves
 
 
 def check(experiment: Experiment) -> None:
-    """Refuses a search that cannot work; says nothing of what is not a search.
+    """Refuses a search that cannot work; accepts everything that is not a search.
 
     Raises:
       ConfigError: as `jaxdrl.sweeps.trials.check`.
@@ -54,7 +54,7 @@ def plan_sweep_resume(
       stored: what its `config.json` says.
       run_dir: of the sweep.
       overrides: as in `jaxdrl.resume`.
-      changes: likewise, but for the checkpoint: a part is taken back by itself.
+      changes: likewise, without a checkpoint, which only a part can be taken back to.
       session: which its parts share.
 
     Raises:
@@ -74,7 +74,7 @@ def plan_sweep_resume(
         if before.sweep.is_search:
             _require_unfinished(run_dir, changes.total_env_steps)
             trials.check(before)
-            done = 0  # of updates, which the trials differ in
+            done = 0  # trials differ in their number of updates
         experiment = extend(before, changes, done)
         setup = assemble_on_devices(experiment, overrides, session.console, stored)
         budget = memory.plan(setup.experiment, setup.algorithm, setup.mesh)
@@ -86,7 +86,7 @@ def plan_sweep_resume(
 
 
 def _require_unfinished(run_dir: Path, total_env_steps: int | None) -> None:
-    """Refuses what a search cannot do, whose trials are of one length."""
+    """Refuses to change the length of a search, or to resume one that is done."""
     works = "is the same for all trials of a search; name the directory of one, in its trials/"
     require(total_env_steps is None, "total_env_steps", total_env_steps, works)
     is_finished = (run_dir / files.RESULT_FILE).exists()
@@ -95,7 +95,7 @@ def _require_unfinished(run_dir: Path, total_env_steps: int | None) -> None:
 
 
 def train(setup: Setup, session: Session) -> Run:
-    """Trains the parts of a sweep in turn, those that are not done, and ranks its settings."""
+    """Trains those parts of a sweep that are not done, and ranks its settings."""
     experiment, overrides, run_dir = setup.experiment, setup.overrides, setup.run_dir
     sweep = experiment.sweep
     assert sweep is not None and setup.memory is not None
@@ -115,7 +115,7 @@ def train(setup: Setup, session: Session) -> Run:
 
 
 def _best(experiment: Experiment, overrides: Overrides, result: dict[str, Any]) -> Run:
-    """The best member of all parts, which no longer are in memory."""
+    """The best member of all parts, restored, since the parts are no longer in memory."""
     run_dir = experiment.run_dir
     assert run_dir is not None
     env, algorithm, state = restore(run_dir, **vars(overrides))
@@ -131,7 +131,7 @@ def _best(experiment: Experiment, overrides: Overrides, result: dict[str, Any]) 
 
 
 def _train_part(overrides: Overrides, session: Session, part: Experiment) -> dict[str, Any]:
-    """Trains a part to its end, unless it is there, and gives back its `result.json`."""
+    """Trains a part to its end, unless it is done, and returns its `result.json`."""
     run_dir = part.run_dir
     assert run_dir is not None
     require_own(run_dir.parent, run_dir)

@@ -35,12 +35,12 @@ def rank(
 ) -> list[dict[str, Any]]:
     """The settings of a sweep, best first, by the lower end of the interval over their seeds.
 
-    With one seed the interval is that over episodes.
+    With one seed, the interval is that over episodes.
 
     Args:
       experiment: with its sweep.
       hyperparams: by name, `[P]`, as they are at the end.
-      evaluation: that of all members, as `result.json` has it.
+      evaluation: of all members, as in `result.json`.
     """
     assert experiment.sweep is not None
     seeds, rows = experiment.sweep.seeds, []
@@ -62,7 +62,7 @@ def rank(
 
 
 def sort(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Settings in the order of a ranking; one whose figures are not finite comes last."""
+    """Settings in the order of their rank; those with figures that are not finite come last."""
 
     def goodness(row: dict[str, Any]) -> tuple[float, ...]:
         figures = row["ci95_low"], row["mean_return"]
@@ -72,7 +72,7 @@ def sort(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def is_finite(row: dict[str, Any]) -> bool:
-    """Whether a setting has a return: those of JSON are None where they are not finite."""
+    """Whether the figures of a setting are finite; in JSON, others are None."""
     figures = row["ci95_low"], row["mean_return"]
     return all(x is not None and math.isfinite(x) for x in figures)
 
@@ -92,9 +92,9 @@ def write(
     rows: list[dict[str, Any]],
     warn: Callable[[str], Any] = print,
 ) -> list[Path]:
-    """Writes the best settings and the pictures, and gives back their paths.
+    """Writes the best setting and the plots, and returns their paths.
 
-    Settings whose return is not finite are in none of them.
+    They leave out settings whose return is not finite.
     """
     sweep, rows = experiment.sweep, [row for row in rows if is_finite(row)]
     assert sweep is not None
@@ -112,13 +112,13 @@ def write(
         first = sweep.values(experiment.seed)
         try:
             draw_lineage(first, pbt_log.read(run_dir), sweep.parsed(), experiment.env, paths[3])
-        except ConfigError as error:  # of the file, which the result does not need
+        except ConfigError as error:  # about the log, which the result does not need
             warn(f"{paths.pop().name} was not drawn: {error}")
     return paths
 
 
 def print_table(console: Console, rows: list[dict[str, Any]]) -> None:
-    """The best settings, with the numbers that `--setting` and `--member` take."""
+    """Prints the best settings, with the numbers that `--setting` and `--member` take."""
     table = make_table(rows[:NUM_SHOWN], narrow=False)
     boundless = console.options.update_width(10_000)
     if console.measure(table, options=boundless).maximum > console.width:
@@ -129,7 +129,7 @@ def print_table(console: Console, rows: list[dict[str, Any]]) -> None:
 
 
 def make_table(rows: list[dict[str, Any]], *, narrow: bool) -> Table:
-    """Settings in rows; in a narrow table all values of one are in its last cell, a line each."""
+    """A table of settings; a narrow one has all values of a setting in one cell, on lines."""
     where = [name for name in ("trial", "setting") if name in rows[0]]
     members = "member" if len(rows[0]["members"]) == 1 else "members"
     names, ends = list(_values(rows[0])), ["mean return", "95% interval"]
@@ -151,16 +151,16 @@ def make_table(rows: list[dict[str, Any]], *, narrow: bool) -> Table:
 
 
 def _values(row: dict[str, Any]) -> dict[str, Any]:
-    """What a setting is: choices of shapes as text, and hyperparameters as numbers."""
+    """The values of a setting: choices of shapes as text, and hyperparameters as numbers."""
     return row.get("shape", {}) | row["hyperparams"]
 
 
 Varied = dict[str, Range | Choices]
-"""What varies, by name."""
+"""The ranges and choices that vary, by name."""
 
 
 def draw_response(rows: list[dict[str, Any]], varied: Varied, title: str, out: Path) -> None:
-    """The return of every setting against each of its hyperparameters."""
+    """Plots the return of every setting against each of its hyperparameters."""
     figure = make_figure(3.6 * len(varied) + 0.6, 3.6)
     all_axes = figure.subplots(1, len(varied), sharey=True, squeeze=False)[0]
     means = np.array([row["mean_return"] for row in rows])
@@ -181,7 +181,7 @@ def draw_response(rows: list[dict[str, Any]], varied: Varied, title: str, out: P
 
 
 def _scale(axes: Any, spread: Range | Choices) -> None:
-    """Makes the ticks along x those of what varies."""
+    """Fits the ticks along x to the range or the choices."""
     from matplotlib.ticker import MaxNLocator
 
     if isinstance(spread, Choices):
@@ -194,7 +194,7 @@ def _scale(axes: Any, spread: Range | Choices) -> None:
 
 
 def draw_parallel(rows: list[dict[str, Any]], varied: Varied, title: str, out: Path) -> None:
-    """A line for every setting over its hyperparameters to its return, the best ones brightest."""
+    """Plots a line for every setting, over its hyperparameters to its return; best is brightest."""
     from matplotlib import colormaps
     from matplotlib.colors import Normalize
 
@@ -220,7 +220,7 @@ def draw_parallel(rows: list[dict[str, Any]], varied: Varied, title: str, out: P
 
 
 def _share(spread: Range | Choices, value: Any) -> float:
-    """Where in its range a value is, 0 to 1."""
+    """The position of a value in its range, 0 to 1."""
     if isinstance(spread, Choices):
         return spread.texts.index(value) / (len(spread.texts) - 1)
     if spread.log:
@@ -229,7 +229,7 @@ def _share(spread: Range | Choices, value: Any) -> float:
 
 
 def _label(axes: Any, x: int, spread: Range | Choices) -> None:
-    """A vertical axis with the ends of a range below and above it, or with all choices along it."""
+    """Draws a vertical axis, with the ends of its range or with all its choices."""
     axes.plot([x, x], [0, 1], color="grey", linewidth=0.8)
     if isinstance(spread, Choices):
         for text in spread.texts:
@@ -247,7 +247,7 @@ def draw_lineage(
     title: str,
     out: Path,
 ) -> None:
-    """Every member's hyperparameters over the updates, a dot where it took over from another."""
+    """Plots the hyperparameters of every member over the updates, with a dot for every copy."""
     history = pbt_log.replay(first, lines)
     updates = np.array([0, *(line["update"] for line in lines)])
     figure = make_figure(7.0, 2.4 * len(ranges) + 0.6)
@@ -260,6 +260,6 @@ def draw_lineage(
         axes.set_yscale("log" if range_.log else "linear")
         axes.set_ylabel(name.replace("_", " "))
         axes.grid(alpha=0.3)
-    all_axes[-1].set_xlabel("updates (a dot: took over from a better member)")
+    all_axes[-1].set_xlabel("updates (a dot: copied a better member)")
     figure.suptitle(drawable(title), fontsize=10)
     save_figure(figure, out)

@@ -1,4 +1,4 @@
-"""What a run of a sweep writes and prints of its settings once it is done."""
+"""What a sweep writes and prints about its settings once it is done."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jaxdrl.sweeps import ranking
 def rank_members(
     session: Session, experiment: Experiment, state: Any, result: dict[str, Any]
 ) -> dict[str, Any]:
-    """`write_sweep` for a run that is done; nothing for one agent, or a part of a sweep."""
+    """`write_sweep` for a run that is done; nothing for one agent, or a wave of a sweep."""
     if experiment.sweep is None or experiment.sweep.wave is not None:
         return {}
     hyperparams = {name: np.asarray(x) for name, x in state.hyperparams.items()}
@@ -27,14 +27,14 @@ def write_sweep(
     hyperparams: dict[str, np.ndarray],
     evaluation: dict[str, Any],
 ) -> dict[str, Any]:
-    """Writes and prints what a sweep found; what `result.json` has of it."""
+    """Writes and prints what a sweep found, and returns it for `result.json`."""
     rows = ranking.rank(experiment, hyperparams, evaluation)
     show_sweep(session, experiment, rows)
     return {"settings": rows}
 
 
 def show_sweep(session: Session, experiment: Experiment, rows: list[dict[str, Any]]) -> None:
-    """Writes and prints what ranked settings come to."""
+    """Writes and prints ranked settings."""
     assert experiment.run_dir is not None
     try:
         paths = ranking.write(experiment.run_dir, experiment, rows, session.warn)

@@ -1,9 +1,9 @@
-"""Sweeps over what shapes the program: an outer search by Optuna, each trial a run of its own.
+"""Searches over settings that shape the program: Optuna proposes trials, each a run of its own.
 
-Float settings vary within one program; integers, such as the width of a network, need a program
-each. A trial is a sweep over the floats with one choice of the integers, and its score is the
-lower end of the interval of its best setting. What is proposed follows from the seed and from the
-trials before alone, so that a search that was killed and resumed makes the same proposals.
+Float settings vary within one program, while others, such as the width of a network, need a program
+for each value. A trial is a sweep over the floats with one choice of the others, and its score is
+the lower end of the interval of its best setting. Proposals depend only on the seed and on earlier
+trials, so that a search that was killed and resumed makes the same proposals.
 
 Source: Akiba et al. 2019, "Optuna: A Next-generation Hyperparameter Optimization Framework", with
 the tree-structured Parzen estimator of Bergstra et al. 2011.
@@ -47,17 +47,17 @@ STUDY_FILE = "optuna.db"
 STUDY = "jaxdrl"
 
 MAX_COMBINATIONS = 10_000
-"""Of choices, all of which are tried on the config before anything is trained."""
+"""Of choices; all of them are tried on the config before anything is trained."""
 
 Shape = dict[str, str]
-"""A choice of each setting that shapes the program, as the command line has it."""
+"""A choice for each setting that shapes the program, as on the command line."""
 
 
 def check(experiment: Experiment) -> None:
     """Refuses a search that cannot work.
 
     Raises:
-      ConfigError: if Optuna is missing, or naming a choice that works with no others.
+      ConfigError: if Optuna is missing, or naming a choice that no combination works with.
     """
     if importlib.util.find_spec("optuna") is None:
         raise ConfigError("sweep.shapes: optuna is not installed; pip install 'jaxdrl[optuna]'")
@@ -65,10 +65,10 @@ def check(experiment: Experiment) -> None:
 
 
 def combinations(experiment: Experiment) -> list[Shape]:
-    """The combinations of choices that a config can have.
+    """The combinations of choices that the config accepts.
 
     Raises:
-      ConfigError: naming a choice that is in none of them, or if there are too many.
+      ConfigError: naming a choice that is in none of them, or if there are too many to try.
     """
     assert experiment.sweep is not None
     choices = experiment.sweep.choices(experiment.algorithm)
@@ -96,7 +96,7 @@ def combinations(experiment: Experiment) -> list[Shape]:
 
 
 def trial_of(experiment: Experiment, number: int, shape: Shape) -> Experiment:
-    """The run that a trial of a search is."""
+    """The experiment of a trial of a search."""
     assert experiment.sweep is not None
     choices = experiment.sweep.choices(experiment.algorithm)
     values: dict[str, Any] = {name: choices[name][text] for name, text in shape.items()}
@@ -106,7 +106,7 @@ def trial_of(experiment: Experiment, number: int, shape: Shape) -> Experiment:
 
 
 def train(experiment: Experiment, train_part: TrainPart, console: Console) -> dict[str, Any]:
-    """Trains the trials of a search in turn, and gives back the `result.json` of all of them."""
+    """Trains the trials of a search in order, and returns one `result.json` of all of them."""
     sweep, run_dir = experiment.sweep, experiment.run_dir
     assert sweep is not None and run_dir is not None
     working, study = combinations(experiment), open_study(run_dir)
@@ -122,10 +122,10 @@ def train(experiment: Experiment, train_part: TrainPart, console: Console) -> di
 
 
 def open_study(run_dir: Path) -> optuna.Study:
-    """The finished trials of a search, in a database of its own.
+    """The database of the finished trials of a search.
 
     Raises:
-      ConfigError: if that is damaged.
+      ConfigError: if it is damaged.
     """
     import optuna
     from sqlalchemy.pool import NullPool
@@ -133,8 +133,8 @@ def open_study(run_dir: Path) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     path = run_dir / STUDY_FILE
     if path.exists() and not path.is_file():
-        raise ConfigError(f"{path}: is no file; {_anew(run_dir)}")
-    # A pool would keep connections open, which nothing closes once the search is over.
+        raise ConfigError(f"{path}: is not a file; {_anew(run_dir)}")
+    # A pool would keep connections open, and nothing would close them after the search.
     unpooled = {"poolclass": NullPool}
     try:
         study = optuna.create_study(
@@ -143,9 +143,9 @@ def open_study(run_dir: Path) -> optuna.Study:
             direction="maximize",
             load_if_exists=True,
         )
-        study.get_trials()  # which reads all of it
+        study.get_trials()  # this reads all of it
         return study
-    except Exception as error:  # of SQLAlchemy, in a class of its own for each kind of damage
+    except Exception as error:  # from SQLAlchemy, which has a class for each kind of damage
         raise ConfigError(
             f"{path}: cannot be read ({str(error).partition(chr(10))[0]}); {_anew(run_dir)}"
         ) from error
@@ -156,7 +156,7 @@ def _anew(run_dir: Path) -> str:
 
 
 def require_true(experiment: Experiment, study: optuna.Study) -> None:
-    """Refuses a study that says something else of its trials than their own files.
+    """Refuses a study that contradicts the files of its trials.
 
     Raises:
       ConfigError: naming the trial.
@@ -166,8 +166,8 @@ def require_true(experiment: Experiment, study: optuna.Study) -> None:
     for trial in study.trials:
         part = run_dir / TRIALS / str(trial.number)
         if trial.value is None:
-            continue  # it was pruned, and may have left nothing
-        begun = read_run(part).experiment
+            continue  # it was pruned, and may have left no files
+        begun = read_run(part, type(experiment.algorithm)).experiment
         score = read_result(part)["settings"][0]["ci95_low"]
         if score != trial.value or shape_of(experiment, begun) != trial.params:
             raise ConfigError(
@@ -179,11 +179,11 @@ def require_true(experiment: Experiment, study: optuna.Study) -> None:
 def _next(
     experiment: Experiment, study: optuna.Study, number: int, working: list[Shape]
 ) -> Experiment:
-    """The next trial: the one that has begun, or what is proposed."""
+    """The next trial: one that has already begun, or a new proposal."""
     assert experiment.sweep is not None and experiment.run_dir is not None
     run_dir = experiment.run_dir / TRIALS / str(number)
     if has_begun(run_dir):
-        stored = read_run(run_dir)
+        stored = read_run(run_dir, type(experiment.algorithm))
         require_part(run_dir, stored)
         return trial_of(experiment, number, shape_of(experiment, stored.experiment))
     tried = [trial.params for trial in study.trials]
@@ -192,9 +192,9 @@ def _next(
 
 
 def propose(experiment: Experiment, study: optuna.Study, left: list[Shape]) -> Shape:
-    """A combination of `left`, by the trials of the study; the same for the same trials.
+    """Proposes a combination from `left` by the trials so far; the same for the same trials.
 
-    Where Optuna proposes one that has been tried, it is one of those that differ from it the least.
+    Where Optuna proposes one that was tried already, it is one that differs from it the least.
     """
     import optuna
 
@@ -204,7 +204,7 @@ def propose(experiment: Experiment, study: optuna.Study, left: list[Shape]) -> S
     sampler = optuna.samplers.TPESampler(
         seed=int(rng.integers(2**31)), n_startup_trials=min(10, num_first)
     )
-    # Asked of a copy, so that the database has none but finished trials.
+    # Asks a copy, so that the database holds only finished trials.
     copy = optuna.create_study(direction="maximize", sampler=sampler)
     copy.add_trials(study.trials)
     proposed = copy.ask(_distributions(experiment)).params
@@ -214,7 +214,7 @@ def propose(experiment: Experiment, study: optuna.Study, left: list[Shape]) -> S
 
 
 def shape_of(experiment: Experiment, trial: Experiment) -> Shape:
-    """The choices that a trial of a search has."""
+    """The choices of a trial of a search."""
     assert experiment.sweep is not None
     return {
         name: next(
@@ -236,7 +236,7 @@ def _distributions(experiment: Experiment) -> dict[str, Any]:
 
 
 def _score(part: Experiment, train_part: TrainPart, console: Console) -> tuple[float | None, str]:
-    """`(score, why there is none)` of a trial, once it is trained."""
+    """Trains a trial: `(score, why there is none)`."""
     assert part.run_dir is not None
     is_resumed = has_begun(part.run_dir)
     try:
@@ -244,7 +244,7 @@ def _score(part: Experiment, train_part: TrainPart, console: Console) -> tuple[f
         return score, "its score is not finite"
     except (NonFiniteError, OutOfMemoryError, ConfigError) as error:
         if is_resumed and isinstance(error, ConfigError):
-            raise  # of its files
+            raise  # about its files
         console.print(labelled("pruned:", str(error)), soft_wrap=True)
         return None, str(error)
 
@@ -273,7 +273,7 @@ def _record(
 
 
 def _merge(experiment: Experiment, study: optuna.Study) -> dict[str, Any]:
-    """One result of those of all trials, with their settings."""
+    """One result from those of all trials, with their settings."""
     sweep, run_dir = experiment.sweep, experiment.run_dir
     assert sweep is not None and run_dir is not None
     done = [trial for trial in study.trials if trial.value is not None]

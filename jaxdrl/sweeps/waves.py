@@ -1,7 +1,7 @@
-"""Sweeps in waves: members that do not fit at once are trained some after the others.
+"""Sweeps in waves: members that do not fit into memory at once are trained in groups.
 
-Each wave is a run of its own over some of the members. A member has the key and the hyperparameters
-that it has where all are trained at once, and so the same result.
+Each wave is a run of its own with some of the members. A member has the same key and the same
+hyperparameters as if all members were trained at once, and so the same result.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from jaxdrl.runs.nested import WAVES, TrainPart, mean_return, merge
 
 
 def train(experiment: Experiment, train_part: TrainPart, console: Console) -> dict[str, Any]:
-    """Trains the waves of a sweep in turn, and gives back the `result.json` of all its members."""
+    """Trains the waves of a sweep in order, and returns one `result.json` of all its members."""
     assert experiment.sweep is not None and experiment.run_dir is not None
     waves, results = experiment.sweep.waves, []
     for wave, sweep in enumerate(waves):

@@ -198,7 +198,7 @@ def test_a_directory_that_is_no_run_is_refused(tmp_path, capsys):
     with pytest.raises(SystemExit) as caught:
         main.main(["render", str(tmp_path)])
     assert caught.value.code == 2
-    assert "is no run (it has no config.json)" in capsys.readouterr().err
+    assert "is not a run (it has no config.json)" in capsys.readouterr().err
 
 
 def test_another_kind_of_file_is_refused_at_once(run_dir, tmp_path):

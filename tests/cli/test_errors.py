@@ -223,24 +223,24 @@ def nothing_wrong(run):
 EVERY = "config"
 # Each row: what is wrong, what part of the run that spoils, and the message.
 CASES = [
-    (missing, EVERY, "run_dir = '{run}': is no run (there is no such directory); the nearest: "),
-    (foreign, EVERY, "run_dir = '{run}': is no run (it has no config.json); the nearest: "),
+    (missing, EVERY, "run_dir = '{run}': is not a run (there is no such directory); the nearest: "),
+    (foreign, EVERY, "run_dir = '{run}': is not a run (it has no config.json); the nearest: "),
     (
         of_another_program,
         EVERY,
-        "run_dir = '{run}': is no run (its config.json is of another program); the nearest: ",
+        "run_dir = '{run}': is not a run (its config.json is from another program); the nearest: ",
     ),
     (
         a_file,
         EVERY,
-        "run_dir = '{run}': is no run (it is no directory); the nearest: ",
+        "run_dir = '{run}': is not a run (it is not a directory); the nearest: ",
     ),
     (config_torn, EVERY, "{run}/config.json: is not JSON ("),
     (
         config_newer,
         EVERY,
-        "{run}/config.json: format_version = 3, and this version of jaxdrl reads 2 alone; "
-        "take a newer jaxdrl, which wrote it",
+        "{run}/config.json: format_version = 3, and this version of jaxdrl reads only 2; "
+        "use the newer jaxdrl that wrote it",
     ),
     (config_edited, EVERY, "{run}/config.json: was changed after it was written"),
     (gravity_edited, EVERY, "{run}/config.json: was changed after it was written"),
@@ -287,8 +287,8 @@ CASES = [
     (
         checkpoint_newer,
         "state",
-        "{run}/checkpoints/00000003: format_version = 3, and this version of jaxdrl reads 2 "
-        "alone; take a newer jaxdrl, which wrote it",
+        "{run}/checkpoints/00000003: format_version = 3, and this version of jaxdrl reads only "
+        "2; use the newer jaxdrl that wrote it",
     ),
     (
         checkpoints_removed,
@@ -386,7 +386,7 @@ def test_before_the_first_checkpoint(name, run, sound, tmp_path):
     if VERBS[name].reads == ("state",):
         message = (
             "{run}/checkpoints: holds no checkpoint, the run ended before its first; "
-            "`jaxdrl resume {run}` begins it again\n"
+            "`jaxdrl resume {run}` starts it again\n"
         )
     check(name, run, sound, tmp_path / "out", message)
 
@@ -434,5 +434,5 @@ def test_the_config_of_a_checkpoint_is_what_was_there(run):
 def test_a_directory_of_runs_is_answered_with_one_of_them(sound, tmp_path):
     _, _, errors = perform("watch", sound.parent, sound, tmp_path)
     assert errors.endswith(
-        f"is no run (it has no config.json); it holds runs: name one, such as {sound}\n"
+        f"is not a run (it has no config.json); it holds runs: name one, such as {sound}\n"
     )

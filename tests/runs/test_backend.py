@@ -83,7 +83,9 @@ def test_cores_that_are_lost_since_jax_had_started_are_said(tmp_path):
     said = run_python(code.format(setting=""), XDG_CACHE_HOME=str(tmp_path))
     assert said[0].startswith("devices: 1 (cpu); ")
     (note,) = said[1:]
-    assert note.startswith("note: 4 devices would train faster on 6 cores, but JAX had started")
+    assert note.startswith(
+        "note: 4 devices would train faster on 6 cores, but JAX had already started"
+    )
     line = note.partition("put this line above that: ")[2]
     assert line == 'jax.config.update("jax_num_cpu_devices", 4)'
     (mended,) = run_python(code.format(setting=line), XDG_CACHE_HOME=str(tmp_path))

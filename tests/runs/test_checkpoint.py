@@ -177,7 +177,7 @@ def test_a_state_from_one_mesh_is_placed_on_another(tmp_path, here, there):
     ids=["names", "a name and a place"],
 )
 def test_two_arrays_of_one_path_are_refused(state):
-    with pytest.raises(ConfigError, match="two of its arrays have the same path; put no / into"):
+    with pytest.raises(ConfigError, match="two of its arrays have the same path; do not use / in"):
         checkpoint.to_host(state)
 
 
@@ -401,7 +401,9 @@ def test_files_of_two_checkpoints_do_not_make_one(path):
 def test_digests_that_are_none_are_blamed_and_not_the_file_they_are_of(path, change):
     digests = path / "SHA256SUMS"
     digests.write_text(change(digests.read_text()))
-    with pytest.raises(DamagedCheckpointError, match=rf"^{digests}: is not a digest of each file"):
+    with pytest.raises(
+        DamagedCheckpointError, match=rf"^{digests}: does not have a digest of each file"
+    ):
         checkpoint.read_manifest(path)
 
 
@@ -487,7 +489,7 @@ def test_the_bomb_goes_off_where_numpy_may_unpickle(tmp_path):
     assert (tmp_path / "mark").exists()
 
 
-@pytest.mark.parametrize(("version", "older"), [(3, "a newer"), (1, "the older")])
+@pytest.mark.parametrize(("version", "older"), [(3, "newer"), (1, "older")])
 def test_another_format_is_refused_with_both_versions(path, version, older):
     manifest = json.loads((path / "manifest.json").read_text())
     (path / "manifest.json").write_text(json.dumps(manifest | {"format_version": version}))
@@ -496,8 +498,8 @@ def test_another_format_is_refused_with_both_versions(path, version, older):
         checkpoint.read_manifest(path)
     assert not isinstance(caught.value, DamagedCheckpointError)
     assert str(caught.value) == (
-        f"{path}: format_version = {version}, and this version of jaxdrl reads 2 alone; "
-        f"take {older} jaxdrl, which wrote it"
+        f"{path}: format_version = {version}, and this version of jaxdrl reads only 2; "
+        f"use the {older} jaxdrl that wrote it"
     )
 
 

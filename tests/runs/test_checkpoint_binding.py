@@ -78,7 +78,7 @@ def test_what_resume_may_change_is_no_difference(name, value):
 
 
 def test_a_checkpoint_of_another_run_is_refused_even_with_the_same_config():
-    with pytest.raises(ConfigError, match=r"of another run \(a run, and this one is another\)"):
+    with pytest.raises(ConfigError, match=r"of another run \(a run, while this one is another\)"):
         require_of_run(changed("run_id", "another"), PATH, {"config": CONFIG})
 
 

@@ -374,8 +374,8 @@ def test_a_write_that_fails_is_reported_and_training_goes_on(saver_of, disk, tmp
             save(saver, update, 9.0)
             (warning,) = warnings  # one an outage
             assert "update 4 was not written (No space left on device)" in warning
-            assert "training goes on" in warning
-            assert warning.endswith("2 stands")
+            assert "training continues" in warning
+            assert warning.endswith("2 is the last")
             assert (saver.last_update, saver.scores) == (2, {1: None, 2: 7.0})
             assert saver.is_best(8.0)
         assert sorted(path.name for path in tmp_path.iterdir()) == ["00000001", "00000002"]
@@ -387,7 +387,9 @@ def test_a_write_that_fails_is_reported_and_training_goes_on(saver_of, disk, tmp
         save(saver, 12)
         assert "update 12 was not written" in warnings[2]
         save(saver, 14)
-    assert warnings[3:] == ["the last 2 checkpoints were not written; that of update 10 stands"]
+    assert warnings[3:] == [
+        "the last 2 checkpoints were not written; that of update 10 is the last"
+    ]
     assert saver.last_update == 10
     assert read_scores(tmp_path) == {2: 7.0, 8: None, 10: None}
 
@@ -401,7 +403,7 @@ def test_a_state_that_is_not_finite_is_not_written(saver_of, tmp_path, warnings)
     saver.wait()
     assert warnings == [
         "the checkpoint of update 2 was not written (learner/params/bias holds NaN or infinity); "
-        "training goes on, and that of update 1 stands"
+        "training continues, and that of update 1 is the last"
     ]
     assert checkpoint.updates_in(tmp_path) == [1]
 
@@ -412,7 +414,7 @@ def test_a_first_write_that_fails_says_that_none_is_there(saver_of, disk, tmp_pa
     save(saver, 2)
     (warning,) = warnings
     assert "update 2 was not written (No space left on device)" in warning
-    assert warning.endswith("none is there yet")
+    assert warning.endswith("there is none yet")
     assert saver.last_update is None
     assert checkpoint.updates_in(tmp_path) == []
 
@@ -514,7 +516,7 @@ def test_a_directory_without_checkpoints_is_refused(tmp_path, warnings, exists):
     directory = tmp_path / "checkpoints"
     if exists:
         (directory / ".writing-00000003").mkdir(parents=True)
-    with pytest.raises(ConfigError, match=r": holds no checkpoint, .* begins it again$") as caught:
+    with pytest.raises(ConfigError, match=r": holds no checkpoint, .* starts it again$") as caught:
         choose(directory, None, warnings.append)
     assert str(caught.value).startswith(str(directory))
     for wanted in (3, "best"):
@@ -539,6 +541,6 @@ def test_one_of_a_newer_format_is_not_passed_over(directory, warnings, monkeypat
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "FORMAT_VERSION", 3)
         checkpoint.write(directory, 12, arrays, {"a": ["float64", [1]]}, {"evaluation": None})
-    with pytest.raises(ConfigError, match=r"format_version = 3, .* reads 2 alone"):
+    with pytest.raises(ConfigError, match=r"format_version = 3, .* reads only 2"):
         choose(directory, None, warnings.append)
     assert warnings == []

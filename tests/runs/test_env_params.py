@@ -120,7 +120,7 @@ def test_an_environment_that_is_given_again_has_the_same_ones(changes, words):
     with pytest.raises(ConfigError) as caught:
         env_params.require_same(params(**changes), before)
     assert words in str(caught.value)
-    assert str(caught.value).endswith("; give the environment as it was")
+    assert str(caught.value).endswith("; pass the same environment again")
 
 
 def test_stored_values_come_before_newer_defaults():

@@ -62,7 +62,7 @@ def test_compiler_flags_and_few_cores_are_named(sound, monkeypatch):
     monkeypatch.setattr("os.cpu_count", lambda: 4)
     found = machine.complaints(GOOD | {"cores": 2}, {"XLA_FLAGS": "--fast"})
     assert found == [
-        "XLA_FLAGS = '--fast': not the compiler that was tested",
+        "XLA_FLAGS = '--fast': not the compiler settings that were tested",
         "this process may use 2 of 4 cores",
     ]
 
@@ -85,7 +85,7 @@ def test_an_untested_version_is_named(monkeypatch):
     monkeypatch.setattr(machine, "version", lambda name: installed[name])
     with setting("jax_disable_most_optimizations", False):
         found = machine.complaints(GOOD, {})
-    assert "jax 0.12.1 was not tested: want jax<0.12" in found
+    assert "jax 0.12.1 was not tested: install jax<0.12" in found
 
 
 def cpu_times(path, cores):

@@ -89,9 +89,9 @@ def test_a_part_of_another_sweep_or_under_another_number_is_refused(run_dir, tmp
     shutil.rmtree(waves / "3")
     write_run(waves / "3", SWEEP.waves[3], tmp_path / "y")
     for refuse in (parts_of, lambda run: locate(run, 0)):
-        with pytest.raises(ConfigError, match=r"waves/3'.* is no part of the sweep above it"):
+        with pytest.raises(ConfigError, match=r"waves/3'.* is not a part of the sweep above it"):
             refuse(run_dir)
-    with pytest.raises(ConfigError, match=r"waves/3'.* is no part of the sweep above it"):
+    with pytest.raises(ConfigError, match=r"waves/3'.* is not a part of the sweep above it"):
         require_part(waves / "3", read_run(waves / "3"))
     require_part(waves / "2", read_run(waves / "2"))
     require_part(run_dir, read_run(run_dir))
@@ -118,7 +118,9 @@ DAMAGES = {
 def test_a_part_that_has_begun_and_cannot_be_read_is_named_by_every_verb(run_dir, verb, damage):
     (run_dir / "waves" / "3" / "metrics.jsonl").write_text("")
     DAMAGES[damage](run_dir / "waves" / "3" / "config.json")
-    with pytest.raises(ConfigError, match=r"waves/3(/config\.json: |': is no run \(it is no dir)"):
+    with pytest.raises(
+        ConfigError, match=r"waves/3(/config\.json: |': is not a run \(it is not a dir)"
+    ):
         verb([run_dir] if verb is learning_curves.plot_runs else run_dir)
 
 
@@ -130,7 +132,7 @@ def test_whatever_a_part_has_left_shows_that_it_has_begun(run_dir, left):
     assert len(parts_of(run_dir)) == 11
     assert not has_begun(part)
     (part / left).symlink_to("nothing")
-    with pytest.raises(ConfigError, match=r"waves/11/config\.json: is not there, though its part"):
+    with pytest.raises(ConfigError, match=r"waves/11/config\.json: is missing, although its part"):
         parts_of(run_dir)
 
 
@@ -139,7 +141,7 @@ def test_waves_that_are_gone_are_counted(run_dir):
     for wave in (0, 4):
         shutil.rmtree(run_dir / "waves" / str(wave))
     assert doubt_about_parts(run_dir) == (
-        f"{run_dir}/waves: 0, 4 of 0 to 10 are not there; put back what was there, or "
+        f"{run_dir}/waves: 0, 4 of 0 to 10 are missing; put back what was there, or "
         f"`jaxdrl resume {run_dir}` trains them again"
     )
 
@@ -182,5 +184,5 @@ def test_a_trial_that_has_begun_and_cannot_be_read_is_named_and_a_gap_is_none(tm
     assert doubt_about_parts(tmp_path / "x") is None
     (part / "config.json").unlink()
     for verb in (parts_of, learning_curves.runs_of, watch.take, locate, jaxdrl.resume):
-        with pytest.raises(ConfigError, match=r"trials/2/config\.json: is not there, though its"):
+        with pytest.raises(ConfigError, match=r"trials/2/config\.json: is missing, although its"):
             verb(tmp_path / "x")

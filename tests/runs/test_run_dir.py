@@ -206,16 +206,16 @@ def test_a_run_from_before_a_field_has_its_default(tmp_path):
 MISSING = object()
 
 BAD_CONFIGS = [
-    ("format_version", 3, r"format_version = 3, .* reads 2 alone; take a newer jaxdrl, .*"),
-    ("format_version", 1, r"format_version = 1, .* reads 2 alone; take the older jaxdrl, .*"),
-    ("format_version", "1", r"format_version = '1', .* reads 2 alone"),
-    ("run_id", MISSING, r"run_id is missing, or no str; put back .*"),
-    ("has_checkpoints", 1, r"has_checkpoints is missing, or no bool; put back .*"),
-    ("experiment", MISSING, r"experiment is missing, or no dict; put back .*"),
-    ("experiment", [], r"experiment is missing, or no dict; put back .*"),
-    ("env_params", None, r"env_params is missing, or no dict; put back .*"),
-    ("overrides", MISSING, r"overrides is missing, or no list; put back .*"),
-    ("spaces", 3, r"spaces is missing, or no str; put back .*"),
+    ("format_version", 3, r"format_version = 3, .* reads only 2; use the newer jaxdrl, .*"),
+    ("format_version", 1, r"format_version = 1, .* reads only 2; use the older jaxdrl, .*"),
+    ("format_version", "1", r"format_version = '1', .* reads only 2"),
+    ("run_id", MISSING, r"run_id is missing, or not a str; put back .*"),
+    ("has_checkpoints", 1, r"has_checkpoints is missing, or not a bool; put back .*"),
+    ("experiment", MISSING, r"experiment is missing, or not a dict; put back .*"),
+    ("experiment", [], r"experiment is missing, or not a dict; put back .*"),
+    ("env_params", None, r"env_params is missing, or not a dict; put back .*"),
+    ("overrides", MISSING, r"overrides is missing, or not a list; put back .*"),
+    ("spaces", 3, r"spaces is missing, or not a str; put back .*"),
     ("experiment.total_env_step", 5, r"total_env_step = 5: unknown field; .*: total_env_steps"),
     (
         "experiment.algorithm.gama",
@@ -319,7 +319,7 @@ def test_a_value_that_the_config_refuses_is_refused(tmp_path, name, value, words
     [
         ("missing", "there is no such directory"),
         ("empty", "it has no config.json"),
-        ("file", "it is no directory"),
+        ("file", "it is not a directory"),
     ],
 )
 def test_what_is_no_run_is_refused(tmp_path, name, why):
@@ -328,7 +328,7 @@ def test_what_is_no_run_is_refused(tmp_path, name, why):
     with pytest.raises(ConfigError) as caught:
         read_run(tmp_path / name)
     assert str(caught.value) == (
-        f"run_dir = {str(tmp_path / name)!r}: is no run ({why}); "
+        f"run_dir = {str(tmp_path / name)!r}: is not a run ({why}); "
         "name the directory of a run, as `jaxdrl train` makes them under runs/"
     )
 
@@ -356,7 +356,7 @@ def test_json_of_another_program_is_refused(tmp_path):
     (tmp_path / "config.json").write_text('{"experiment": {}}')
     with pytest.raises(ConfigError) as caught:
         read_run(tmp_path)
-    assert "is no run (its config.json is of another program)" in str(caught.value)
+    assert "is not a run (its config.json is from another program)" in str(caught.value)
 
 
 FIELDS = [

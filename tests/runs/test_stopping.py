@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from jaxdrl.runs.stopping import BadNumberWatch, NonFiniteError, Signals
+from jaxdrl.runs.stopping import NonFiniteError, NonFiniteWatch, Signals
 
 
 def send(name):
@@ -96,7 +96,7 @@ def metrics(skipped=0, grad_norm=1.0, observations=0, rewards=0, params=0):
 
 
 def test_the_watch_stops_after_as_many_bad_updates_in_a_row_as_it_has_patience():
-    watch = BadNumberWatch(3)
+    watch = NonFiniteWatch(3)
     bad, half, good = metrics(4, 0.0, rewards=1), metrics(2), metrics()
     for update, seen in enumerate([bad, bad, good, bad, bad, half, bad, bad], 1):
         watch(update, seen)
@@ -110,7 +110,7 @@ def test_the_watch_stops_after_as_many_bad_updates_in_a_row_as_it_has_patience()
 
 
 def test_the_watch_names_what_went_wrong_first():
-    watch = BadNumberWatch(2)
+    watch = NonFiniteWatch(2)
     watch(1, metrics(1))
     watch(2, metrics(4, 0.0, observations=3))
     with pytest.raises(NonFiniteError, match=r"First went wrong: gradients, since update 1 "):
@@ -118,7 +118,7 @@ def test_the_watch_names_what_went_wrong_first():
 
 
 def test_a_number_that_was_too_large_is_blamed_for_what_comes_of_it_an_update_later():
-    watch = BadNumberWatch(1)
+    watch = NonFiniteWatch(1)
     for update, seen in enumerate([metrics(rewards=1), metrics(), metrics(observations=2)], 1):
         watch(update, seen)
     with pytest.raises(NonFiniteError) as caught:
@@ -130,7 +130,7 @@ def test_a_number_that_was_too_large_is_blamed_for_what_comes_of_it_an_update_la
 
 
 def test_an_optimizer_that_makes_bad_numbers_of_good_gradients_is_named():
-    watch = BadNumberWatch(2)
+    watch = NonFiniteWatch(2)
     watch(1, metrics(4, 0.0, params=4))
     with pytest.raises(NonFiniteError) as caught:
         watch(2, metrics(4, 0.0, params=4))
@@ -140,8 +140,8 @@ def test_an_optimizer_that_makes_bad_numbers_of_good_gradients_is_named():
 
 
 def test_a_watch_without_patience_lets_a_wave_of_diverged_members_end():
-    watch = BadNumberWatch(None)
+    watch = NonFiniteWatch(None)
     bad = {"nonfinite_observations": 0, "nonfinite_rewards": 0, "skipped_steps": 4}
     for update in range(1, 9):
         watch(update, {**bad, "grad_norm": 0.0})
-    assert watch.num_bad == 0  # or its last state would not be saved
+    assert watch.num_skipped == 0  # or its last state would not be saved

@@ -132,6 +132,6 @@ def test_a_choice_of_shapes_is_said(tmp_path):
 @pytest.mark.parametrize("which", [{"member": 0}, {"setting": 0}])
 def test_a_run_of_one_agent_has_neither(tmp_path, which):
     write_run(tmp_path / "x", None)
-    with pytest.raises(ConfigError, match=r"= 0: .*x has one agent, and no members"):
+    with pytest.raises(ConfigError, match=r"= 0: .*x has one agent, not members"):
         locate(tmp_path / "x", **which)
     assert locate(tmp_path / "x") == Place(tmp_path / "x")

@@ -155,14 +155,14 @@ def test_a_tracker_that_fails_is_reported_once_and_left_alone(run_dir, stage, er
         assert len(warnings) == (stage != "close")
     (warning,) = warnings
     assert warning == (
-        f"tracker defective failed, the run goes on without it ({type(error).__name__}: {error})"
+        f"tracker defective failed; the run continues without it ({type(error).__name__}: {error})"
     )
     assert lines[1:] == [*LINES, "closed"]
 
 
 def test_what_is_no_tracker_is_reported(run_dir):
     (warning,) = track((), [lambda run_dir, config: print], run_dir)
-    assert warning.startswith("tracker <lambda> failed, the run goes on without it (")
+    assert warning.startswith("tracker <lambda> failed; the run continues without it (")
 
 
 def test_a_tracker_that_hangs_costs_lines_and_a_moment_at_the_end(run_dir, monkeypatch):
@@ -173,7 +173,7 @@ def test_a_tracker_that_hangs_costs_lines_and_a_moment_at_the_end(run_dir, monke
     warnings = track((), [hanging(event), recorder(lines), hanging(event)], run_dir)
     assert 0.25 < time.perf_counter() - started < 2.0  # together, not each
     event.set()
-    behind = "tracker hung is 2 lines behind; it misses lines from here on"
+    behind = "tracker hung is 2 lines behind; it misses further lines"
     late = "tracker hung had not finished 0.3 s after the run, which does not wait for it"
     assert sorted(w for w in warnings if "keep" not in w) == [late, late, behind, behind]
 
@@ -282,7 +282,7 @@ def test_hyperparameters_are_flat():
 def test_a_process_that_fails_says_why(run_dir):
     (run_dir / "tensorboard").write_text("mine")
     (warning,) = track(["tensorboard"], (), run_dir)
-    assert warning.startswith("tracker tensorboard failed, the run goes on without it (")
+    assert warning.startswith("tracker tensorboard failed; the run continues without it (")
     assert str(run_dir / "tensorboard") in warning
 
 

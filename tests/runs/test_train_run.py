@@ -482,7 +482,7 @@ def test_what_was_given_in_python_has_to_be_given_again(tmp_path):
         jaxdrl.restore(tmp_path, env=counting_env())
     assert str(caught.value) == (
         f"run_dir = {str(tmp_path)!r}: was made with env and network of your own, which no file "
-        f"holds; give the same again, in Python: jaxdrl.restore({str(tmp_path)!r}, env=my_env, "
+        f"holds; pass the same again, in Python: jaxdrl.restore({str(tmp_path)!r}, env=my_env, "
         "network=my_network)"
     )
     _, _, state = jaxdrl.restore(tmp_path, env=counting_env(), network=OwnNetwork())
@@ -530,7 +530,7 @@ def test_what_cannot_be_resumed_is_refused_and_untouched(cartpole, arguments, me
 
 
 def test_a_directory_that_is_no_run_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match=r"is no run \("):
+    with pytest.raises(ConfigError, match=r"is not a run \("):
         resumed(tmp_path / "nothing")
 
 

@@ -234,7 +234,7 @@ def test_a_study_that_says_something_else_than_the_files_is_refused(tmp_path, ch
 @pytest.mark.parametrize("plant", [os.mkfifo, os.mkdir], ids=["pipe", "directory"])
 def test_a_study_that_is_no_file_is_refused(tmp_path, plant):
     plant(search_in(tmp_path / "x").run_dir / "optuna.db")
-    with pytest.raises(ConfigError, match=r"optuna\.db: is no file; remove it, and"):
+    with pytest.raises(ConfigError, match=r"optuna\.db: is not a file; remove it, and"):
         trials.open_study(tmp_path / "x")
 
 

@@ -18,15 +18,18 @@ import jaxdrl
 from jaxdrl.algorithms.sharded import STAGES
 from jaxdrl.errors import ConfigError
 from jaxdrl.io.console import warner
-from jaxdrl.runs.profiling import breakdown, tracing
+from jaxdrl.runs.profiling import breakdown
 from jaxdrl.runs.profiling.breakdown import NUM_SKIPPED, NUM_TRACED, profile
 from jaxdrl.runs.profiling.trace_reader import OTHER, WAITING
+from jaxdrl.runs.profiling.tracer import Tracer, tracer_of
 from jaxdrl.runs.session import Session
 from jaxdrl.runs.stopping import Signals
 from jaxdrl.runs.stopwatch import Stopwatch
 from small_runs import CARTPOLE
 
 LONG = replace(CARTPOLE, total_env_steps=10 * 128, evaluate_every=None, profile=True)
+
+TRACER = "jaxdrl.runs.profiling.tracer"
 
 
 def run_quietly(experiment):
@@ -81,7 +84,7 @@ def test_a_run_does_not_depend_on_it(profiled, tmp_path):
 
 def test_a_run_that_is_traced_already_is_not_traced_again(profiled):
     experiment = replace(LONG, run_dir=profiled[0].run_dir)
-    assert tracing.tracer_of(planned(experiment), None, None, Stopwatch()) is None
+    assert tracer_of(planned(experiment), None, None, Stopwatch()) is None
 
 
 def planned(experiment, done=0):
@@ -101,7 +104,7 @@ def test_a_run_that_is_too_short_says_so(tmp_path, num_updates, done):
     short = replace(LONG, run_dir=tmp_path / "run", total_env_steps=128 * num_updates)
     program = types.SimpleNamespace(as_text=lambda: "")
     setup = planned(short, done)
-    tracer = tracing.tracer_of(setup, session_on(console), program, Stopwatch())
+    tracer = tracer_of(setup, session_on(console), program, Stopwatch())
     words = f"warning: profile: nothing is traced: {num_updates - done} updates are too few"
     assert console.file.getvalue().replace("\n", " ").startswith(words)
     for update in range(done, num_updates + 1):
@@ -111,7 +114,7 @@ def test_a_run_that_is_too_short_says_so(tmp_path, num_updates, done):
 
 def make_tracer(**counts):
     session = session_on(Console(file=io.StringIO()))
-    return tracing.Tracer(session, Stopwatch(), Path("profile"), "", STAGES, **counts)
+    return Tracer(session, Stopwatch(), Path("profile"), "", STAGES, **counts)
 
 
 class Traced:
@@ -132,9 +135,9 @@ def traced_updates(monkeypatch, num_updates, evaluate_every, done=0, stop_after=
         events.append(("start", now[0]))
         return Traced(events, lambda: now[0])
 
-    monkeypatch.setattr(tracing, "Trace", start)
-    monkeypatch.setattr(tracing, "break_down", lambda *args: events.append(("read", now[0])))
-    monkeypatch.setattr(tracing, "show", lambda *args: None)
+    monkeypatch.setattr(f"{TRACER}.Trace", start)
+    monkeypatch.setattr(f"{TRACER}.break_down", lambda *args: events.append(("read", now[0])))
+    monkeypatch.setattr(f"{TRACER}.show", lambda *args: None)
     tracer = make_tracer(done=done, num_updates=num_updates, evaluate_every=evaluate_every)
     every = evaluate_every or num_updates
     while now[0] < num_updates:
@@ -190,7 +193,7 @@ def test_a_trace_that_cannot_be_written_stops_no_run(monkeypatch):
     def fail(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(tracing, "Trace", lambda _: types.SimpleNamespace(stop=fail))
+    monkeypatch.setattr(f"{TRACER}.Trace", lambda _: types.SimpleNamespace(stop=fail))
     tracer = make_tracer(done=0, num_updates=100, evaluate_every=None)
     for update in range(100):
         tracer.look(update, None, 100)

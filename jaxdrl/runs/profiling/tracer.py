@@ -1,4 +1,4 @@
-"""`--profile`: some updates of a run traced as soon as it is warm."""
+"""`--profile`: traces some updates of a run, once the first few are done."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from jaxdrl.runs.stopwatch import Stopwatch
 
 
 class Tracer:
-    """Traces some updates of a run as soon as it is warm, and prints where their time goes.
+    """Traces some updates of a run after the first few, and prints where their time goes.
 
     Args:
       session: whose console it prints on.
       stopwatch: of the run, paused while a trace is started or written.
-      directory: for the files.
+      directory: for the files of the trace.
       text: of the compiled step.
       stages: scopes of the step, as its `Algorithm` has them.
-      done: updates that the run has seen before this process.
+      done: updates before this process.
       num_updates: of the whole run.
-      evaluate_every: updates between evaluations, which a trace leaves out; None at the end alone.
+      evaluate_every: updates between evaluations, which are not traced; None: only at the end.
     """
 
     def __init__(
@@ -63,22 +63,22 @@ class Tracer:
         if self.is_over:
             self._warn(
                 f"nothing is traced: {num_updates - done} updates are too few, since the first "
-                f"{NUM_SKIPPED} are left out; a larger total_env_steps, or smaller updates, help"
+                f"{NUM_SKIPPED} are left out; take a larger total_env_steps, or smaller updates"
             )
 
     def _warn(self, words: str) -> None:
         self.warn(f"profile: {words}")
 
     def begin(self, update: int, state: Any, last: int) -> None:
-        """`look` before the first of some updates without an evaluation between them."""
+        """`look` before the first of several updates without an evaluation between them."""
         self.looks.clear()
         self.look(update, state, last)
 
     def look(self, update: int, state: Any, last: int) -> None:
-        """Starts or stops the trace where it is time for that.
+        """Starts or stops the trace when it is time.
 
         Args:
-          update: updates done or on their way.
+          update: updates done or under way.
           state: after them.
           last: the update before the next evaluation.
         """
@@ -107,7 +107,7 @@ class Tracer:
         jax.block_until_ready(state)
         num_updates = update - self.first
         traced = (time.perf_counter() - self.started) / num_updates
-        # The first look comes before the devices have anything to do, the second while they do.
+        # At the first look the devices have nothing to do, at the second they are at work.
         times = [b - a for a, b in zip(self.looks[2:], self.looks[3:], strict=False)]
         times = times[: -num_updates or None]
         untraced = statistics.median(times) if times else None
@@ -132,7 +132,7 @@ class Tracer:
 
 
 def tracer_of(setup: Setup, session: Session, step: Any, stopwatch: Stopwatch) -> Tracer | None:
-    """The tracer of a run with the compiled `step`; None where none is wanted, or it has been."""
+    """The tracer of a run with the compiled `step`; None if not wanted, or already traced."""
     experiment, directory = setup.experiment, setup.run_dir / DIRECTORY
     if not experiment.profile or (directory / BREAKDOWN_FILE).exists():
         return None
