@@ -5,12 +5,10 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import optax
 
 import jaxdrl
 from jaxdrl.algorithms import agent as agents
-from jaxdrl.algorithms.minibatch_sgd import step_if_finite
-from jaxdrl.algorithms.optimizers import adam
+from jaxdrl.algorithms.optimizers import adam, step_if_finite
 from jaxdrl.algorithms.sharded import shard_algorithm
 from jaxdrl.algorithms.update_metrics import episode_metrics
 from jaxdrl.core import losses
@@ -61,11 +59,9 @@ def learn(agent, config, learner, trajectory):
     groups = split_groups(agent.layout, trajectory, axis=1)
     of_group, learnt = partial(loss, agent, config), (learner.params, learner.opt_state)
     slope, metrics = mean_gradient(agent.layout, of_group, learner.params, groups)
-    norm, rate = optax.tree.norm(slope), {"learning_rate": config.learning_rate}
-    step = partial(OPTIMIZER.step, slope, rate)
-    learnt, taken = step_if_finite(step, jnp.isfinite(norm), learnt)
-    metrics |= episode_metrics(agent, groups)
-    metrics |= {"grad_norm": jnp.where(taken, norm, 0.0), "skipped_steps": jnp.float32(~taken)}
+    rate = {"learning_rate": config.learning_rate}
+    learnt, _, of_step = step_if_finite(OPTIMIZER, slope, rate, learnt)
+    metrics |= of_step | episode_metrics(agent, groups)
     done = learner.num_updates + 1
     return replace(learner, params=learnt[0], opt_state=learnt[1], num_updates=done), metrics
 

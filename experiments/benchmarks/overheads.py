@@ -23,7 +23,7 @@ from benchmarks.rates import time_in_turn
 from benchmarks.report import Flags, Output, make_table
 from benchmarks.tasks import make_env, ppo_config
 from benchmarks.worker import repeat
-from jaxdrl.algorithms import minibatch_sgd, rollout
+from jaxdrl.algorithms import optimizers, rollout
 from jaxdrl.envs import vector
 from jaxdrl.runs.run_dir import read_metrics
 
@@ -60,10 +60,10 @@ def no_bootstrap() -> AbstractContextManager:
 def no_guard() -> AbstractContextManager:
     """Traces gradient steps that are all taken, whatever their gradient is and they give."""
 
-    def take(apply: Callable, finite: jax.Array, carry: tuple) -> tuple:
-        return apply(*carry), jnp.ones_like(finite)
+    def take(step: Callable, finite: jax.Array, learnt: tuple) -> tuple:
+        return step(*learnt), jnp.ones_like(finite)
 
-    return mock.patch.object(minibatch_sgd, "step_if_finite", take)
+    return mock.patch.object(optimizers, "_try", take)
 
 
 LEFT_OUT: dict[str, Callable[[], AbstractContextManager]] = {

@@ -9,13 +9,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 from flax import struct
 
 from jaxdrl.algorithms import optimizers
-from jaxdrl.algorithms.optimizers import Optimizer
-from jaxdrl.core import control_flow
-from jaxdrl.core.finiteness import stays_finite
+from jaxdrl.algorithms.optimizers import Optimizer, step_if_finite
 from jaxdrl.core.permutation import permutation
 from jaxdrl.distributed.collectives import moments
 from jaxdrl.distributed.gradient import mean_gradient
@@ -129,10 +126,6 @@ def fit(
 ) -> tuple[tuple[Any, Any], dict[str, jax.Array]]:
     """Takes `num_epochs * num_minibatches` gradient steps.
 
-    A step whose gradient is not finite in norm is skipped: parameters and optimiser stay as they
-    are. Such a gradient comes from a number that is not finite, and would make them all so. So is a
-    step from a finite gradient after which parameters or optimiser would not be finite.
-
     Args:
       layout: the layout.
       loss: `(params, minibatch of one group) -> (loss, metrics)`, means over the minibatch;
@@ -165,11 +158,9 @@ def fit(
     else:
         carry, sums, num_epochs = _epochs_until(epoch, schedule, carry)
     metrics = jax.tree.map(jnp.sum, sums)
-    taken, nonfinite_params = metrics.pop("taken_steps"), metrics.pop("nonfinite_params")
-    metrics = jax.tree.map(lambda x: x / jnp.maximum(taken, 1.0), metrics)
-    metrics["skipped_steps"] = num_epochs * schedule.num_minibatches - taken
-    metrics["nonfinite_params"] = nonfinite_params
-    return carry[:2], metrics
+    counts = {name: metrics.pop(name) for name in ("skipped_steps", "nonfinite_params")}
+    taken = num_epochs * schedule.num_minibatches - counts["skipped_steps"]
+    return carry[:2], counts | jax.tree.map(lambda x: x / jnp.maximum(taken, 1.0), metrics)
 
 
 def _gradient_step(
@@ -200,32 +191,9 @@ def _gradient_step(
     )
     offered = {"learning_rate": learning_rate, optimizers.VALUE: metrics.pop(LOSS, None)}
     extra = {name: offered[name] for name in optimizer.takes}
-    with jax.named_scope("optimizer"):
-        norm = optax.tree.norm(gradient)
-        finite = jnp.isfinite(norm)
-        carry, taken = step_if_finite(partial(optimizer.step, gradient, extra), finite, carry)
-    sums = jax.tree.map(lambda x: jnp.where(taken, x, 0.0), {**metrics, "grad_norm": norm})
-    counts = {"taken_steps": taken, "nonfinite_params": finite & ~taken}
-    return carry, sums | jax.tree.map(lambda x: x.astype(jnp.float32), counts)
-
-
-def step_if_finite(
-    apply: Callable[[Any, Any], tuple[Any, Any]], finite: jax.Array, carry: tuple
-) -> tuple[tuple, jax.Array]:
-    """`carry` after a gradient step that is `finite` and leaves it so, and whether it was taken.
-
-    Args:
-      apply: `(params, opt_state) -> (params, opt_state)`, the step.
-      finite: whether the gradient is, bool `[]`.
-      carry: `(params, opt_state)`.
-    """
-
-    def try_step(carry: tuple, _: jax.Array) -> tuple[tuple, jax.Array]:
-        after = apply(*carry)
-        stays = stays_finite(carry, after)
-        return jax.tree.map(lambda new, old: jnp.where(stays, new, old), after, carry), stays
-
-    return control_flow.if_true(finite, try_step, carry, jnp.zeros_like(finite))
+    carry, taken, of_step = step_if_finite(optimizer, gradient, extra, carry)
+    metrics = jax.tree.map(lambda x: jnp.where(taken, x, 0.0), metrics)
+    return carry, metrics | of_step
 
 
 @jax.named_scope("shuffle")
@@ -263,7 +231,8 @@ def _epochs_until(
         carry, sums = jax.lax.cond(
             stopped, lambda carry: (carry, nothing), lambda carry: epoch(carry, None), carry
         )
-        exceeds = sums["approx_kl"] > schedule.target_kl * sums["taken_steps"]
+        taken = schedule.num_minibatches - sums["skipped_steps"]
+        exceeds = sums["approx_kl"] > schedule.target_kl * taken
         return (carry, stopped | exceeds), (sums, ~stopped)
 
     state = (carry, jnp.zeros((), jnp.bool))

@@ -1,8 +1,8 @@
-"""What the update of an optimiser is given beside the gradient, and whether that is enough."""
+"""Optimisers: what their update is given beside the gradient, and steps that keep all finite."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -10,7 +10,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxdrl.core import control_flow
 from jaxdrl.core.dtype_promotion import default_promotion
+from jaxdrl.core.finiteness import stays_finite
 from jaxdrl.errors import ConfigError
 
 VALUE = "value"
@@ -55,6 +57,47 @@ def adam(max_grad_norm: Any = None, epsilon: Any = 1e-8) -> Optimizer:
     scale_by_rate = optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), scale)
     chain = optax.chain(clip, optax.scale_by_adam(eps=epsilon), scale_by_rate)
     return Optimizer(optax.flatten(chain), ("learning_rate",))
+
+
+@jax.named_scope("optimizer")
+def step_if_finite(
+    optimizer: Optimizer, gradient: Any, extra: Mapping[str, Any], learnt: tuple[Any, Any]
+) -> tuple[tuple[Any, Any], jax.Array, dict[str, jax.Array]]:
+    """A gradient step, skipped where it would leave parameters or optimiser with a NaN or infinity.
+
+    A gradient whose norm is not finite would make all parameters so, and even a finite one can lead
+    to an optimiser or parameters that are not.
+
+    Args:
+      optimizer: the optimiser.
+      gradient: of the parameters, the same on every device.
+      extra: by name, what the optimiser takes beside it.
+      learnt: `(params, opt_state)`.
+
+    Returns:
+      `(learnt, taken, metrics)`: whether the step was taken, and `grad_norm`, before clipping and 0
+      of a skipped step, `skipped_steps`, and `nonfinite_params`, skipped steps whose gradient was
+      finite; each float32 `[]`.
+    """
+    norm = optax.tree.norm(gradient)
+    finite = jnp.isfinite(norm)
+    learnt, taken = _try(partial(optimizer.step, gradient, extra), finite, learnt)
+    counts = {"skipped_steps": ~taken, "nonfinite_params": finite & ~taken}
+    metrics = jax.tree.map(lambda x: x.astype(jnp.float32), counts)
+    return learnt, taken, metrics | {"grad_norm": jnp.where(taken, norm, 0.0)}
+
+
+def _try(
+    step: Callable[[Any, Any], tuple[Any, Any]], finite: jax.Array, learnt: tuple[Any, Any]
+) -> tuple[tuple[Any, Any], jax.Array]:
+    """`(learnt, taken)` after a step whose gradient is `finite` or not."""
+
+    def attempt(learnt: tuple[Any, Any], _: jax.Array) -> tuple[tuple[Any, Any], jax.Array]:
+        after = step(*learnt)
+        stays = stays_finite(learnt, after)
+        return jax.tree.map(lambda new, old: jnp.where(stays, new, old), after, learnt), stays
+
+    return control_flow.if_true(finite, attempt, learnt, jnp.zeros_like(finite))
 
 
 def of_own(optimizer: optax.GradientTransformation, params: Any) -> Optimizer:
