@@ -1,1 +1,1 @@
-"""Algorithms as pure functions, and what they share: rollouts, minibatches, the agent."""
+"""Algorithms as pure functions, and the parts that they share: the agent, rollouts, minibatches."""

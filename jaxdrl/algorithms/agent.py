@@ -1,4 +1,4 @@
-"""A network in an environment: what it sees, how it acts, what it is worth."""
+"""An agent: a network in an environment, what it observes, how it acts, and its values."""
 
 from __future__ import annotations
 
@@ -34,13 +34,15 @@ class Agent(NamedTuple):
 
     Attributes:
       env: the environment.
-      network: policy and value.
-      head: how outputs of the policy become actions.
-      layout: of the logical shards on the devices.
-      sequence_length: steps in a row that the network learns from, 1 without memory.
-      observation_clip: magnitude to which observations are clipped where the learner has running
-        statistics that normalise them; None does not clip.
-      matmul_precision: of the network's matrix products, as in `jax.default_matmul_precision`.
+      network: the policy and value network.
+      head: turns the outputs of the policy into a distribution of actions.
+      layout: how the logical shards lie on the devices.
+      sequence_length: length of the sequences that a recurrent network learns from, 1 for a
+        feed-forward one.
+      observation_clip: magnitude to which normalised observations are clipped; None does not clip.
+        Observations are normalised where the learner has running statistics of them.
+      matmul_precision: precision of the network's matrix products, as in
+        `jax.default_matmul_precision`.
     """
 
     env: Environment
@@ -62,15 +64,15 @@ def make_agent(
     sequence_length: int = 1,
     observation_clip: Any = None,
 ) -> Agent:
-    """An agent, once environment and network are seen to keep to their contracts.
+    """Makes an agent, after checking that environment and network fit each other.
 
     Args:
       env: the environment.
-      settings: of the network and of the distribution of its actions.
+      settings: describe the network and the distribution of its actions.
       execution: how the step is computed.
-      mesh: None computes on one device.
-      network: a flax module or a `Network` in place of the one that the settings describe.
-      sequence_length: as in `Agent`, for a network with memory.
+      mesh: the devices; None computes on one device.
+      network: a flax module or a `Network` that replaces the one the settings describe.
+      sequence_length: as in `Agent`, used where the network is recurrent.
       observation_clip: as in `Agent`.
 
     Raises:
@@ -101,16 +103,16 @@ def make_agent(
     )
 
 
-# The functions below run on every device, over its own environments.
+# The functions below run on every device, each over its own environments.
 
 
 def init_params(agent: Agent, key: jax.Array) -> Any:
-    """Parameters of the network."""
+    """Initial parameters of the network."""
     return agent.network.init(key, zeros(prepared_shapes(agent.env.observation_space, 1)))
 
 
 def init_obs_statistics(agent: Agent) -> RunningStatistics:
-    """Running statistics of the observations before the first of them."""
+    """Running statistics of the observations, before any observation was seen."""
     shapes = prepared_shapes(agent.env.observation_space, 1)
     return init_statistics(
         jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), shapes)
@@ -122,9 +124,9 @@ def init_actor(agent: Agent, key: jax.Array, num_envs: int) -> ActorState:
 
     Args:
       agent: the agent.
-      key: folded with the index of each environment, so that the environments are the same on any
-        number of devices.
-      num_envs: over all devices.
+      key: folded with the global index of each environment, so that the environments are the same
+        on any number of devices.
+      num_envs: number of environments over all devices.
     """
     layout = agent.layout
     shard_envs = num_envs // layout.num_shards
@@ -143,13 +145,13 @@ def collect_rollout(
 
     Args:
       agent: the agent.
-      learner: whose policy acts.
-      actor: `[N, ...]`.
-      num_steps: `T`.
+      learner: holds the parameters that the policy acts with.
+      actor: state of the environments, `[N, ...]`.
+      num_steps: number of steps, `T`.
       gamma: discount of `Transition.discounted_return`.
 
     Returns:
-      The actor afterwards, and a `Transition [T, N, ...]`.
+      `(actor, trajectory)`, the trajectory a `Transition [T, N, ...]`.
     """
     layout = agent.layout
     num_params = sum(x.size for x in jax.tree.leaves(learner.params))
@@ -171,14 +173,14 @@ def collect_rollout(
 
 
 def policy_of(agent: Agent) -> Policy:
-    """How a learner of the agent acts."""
+    """The policy of the agent, which takes any of its learners."""
     return Policy(initial_carry=agent.network.initial_carry, act=partial(act, agent))
 
 
 def evaluate_step(
     agent: Agent, learner: LearnerState, carry: Any, obs: Any, episode_start: jax.Array
 ) -> tuple[Distribution, jax.Array, Any]:
-    """`(distribution of actions, value [N], carry)` for observations of the environment."""
+    """Evaluates one step: `(distribution of actions, value [N], carry)`."""
     x = _prepare(agent, learner.obs_statistics, obs)
     with _precision(agent):
         outputs, value, carry = agent.network.apply(learner.params, carry, x, episode_start)
@@ -188,18 +190,18 @@ def evaluate_step(
 def evaluate_sequences(
     agent: Agent, params: Any, statistics: Any, carry: Any, obs: Any, episode_start: jax.Array
 ) -> tuple[Distribution, jax.Array]:
-    """The same for sequences as they were acted in, all of whose steps are known.
+    """Evaluates whole sequences of a rollout again, with other parameters.
 
     Args:
       agent: the agent.
       params: network parameters.
-      statistics: of the observations, or None.
-      carry: before the first step, `[N, ...]`.
-      obs: `[T, N, ...]`.
+      statistics: running statistics of the observations, or None.
+      carry: recurrent state before the first step, `[N, ...]`.
+      obs: observations, `[T, N, ...]`.
       episode_start: bool `[T, N]`.
 
     Returns:
-      `(distribution, value)`, each with one axis of `T * N` steps.
+      `(distribution, value)`, each with one leading axis of `T * N` steps.
     """
     flat = merge_leading_axes(obs)
     x = _prepare(agent, statistics, flat)
@@ -213,7 +215,7 @@ def evaluate_sequences(
 def decide(
     agent: Agent, learner: LearnerState, carry: Any, obs: Any, episode_start: Any, keys: jax.Array
 ) -> rollout.Decision:
-    """Samples an action for each of `N` environments with a key of its own, `keys [N]`."""
+    """Samples an action for each of `N` environments, each with its own key of `keys [N]`."""
     distribution, value, carry = evaluate_step(agent, learner, carry, obs, episode_start)
     action = jax.vmap(lambda row, key: row.sample(key))(distribution, keys)
     log_prob = distribution.log_prob(action)
@@ -247,7 +249,7 @@ def value_of(
 
 
 def _prepare(agent: Agent, statistics: Any, obs: Any) -> Any:
-    """Observations `[N, ...]` as the network takes them."""
+    """Prepares and normalises observations `[N, ...]` for the network."""
     x = prepare_observation(agent.env.observation_space, obs)
     if statistics is None:
         return x
@@ -255,7 +257,7 @@ def _prepare(agent: Agent, statistics: Any, obs: Any) -> Any:
 
 
 def _distribution(agent: Agent, outputs: Any, obs: Any) -> Distribution:
-    """The distribution of outputs `[N, ...]`, over the actions that the environment allows."""
+    """The distribution that outputs `[N, ...]` describe, over the actions that are allowed."""
     if agent.env.action_mask is not None:
         allowed = jax.vmap(agent.env.action_mask)(obs)
         outputs = mask_logits(outputs, allowed, agent.env.action_space)

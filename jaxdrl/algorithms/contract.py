@@ -1,4 +1,4 @@
-"""Whether an algorithm of one's own keeps to the contract of `jaxdrl.Algorithm`."""
+"""Checks whether a user's own algorithm keeps to the contract of `jaxdrl.Algorithm`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jaxdrl.errors import ConfigError
 
 
 def check_algorithm(algorithm: Algorithm) -> None:
-    """Refuses an algorithm of one's own that does not keep to its contract; only traces it.
+    """Refuses an algorithm that breaks the contract of `Algorithm`; it is only traced.
 
     Raises:
       ConfigError: if its step changes the types of its state, or a metric is missing or not a
@@ -34,7 +34,7 @@ def check_algorithm(algorithm: Algorithm) -> None:
 
 
 def _differences(before: Any, after: Any) -> list[str]:
-    """In words where two abstract states differ."""
+    """Describes where two abstract states differ."""
     types = [
         {jax.tree_util.keystr(path): _type(x) for path, x in jax.tree_util.tree_leaves_with_path(t)}
         for t in (before, after)

@@ -1,4 +1,4 @@
-"""Epochs of minibatch gradient steps over one update's experience, shuffled within shards."""
+"""Epochs of minibatch gradient steps over the experience of one update."""
 
 from __future__ import annotations
 
@@ -19,24 +19,25 @@ from jaxdrl.distributed.gradient import mean_gradient
 from jaxdrl.distributed.layout import Layout, shard_ids
 
 LOSS = "loss of the minibatch"
-"""Among the metrics of a minibatch, where the optimiser wants it."""
+"""Name of the loss among the metrics of a minibatch, where the optimiser needs it."""
 
 
 @struct.dataclass
 class Batch:
-    """What the loss sees, `[rows, L, ...]`: of a minibatch, or of all groups one after another.
+    """Samples for the loss, `[rows, L, ...]`: a minibatch, or those of all groups of a device.
 
-    A row is what is shuffled as one: `L` steps of an environment, one step without memory.
+    Rows are what is shuffled. A row is a sequence of `L` steps of one environment for a recurrent
+    network, and a single step (`L = 1`) for a feed-forward one.
 
     Attributes:
       obs: observations in the environment's own dtype.
       action: sampled actions.
       log_prob: log-probabilities when they were sampled, float32.
       value: V(obs) when they were sampled, float32.
-      target: what the value is regressed on, float32.
+      target: regression target of the value, float32.
       advantage: float32.
       episode_start: bool.
-      carry: memory of the network before the first step of each row, `[rows, ...]`.
+      carry: recurrent state before the first step of each row, `[rows, ...]`.
     """
 
     obs: Any
@@ -55,16 +56,18 @@ Loss = Callable[[Any, Batch], tuple[jax.Array, dict[str, jax.Array]]]
 
 @dataclass(frozen=True)
 class Schedule:
-    """How often and in how many parts the experience is gone through.
+    """How the experience of one update is used.
 
     Attributes:
-      rows_per_env: rows of one environment in the experience.
-      num_epochs: passes.
-      num_minibatches: gradient steps in a pass.
-      num_accumulation_steps: parts of a minibatch whose gradients are computed one after another;
-        None chooses by the machine.
-      standardize_advantages: give each global minibatch's advantages mean 0 and deviation 1.
-      target_kl: mean `approx_kl` of an epoch above which the remaining epochs are skipped.
+      rows_per_env: rows that one environment contributes.
+      num_epochs: passes over the experience.
+      num_minibatches: gradient steps in one pass.
+      num_accumulation_steps: microbatches into which a minibatch is split; None chooses by the
+        machine.
+      standardize_advantages: gives the advantages of each global minibatch mean 0 and standard
+        deviation 1.
+      target_kl: mean `approx_kl` of an epoch above which the remaining epochs are skipped; None
+        never skips.
     """
 
     rows_per_env: int
@@ -78,17 +81,17 @@ class Schedule:
 def minibatch_rows(
     layout: Layout, key: jax.Array, rows_per_env: int, num_minibatches: int, num_rows: int
 ) -> jax.Array:
-    """Each minibatch's of a device's rows: an equal random part of every logical shard.
+    """Draws the rows of each minibatch: an equal random part of every logical shard.
 
-    Every shard is permuted by a key folded with its own id, so that a minibatch holds the same
-    rows however the shards lie on devices.
+    Every shard is permuted with a key folded with the shard's own id, so that a minibatch holds the
+    same rows however the shards lie on the devices.
 
     Args:
       layout: the layout.
-      key: of this epoch.
+      key: the key of this epoch.
       rows_per_env: rows of each environment.
-      num_minibatches: parts; must divide the rows of a shard.
-      num_rows: rows on the device, in the order [group, time, environment].
+      num_minibatches: number of minibatches, which divides the rows of a shard.
+      num_rows: rows on this device, in the order [group, time, environment].
 
     Returns:
       int32 `[num_minibatches, num_groups, rows]`.
@@ -110,7 +113,7 @@ def minibatch_rows(
 
 
 def take(tree: Any, rows: jax.Array) -> Any:
-    """Rows of arrays `[num_rows, ...]`, as `[*rows.shape, ...]`."""
+    """Takes rows of arrays `[num_rows, ...]`, giving `[*rows.shape, ...]`."""
     return jax.tree.map(lambda x: x.at[rows].get(mode="promise_in_bounds"), tree)
 
 
@@ -119,7 +122,7 @@ def fit(
     loss: Loss,
     optimizer: Optimizer,
     schedule: Schedule,
-    learnt: tuple[Any, Any],
+    fitted: tuple[Any, Any],
     batch: Batch,
     key: jax.Array,
     learning_rate: Any,
@@ -130,21 +133,21 @@ def fit(
       layout: the layout.
       loss: `(params, minibatch of one group) -> (loss, metrics)`, means over the minibatch;
         metrics must hold `approx_kl` where there is a target.
-      optimizer: what makes a step of a gradient.
+      optimizer: the optimiser.
       schedule: epochs and minibatches.
-      learnt: `(params, opt_state)`, replicated.
-      batch: the device's rows, in the order [group, time, environment].
+      fitted: `(params, opt_state)`, replicated.
+      batch: the rows of this device, in the order [group, time, environment].
       key: consumed; replicated.
-      learning_rate: of this update.
+      learning_rate: the learning rate of this update.
 
     Returns:
-      `((params, opt_state), metrics)`, metrics the means over the gradient steps taken, with
-      `grad_norm` before clipping, and two numbers of steps: `skipped_steps`, those left out, and
-      `nonfinite_params`, those of them whose gradient was finite.
+      `((params, opt_state), metrics)`. The metrics are means over the gradient steps that were
+      taken, except for `skipped_steps` and `nonfinite_params`, which count steps as in
+      `optimizers.step_if_finite`.
     """
     step = partial(_gradient_step, layout, loss, optimizer, schedule, batch, learning_rate)
 
-    # The key is carried: jax_debug_key_reuse takes a scan over keys under vmap for a reuse.
+    # The key is carried: jax_debug_key_reuse mistakes a scan over keys under vmap for reuse.
     def epoch(carry: tuple, _: Any) -> tuple[tuple, dict[str, jax.Array]]:
         params, opt_state, key = carry
         shuffle_key, key = jax.random.split(key)
@@ -152,7 +155,7 @@ def fit(
         (params, opt_state), sums = jax.lax.scan(step, (params, opt_state), minibatches)
         return (params, opt_state, key), jax.tree.map(jnp.sum, sums)
 
-    carry, num_epochs = (*learnt, key), jnp.float32(schedule.num_epochs)
+    carry, num_epochs = (*fitted, key), jnp.float32(schedule.num_epochs)
     if schedule.target_kl is None:
         carry, sums = jax.lax.scan(epoch, carry, length=schedule.num_epochs)
     else:
@@ -173,9 +176,9 @@ def _gradient_step(
     carry: tuple,
     minibatch: tuple,
 ) -> tuple[tuple, dict[str, jax.Array]]:
-    """`(params, opt_state)` after a minibatch, and its metrics, 0 where the step was skipped."""
+    """`((params, opt_state), metrics)` after one minibatch; metrics are 0 for a skipped step."""
 
-    # Rows are gathered part by part, so that no minibatch is ever in memory as a whole.
+    # Rows are gathered one microbatch at a time, so that no whole minibatch is ever in memory.
     def loss_of_rows(params: Any, part: tuple) -> tuple[jax.Array, dict[str, jax.Array]]:
         rows, advantage = part
         value, metrics = loss(params, replace(take(batch, rows), advantage=advantage))
@@ -202,8 +205,8 @@ def _minibatches(
 ) -> tuple[jax.Array, jax.Array]:
     """Rows `[num_minibatches, num_groups, rows]` and their advantages `[..., L]` of one epoch.
 
-    The advantages are standardised here for all minibatches at once, so that the loop over them
-    needs no collective but that of the gradient.
+    The advantages of all minibatches are standardised here at once, so that the loop over
+    minibatches needs no collective other than that of the gradient.
     """
     num_rows = batch.advantage.shape[0]
     rows = minibatch_rows(layout, key, schedule.rows_per_env, schedule.num_minibatches, num_rows)
@@ -212,7 +215,7 @@ def _minibatches(
         samples = advantage.reshape(*rows.shape[:2], -1)
         by_group = jnp.moveaxis(samples, 1, 0)  # [groups, minibatches, samples]
         mean, variance = moments(layout, by_group, axis=1)
-        # An infinite deviation would make every advantage 0; a NaN has the step left out.
+        # An infinite deviation would make every advantage 0; a NaN makes the step be skipped.
         deviation = jnp.where(jnp.isfinite(variance), jnp.sqrt(variance) + 1e-8, jnp.nan)
         samples = (samples - mean[:, None, None]) / deviation[:, None, None]
         advantage = samples.reshape(advantage.shape)
@@ -222,7 +225,7 @@ def _minibatches(
 def _epochs_until(
     epoch: Callable, schedule: Schedule, carry: tuple
 ) -> tuple[tuple, dict[str, jax.Array], jax.Array]:
-    """Runs epochs until one's mean `approx_kl` exceeds the target; sums of the rest are zero."""
+    """Runs epochs until the mean `approx_kl` of one exceeds the target; later sums are zero."""
     shapes = jax.eval_shape(lambda carry: epoch(carry, None)[1], carry)
     nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
 

@@ -1,4 +1,4 @@
-"""Optimisers: what their update is given beside the gradient, and steps that keep all finite."""
+"""Optimisers, and gradient steps that are skipped rather than leave anything non-finite."""
 
 from __future__ import annotations
 
@@ -16,38 +16,38 @@ from jaxdrl.core.finiteness import stays_finite
 from jaxdrl.errors import ConfigError
 
 VALUE = "value"
-"""The loss of the minibatch, by the name that optax has for it."""
+"""The name that optax has for the loss of the minibatch."""
 
 
 class Optimizer(NamedTuple):
-    """An optax optimiser, and what its update is given beside the gradient.
+    """An optax optimiser, and the extra arguments that its update takes beside the gradient.
 
     Attributes:
-      transformation: the optimiser.
-      takes: names of the arguments: `learning_rate`, and `value`, the loss of the minibatch.
+      transformation: the optax optimiser.
+      takes: names of the extra arguments: `learning_rate`, and `value`, the loss of the minibatch.
     """
 
     transformation: optax.GradientTransformationExtraArgs
     takes: tuple[str, ...] = ()
 
     def init(self, params: Any) -> Any:
-        """Its state before the first step."""
+        """The optimiser state before the first step."""
         with default_promotion():
             return self.transformation.init(params)
 
     def step(
         self, gradient: Any, extra: Mapping[str, Any], params: Any, opt_state: Any
     ) -> tuple[Any, Any]:
-        """`(params, opt_state)` after a step; `extra` holds by name what the optimiser takes."""
+        """`(params, opt_state)` after one step; `extra` holds what the optimiser takes, by name."""
         with default_promotion():
             updates, opt_state = self.transformation.update(gradient, opt_state, params, **extra)
             return optax.apply_updates(params, updates), opt_state
 
 
 def adam(max_grad_norm: Any = None, epsilon: Any = 1e-8) -> Optimizer:
-    """Adam after clipping by the global norm, at the `learning_rate` that its update is given.
+    """Adam with the gradient clipped by its global norm; its update takes `learning_rate`.
 
-    On all parameters as one vector: a few large operations instead of many small ones.
+    All parameters are treated as one vector: a few large operations instead of many small ones.
     """
 
     def scale(updates: Any, state: Any, params: Any = None, *, learning_rate: Any) -> Any:
@@ -61,54 +61,54 @@ def adam(max_grad_norm: Any = None, epsilon: Any = 1e-8) -> Optimizer:
 
 @jax.named_scope("optimizer")
 def step_if_finite(
-    optimizer: Optimizer, gradient: Any, extra: Mapping[str, Any], learnt: tuple[Any, Any]
+    optimizer: Optimizer, gradient: Any, extra: Mapping[str, Any], fitted: tuple[Any, Any]
 ) -> tuple[tuple[Any, Any], jax.Array, dict[str, jax.Array]]:
-    """A gradient step, skipped where it would leave parameters or optimiser with a NaN or infinity.
+    """Takes a gradient step, unless it would leave NaN or infinity in parameters or optimiser.
 
-    A gradient whose norm is not finite would make all parameters so, and even a finite one can lead
-    to an optimiser or parameters that are not.
+    A gradient whose norm is not finite would make every parameter non-finite. A finite gradient can
+    still lead to parameters or an optimiser state that are not finite. Both steps are skipped.
 
     Args:
       optimizer: the optimiser.
-      gradient: of the parameters, the same on every device.
-      extra: by name, what the optimiser takes beside it.
-      learnt: `(params, opt_state)`.
+      gradient: the gradient, the same on every device.
+      extra: what the optimiser takes beside the gradient, by name.
+      fitted: `(params, opt_state)`.
 
     Returns:
-      `(learnt, taken, metrics)`: whether the step was taken, and `grad_norm`, before clipping and 0
-      of a skipped step, `skipped_steps`, and `nonfinite_params`, skipped steps whose gradient was
-      finite; each float32 `[]`.
+      `(fitted, taken, metrics)`: `taken` is whether the step was taken, bool `[]`. The metrics are
+      float32 `[]`: `grad_norm`, before clipping, 0 for a skipped step; `skipped_steps`, 1 for a
+      skipped step; `nonfinite_params`, 1 for a skipped step whose gradient was finite.
     """
     norm = optax.tree.norm(gradient)
     finite = jnp.isfinite(norm)
-    learnt, taken = _try(partial(optimizer.step, gradient, extra), finite, learnt)
+    fitted, taken = _try(partial(optimizer.step, gradient, extra), finite, fitted)
     counts = {"skipped_steps": ~taken, "nonfinite_params": finite & ~taken}
     metrics = jax.tree.map(lambda x: x.astype(jnp.float32), counts)
-    return learnt, taken, metrics | {"grad_norm": jnp.where(taken, norm, 0.0)}
+    return fitted, taken, metrics | {"grad_norm": jnp.where(taken, norm, 0.0)}
 
 
 def _try(
-    step: Callable[[Any, Any], tuple[Any, Any]], finite: jax.Array, learnt: tuple[Any, Any]
+    step: Callable[[Any, Any], tuple[Any, Any]], finite: jax.Array, fitted: tuple[Any, Any]
 ) -> tuple[tuple[Any, Any], jax.Array]:
-    """`(learnt, taken)` after a step whose gradient is `finite` or not."""
+    """`(fitted, taken)` after trying a step whose gradient is `finite` or not."""
 
-    def attempt(learnt: tuple[Any, Any], _: jax.Array) -> tuple[tuple[Any, Any], jax.Array]:
-        after = step(*learnt)
-        stays = stays_finite(learnt, after)
-        return jax.tree.map(lambda new, old: jnp.where(stays, new, old), after, learnt), stays
+    def attempt(fitted: tuple[Any, Any], _: jax.Array) -> tuple[tuple[Any, Any], jax.Array]:
+        after = step(*fitted)
+        stays = stays_finite(fitted, after)
+        return jax.tree.map(lambda new, old: jnp.where(stays, new, old), after, fitted), stays
 
-    return control_flow.if_true(finite, attempt, learnt, jnp.zeros_like(finite))
+    return control_flow.if_true(finite, attempt, fitted, jnp.zeros_like(finite))
 
 
 def of_own(optimizer: optax.GradientTransformation, params: Any) -> Optimizer:
-    """An optimiser of the user's own, which is given what it needs; only traces it.
+    """Finds out which extra arguments a user's own optimiser needs; it is only traced.
 
     Args:
       optimizer: the optimiser.
       params: shapes and dtypes of the parameters.
 
     Raises:
-      ConfigError: if it needs more than gradients and the loss, or does not keep types.
+      ConfigError: if it needs more than gradients and the loss, or changes shapes or dtypes.
     """
     transformation, reasons = optax.with_extra_args_support(optimizer), []
     for names in ((), (VALUE,)):
@@ -133,7 +133,7 @@ def _before_and_after(optimizer: Optimizer, params: Any, extra: Mapping[str, Any
 
 
 def _require_same(before: Any, after: Any) -> None:
-    """Refuses a step that does not give back the types that it began with."""
+    """Refuses a step that changes shapes or dtypes."""
     types = jax.tree.map(lambda x: (x.shape, str(x.dtype)), (before, after))
     if types[0] != types[1]:
         raise ConfigError(

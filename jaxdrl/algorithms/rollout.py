@@ -1,4 +1,4 @@
-"""A policy in the environments: experience for one update."""
+"""Rollouts: a policy acts in vectorised environments."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from jaxdrl.envs.protocol import Environment
 
 
 class Decision(NamedTuple):
-    """What a policy decides for `N` environments.
+    """The decision of a policy for `N` environments.
 
     Attributes:
-      action: sampled action `[N, ...]`, as the distribution has it.
-      env_action: the same as the environment takes it, within its bounds.
+      action: sampled action `[N, ...]`, as the distribution gives it.
+      env_action: the same action within the bounds of the environment.
       log_prob: float32 `[N]`.
       value: V(obs), float32 `[N]`.
-      carry: memory of the network after seeing `obs`.
+      carry: recurrent state after seeing `obs`.
     """
 
     action: Any
@@ -44,7 +44,7 @@ def init_actor(
     Args:
       env: the environment.
       initial_carry: `(num_envs) -> carry` of the network.
-      keys: one an environment, `[N]`; consumed.
+      keys: one key for each environment, `[N]`; consumed.
     """
     keys = jax.vmap(jax.random.split)(keys)
     obs, env_state = vector.reset(env, keys[:, 0])
@@ -74,21 +74,23 @@ def collect(
 ) -> tuple[ActorState, Transition]:
     """Steps `N` environments `num_steps` times.
 
-    V of a final observation is computed for truncated episodes alone: for every other step it is
-    the value of the step that follows, or does not matter.
+    The value of a final observation is computed only where an episode was truncated. At every other
+    step `next_value` is the value of the following step, or does not matter.
 
     Args:
       env: the environment.
       decide: `(carry, obs, episode_start, keys [N]) -> Decision`.
       value_of: `(carry, obs, episode_start) -> value`, for any number of rows.
       actor: state of the environments.
-      num_steps: `T`.
+      num_steps: number of steps, `T`.
       gamma: discount of `Transition.discounted_return`.
-      sequence_length: `L`, steps between the carries that are kept; divides `T`. None: `T`.
-      costly_value: whether `value_of` takes longer than it takes a GPU to test whether it is asked.
+      sequence_length: number of steps between recurrent states that are kept, `L`; divides `T`.
+        None takes `T`.
+      costly_value: whether evaluating `value_of` takes longer than a GPU takes to test whether any
+        episode was truncated.
 
     Returns:
-      The actor afterwards and a `Transition [T, N, ...]`.
+      `(actor, trajectory)`, the trajectory a `Transition [T, N, ...]`.
     """
 
     def one_step(actor: ActorState, _: None) -> tuple[ActorState, Transition]:
@@ -120,9 +122,10 @@ def _step(
     gamma: Any,
     costly_value: bool,
 ) -> tuple[ActorState, Transition]:
-    """One step; `next_value` of its transition is filled in where truncated, and 0 elsewhere.
+    """One step of all environments.
 
-    Its carry is left to the sequence that it is part of.
+    `next_value` of its transition is 0 where the episode was not truncated, and its carry is left
+    out: that of the whole sequence is kept instead.
     """
     keys = jax.vmap(lambda key: jax.random.split(key, 4))(actor.key)
     with jax.named_scope("policy"):
@@ -168,11 +171,11 @@ def _step(
 
 
 def _value_of_rows(value_of: Callable, carry: Any, obs: Any, rows: jax.Array) -> jax.Array:
-    """V of some rows of observations within an episode."""
+    """The value of some rows of the observations, none of which starts an episode."""
     carry, obs = jax.tree.map(lambda x: x.at[rows].get(mode="clip"), (carry, obs))
     return value_of(carry, obs, jnp.zeros(rows.shape, jnp.bool))
 
 
 def _add_usable(total: jax.Array, reward: jax.Array) -> jax.Array:
-    """`total + reward`, or `total` where the reward is NaN or too large, and would stay so."""
+    """`total + reward`, or `total` where the reward is NaN or too large, which would stay in it."""
     return jnp.where(is_usable(reward), total + reward, total)

@@ -1,4 +1,4 @@
-"""From functions that each device runs over its own environments to an `Algorithm` on a mesh."""
+"""Makes an `Algorithm` on a mesh from functions that each device runs over its own environments."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from jaxdrl.core.types import Algorithm, Policy, Reduction, TrainState
 from jaxdrl.distributed.layout import ALONG_ENVS, ALONG_ENVS_IN_TIME, REPLICATED, Layout, shard
 
 STATE_SPECS = TrainState(learner=REPLICATED, actor=ALONG_ENVS)  # type: ignore[arg-type]
-"""The learner on every device, the actor split along its environments."""
+"""The learner is on every device, the actor is split along the environments."""
 
 STAGES = (
     *("rollout", "rollout/policy", "rollout/environment", "advantages", "shuffle"),
     *("gradients", "optimizer", "all-reduce", "metrics"),
 )
-"""Scopes of the parts that algorithms share; a profile leaves out those that a step has not."""
+"""Scopes of the parts that algorithms share. A profile leaves out those that a step lacks."""
 
 
 def shard_algorithm(
@@ -33,27 +33,27 @@ def shard_algorithm(
     metrics: Mapping[str, Reduction] | None = None,
     stages: tuple[str, ...] = STAGES,
 ) -> Algorithm:
-    """An algorithm on the devices of `layout`, from what each of them does.
+    """An algorithm on the devices of `layout`, from the functions that each of them runs.
 
     Args:
-      layout: of the logical shards on the devices.
-      init: `(key) -> state`: the same learner on every device, and the actor of the environments on
-        this one, `[N, ...]`, by `agent.init_actor`.
-      rollout: `(learner, actor) -> (actor, trajectory [T, N, ...])`, over the environments of this
-        device and without collectives.
-      learn: `(learner, trajectory) -> (learner, metrics)`. What it returns has to be the same on
-        every device: sums and gradients over all environments come from `collectives` and
-        `gradient` of `jaxdrl.distributed`. JAX refuses to trace it otherwise.
-      policy: how the learner acts.
-      metrics: as in `Algorithm`, those beside `update_metrics.METRICS`.
+      layout: how the logical shards lie on the devices, `Agent.layout`.
+      init: `(key) -> state`. The learner is the same on every device, the actor is that of the
+        environments on this device, `[N, ...]`, as `agent.init_actor` makes it.
+      rollout: `(learner, actor) -> (actor, trajectory [T, N, ...])` over the environments of this
+        device, without collectives.
+      learn: `(learner, trajectory) -> (learner, metrics)`, both results the same on every device,
+        or JAX refuses to trace it. Sums and gradients over all environments come from
+        `jaxdrl.distributed.collectives` and `jaxdrl.distributed.gradient`.
+      policy: how a learner acts.
+      metrics: how further metrics than `update_metrics.METRICS` are reduced, as in `Algorithm`.
       stages: as in `Algorithm`.
     """
     begin = pinned()(partial(_init, layout, init))
     act = pinned()(jax.named_scope("rollout")(rollout))
-    acted, learnt = (ALONG_ENVS, ALONG_ENVS_IN_TIME), (REPLICATED, REPLICATED)
+    acted, updated = (ALONG_ENVS, ALONG_ENVS_IN_TIME), (REPLICATED, REPLICATED)
     init = shard(layout, begin, REPLICATED, STATE_SPECS, check_vma=False)
     rollout = shard(layout, act, (REPLICATED, ALONG_ENVS), acted, check_vma=False)
-    learn = shard(layout, learn, (REPLICATED, ALONG_ENVS_IN_TIME), learnt)
+    learn = shard(layout, learn, (REPLICATED, ALONG_ENVS_IN_TIME), updated)
 
     def train_step(state: TrainState) -> tuple[TrainState, dict[str, jax.Array]]:
         actor, trajectory = rollout(state.learner, state.actor)

@@ -19,10 +19,10 @@ Hook = Callable[[int, dict[str, Any]], Any]
 
 @checked
 def jit_step(algorithm: Algorithm) -> Any:
-    """The training step, jitted with its state donated: `(state) -> (state, metrics)`.
+    """Jits the training step and donates its state: `(state) -> (state, metrics)`.
 
-    A donated state is gone after the call ("Array has been deleted"); use the one it returns.
-    Compiles at the first call; `.lower(state).compile()` compiles ahead of it.
+    A donated state cannot be used after the call ("Array has been deleted"); use the returned one.
+    The step compiles at its first call; `.lower(state).compile()` compiles it ahead of time.
     """
     return jax.jit(algorithm.train_step, donate_argnums=0)
 
@@ -35,18 +35,18 @@ def train(
     num_updates: Count,
     on_update: Hook | Sequence[Hook] | None = None,
 ) -> State:
-    """Does `num_updates` updates.
+    """Trains for `num_updates` updates.
 
     Args:
-      algorithm: of `jaxdrl`, or one of your own.
-      state: from its `init`, or an earlier `train`. Donated: use the returned one.
-      num_updates: how many, at least 1.
-      on_update: a hook or several, called after each update with the number of updates that the
-        state has seen and its metrics on the host; what they return is ignored. They run one
-        update late, while the devices compute the next, and never make these wait.
+      algorithm: one of jaxdrl, or your own.
+      state: from its `init`, or from an earlier `train`. It is donated: use the returned one.
+      num_updates: number of updates, at least 1.
+      on_update: one hook or several, called after each update with the number of updates that the
+        state has seen and with its metrics on the host. Their results are ignored. They run one
+        update late, while the devices compute the next one, and never make the devices wait.
 
     Returns:
-      The state after the last update; the hooks have then seen all updates.
+      The state after the last update. By then the hooks have seen every update.
 
     Raises:
       ConfigError: if `num_updates` is not an integer of at least 1.
@@ -62,11 +62,11 @@ def run_updates(
     on_update: Hook | Sequence[Hook] | None = None,
     on_state: Callable[[int, Any], Any] | None = None,
 ) -> Any:
-    """`train` with a step that is compiled already, and a look at every state.
+    """`train` with a step that is already compiled, and with access to every state.
 
-    `on_state` is called with the number of updates done and the state, still being computed, before
-    it is donated to the next step: what is to outlive that has to be copied. When it returns true
-    the loop stops there.
+    `on_state` is called with the number of updates done and with the state, which is still being
+    computed and is donated to the next step afterwards: anything to be kept must be copied. The
+    loop stops where it returns true.
     """
     require_count("num_updates", num_updates)
     hooks = [] if on_update is None else [on_update] if callable(on_update) else list(on_update)

@@ -1,4 +1,4 @@
-"""Statistics and metrics of an update, over all devices."""
+"""Running statistics and metrics of an update, over the environments of all devices."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ METRICS: dict[str, Reduction] = {
 }
 """Metrics that algorithms share, and how each is reduced over members, as in `Algorithm`.
 
-`nonfinite_values` is the sum of the two that follow it: numbers that running statistics and returns
-leave out, being NaN, infinite or beyond 1e15. `states_without_action` is there where the
-environment has an `action_mask`.
+`nonfinite_values` is the sum of `nonfinite_observations` and `nonfinite_rewards`, which count the
+numbers that are NaN, infinite or beyond 1e15: running statistics and returns leave them out.
+`states_without_action` exists only where the environment has an `action_mask`.
 """
 
 
 @jax.named_scope("metrics")
 def update_obs_statistics(agent: Agent, learner: LearnerState, trajectory: Transition) -> Any:
-    """Running moments with those of the observations of `trajectory`, grouped `[G, T, n, ...]`."""
+    """Adds the observations of a trajectory, grouped `[G, T, n, ...]`, to the running moments."""
     if learner.obs_statistics is None:
         return None
     old = learner.obs_statistics.mean
@@ -60,7 +60,7 @@ def update_obs_statistics(agent: Agent, learner: LearnerState, trajectory: Trans
 
 @jax.named_scope("metrics")
 def update_return_statistics(layout: Layout, learner: LearnerState, trajectory: Transition) -> Any:
-    """The same of the discounted returns."""
+    """Adds its discounted returns to the running moments."""
     if learner.return_statistics is None:
         return None
     # In two steps, as for observations: where XLA sums over time and environments at once, the
@@ -74,13 +74,13 @@ def update_return_statistics(layout: Layout, learner: LearnerState, trajectory: 
 def episode_metrics(
     agent: Agent, trajectory: Transition, *, normalizes_rewards: bool = False
 ) -> dict[str, jax.Array]:
-    """Sums over the episodes that ended, and counts of what should not be there, over all devices.
+    """The metrics of `METRICS` that depend on a trajectory, over all devices.
 
     Args:
       agent: the agent.
-      trajectory: grouped `[G, T, n, ...]`.
-      normalizes_rewards: whether discounted returns count, too: usable rewards may add up to one
-        that is cut at `MAX_MAGNITUDE`.
+      trajectory: the trajectory, grouped `[G, T, n, ...]`.
+      normalizes_rewards: whether to count discounted returns that were cut at `MAX_MAGNITUDE` among
+        the non-finite rewards, too.
     """
     sums = partial(_sums, agent.env, normalizes_rewards)
     return sum_groups(agent.layout, map_groups(agent.layout, sums, trajectory))

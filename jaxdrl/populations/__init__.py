@@ -1,1 +1,1 @@
-"""Many members of one algorithm in one program, and their exchange."""
+"""Many members of one algorithm in one program, and population-based training among them."""

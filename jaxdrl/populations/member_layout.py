@@ -1,7 +1,7 @@
-"""How the arrays of a population lie on a mesh, and a function of each of its members.
+"""The layout of a population's arrays on a mesh, and functions mapped over its members.
 
-Members lie along the mesh axis `population`, where there is one; the layout of one member's arrays,
-which its algorithm says, comes after that axis.
+Members lie along the mesh axis `population`, if there is one. The other axes follow the layout that
+the algorithm of one member declares.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from jaxdrl.populations.pbt import ExchangeState
 from jaxdrl.populations.state import PopulationState
 
 EACH = PartitionSpec()
-"""Of what a member has as a whole, such as its hyperparameters."""
+"""Layout of what a member has as a whole, such as its hyperparameters."""
 
 
 def members_axis(mesh: Mesh | None) -> str | None:
-    """The mesh axis along which members are sharded, if they are."""
+    """The mesh axis along which members are sharded, None if they are not."""
     return POPULATION_AXIS if mesh is not None and POPULATION_AXIS in mesh.axis_names else None
 
 
 def along_members(mesh: Mesh | None, specs: Any) -> Any:
-    """The layout of `[P, ...]` from that of one member."""
+    """The layout of arrays `[P, ...]`, from that of one member."""
     axis = members_axis(mesh)
     return jax.tree.map(lambda spec: PartitionSpec(axis, *spec), specs, is_leaf=is_spec)
 
 
 def state_specs(mesh: Mesh | None, one: Algorithm, has_exchange: bool) -> Any:
-    """`Algorithm.state_specs` of a population whose members have the algorithm `one`."""
+    """`Algorithm.state_specs` of a population, from the algorithm of one member."""
     return PopulationState(
         learner=along_members(mesh, one.state_specs.learner),
         actor=along_members(mesh, one.state_specs.actor),
@@ -45,14 +45,14 @@ def state_specs(mesh: Mesh | None, one: Algorithm, has_exchange: bool) -> Any:
 
 
 def exchange_specs(mesh: Mesh | None) -> Any:
-    """The layout of an `ExchangeState`: one key for all, everything else along the members."""
+    """The layout of an `ExchangeState`: one key for all members, the rest along them."""
     each: Any = along_members(mesh, EACH)
     key: Any = REPLICATED
     return ExchangeState(key=key, return_sum=each, num_episodes=each, score=each, diverged=each)
 
 
 def constrain(mesh: Mesh, specs: Any, tree: Any) -> Any:
-    """`tree`, within a jitted function, where `specs` say that it lies."""
+    """Constrains `tree` to the layout of `specs`, within a jitted function."""
 
     def put(spec: PartitionSpec, tree: Any) -> Any:
         return jax.lax.with_sharding_constraint(tree, NamedSharding(mesh, spec))
@@ -63,14 +63,14 @@ def constrain(mesh: Mesh, specs: Any, tree: Any) -> Any:
 def map_members(
     of_member: Callable, mesh: Mesh | None, one_by_one: bool, in_specs: Any, out_specs: Any
 ) -> Callable:
-    """`of_member` of every member: arguments and results `[P, ...]`, on the devices of the mesh.
+    """Maps `of_member` over all members, on the devices of the mesh: arrays become `[P, ...]`.
 
     Args:
-      of_member: `(hyperparams, learner, ...)` of one member.
-      mesh: None for one device.
-      one_by_one: compute members one after another, with the bits that each has alone.
-      in_specs: layout of one member's arguments.
-      out_specs: layout of one member's results.
+      of_member: a function `(hyperparams, learner, ...)` of one member.
+      mesh: the devices; None computes on one device.
+      one_by_one: whether to compute members one after another, each with the bits it has alone.
+      in_specs: layout of the arguments of one member.
+      out_specs: layout of the results of one member.
     """
 
     def of_members(hyperparams: Any, learner: Any, *args: Any) -> Any:
@@ -81,7 +81,7 @@ def map_members(
 
     if mesh is None:
         return of_members
-    # What is replicated is proven to be so where the algorithm is used alone.
+    # Replication is proven where the algorithm is used alone, so it is not checked again here.
     return jax.shard_map(
         of_members,
         mesh=mesh,

@@ -1,7 +1,8 @@
-"""Populations: many members of one algorithm in one program, sharded over the host.
+"""Populations: many members of one algorithm in one program, sharded over the devices of the host.
 
-A member is what it would be alone; a population is those functions mapped over members, no second
-trainer. Members lie along the mesh axis `population`, each one's environments along `data`.
+A member trains as it would alone: a population maps the functions of its algorithm over members,
+and is not a second trainer. Members lie along the mesh axis `population`, and the environments of
+each member along `data`.
 """
 
 from __future__ import annotations
@@ -40,31 +41,30 @@ def population(
     """Many members of one algorithm as one `Algorithm` over a `PopulationState`.
 
     Args:
-      make_algorithm: `(hyperparams) -> Algorithm` of one member, from a dictionary of scalars,
-        which may be traced, laid over its defaults: `lambda h: jaxdrl.ppo(env,
-        dataclasses.replace(config, **h), mesh=mesh)`.
-      mesh: the same as in `make_algorithm`, with an axis `population` as well
-        (`jaxdrl.make_mesh(population=4, data=2)`) where members are to be sharded; None computes
-        on one device.
-      one_by_one: compute members one after another instead of together; with an algorithm in
-        reproducible mode a member then has the bits of its run alone, on any mesh. None acts
-        together, and learns one by one on a CPU, whose caches hold one member.
-      exchange: has members learn from each other; None leaves them alone.
+      make_algorithm: `(hyperparams) -> Algorithm` of one member. Its argument is a dictionary of
+        scalars, which may be traced, to be laid over a config: `lambda h: jaxdrl.ppo(env,
+        jaxdrl.with_settings(config, **h), mesh=mesh)`.
+      mesh: the mesh that `make_algorithm` uses. To shard members, it has an axis `population` as
+        well (`jaxdrl.make_mesh(population=4, data=2)`). None computes on one device.
+      one_by_one: whether to compute members one after another instead of together. With an
+        algorithm in reproducible mode, a member then has the bits of its run alone, on any mesh.
+        None acts together, and on a CPU learns one by one, since its caches hold one member.
+      exchange: how members exploit each other and explore; None keeps them independent.
 
     Returns:
-      An `Algorithm` whose `init` is `(key, hyperparams) -> state`, with a dictionary of arrays
-      `[P]`; member `i` has the key `jax.random.split(key, P)[i]`, or the i-th of keys `[P]`, where
-      these are given and there is no exchange. Metrics are `[P]`. Its `policy`
-      is that of one member: `act` takes the learner of `jaxdrl.member(state, i)`, which has the
-      hyperparameters of that member, and acts as `make_algorithm` of these does.
+      An `Algorithm` whose `init` is `(key, hyperparams) -> state`, with hyperparameters a
+      dictionary of arrays `[P]`. Member `i` has the key `jax.random.split(key, P)[i]`; without an
+      exchange, keys `[P]` may be given instead. Metrics are `[P]`. The `policy` is that of one
+      member: `act` takes the learner of `jaxdrl.member(state, i)`, which holds the hyperparameters
+      of that member, and acts as `make_algorithm` of these does.
 
     Raises:
-      ConfigError: from `init`, if hyperparameters are no floats `[P]` of one length, or the mesh
-        does not divide the members.
+      ConfigError: from `init`, if hyperparameters are not floats `[P]` of equal length, or if the
+        mesh does not divide the members.
     """
     on_cpu = (jax.devices()[0] if mesh is None else mesh.devices.flat[0]).platform == "cpu"
     learn_in_turn = on_cpu if one_by_one is None else one_by_one
-    # What no hyperparameter changes: how the state lies on a mesh, and what the metrics are.
+    # For what no hyperparameter changes: the layout of the state and the metrics.
     one = make_algorithm(_Defaults())
     rollout = partial(_rollout, make_algorithm, one, mesh, one_by_one is True)
     learn = partial(_learn, make_algorithm, one, mesh, learn_in_turn, exchange)
@@ -82,7 +82,7 @@ def population(
 
 
 def train_step(rollout: Callable, learn: Callable) -> Callable:
-    """`learn` after `rollout`: `(state) -> (state, metrics)` of a population."""
+    """The composition of `rollout` and `learn` of a population: `(state) -> (state, metrics)`."""
 
     def step(state: PopulationState) -> tuple[PopulationState, Any]:
         actor, trajectory = rollout(learner_of(state), state.actor)
@@ -93,22 +93,22 @@ def train_step(rollout: Callable, learn: Callable) -> Callable:
 
 
 def _policy(make_algorithm: MakeAlgorithm, one: Algorithm) -> Policy:
-    """That of one member, made from the hyperparameters that its learner has."""
+    """The policy of one member, made from the hyperparameters that its learner holds."""
 
     def act(learner: LearnerState, *args: Any, **how: Any) -> Any:
         if not isinstance(learner.hyperparams, Mapping):
             raise ConfigError(
-                "learner: has no hyperparameters, by which the policy of a member acts; take that "
-                "of jaxdrl.member(state, i)"
+                "learner: holds no hyperparameters, which the policy of a member needs; use the "
+                "learner of jaxdrl.member(state, i)"
             )
         return make_algorithm(learner.hyperparams).policy.act(learner, *args, **how)
 
-    # A carry is begun before there is a learner, and by none of its hyperparameters.
+    # A carry begins before there is a learner, and depends on none of its hyperparameters.
     return Policy(initial_carry=one.policy.initial_carry, act=act)
 
 
 class _Defaults(dict):
-    """Nothing varied, for what no hyperparameter changes; one that is asked for by name is 1."""
+    """No hyperparameter varies; one that is read by its name is 1."""
 
     def __missing__(self, name: str) -> float:
         return 1.0
@@ -156,7 +156,7 @@ def _init(
     exchange_key = None if exchange is None else jax.random.fold_in(key, exchanges.STREAM)
     state = of_members(values, key if key.ndim else jax.random.split(key, num_members))
     standing = None if exchange_key is None else exchanges.init(exchange_key, num_members)
-    if mesh is not None:  # where an update leaves them, so that the first is compiled for the rest
+    if mesh is not None:  # where an update leaves them, or the second update would compile again
         specs = member_layout.state_specs(mesh, one, exchange is not None)
         where = (specs.hyperparams, specs.exchange)
         values, standing = member_layout.constrain(mesh, where, (values, standing))
@@ -205,10 +205,10 @@ def _learn(
 
 
 def check_hyperparams(hyperparams: Mapping[str, Any]) -> tuple[dict[str, jax.Array], int]:
-    """Hyperparameters as float32 `[P]`, and `P`.
+    """Hyperparameters as float32 arrays `[P]`, and `P`.
 
     Raises:
-      ConfigError: naming the one that is no float array of that length.
+      ConfigError: naming one that is not a float array of that length.
     """
     values, num_members = {}, None
     for name, value in hyperparams.items():
@@ -224,22 +224,22 @@ def check_hyperparams(hyperparams: Mapping[str, Any]) -> tuple[dict[str, jax.Arr
         values[name] = jnp.asarray(array, jnp.float32)
     if num_members is None:
         raise ConfigError(
-            "hyperparams = {}: must have at least one array [P], of equal values, too"
+            "hyperparams = {}: must have at least one array [P], whose values may be equal"
         )
     return values, num_members
 
 
 OWN = ("key", "num_updates", "hyperparams")
-"""Fields of a learner that a member keeps when it takes over from another."""
+"""Fields of a learner that a member keeps when it copies another."""
 
 
 def _exchange(
     config: Exchange, mesh: Mesh | None, learner: PopulationLearner, metrics: dict[str, jax.Array]
 ) -> tuple[PopulationLearner, dict[str, jax.Array]]:
-    """Has members take over from each other where it is time; `parent` joins the metrics."""
+    """Lets members copy each other when it is time, and adds `parent` to the metrics."""
     assert learner.exchange is not None
     members = learner.members
-    learnt = {
+    copied = {
         field.name: getattr(members, field.name)
         for field in fields(members)
         if field.name not in OWN
@@ -253,10 +253,10 @@ def _exchange(
             take_over, mesh=mesh, in_specs=specs, out_specs=specs, check_vma=False
         )
     with jax.named_scope("exchange"):
-        standing, hyperparams, learnt, parent = take_over(
-            standing, learner.hyperparams, learnt, members.num_updates
+        standing, hyperparams, copied, parent = take_over(
+            standing, learner.hyperparams, copied, members.num_updates
         )
     learner = PopulationLearner(
-        members=replace(members, **learnt), hyperparams=hyperparams, exchange=standing
+        members=replace(members, **copied), hyperparams=hyperparams, exchange=standing
     )
     return learner, {**metrics, "parent": parent}

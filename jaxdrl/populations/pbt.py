@@ -1,4 +1,4 @@
-"""Population-based training: members of a population copy the best and vary what they copied.
+"""Population-based training: members copy the best of them and vary the hyperparameters.
 
 Source: Jaderberg et al. 2017, "Population Based Training of Neural Networks", arXiv:1711.09846.
 """
@@ -19,65 +19,65 @@ from jaxdrl.config.search_space import Range
 from jaxdrl.errors import ConfigError
 
 STREAM = 0x9B7
-"""Folded into the key of a population, so that exchanges share no numbers with its members."""
+"""Folded into the key of a population, so that exchanges and members share no random numbers."""
 
 
 @dataclass(frozen=True)
 class Exchange:
-    """When members learn from each other, and how.
+    """When and how members exploit each other and explore.
 
-    Every `every` updates the worst `fraction` by recent return takes over parameters, optimiser,
-    statistics and hyperparameters of members drawn evenly from the best `fraction`, and varies the
-    hyperparameters in `ranges`: drawn anew with probability `resample`, else moved up or down by
-    `factor` (in a logarithmic range multiplied or divided by it, in an even one by
-    `factor - 1` of its width), within the range.
+    Every `every` updates, the `fraction` of members with the lowest recent return copy parameters,
+    optimiser state, statistics and hyperparameters from members that are drawn uniformly from the
+    best `fraction`. They then vary the hyperparameters in `ranges`: each is drawn anew with
+    probability `resample`, and otherwise moved up or down within its range, in a logarithmic range
+    by the factor `factor`, in a linear one by `factor - 1` times its width.
 
     Raises:
       ConfigError: in the constructor, naming the field, its value and what works.
     """
 
     ranges: Mapping[str, Range]
-    """Of the hyperparameters that vary."""
+    """Ranges of the hyperparameters that vary, by name."""
     every: Count = 20
     """Updates between exchanges."""
     fraction: Annotated[float, Bounds(0, 0.5, above=True)] = 0.2
-    """Share of the members that is replaced, and of those that are copied."""
+    """Share of the members that copy, and of those that are copied."""
     factor: Annotated[float, Bounds(1, above=True)] = 1.2
-    """How far a hyperparameter moves."""
+    """How far a hyperparameter moves at once."""
     resample: Share = 0.25
-    """Probability of a new draw from the range instead of a move."""
+    """Probability that a hyperparameter is drawn anew instead of moved."""
 
     def __post_init__(self) -> None:
         check_fields(self, "exchange.")
 
     def num_replaced(self, num_members: int) -> int:
-        """Members that are replaced at once, at least 1."""
+        """Number of members that copy at once, at least 1."""
         return max(1, int(self.fraction * num_members))
 
     def check(self, hyperparams: Mapping[str, Any], num_members: int) -> None:
-        """Refuses a population that cannot exchange.
+        """Refuses a population whose members cannot exchange.
 
         Raises:
-          ConfigError: if it has one member, or no hyperparameter of a range.
+          ConfigError: if it has one member only, or lacks the hyperparameter of a range.
         """
         works = "an exchange needs at least 2"
         require(num_members >= 2, "members", num_members, works)
         for name in self.ranges:
             if name not in hyperparams:
                 there = ", ".join(sorted(hyperparams))
-                raise ConfigError(f"exchange.ranges.{name}: the population has {there} alone")
+                raise ConfigError(f"exchange.ranges.{name}: the population only has {there}")
 
 
 @struct.dataclass
 class ExchangeState:
-    """How `P` members stand.
+    """What the next exchange among `P` members depends on.
 
     Attributes:
-      key: of all exchanges; each folds the number of updates into it.
-      return_sum: of the episodes since the last exchange, float32 `[P]`.
-      num_episodes: how many those are, float32 `[P]`.
-      score: mean return between the last two exchanges, -inf before there is one, float32 `[P]`.
-      diverged: bool `[P]`, no gradient step of the last update was finite.
+      key: key of all exchanges, each of which folds in the number of updates.
+      return_sum: sum of the returns of episodes since the last exchange, float32 `[P]`.
+      num_episodes: number of these episodes, float32 `[P]`.
+      score: mean return between the last two exchanges, -inf before there was one, float32 `[P]`.
+      diverged: whether every gradient step of the last update was skipped, bool `[P]`.
     """
 
     key: jax.Array
@@ -88,7 +88,7 @@ class ExchangeState:
 
 
 def init(key: jax.Array, num_members: int) -> ExchangeState:
-    """How members stand before the first update."""
+    """The state before the first update."""
     zeros = jnp.zeros((num_members,), jnp.float32)
     return ExchangeState(
         key=key,
@@ -100,7 +100,7 @@ def init(key: jax.Array, num_members: int) -> ExchangeState:
 
 
 def observe(state: ExchangeState, metrics: dict[str, jax.Array]) -> ExchangeState:
-    """Takes the metrics `[P]` of an update."""
+    """The state after an update with metrics `[P]`."""
     taken_none = (metrics["skipped_steps"] > 0) & (metrics["grad_norm"] == 0)
     return state.replace(  # type: ignore[attr-defined]
         return_sum=state.return_sum + metrics["episode_return_sum"],
@@ -110,9 +110,9 @@ def observe(state: ExchangeState, metrics: dict[str, jax.Array]) -> ExchangeStat
 
 
 def rank(state: ExchangeState) -> jax.Array:
-    """What members are ranked by, float32 `[P]`: their recent return, -inf where they diverged.
+    """The score by which members are ranked, float32 `[P]`: their recent mean return.
 
-    A return that is not finite counts as -inf, too.
+    It is -inf for a member that diverged, or whose return is not finite.
     """
     mean = state.return_sum / jnp.maximum(state.num_episodes, 1.0)
     score = jnp.where(state.num_episodes > 0, mean, state.score)
@@ -120,12 +120,12 @@ def rank(state: ExchangeState) -> jax.Array:
 
 
 def choose_parents(score: jax.Array, num_replaced: int, draws: jax.Array) -> jax.Array:
-    """Whose parameters each member goes on with, int32 `[P]`; its own unless it is among the worst.
+    """The member that each member copies, int32 `[P]`; itself unless it is among the worst.
 
     Args:
-      score: float32 `[P]`; one of -inf is never a parent. Of equals the first ranks lower.
-      num_replaced: how many of the worst copy, from as many of the best.
-      draws: uniform in [0, 1), float32 `[P]`, which of the best a member takes.
+      score: float32 `[P]`. A member with -inf is never copied; of equals the first ranks lower.
+      num_replaced: how many of the worst copy from as many of the best.
+      draws: uniform in [0, 1), float32 `[P]`: choose which of the best a member copies.
     """
     order = jnp.argsort(score, stable=True)
     worst, best = order[:num_replaced], order[::-1][:num_replaced]
@@ -136,7 +136,7 @@ def choose_parents(score: jax.Array, num_replaced: int, draws: jax.Array) -> jax
 
 
 def vary(range_: Range, values: jax.Array, factor: float, resample: float, draws: Any) -> jax.Array:
-    """Hyperparameters `[P]` as they are tried next, by three uniform `draws`, each `[P]`."""
+    """The next values of a hyperparameter `[P]`, by three uniform `draws`, each `[P]`."""
     is_new, is_up, share = draws[0] < resample, draws[1] < 0.5, draws[2]
     if range_.log:
         moved = jnp.where(is_up, values * factor, values / factor)
@@ -152,22 +152,23 @@ def exchange(
     axis: str | None,
     state: ExchangeState,
     hyperparams: dict[str, jax.Array],
-    learnt: Any,
+    copied: Any,
     num_updates: jax.Array,
 ) -> tuple[ExchangeState, dict[str, jax.Array], Any, jax.Array]:
-    """Exchanges between the members of all devices, if it is time; every array is a device's part.
+    """Exchanges among the members of all devices, when it is time.
 
     Args:
       config: when and how.
-      axis: the mesh axis along which members are; None: all are here.
-      state: how they stand.
-      hyperparams: by name, `[P]`.
-      learnt: what is copied, pytree of `[P, ...]`.
-      num_updates: done, int32 `[P]`, the same for all.
+      axis: the mesh axis along which members lie; None if all of them are on this device. Each
+        device has `P` members below.
+      state: what the exchange depends on.
+      hyperparams: hyperparameters by name, `[P]`.
+      copied: what members copy of each other, pytree of arrays `[P, ...]`.
+      num_updates: number of updates done, int32 `[P]`, the same for all.
 
     Returns:
-      `(state, hyperparams, learnt, parent)`, `parent` int32 `[P]` the index of the member whose
-      `learnt` it is, its own where nothing was copied.
+      `(state, hyperparams, copied, parent)`, `parent` int32 `[P]` the index of the member that each
+      member copied, its own where it copied none.
     """
     num_here = num_updates.shape[0]
     first = 0 if axis is None else jax.lax.axis_index(axis) * num_here
@@ -179,7 +180,7 @@ def exchange(
         return jax.lax.dynamic_slice_in_dim(x, first, num_here)
 
     def take_over(standing: tuple) -> tuple:
-        state, hyperparams, learnt, _ = standing
+        state, hyperparams, copied, _ = standing
         score = rank(state)
         key = jax.random.fold_in(state.key, num_updates[0])
         parent_key, *keys = jax.random.split(key, 1 + len(config.ranges))
@@ -194,13 +195,13 @@ def exchange(
             varied = vary(range_, hyperparams[name], config.factor, config.resample, draws)
             hyperparams[name] = jnp.where(is_copy, varied, hyperparams[name])
         own = of_here(parent)
-        learnt = jax.tree.map(lambda x: of_all(x)[own], learnt)
+        copied = jax.tree.map(lambda x: of_all(x)[own], copied)
         zeros = jnp.zeros_like(state.return_sum)
         state = state.replace(return_sum=zeros, num_episodes=zeros, score=score)
-        return state, jax.tree.map(of_here, hyperparams), learnt, own
+        return state, jax.tree.map(of_here, hyperparams), copied, own
 
     own = first + jnp.arange(num_here, dtype=jnp.int32)
     is_due = num_updates[0] % config.every == 0
     return jax.lax.cond(
-        is_due, take_over, lambda standing: standing, (state, hyperparams, learnt, own)
+        is_due, take_over, lambda standing: standing, (state, hyperparams, copied, own)
     )

@@ -15,13 +15,13 @@ from jaxdrl.populations.pbt import ExchangeState
 
 @struct.dataclass
 class PopulationState:
-    """States of `P` members: a `TrainState` with a leading axis, and what it was made with.
+    """The state of a population: that of `P` members, with a leading axis, and what they share.
 
     Attributes:
-      learner: `[P, ...]`.
-      actor: `[P, N, ...]`.
-      hyperparams: by name, float32 `[P]`.
-      exchange: how members stand for the next exchange, None where there is none.
+      learner: learners of the members, `[P, ...]`.
+      actor: actors of the members, `[P, N, ...]`.
+      hyperparams: hyperparameters by name, float32 `[P]`.
+      exchange: what the next exchange depends on, None for independent members.
     """
 
     learner: LearnerState
@@ -32,10 +32,10 @@ class PopulationState:
 
 @struct.dataclass
 class PopulationLearner:
-    """What learning changes in a population: the learner that its `rollout` and `learn` take.
+    """The learner that `rollout` and `learn` of a population take.
 
     Attributes:
-      members: the learners of the members, `[P, ...]`.
+      members: learners of the members, `[P, ...]`.
       hyperparams: as in `PopulationState`.
       exchange: as in `PopulationState`.
     """
@@ -47,11 +47,11 @@ class PopulationLearner:
 
 @checked
 def member(state: PopulationState, index: int) -> TrainState:
-    """The state of one member, as it would be alone, and its hyperparameters in the learner.
+    """The state of one member as it would be alone, with its hyperparameters in the learner.
 
     Args:
-      state: of the population.
-      index: of the member, from 0.
+      state: the state of the population.
+      index: index of the member, from 0.
 
     Raises:
       ConfigError: if there is no such member.
@@ -64,12 +64,12 @@ def member(state: PopulationState, index: int) -> TrainState:
 
 
 def learners(state: PopulationState) -> LearnerState:
-    """The learners of all members, `[P, ...]`, each with its own hyperparameters to act by."""
+    """The learners of all members, `[P, ...]`, each with its own hyperparameters."""
     return replace(state.learner, hyperparams=state.hyperparams)
 
 
 def learner_of(state: Any) -> Any:
-    """What `rollout` and `learn` take of a state: its learner, of a population that of all."""
+    """The learner that `rollout` and `learn` take, from a state of one agent or a population."""
     if not isinstance(state, PopulationState):
         return state.learner
     return PopulationLearner(
@@ -78,7 +78,7 @@ def learner_of(state: Any) -> Any:
 
 
 def state_of(learner: PopulationLearner, actor: ActorState) -> PopulationState:
-    """A state of a population from its parts; `learner_of` takes the learner out again."""
+    """The state of a population, from its learner and its actors."""
     return PopulationState(
         learner=learner.members,
         actor=actor,

@@ -1,4 +1,4 @@
-"""A sweep as an `Algorithm` that a run can train: hyperparameters bound, metrics for the host."""
+"""A sweep as an `Algorithm` that a run can train, with its hyperparameters bound."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ from jaxdrl.populations.pbt import Exchange
 from jaxdrl.populations.state import PopulationLearner, PopulationState
 
 PREFIX = "members/"
-"""Before the names of metrics that are arrays `[P]`."""
+"""Prefix of metrics that are arrays `[P]`, one number for each member."""
 
 
 def agent_settings(experiment: Experiment) -> Any:
-    """The settings of a sweep that `make_population` reads: the same for all its waves, as JSON."""
+    """The settings of a sweep that `make_population` reads, as JSON: the same for all waves."""
     sweep = experiment.sweep
     if sweep is None:
         return None
@@ -47,11 +47,11 @@ def agent_settings(experiment: Experiment) -> Any:
 def make_population(
     env: Environment, experiment: Experiment, mesh: Mesh | None, **parts: Any
 ) -> Algorithm:
-    """A population of any members of `experiment.sweep`, as `jaxdrl.population` gives it.
+    """A population for members of `experiment.sweep`, as `jaxdrl.population` gives it.
 
     Args:
       env: the environment.
-      experiment: with a sweep.
+      experiment: an experiment with a sweep.
       mesh: as in `jaxdrl.population`.
       **parts: further arguments of `build`.
     """
@@ -76,16 +76,16 @@ def make_population(
 
 
 def of_experiment(agent: Algorithm, experiment: Experiment) -> Algorithm:
-    """`agent` with the members of `experiment.sweep`, whose `init` takes a key alone.
+    """Binds the hyperparameters of `experiment.sweep` to `agent`, whose `init` then takes a key.
 
-    Its metrics are scalars over all members, and arrays `[P]` of each, named `members/...`.
+    Its metrics are scalars over all members, and arrays `[P]` named `members/...`.
 
     Args:
       agent: from `make_population`.
-      experiment: with a sweep.
+      experiment: an experiment with a sweep.
 
     Raises:
-      ConfigError: if the experiment does not go with a sweep, or a range has values that do not.
+      ConfigError: for a setting of the experiment, or a value in a range, that a sweep cannot have.
     """
     sweep = experiment.sweep
     assert sweep is not None
@@ -109,7 +109,7 @@ def of_experiment(agent: Algorithm, experiment: Experiment) -> Algorithm:
 
 
 def check(experiment: Experiment) -> None:
-    """Refuses what a sweep cannot do.
+    """Refuses settings that a sweep cannot have.
 
     Raises:
       ConfigError: naming the field.
@@ -125,7 +125,7 @@ def check(experiment: Experiment) -> None:
 
 
 def hyperparams_of(experiment: Experiment) -> dict[str, np.ndarray]:
-    """Of every member; where only seeds vary, one that all of them share."""
+    """Hyperparameters of every member, `[P]`; where only seeds vary, one that all of them share."""
     sweep = experiment.sweep
     assert sweep is not None
     if values := sweep.values(experiment.seed):
@@ -143,12 +143,12 @@ def for_host(
     metrics: dict[str, jax.Array],
     reductions: Mapping[str, Reduction],
 ) -> dict[str, jax.Array]:
-    """Scalars over all members, and arrays `[P]` of each.
+    """Reduces the metrics of members to scalars, and keeps arrays `[P]` of some.
 
     Args:
-      hyperparams: of the members, `[P]`.
-      metrics: of the members, `[P]`; `parent` among them where they learn from each other.
-      reductions: how each is reduced, as `Algorithm.metrics` has it.
+      hyperparams: hyperparameters of the members, `[P]`.
+      metrics: metrics of the members, `[P]`, with `parent` among them where members exchange.
+      reductions: how each metric is reduced, as in `Algorithm.metrics`.
     """
     parent = metrics.pop("parent", None)
     is_summed = {name: reductions.get(name) == "sum" for name in metrics}
@@ -171,14 +171,14 @@ def evaluate_members(
     num_episodes: int,
     deterministic: bool,
 ) -> Evaluation:
-    """Plays the same episodes with every member: the evaluation of the best, with those of all.
+    """Evaluates every member in the same episodes: that of the best member, with those of all.
 
     Args:
       env: the environment.
-      policy: that of a member.
-      learner: of all members, `jaxdrl.populations.state.learners(state)`.
+      policy: the policy of a member.
+      learner: learners of all members, `jaxdrl.populations.state.learners(state)`.
       key: consumed.
-      num_episodes: of each member.
+      num_episodes: number of episodes of each member.
       deterministic: as in `jaxdrl.evaluate`.
     """
     device = jax.devices()[0]
@@ -204,8 +204,8 @@ def _run_members(
     key: jax.Array,
     **how: Any,
 ) -> Any:
-    """`run_episodes` of each member, one after another: arrays `[P, num_episodes]`."""
-    # Raw, since one key in every turn of a loop looks like a reuse; all are to play the same.
+    """`run_episodes` for each member, one after another: arrays `[P, num_episodes]`."""
+    # The raw data of the key: all members play the same episodes, which looks like key reuse.
     data, impl = jax.random.key_data(key), jax.random.key_impl(key)
 
     def of_member(learner: Any) -> Any:

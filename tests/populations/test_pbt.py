@@ -227,7 +227,7 @@ def test_a_population_that_cannot_exchange_is_refused():
     config = Exchange({"learning_rate": LOG})
     with pytest.raises(ConfigError, match="members = 1: an exchange needs at least 2"):
         config.check({"learning_rate": None}, 1)
-    with pytest.raises(ConfigError, match=r"exchange.ranges.learning_rate: .* has gamma alone"):
+    with pytest.raises(ConfigError, match=r"exchange.ranges.learning_rate: .* only has gamma"):
         config.check({"gamma": None}, 4)
 
 

@@ -63,23 +63,24 @@ def ppo(
 
     Args:
       env: from `jaxdrl.make`, `jaxdrl.envs.from_gymnax`, or an `Environment` of your own.
-      config: settings; counts in it are global.
+      config: the settings; counts in it are global.
       network: a flax module `obs [N, ...] float32 -> (policy_outputs, value [N])`, where obs is an
-        array, or a dictionary of them where the observation space is one, and outputs are as in
-        `jaxdrl.Network`; or such a `Network`, which may have memory
-        (`jaxdrl.networks.from_recurrent`). None takes the one that the config describes.
-      optimizer: an optax optimiser that needs the gradient, and at most the loss (`value`), used
-        as it is: `learning_rate`, `anneal_env_steps`, `max_grad_norm` and `adam_epsilon` of the
-        config then play no part. None takes Adam with them.
-      extra_loss: terms of your own in the loss, an `ExtraLoss`.
+        array, or a dictionary of arrays if the observation space is a dictionary, and the outputs
+        are as in `jaxdrl.Network`; or a `Network`, which may be recurrent
+        (`jaxdrl.networks.from_recurrent`). None takes the network that the config describes.
+      optimizer: an optax optimiser that needs the gradient and at most the loss (`value`). It is
+        used as it is: `learning_rate`, `anneal_env_steps`, `max_grad_norm` and `adam_epsilon` of
+        the config are ignored. None takes Adam with these settings.
+      extra_loss: your own terms of the loss, an `ExtraLoss`.
       mesh: from `jaxdrl.make_mesh`; None computes on one device.
 
     Returns:
-      An `Algorithm`, whose metrics `jaxdrl.algorithms.ppo.objective.METRICS` describes.
+      An `Algorithm`. Its metrics are those of `jaxdrl.algorithms.update_metrics.METRICS` and of
+      `jaxdrl.algorithms.ppo.objective.METRICS`, and one for each term of an `extra_loss`.
 
     Raises:
-      ConfigError: if the mesh does not divide the shards, or environment, network or extra loss
-        do not keep to their contracts.
+      ConfigError: if the mesh does not divide the shards, or if environment, network, optimiser or
+        extra loss break their contracts.
     """
     agent = make_agent(
         env,
@@ -113,7 +114,7 @@ def _optimizer(
 
 
 def learning_rate(config: PPOConfig, num_updates: jax.Array) -> Any:
-    """The rate after `num_updates`: linear over `anneal_env_steps`, and constant past its end."""
+    """The learning rate after `num_updates`: linear over `anneal_env_steps`, then constant."""
     if config.anneal_env_steps is None:
         return config.learning_rate
     updates = config.anneal_env_steps / config.env_steps_per_update
@@ -121,7 +122,7 @@ def learning_rate(config: PPOConfig, num_updates: jax.Array) -> Any:
     return config.learning_rate + (config.final_learning_rate - config.learning_rate) * progress
 
 
-# The algorithm: each function runs on every device, over its own environments.
+# The functions below run on every device, each over its own environments.
 
 
 def _init(ppo: PPO, key: jax.Array) -> TrainState:

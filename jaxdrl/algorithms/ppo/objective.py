@@ -1,4 +1,4 @@
-"""What PPO minimises, with terms of a user's own beside it."""
+"""The loss of PPO, with optional terms of the user's own."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from jaxdrl.core.types import Reduction
 from jaxdrl.errors import ConfigError
 
 ExtraLoss = Callable[[Any, Batch, Distribution, jax.Array], dict[str, jax.Array]]
-"""Terms of the user's own in the loss: `(params, batch, distribution, value) -> {name: term}`.
+"""The user's own terms of the loss: `(params, batch, distribution, value) -> {name: term}`.
 
 Its arguments are the network's parameters, a `Batch` of single samples `[n, ...]`, and the policy
-and V `[n]` that the network now has for them. A term is a number for each sample, float32 `[n]`, or
-one that depends on the parameters alone, `[]`; its mean over all samples is added to the loss, and
-is a metric of that name. There is no other way to reduce: which samples are seen together depends
-on the machine.
+and V `[n]` that the network now has for them. A term is either one number for each sample, float32
+`[n]`, or a number that depends on the parameters alone, float32 `[]`. Its mean over all samples is
+added to the loss and becomes a metric of that name. Terms cannot be reduced in any other way,
+because which samples are seen together depends on the machine.
 """
 
 METRICS: dict[str, Reduction] = {
@@ -44,22 +44,22 @@ METRICS: dict[str, Reduction] = {
     "learning_rate": "each",
     "nonfinite_params": "mean",
 }
-"""How PPO's own metrics are reduced over members, as in `Algorithm`.
+"""PPO's own metrics, and how each is reduced over members, as in `Algorithm`.
 
-All are means over the gradient steps of an update, but for `explained_variance`, of the values with
-which it began; `learning_rate`, which there is unless an optimiser is given; and
-`nonfinite_params`: of the `skipped_steps`, those whose gradient was finite.
+They are means over the gradient steps that an update took, with three exceptions:
+`explained_variance` is that of the values before the update, `learning_rate` is absent where an
+optimiser is given, and `nonfinite_params` counts skipped steps whose gradient was finite.
 """
 
 
 class PPO(NamedTuple):
-    """What the functions of PPO are made of.
+    """What the functions of PPO work with.
 
     Attributes:
-      agent: what acts.
+      agent: the agent that acts.
       config: the settings.
-      optimizer: of the parameters.
-      extra_loss: the user's terms of the loss, as in `jaxdrl.ppo`.
+      optimizer: the optimiser of the parameters.
+      extra_loss: the user's own terms of the loss, as in `jaxdrl.ppo`.
     """
 
     agent: Agent
@@ -71,13 +71,16 @@ class PPO(NamedTuple):
 def loss(
     ppo: PPO, statistics: Any, params: Any, batch: Batch
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Clipped surrogate + value_coef * value loss - entropy_coef * entropy + terms, and its parts.
+    """Clipped surrogate + value_coef * value loss - entropy_coef * entropy + extra terms.
 
     Args:
-      ppo: settings, agent and terms.
-      statistics: of the observations, or None.
+      ppo: the settings, the agent and the extra terms.
+      statistics: running statistics of the observations, or None.
       params: network parameters.
-      batch: `[rows, L, ...]`.
+      batch: a minibatch, `[rows, L, ...]`.
+
+    Returns:
+      `(loss, metrics)`.
     """
     config = ppo.config
     evaluate: Any = partial(evaluate_sequences, ppo.agent)
@@ -117,12 +120,12 @@ def loss(
 
 
 def check_extra_loss(extra_loss: ExtraLoss, agent: Agent, num: int = 7) -> None:
-    """Refuses terms that are not a number for each of `num` samples, or have the name of a metric.
+    """Refuses terms that are not one number for each of `num` samples, or are named as a metric.
 
-    Only traces them. What they raise themselves comes through.
+    They are only traced. Errors that they raise themselves are passed on.
 
     Raises:
-      ConfigError: naming the term, and what it has to be.
+      ConfigError: naming the term and what it must be.
     """
     env = agent.env
 
