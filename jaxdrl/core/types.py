@@ -57,6 +57,8 @@ class Transition:
 class LearnerState:
     """The state that learning changes; replicated over the devices.
 
+    An algorithm that does not use a field leaves `None` or `()` in it; `num_updates` always counts.
+
     Attributes:
       params: network parameters.
       opt_state: optimiser state.

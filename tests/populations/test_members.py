@@ -251,5 +251,5 @@ def test_a_setting_that_an_algorithm_of_ones_own_acts_by_is_the_members():
 
 def test_a_learner_without_hyperparameters_is_refused():
     state = jax.eval_shape(population(maker()).init, jax.random.key(0), hyperparams(2))
-    with pytest.raises(ConfigError, match=r"take that of jaxdrl.member\(state, i\)"):
+    with pytest.raises(ConfigError, match=r"use the learner of jaxdrl.member\(state, i\)"):
         population(maker()).policy.act(state.learner, (), None, None, None)
