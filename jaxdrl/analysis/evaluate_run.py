@@ -283,9 +283,9 @@ def _evaluate(
         found.append(evaluate_player(player, num_episodes, not request.sampled, request.seed))
         _show(console, found[-1])
     if len(found) == 2:
-        ours, theirs = (one.evaluation.returns for one in found)
-        low, high = difference_interval(ours, theirs)
-        gain = short(float(ours.mean() - theirs.mean()))
+        first, second = (one.evaluation.returns for one in found)
+        low, high = difference_interval(first, second)
+        gain = short(float(first.mean() - second.mean()))
         words, interval = "first minus second:", f"{short(low)} to {short(high)}"
         console.print(labelled(f"{words} {gain}", f"(95% interval {interval})", "bold"))
     return [{**one.figures, "returns": one.evaluation.returns.tolist()} for one in found]

@@ -76,19 +76,19 @@ def diagnose(env: str = "CartPole-v1", *, seconds: Positive = 1.0, say: Any = No
     Raises:
       ConfigError: for an unknown environment or an invalid number.
     """
-    tell = say or (lambda line: None)
+    report = say or (lambda line: None)
     mesh, words = backend.start(None, NUM_SHARDS)
-    tell(words)
-    tell(f"loading {env}")
+    report(words)
+    report(f"loading {env}")
     made = make(env)
     facts = machine.describe()
     config = replace(make_config(made), num_envs=512)
     busy = machine.busy_complaints(machine.busy_cores())
     for line in busy:  # before minutes of measurements that may be useless
-        tell(line)
+        report(line)
     numbers = divisors(int(mesh.devices.size))
-    steps = Steps(tell, len(numbers) + len(SIZES))
-    tell(
+    steps = Steps(report, len(numbers) + len(SIZES))
+    report(
         f"measuring how {env} trains: {config.num_envs} environments on "
         f"{', '.join(map(str, numbers))} device(s), then {SIZES[0]} to {SIZES[-1]:,} on the "
         "fastest number; each is compiled separately, which takes most of the time"

@@ -158,12 +158,12 @@ def bootstrap_interval(
 
 
 def difference_interval(
-    ours: np.ndarray, theirs: np.ndarray, *, num_resamples: int = 2_000, seed: int = 0
+    first: np.ndarray, second: np.ndarray, *, num_resamples: int = 2_000, seed: int = 0
 ) -> tuple[float, float]:
     """The same for the difference of the means of two independent samples, `[n]` and `[m]`."""
     rng = np.random.default_rng(seed)
-    gains = _resampled_means(ours, num_resamples, rng) - _resampled_means(
-        theirs, num_resamples, rng
+    gains = _resampled_means(first, num_resamples, rng) - _resampled_means(
+        second, num_resamples, rng
     )
     low, high = np.quantile(gains, [0.025, 0.975])
     return float(low), float(high)

@@ -176,6 +176,6 @@ def require(path: Path, snapshot: dict[str, Any], whose: str) -> Any:
 
 WORKS = (
     "put back a copy, or name an earlier --checkpoint; `jaxdrl train --config RUN/config.json "
-    "--from RUN --run-dir ANOTHER` goes on without the log"
+    "--from RUN --run-dir ANOTHER` continues without the log"
 )
-"""What to do about a log that is not what was written."""
+"""Advice about a log that was changed after it was written."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -191,10 +192,21 @@ def check_variables(module: nn.Module, variables: Any) -> Any:
     return nn.meta.unbox(variables.get("params", {}))  # parameters are replicated, not partitioned
 
 
+def check_steps(obs: Any, episode_start: jax.Array) -> None:
+    """Raises ValueError unless `episode_start` is `[T, N]` and every observation `[T, N, ...]`."""
+    chex.assert_rank(
+        episode_start, 2, custom_message="input 0 is episode_start", exception_type=ValueError
+    )
+    chex.assert_tree_shape_prefix(
+        obs, episode_start.shape, custom_message="the tree is obs", exception_type=ValueError
+    )
+
+
 def unroll(
     network: Network, params: Any, carry: Any, obs: Any, episode_start: jax.Array
 ) -> tuple[Any, jax.Array]:
     """`(policy_outputs [T, N, ...], value [T, N])` of `T` steps; see `Network.unroll`."""
+    check_steps(obs, episode_start)
     if network.unroll is not None:
         return network.unroll(params, carry, obs, episode_start)
     if not network.has_memory:

@@ -13,7 +13,7 @@ from jaxdrl.core import spaces
 from jaxdrl.core.dtype_promotion import default_promotion
 from jaxdrl.core.trees import match_rank, merge_leading_axes
 from jaxdrl.core.types import Network
-from jaxdrl.networks.actor_critic import check_variables, heads, orthogonal
+from jaxdrl.networks.actor_critic import check_steps, check_variables, heads, orthogonal
 
 
 class Cell(Protocol):
@@ -158,6 +158,7 @@ class RecurrentActorCritic(nn.Module):
           obs: float32 `[T, N, ...]`, an array or a dictionary.
           episode_start: bool `[T, N]`; where true, the initial carry replaces the carry.
         """
+        check_steps(obs, episode_start)
         steps = episode_start.shape
         flat = merge_leading_axes(obs)
         features, after = {}, {}

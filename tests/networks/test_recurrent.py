@@ -347,3 +347,15 @@ def test_minibatches_are_refused_that_cut_the_sequences_of_a_network_of_ones_own
     config = with_settings(CONFIG, memory="none", num_minibatches=4)
     with pytest.raises(ConfigError, match="must divide num_steps / 12 "):
         jaxdrl.ppo(env, config, network=linear_recurrent(env.action_space))
+
+
+def test_sequences_whose_shapes_differ_are_refused_when_they_are_traced():
+    network = linear_recurrent(Discrete(2))
+    obs, start = jnp.zeros((3, N, FEATURES)), jnp.zeros((3, N), bool)
+    params = network.init(jax.random.key(0), obs[0])
+    carry = network.initial_carry(N)
+    for wrong in (start[:2], start[:, :1]):
+        with pytest.raises(ValueError, match=r"prefix.*\[the tree is obs\]"):
+            jax.eval_shape(partial(unroll, network), params, carry, obs, wrong)
+    with pytest.raises(ValueError, match=r"rank.*\[input 0 is episode_start\]"):
+        jax.eval_shape(partial(unroll, network), params, carry, obs, start[0])

@@ -121,7 +121,7 @@ def play(env: Environment, keys: jax.Array, num_steps: int) -> tuple[Starts, Obs
 
     def one_turn(carry: tuple, _: None) -> tuple[tuple, tuple]:
         episode, last, keys = carry
-        episode, found = _begin_anew(env, episode, last)
+        episode, found = _reset_ended(env, episode, last)
         starts = Starts(
             jax.vmap(fingerprint)((episode.first_obs, episode.first_state)),
             key_leaves(episode.env_state),
@@ -240,7 +240,7 @@ def _step(
     return going, last, keys[:, 0], seen
 
 
-def _begin_anew(env: Environment, episode: Episode, last: LastStep) -> tuple[Episode, jax.Array]:
+def _reset_ended(env: Environment, episode: Episode, last: LastStep) -> tuple[Episode, jax.Array]:
     """`episode`, reset where one ended, and whether that end equals a reset, bool `[N, 2]`.
 
     The first column is about the observation, the second about the state.
