@@ -11,6 +11,7 @@ import sys
 import time
 from types import SimpleNamespace
 
+import jax
 import pytest
 from rich.console import Console
 
@@ -18,7 +19,7 @@ import jaxdrl
 from jaxdrl import launch
 from jaxdrl.cli import main
 from jaxdrl.errors import ConfigError
-from jaxdrl.runs import report, train_run
+from jaxdrl.runs import report
 from jaxdrl.runs.checkpoint import updates_in
 from jaxdrl.runs.session import Session
 from jaxdrl.runs.stopping import RunInterruptedError, Signals
@@ -109,13 +110,21 @@ def test_what_the_hook_raises_comes_through_once_the_state_is_saved(whole, tmp_p
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
-def test_a_signal_during_compilation_ends_a_run_that_begins_again(name, tmp_path, monkeypatch):
-    number = getattr(signal, name)
+def test_a_signal_during_compilation_ends_a_run_that_begins_again(name, tmp_path):
+    number, sent = getattr(signal, name), []
     before = signal.getsignal(number)
-    monkeypatch.setattr(train_run, "compile_step", lambda *_: os.kill(os.getpid(), number))
-    monkeypatch.setattr(train_run, "init_state", lambda *_: None)
-    with pytest.raises(RunInterruptedError) as caught:
-        run_quietly(dataclasses.replace(EXPERIMENT, run_dir=tmp_path))
+
+    def while_compiling(event, seconds, fun_name="", **_):
+        if "train_step" in fun_name and not sent:
+            sent.append(event)
+            os.kill(os.getpid(), number)
+
+    jax.monitoring.register_event_duration_secs_listener(while_compiling)
+    try:
+        with pytest.raises(RunInterruptedError) as caught:
+            run_quietly(dataclasses.replace(EXPERIMENT, run_dir=tmp_path))
+    finally:
+        jax.monitoring.unregister_event_duration_listener(while_compiling)
     assert caught.value.exit_code == 128 + number
     assert str(caught.value) == (
         f"{name}: stopped before training could start or continue. "
@@ -197,8 +206,7 @@ def test_a_disk_that_fills_costs_files_and_no_training(whole, tmp_path, disk):
     assert [line["update"] for line in lines_of(tmp_path)] == [1, 2, 3, 4, 5]
 
 
-def test_a_disk_that_is_full_at_the_start_is_refused(tmp_path, disk, monkeypatch):
-    monkeypatch.setattr(train_run, "compile_step", lambda *_: pytest.fail("compiled"))
+def test_a_disk_that_is_full_at_the_start_is_refused(tmp_path, disk, no_compile):
     disk.is_full = True
     with pytest.raises(ConfigError) as caught:
         run_quietly(dataclasses.replace(EXPERIMENT, run_dir=tmp_path / "run"))
