@@ -53,7 +53,8 @@ ARGUMENTS = {
     "trackers": "those that jaxdrl has go by name, into Experiment(track=('tensorboard',))",
     "network": "the settings torso, hidden_sizes and memory describe the built-in ones, "
     "flax.nnx.bridge.to_linen wraps a class of nnx, and docs/networks.md has others",
-    "make_algorithm": "such as lambda h: jaxdrl.ppo(env, jaxdrl.with_settings(config, **h))",
+    "make_algorithm": "such as def make_algorithm(env, config: MyConfig, *, mesh=None)",
+    "make_member": "such as lambda h: jaxdrl.ppo(env, jaxdrl.with_settings(config, **h))",
 }
 """What more helps with an argument, by its name."""
 

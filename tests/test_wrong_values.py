@@ -225,7 +225,7 @@ CALLS = {
     "ppo optimizer": lambda: jaxdrl.ppo(made(), CONFIG, optimizer="adam"),
     "ppo mesh": lambda: jaxdrl.ppo(made(), CONFIG, mesh=2),
     "evaluate env": lambda: jaxdrl.evaluate(ENV, None, None, None, num_episodes=1),
-    "population make_algorithm": lambda: jaxdrl.population(ENV),
+    "population make_member": lambda: jaxdrl.population(ENV),
     "check_environment env": lambda: jaxdrl.check_environment(ENV),
     "check_environment num_envs": lambda: jaxdrl.check_environment(made(), num_envs=0),
     "time_limit env": lambda: jaxdrl.time_limit(ENV, 3),

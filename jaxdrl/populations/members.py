@@ -27,12 +27,12 @@ from jaxdrl.populations.member_layout import EACH, along_members, map_members, m
 from jaxdrl.populations.pbt import Exchange
 from jaxdrl.populations.state import PopulationLearner, PopulationState, learner_of, state_of
 
-MakeAlgorithm = Callable[[Mapping[str, Any]], Algorithm]
+MakeMember = Callable[[Mapping[str, Any]], Algorithm]
 
 
 @checked
 def population(
-    make_algorithm: MakeAlgorithm,
+    make_member: MakeMember,
     *,
     mesh: Mesh | None = None,
     one_by_one: bool | None = None,
@@ -41,10 +41,10 @@ def population(
     """Many members of one algorithm as one `Algorithm` over a `PopulationState`.
 
     Args:
-      make_algorithm: `(hyperparams) -> Algorithm` of one member. Its argument is a dictionary of
+      make_member: `(hyperparams) -> Algorithm` of one member. Its argument is a dictionary of
         scalars, which may be traced, to be laid over a config: `lambda h: jaxdrl.ppo(env,
         jaxdrl.with_settings(config, **h), mesh=mesh)`.
-      mesh: the mesh that `make_algorithm` uses. To shard members, it has an axis `population` as
+      mesh: the mesh that `make_member` uses. To shard members, it has an axis `population` as
         well (`jaxdrl.make_mesh(population=4, data=2)`). None computes on one device.
       one_by_one: whether to compute members one after another instead of together. With an
         algorithm in reproducible mode, a member then has the bits of its run alone, on any mesh.
@@ -56,7 +56,7 @@ def population(
       dictionary of arrays `[P]`. Member `i` has the key `jax.random.split(key, P)[i]`; without an
       exchange, keys `[P]` may be given instead. Metrics are `[P]`. The `policy` is that of one
       member: `act` takes the learner of `jaxdrl.member(state, i)`, which holds the hyperparameters
-      of that member, and acts as `make_algorithm` of these does.
+      of that member, and acts as `make_member` of these does.
 
     Raises:
       ConfigError: from `init`, if hyperparameters are not floats `[P]` of equal length, or if the
@@ -65,15 +65,15 @@ def population(
     on_cpu = (jax.devices()[0] if mesh is None else mesh.devices.flat[0]).platform == "cpu"
     learn_in_turn = on_cpu if one_by_one is None else one_by_one
     # For what no hyperparameter changes: the layout of the state and the metrics.
-    one = make_algorithm(_Defaults())
-    rollout = partial(_rollout, make_algorithm, one, mesh, one_by_one is True)
-    learn = partial(_learn, make_algorithm, one, mesh, learn_in_turn, exchange)
+    one = make_member(_Defaults())
+    rollout = partial(_rollout, make_member, one, mesh, one_by_one is True)
+    learn = partial(_learn, make_member, one, mesh, learn_in_turn, exchange)
     return Algorithm(
-        init=partial(_init, make_algorithm, one, mesh, one_by_one is True, exchange),
+        init=partial(_init, make_member, one, mesh, one_by_one is True, exchange),
         rollout=rollout,
         learn=learn,
         train_step=train_step(rollout, learn),
-        policy=_policy(make_algorithm, one),
+        policy=_policy(make_member, one),
         state_specs=member_layout.state_specs(mesh, one, exchange is not None),
         trajectory_specs=along_members(mesh, one.trajectory_specs),
         metrics=one.metrics,
@@ -92,7 +92,7 @@ def train_step(rollout: Callable, learn: Callable) -> Callable:
     return step
 
 
-def _policy(make_algorithm: MakeAlgorithm, one: Algorithm) -> Policy:
+def _policy(make_member: MakeMember, one: Algorithm) -> Policy:
     """The policy of one member, made from the hyperparameters that its learner holds."""
 
     def act(learner: LearnerState, *args: Any, **how: Any) -> Any:
@@ -101,7 +101,7 @@ def _policy(make_algorithm: MakeAlgorithm, one: Algorithm) -> Policy:
                 "learner: holds no hyperparameters, which the policy of a member needs; use the "
                 "learner of jaxdrl.member(state, i)"
             )
-        return make_algorithm(learner.hyperparams).policy.act(learner, *args, **how)
+        return make_member(learner.hyperparams).policy.act(learner, *args, **how)
 
     # A carry begins before there is a learner, and depends on none of its hyperparameters.
     return Policy(initial_carry=one.policy.initial_carry, act=act)
@@ -115,7 +115,7 @@ class _Defaults(dict):
 
 
 def _init(
-    make_algorithm: MakeAlgorithm,
+    make_member: MakeMember,
     one: Algorithm,
     mesh: Mesh | None,
     one_by_one: bool,
@@ -136,7 +136,7 @@ def _init(
 
     def of_member(hyperparams: Any, key: jax.Array) -> TrainState:
         try:
-            return make_algorithm(hyperparams).init(key)
+            return make_member(hyperparams).init(key)
         except TypeError as error:
             raise ConfigError(f"hyperparams = {sorted(values)}: not taken: {error}") from error
 
@@ -166,7 +166,7 @@ def _init(
 
 
 def _rollout(
-    make_algorithm: MakeAlgorithm,
+    make_member: MakeMember,
     one: Algorithm,
     mesh: Mesh | None,
     one_by_one: bool,
@@ -174,7 +174,7 @@ def _rollout(
     actor: ActorState,
 ) -> tuple[ActorState, Any]:
     def of_member(hyperparams: Any, learner: LearnerState, actor: ActorState) -> Any:
-        return make_algorithm(hyperparams).rollout(learner, actor)
+        return make_member(hyperparams).rollout(learner, actor)
 
     in_specs = (EACH, one.state_specs.learner, one.state_specs.actor)
     out_specs = (one.state_specs.actor, one.trajectory_specs)
@@ -183,7 +183,7 @@ def _rollout(
 
 
 def _learn(
-    make_algorithm: MakeAlgorithm,
+    make_member: MakeMember,
     one: Algorithm,
     mesh: Mesh | None,
     one_by_one: bool,
@@ -192,7 +192,7 @@ def _learn(
     trajectory: Any,
 ) -> tuple[PopulationLearner, Any]:
     def of_member(hyperparams: Any, learner: LearnerState, trajectory: Any) -> Any:
-        return make_algorithm(hyperparams).learn(learner, trajectory)
+        return make_member(hyperparams).learn(learner, trajectory)
 
     in_specs = (EACH, one.state_specs.learner, one.trajectory_specs)
     out_specs = (one.state_specs.learner, EACH)
