@@ -43,9 +43,9 @@ def train(
 ) -> None:
     """Train on an environment, evaluate, and write a run directory.
 
-    The flags are laid over the settings that are known to work for it, which `--help` after its
-    name shows; with `--config FILE` over those of a file, such as the config.json of a run or the
-    best.json of a sweep.
+    Flags override the tuned preset of the environment, which `--help` after its name shows, or
+    with `--config FILE` the settings in a file, such as the config.json of a run or the best.json
+    of a sweep.
     """
     from jaxdrl.launch import run
 
@@ -59,14 +59,14 @@ def sweep(
     algorithm: AlgorithmName = DEFAULT,
     config: ConfigFile = None,
 ) -> None:
-    """Train many agents at once that differ in settings and seeds, and rank the settings.
+    """Train many agents that differ in settings and seeds, and rank the settings.
 
-    A value fixes a setting, and LOW:HIGH or log:LOW:HIGH varies one that is a float:
+    A value fixes a setting, and LOW:HIGH or log:LOW:HIGH varies a float setting:
     --gamma 0.99 --learning-rate log:1e-4:1e-2.
 
-    One program trains them all, on every device, or with --shape one program after another.
-    Results: a table, the best settings as a file for `train --config`, and pictures of what each
-    setting does. All verbs take the run directory.
+    One program trains them all on every device, or with --shape one program after another. The
+    results are a table, the best settings as a file for `train --config`, and pictures of the
+    effect of each setting. All verbs take the run directory.
     """
     from jaxdrl.launch import run
 
@@ -81,13 +81,13 @@ def resume(
     keep_schedule: bool = False,
     checkpoint: int | Literal["best"] | None = None,
 ) -> None:
-    """Go on with a run from its last sound checkpoint, as if nothing had happened.
+    """Resume a run from its last valid checkpoint, as if nothing had happened.
 
     Args:
       run_dir: Directory of the run.
-      devices: Another number of devices than before; None: the same.
-      total_env_steps: To go further than the run was meant to, in environment steps; None: as far.
-      keep_schedule: Anneal the learning rate over the length from before, not over the new one.
+      devices: Number of devices; None: as before.
+      total_env_steps: New length of the run in environment steps, to extend it; None: as before.
+      keep_schedule: Anneal the learning rate over the old length of the run, not the new one.
       checkpoint: Update of an earlier checkpoint, or best; None: the last.
     """
     from jaxdrl import launch
@@ -98,7 +98,7 @@ def resume(
 
 
 def _require_written(run: Any) -> None:
-    """Fails where the result of a run that came to its end could not be written, as was said."""
+    """Exits with an error if the result of a finished run could not be written, as was warned."""
     if run is not None and not run.is_written:
         sys.exit(FAILED)
 
@@ -117,19 +117,19 @@ def evaluate(
     json: Path | None = None,
     out: Path | None = None,
 ) -> None:
-    """Play whole episodes with the policy of a run, and say how good it is.
+    """Evaluate the policy of a run over whole episodes.
 
     Args:
-      run_dir: Directory of the run, which may still go on.
-      vary: NAME=LOW:HIGH:NUM, a parameter of the environment in so many values; twice: a grid.
-      compare: Directory of another run, for the same and the difference.
-      num_episodes: How many episodes; None: 1000, and 32 in each cell of a grid.
-      sampled: Act by a sample instead of the most probable action.
-      member: Of a sweep, the one that is meant; None: the best.
-      setting: Of a sweep, in place of a member a setting by its number in the table: its best seed.
+      run_dir: Directory of the run, which may still be running.
+      vary: NAME=LOW:HIGH:NUM varies a parameter of the environment; given twice, it makes a grid.
+      compare: Directory of another run, to evaluate it too and show the difference.
+      num_episodes: Number of episodes; None: 1000, or 32 in each cell of a grid.
+      sampled: Sample actions instead of taking the most probable one.
+      member: Number of a member of a sweep; None: the best.
+      setting: Number of a setting in the table of a sweep, instead of a member: its best seed.
       checkpoint: Update of a checkpoint, or best; None: the last.
-      seed: Seed of the episodes, of both runs.
-      json: File for the figures and all returns, or those of the grid.
+      seed: Seed of the episodes, for both runs.
+      json: File for the figures with all returns, or for those of the grid.
       out: PNG, SVG or PDF file for a curve or map of the grid.
     """
     from jaxdrl.analysis.evaluate_run import Request, main
@@ -145,13 +145,13 @@ def plot(
     metric: str = "episode_return",
     against: Literal["env_steps", "seconds"] = "env_steps",
 ) -> None:
-    """Draw learning curves of runs; those of the same settings become one with a band.
+    """Draw learning curves of runs; runs of the same settings become one curve with a band.
 
     Args:
-      run_dirs: Directories of runs, which may still go on.
-      out: PNG, SVG or PDF file; None: the terminal alone.
-      metric: Any number of metrics.jsonl.
-      against: What is below the curves.
+      run_dirs: Directories of runs, which may still be running.
+      out: PNG, SVG or PDF file; None: only the terminal.
+      metric: Name of any number in metrics.jsonl.
+      against: Quantity on the horizontal axis.
     """
     from jaxdrl.analysis.learning_curves import main
 
@@ -175,15 +175,15 @@ def render(
     """Make a film of whole episodes, played by the policy of a run.
 
     Args:
-      run_dir: Directory of the run, which may still go on.
-      out: GIF or MP4 file; None: film.gif in the directory of the run.
-      num_envs: Environments side by side.
-      num_steps: Steps after which an episode is cut; None: the environment's own limit.
-      max_frames: Frames at most; of longer episodes every 2nd step is shown, every 4th, and so on.
-      fps: Frames a second; None: by their number, 5 to 30.
-      sampled: Act by a sample instead of the most probable action.
-      member: Of a sweep, the one that is meant; None: the best.
-      setting: Of a sweep, in place of a member a setting by its number in the table: its best seed.
+      run_dir: Directory of the run, which may still be running.
+      out: GIF or MP4 file; None: film.gif in the run directory.
+      num_envs: Number of environments side by side.
+      num_steps: Step limit at which episodes are cut; None: the environment's own limit.
+      max_frames: Most frames; in longer episodes every 2nd step is shown, or every 4th and so on.
+      fps: Frames per second; None: 5 to 30, for about 10 seconds.
+      sampled: Sample actions instead of taking the most probable one.
+      member: Number of a member of a sweep; None: the best.
+      setting: Number of a setting in the table of a sweep, instead of a member: its best seed.
       checkpoint: Update of a checkpoint, or best; None: the last.
       seed: Seed of the episodes.
     """
@@ -201,13 +201,13 @@ def export(
     setting: int | None = None,
     checkpoint: int | Literal["best"] | None = None,
 ) -> None:
-    """Write the policy of a run as one file, for programs that have JAX and nothing of ours.
+    """Write the policy of a run as one file, for programs that have JAX but not jaxdrl.
 
     Args:
-      run_dir: Directory of the run, which may still go on.
-      out: The file; None: policy.zip in the directory of the run.
-      member: Of a sweep, the one that is meant; None: the best.
-      setting: Of a sweep, in place of a member a setting by its number in the table: its best seed.
+      run_dir: Directory of the run, which may still be running.
+      out: The file; None: policy.zip in the run directory.
+      member: Number of a member of a sweep; None: the best.
+      setting: Number of a setting in the table of a sweep, instead of a member: its best seed.
       checkpoint: Update of a checkpoint, or best; None: the last.
     """
     from jaxdrl.analysis.export import main
@@ -216,12 +216,12 @@ def export(
 
 
 def watch(run_dir: tyro.conf.Positional[Path], *, once: bool = False, seconds: float = 1.0) -> None:
-    """Show a running or finished run in the terminal: curves, speed, and what looks ill.
+    """Show a running or finished run in the terminal: curves, speed, and warnings.
 
     Args:
       run_dir: Directory of the run.
-      once: Show it as it stands and end, as where the output is no terminal.
-      seconds: Time between two looks.
+      once: Show the present state and exit, as when the output is not a terminal.
+      seconds: Seconds between updates of the display.
     """
     from jaxdrl.analysis.watch import main
     from jaxdrl.checks import require_number
@@ -231,11 +231,11 @@ def watch(run_dir: tyro.conf.Positional[Path], *, once: bool = False, seconds: f
 
 
 def doctor(env: tyro.conf.Positional[str] = "CartPole-v1", *, seconds: float = 1.0) -> None:
-    """Tell what machine this is, what is misconfigured, and how it trains fastest.
+    """Describe this machine, find faults in its set-up, and measure how it trains fastest.
 
     Args:
       env: Environment to measure with.
-      seconds: Length of each measurement, after the compilation.
+      seconds: Duration of each measurement, after compiling.
     """
     from jaxdrl.cli.doctor import main
 
@@ -243,10 +243,10 @@ def doctor(env: tyro.conf.Positional[str] = "CartPole-v1", *, seconds: float = 1
 
 
 def envs(suite: tyro.conf.Positional[str | None] = None) -> None:
-    """List the suites of environments, or the environments of one with their spaces and limits.
+    """List the suites, or the environments of one suite with their spaces and limits.
 
     Args:
-      suite: Name of the suite, gymnax or one that is an extra; None: all suites.
+      suite: Name of the suite, such as gymnax; None: all suites.
     """
     from jaxdrl.cli.list_envs import main
 
@@ -260,13 +260,13 @@ def check(
     num_envs: int = 8,
     num_steps: int | None = None,
 ) -> None:
-    """Play an environment at random and tell whether it keeps the contract that training relies on.
+    """Play an environment at random and check that it keeps the contract that training relies on.
 
     Args:
       env: Name of the environment.
-      env_params: Parameters of the environment other than its defaults: NAME VALUE ...
-      num_envs: Copies that are played.
-      num_steps: Steps of each; None: enough for two episodes, at most 512.
+      env_params: Parameters of the environment that differ from its defaults: NAME VALUE ...
+      num_envs: Number of copies to play.
+      num_steps: Number of steps of each; None: enough for two episodes, at most 512.
     """
     from jaxdrl.envs.contract.check import main
 
@@ -275,11 +275,11 @@ def check(
 
 
 def run_script(experiment: Experiment, description: str | None) -> None:
-    """Runs `experiment` with the flags of the command line laid over it.
+    """Runs `experiment`, with flags of the command line overriding its settings.
 
     Args:
       experiment: the config literal of the script.
-      description: what `--help` says of it.
+      description: the description that `--help` shows.
     """
     answer(
         lambda: train(
