@@ -46,8 +46,8 @@ def run(
     Args:
       experiment: what to train, and how.
       env: an environment of your own in place of the one that `experiment.env` names.
-      network: as in `jaxdrl.ppo`.
-      optimizer: as in `jaxdrl.ppo`.
+      network: a flax module or a `jaxdrl.Network` in place of the one that the settings describe.
+      optimizer: an optax optimiser in place of the one that the settings describe.
       make_algorithm: makes an algorithm of your own from `experiment.algorithm`, its settings:
         `(env, config: MyConfig, *, mesh=None) -> Algorithm`.
       trackers: further trackers of the lines of `metrics.jsonl`, beside those that

@@ -67,7 +67,7 @@ def restore(
       make_algorithm: likewise.
       checkpoint: the update of a checkpoint, "best" for the one with the best evaluation, None for
         the last valid one.
-      mesh: devices, any number that divides the shards, as in `jaxdrl.ppo`.
+      mesh: from `jaxdrl.make_mesh`, over any number of devices that divides the shards.
       member: for a sweep, the number of the member to restore, with its own hyperparameters; None:
         the best by the evaluation in the checkpoint.
       setting: for a sweep, in place of a member the number of a setting in its table: the best
