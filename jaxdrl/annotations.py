@@ -1,4 +1,4 @@
-"""Whether a value fits the annotation of a setting, and what would. Imports no jax."""
+"""Checks whether a value fits the annotation of a setting, and says what would. Imports no jax."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from jaxdrl.errors import ConfigError
 
 @dataclass(frozen=True)
 class Bounds:
-    """Metadata of a number: from `low`, or `above` it, to `high`."""
+    """Bounds of a number: from `low` (excluded if `above`) to `high`."""
 
     low: float = -math.inf
     high: float = math.inf
     above: bool = False
 
     def hold(self, number: float) -> bool:
-        """Whether a number lies within."""
+        """Whether a number lies within the bounds."""
         return (number > self.low if self.above else number >= self.low) and number <= self.high
 
 
@@ -47,7 +47,7 @@ OBJECTS = {
     "LearnerState": "the state of a learner, as state.learner is",
     "Array": "an array of JAX",
 }
-"""What objects are called in a message, and what makes one, by the names of their classes."""
+"""Names of objects in messages, with what makes one, by the name of their class."""
 
 ARGUMENTS = {
     "trackers": "those that jaxdrl has go by name, into Experiment(track=('tensorboard',))",
@@ -56,7 +56,7 @@ ARGUMENTS = {
     "make_algorithm": "such as def make_algorithm(env, config: MyConfig, *, mesh=None)",
     "make_member": "such as lambda h: jaxdrl.ppo(env, jaxdrl.with_settings(config, **h))",
 }
-"""What more helps with an argument, by its name."""
+"""Further advice about an argument, by its name."""
 
 MANY = (collections.abc.Sequence, collections.abc.Collection)
 MAX_INTEGER = 2**63
@@ -64,10 +64,10 @@ REFUSED: Any = object()
 
 
 def fit(field: str, value: Any, hint: Any) -> Any:
-    """`value` as a setting annotated with `hint` holds it: scalars as Python's, paths as `Path`.
+    """`value` converted for a setting annotated with `hint`: to Python scalars and `Path`.
 
     Raises:
-      ConfigError: unless it is of that kind and within its bounds.
+      ConfigError: if it is of another type or out of bounds.
     """
     for kind, bounds in _options(hint):
         taken = _take(field, value, kind, bounds)
@@ -80,7 +80,7 @@ def fit(field: str, value: Any, hint: Any) -> Any:
 
 
 def shown(value: Any) -> str:
-    """A value in a message: in one line, and not longer than that."""
+    """A value for a message, in one line of limited length."""
     try:
         text = " ".join(repr(value).split())
     except Exception:  # such as an integer of 5,000 digits
@@ -89,7 +89,7 @@ def shown(value: Any) -> str:
 
 
 def works(hint: Any, value: Any = None) -> str:
-    """What fits a hint, in words, nearest to `value` where an example is given."""
+    """What fits a hint, in words; an example, if there is one, is made from `value`."""
     options = _options(hint)
     if any(kind is Path for kind, _ in options):
         options = [(kind, bounds) for kind, bounds in options if kind is not str]
@@ -98,7 +98,7 @@ def works(hint: Any, value: Any = None) -> str:
 
 
 def _options(hint: Any) -> list[tuple[Any, Bounds]]:
-    """The kinds that a hint allows, each with its bounds."""
+    """The types that a hint allows, each with its bounds."""
     if get_origin(hint) is Annotated:
         kind, *extras = get_args(hint)
         bounds = next((extra for extra in extras if isinstance(extra, Bounds)), None)
@@ -155,15 +155,15 @@ def _take_scalar(value: Any, kind: type, bounds: Bounds) -> Any:
 
 
 def is_traced(value: Any) -> bool:
-    """Whether JAX traces a value, which then is not known yet."""
+    """Whether a value is traced by JAX, and so is not known yet."""
     jax = sys.modules.get("jax")
     return jax is not None and isinstance(value, jax.core.Tracer)
 
 
 def to_python(value: Any) -> Any:
-    """A scalar of NumPy or JAX, an array of no axes included, as Python's; anything else as it is.
+    """Converts a scalar of NumPy or JAX, or an array without axes, to Python; returns others as is.
 
-    A float32 keeps its exact value, which the program gets back from it.
+    A float32 keeps its exact value.
     """
     if is_traced(value) or getattr(value, "shape", None) != () or not hasattr(value, "item"):
         return value
@@ -214,7 +214,7 @@ def _words(kind: Any, bounds: Bounds, value: Any) -> str:
 
 
 def may_be(kind: type, hint: Any) -> bool:
-    """Whether `kind` is one of those that a hint allows."""
+    """Whether a hint allows the type `kind`."""
     return any(option is kind for option, _ in _options(hint))
 
 
@@ -232,7 +232,7 @@ def _range_of_numbers(bounds: Bounds) -> str:
 
 
 def _nearest(value: Any, hint: Any) -> str:
-    """The nearest choice, where a string was meant to be one."""
+    """The choice nearest to a string, in words, if the hint has choices."""
     choices = [
         choice
         for kind, _ in _options(hint)

@@ -15,11 +15,11 @@ from jaxdrl.errors import ConfigError
 Count = Annotated[int, Bounds(1)]
 """An integer of at least 1."""
 EpisodeCount = Annotated[int, Bounds(1, 1_000_000)]
-"""Episodes of one evaluation, which are played side by side."""
+"""Number of episodes in an evaluation, which are played in parallel."""
 Index = Annotated[int, Bounds(0)]
 """An integer of at least 0."""
 Seed = Annotated[int, Bounds(0, 2**32 - 1)]
-"""An integer that fits a seed of JAX's."""
+"""An integer that JAX accepts as a seed."""
 Positive = Annotated[float, Bounds(0, above=True)]
 """A finite number above 0."""
 NonNegative = Annotated[float, Bounds(0)]
@@ -34,15 +34,15 @@ R = TypeVar("R")
 def check_fields(config: Any, prefix: str = "", given: Collection[str] = ()) -> None:
     """Checks each field of a frozen dataclass by its annotation, from its `__post_init__`.
 
-    Scalars of NumPy and JAX become Python's, and strings become paths where the annotation says
-    `Path`, so that what is accepted can be written as JSON and is equal when it is read back. A
-    traced value passes as a float: it has no value yet, which is what lets a population be
-    `jax.vmap` over `dataclasses.replace(config, learning_rate=traced)`.
+    Scalars of NumPy and JAX become Python scalars, and strings become paths if the annotation says
+    `Path`, so that an accepted value can be written as JSON and is equal when it is read back. A
+    traced value is accepted as a float although it is not known yet: a population is `jax.vmap`
+    over `dataclasses.replace(config, learning_rate=traced)`.
 
     Args:
       config: the dataclass.
-      prefix: before the names of its fields, in messages.
-      given: fields that are taken as they are.
+      prefix: prefix for the names of its fields in messages.
+      given: fields that are not checked.
 
     Raises:
       ConfigError: naming the field, its value and what works.
@@ -56,7 +56,7 @@ def check_fields(config: Any, prefix: str = "", given: Collection[str] = ()) -> 
 
 
 def checked(function: Callable[P, R]) -> Callable[P, R]:
-    """`function` with its arguments checked by their annotations, as `check_fields` has it."""
+    """`function` with its arguments checked by their annotations, as in `check_fields`."""
     signature = inspect.signature(function)
 
     @functools.wraps(function)
@@ -113,7 +113,7 @@ def require_range(field: str, low: float, high: float) -> None:
 
 
 def require_divisor(field: str, num_devices: int, num_shards: int) -> None:
-    """Raises `ConfigError` unless `num_devices` divides `num_shards`, naming those that do."""
+    """Raises `ConfigError` unless `num_devices` divides `num_shards`, naming the divisors."""
     if num_devices not in divisors(num_shards):
         raise ConfigError(
             f"{field} = {num_devices}: must divide num_shards = {num_shards}; "
@@ -138,7 +138,7 @@ def nearest_multiples(value: int, divisor: int) -> str:
 
 
 def largest_divisor(total: int, at_most: int) -> int:
-    """The largest divisor of `total` that is at most `at_most`, 1 where that is less."""
+    """The largest divisor of `total` that is at most `at_most`, or 1 if `at_most` is less."""
     return max(d for d in divisors(total) if d <= max(1, at_most))
 
 

@@ -1,4 +1,4 @@
-"""Settings on the command line: flags laid over what an environment or a file has."""
+"""Settings on the command line: flags override the settings of an environment or a file."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ ConfigFile = Annotated[
     tyro.conf.arg(
         metavar="FILE",
         help="Instead of ENV: config.json of a run or best.json of a sweep, whose settings the "
-        "flags are laid over.",
+        "flags override.",
     ),
 ]
-"""Taken out of the arguments before they are parsed; it is declared for `--help`."""
+"""Declared only for `--help`, because it is removed from the arguments before they are parsed."""
 AlgorithmName = Annotated[
     str,
     tyro.conf.arg(
@@ -39,14 +39,15 @@ FLAT = (tyro.conf.OmitArgPrefixes,)
 
 
 def with_known(function: Callable, args: list[str]) -> Callable:
-    """A verb whose flags are laid over the settings of what its arguments name.
+    """A verb whose flags override the settings of the environment or file that its arguments name.
 
     Args:
       function: the verb; its parameters `experiment`, and `settings` of a sweep, get defaults.
-      args: of the command line; they lose the environment, the file, the algorithm and the ranges.
+      args: arguments of the command line, from which the environment, the file, the algorithm and
+        the ranges are removed.
 
     Raises:
-      ConfigError: for an environment, a file or an algorithm that there is not.
+      ConfigError: for an unknown environment or algorithm, or a file that cannot be read.
     """
     if args[:1] != [function.__name__]:
         return function
@@ -76,13 +77,13 @@ def with_known(function: Callable, args: list[str]) -> Callable:
 
 
 def _take_config(args: list[str]) -> Experiment | None:
-    """The experiment in the file that `--config` names, which `args` lose."""
+    """The experiment in the file of `--config`, which is removed from `args`."""
     path = _take_value(args, "--config")
     return None if path is None else unresolve(read_experiment(Path(path)))
 
 
 def _take_value(args: list[str], name: str) -> str | None:
-    """The value of a flag, which `args` lose."""
+    """The value of a flag, which is removed from `args`."""
     for i, arg in enumerate(args):
         flag, has_value, value = arg.partition("=")
         if flag == name and (has_value or i + 1 < len(args)):
@@ -93,10 +94,7 @@ def _take_value(args: list[str], name: str) -> str | None:
 
 
 def _position_of_env(args: list[str]) -> int | None:
-    """Where the environment is named, whose settings are what the flags are laid over.
-
-    It is the first argument that is neither a flag nor the value of one.
-    """
+    """The position of the environment: the first argument that is neither a flag nor a value."""
     configs = (Experiment, SweepFlags, *ALGORITHMS.values())
     kinds = {flag: kind for config in configs for flag, kind in _kinds_of_flags(config).items()}
     i = 1

@@ -1,7 +1,7 @@
-"""The settings that each known task is trained with.
+"""The tuned presets: the settings with which each known task is trained.
 
-Chosen by measurement: `experiments/learning_table.py` trains every task with them, and
-`experiments/results/learning_table.md` has what they reach.
+They were chosen by measurement: `experiments/learning_table.py` trains every task with them, and
+`experiments/results/learning_table.md` lists the returns that they reach.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PIXELS = with_settings(
     shared_torso=True,
     torso="mlp",
 )
-"""The 10 x 10 boards of MinAtar, for which an MLP learnt more in the same time than a CNN."""
+"""The 10 x 10 boards of MinAtar, on which an MLP learned more in the same time than a CNN."""
 
 RECURRENT = with_settings(
     PPOConfig(),
@@ -43,7 +43,7 @@ RECURRENT = with_settings(
     entropy_coef=0.01,
     memory="gru",
 )
-"""Tasks in which something has to be remembered, or found out anew in each episode."""
+"""Tasks that need memory, or in which every episode has to be explored again."""
 
 SMALL = PPOConfig(num_envs=64, num_steps=32, num_minibatches=4, entropy_coef=0.01)
 """Small discrete tasks with short episodes."""
@@ -100,7 +100,7 @@ TASKS = {
         _task("Pendulum-v1", 3_000_000, _PENDULUM, episodes=2048),
         # MinAtar.
         _task("Asterix-MinAtar", 8_000_000, PIXELS),
-        # With less entropy it plays one and the same short game.
+        # With less entropy it settles on one short game.
         _task("Breakout-MinAtar", 10_000_000, with_settings(PIXELS, entropy_coef=0.05)),
         _task("Freeway-MinAtar", 5_000_000, PIXELS),
         _task("Seaquest-MinAtar", 2_000_000, PIXELS),

@@ -83,7 +83,7 @@ class Sweep:
     pbt_factor: Annotated[float, Bounds(1, above=True)] = 1.2
     """Factor by which a hyperparameter is perturbed."""
     pbt_resample: Share = 0.25
-    """Probability that a hyperparameter is drawn anew from its range instead."""
+    """Probability that a hyperparameter is drawn from its range again instead."""
     wave_size: Count | None = None
     """Members trained together; the rest follow in further waves. None: as many as fit into
     memory."""

@@ -116,7 +116,7 @@ def with_settings(config: Config, **settings: Any) -> Config:
 
 
 def _replaced(config: Any, values: dict[tuple[str, ...], Any]) -> Any:
-    """`config` with the values at paths, each dataclass made anew once, so that it checks all."""
+    """`config` with new values at paths; each dataclass is rebuilt once, which checks all."""
     own: dict[str, Any] = {path[0]: value for path, value in values.items() if len(path) == 1}
     inner: dict[str, dict[tuple[str, ...], Any]] = {}
     for path, value in values.items():

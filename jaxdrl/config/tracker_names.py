@@ -16,7 +16,7 @@ PACKAGES = {
 
 
 def require_known(names: Sequence[str]) -> None:
-    """Raises `ConfigError` for a name that is no tracker's, with the nearest."""
+    """Raises `ConfigError` for an unknown tracker, naming the nearest."""
     for name in names:
         if name not in PACKAGES:
             (close,) = difflib.get_close_matches(str(name).lower(), PACKAGES, n=1, cutoff=0)
