@@ -16,21 +16,24 @@ from workers import pytest_sessionfinish, pytest_testnodedown  # noqa: F401
 gc.set_threshold(50_000, 20, 50)  # tracing makes many objects that stay
 
 LONGEST = (
-    "algorithms/test_device_invariance",
     "test_notebooks",
+    "algorithms/test_device_invariance",
     "experiments/test_benchmark",
     "test_docs",
     "sweeps/test_driver",
-    "algorithms/ppo/test_algorithm",
-    "experiments/test_learning",
     "populations/test_sweep_algorithm",
-    "runs/test_runs_on_devices",
-    "experiments/test_learning_table",
-    "envs/contract/test_check",
-    "runs/test_train_run",
+    "algorithms/ppo/test_algorithm",
+    "algorithms/test_seam",
     "networks/test_recurrent",
-    "experiments/test_faults",
+    "experiments/test_learning_table",
+    "runs/test_train_run",
     "populations/test_population_bits",
+    "runs/test_runs_on_devices",
+    "experiments/test_faults",
+    "evaluation/test_parameter_grid",
+    "experiments/test_learning",
+    "test_own_algorithm",
+    "envs/contract/test_check",
 )
 """The files that take longest."""
 
