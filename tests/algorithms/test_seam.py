@@ -62,7 +62,9 @@ def test_a_step_is_to_learn_from_a_rollout(num_devices):
     assert int(after.learner.num_updates) == 1
 
 
-@pytest.mark.parametrize(("memory", "meshes"), [("none", MESHES), ("gru", (1, 8))])
+@pytest.mark.parametrize(
+    ("memory", "meshes"), [("none", MESHES), pytest.param("gru", (1, 8), marks=pytest.mark.slow)]
+)
 def test_reproducible_mode_has_the_same_bits_on_any_number_of_devices(memory, meshes):
     settings = {"reproducible": True, "memory": memory, "memory_size": 4}
     found = {sha256(trained(make(mesh_of(n), **settings), 5)) for n in meshes}
@@ -169,6 +171,7 @@ def test_it_learns_which_action_is_right():
     assert found.mean_return == 1.0
 
 
+@pytest.mark.slow
 def test_it_learns_to_balance_the_pole():
     env = jaxdrl.make("CartPole-v1")
     config = ReinforceConfig(learning_rate=3e-3)
