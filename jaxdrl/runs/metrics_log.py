@@ -113,7 +113,7 @@ class MetricsLog:
             log.finish()
 
     def snapshot(self) -> dict[str, Any]:
-        """How the log stands, as JSON for a checkpoint; `resume` goes on from it."""
+        """The state of the log, as JSON for a checkpoint; `resume` continues from it."""
         logs = (self.file, *self.beside)
         return {
             "record": finite(self.record),

@@ -85,10 +85,10 @@ def train(setup: Setup, session: Session, finish: Finish) -> Run:
     # The trackers open while the step is compiled.
     with Tracking(experiment.track, session.trackers, run_dir, session.warn) as tracking:
         state, compiled = compile_run(setup, session.console)
+        step = _watched(setup, compiled.step)
         with session.signals.held():
             with recording(setup, compiled.step, compiled.memory, session, tracking.log) as record:
-                loop = TrainingLoop(setup, record, session)
-                state, evaluation = loop.run(state, _watched(setup, compiled.step))
+                state, evaluation = TrainingLoop(setup, record, session).run(state, step)
             seconds = compiled.seconds, record.stopwatch.seconds
             result = report.summarise(setup, state, evaluation, *seconds)
             result |= finish(session, experiment, state, result)

@@ -56,6 +56,18 @@ def test_the_first_checkpoint_is_noted_in_the_config(keeper):
     )
 
 
+def test_the_first_checkpoint_of_a_resumed_run_brings_the_memory_that_was_counted(keeper):
+    keeper.before(progress_of())
+    keeper.after()
+    counted = {"num": 2, "needed_bytes": 9, "is_counted": True}
+    config = read_sealed(keeper.run_dir / "config.json", "") | {"devices": counted}
+    resumed = Keeper(keeper.run_dir, config, keeper.claim, keeper.warn)
+    resumed.before(progress_of())
+    assert read_run(keeper.run_dir).devices == {}
+    resumed.after()
+    assert read_run(keeper.run_dir).devices == counted
+
+
 def test_logs_are_on_the_disk_before_the_checkpoint_that_is_bound_to_them(keeper, monkeypatch):
     keeper.before(progress_of())
     synced, fsync = set(), os.fsync
