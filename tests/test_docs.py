@@ -312,6 +312,11 @@ def test_public_names():
         _ = jaxdrl.nope
 
 
+def test_the_reference_has_a_line_for_every_public_name():
+    rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", (ROOT / "docs/reference.md").read_text(), re.M)
+    assert sorted(re.findall(r"\w+", " ".join(rows))) == jaxdrl.__all__
+
+
 def test_public_names_are_what_a_type_checker_sees():
     source = (ROOT / "jaxdrl" / "__init__.py").read_text()
     seen = source.split("if TYPE_CHECKING:")[1].split("__version__")[0]
