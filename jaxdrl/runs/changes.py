@@ -61,11 +61,11 @@ def schedule_words(before: Experiment, after: Experiment, overrides: Overrides) 
 
 
 def idle_words(experiment: Experiment, overrides: Overrides) -> str | None:
-    """That nothing is learnt in the last part of a run, where its learning rate is 0 there."""
+    """A warning that the last part of a run learns nothing, if its learning rate is 0 there."""
     idle = idle_from(experiment)
     if overrides.optimizer is not None or idle is None:
         return None
     return (
         f"learning rate: 0 from step {idle:,.0f} (anneal_env_steps) to the end at "
-        f"{experiment.total_env_steps:,}, so that nothing is learnt there"
+        f"{experiment.total_env_steps:,}, where nothing is learned"
     )

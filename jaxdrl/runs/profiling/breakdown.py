@@ -79,7 +79,7 @@ def profile(
     Raises:
       ConfigError: if there are no stages, or no updates.
     """
-    works = "must name a scope at least, and not those of what is left over"
+    works = "must name at least one scope, and neither other nor waiting for the host"
     is_given = stages is not None
     wanted = STAGES if stages is None else stages
     require(bool(wanted) and not {OTHER, WAITING} & set(wanted), "stages", stages, works)
