@@ -65,7 +65,7 @@ NETWORK, EXECUTION = (
     for kind in (NetworkConfig, ExecutionConfig)
 )
 NESTED = {"network": ({}, 3, None, NetworkConfig), "execution": ({}, 3, None, NetworkConfig())}
-OF_PPO = {name: PPO[name] for name in PPO.keys() - NETWORK.keys() - EXECUTION.keys()} | NESTED
+OF_PPO = {name: PPO[name] for name in PPO if name not in NETWORK | EXECUTION} | NESTED
 EXPERIMENT = {
     **dict.fromkeys(("total_env_steps", "num_eval_episodes", "log_every"), COUNT),
     **dict.fromkeys(("keep_checkpoints", "max_skipped_updates"), COUNT),
