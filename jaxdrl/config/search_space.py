@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from jaxdrl.annotations import Bounds
+from jaxdrl.annotations import Bounds, may_be
 from jaxdrl.checks import Count, Index, Share, check_fields, require
 from jaxdrl.config.choices import Choices, parse_choices
 from jaxdrl.config.settings import hyperparameters, settings_of
@@ -233,7 +233,10 @@ def check_names(config: Any, names: Iterable[str]) -> None:
     for name in names:
         if name in varying:
             continue
-        if name in settings:
+        if name in settings and may_be(float, settings[name].hint):
+            works = "is a float that cannot vary; it can if the default of its field is "
+            works += "jaxdrl.hyperparameter(...)"
+        elif name in settings:
             works = "shapes the program, which all members share; floats vary within one program, "
             works += f"and --shape {name}=CHOICE,CHOICE tries one program after another"
         elif not varying:

@@ -1,11 +1,13 @@
 """Ranges of hyperparameters."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from jaxdrl.config.ppo import PPOConfig
 from jaxdrl.config.search_space import Range, Sweep, check_names, draw, parse_range
-from jaxdrl.config.settings import hyperparameters
+from jaxdrl.config.settings import hyperparameter, hyperparameters
 from jaxdrl.errors import ConfigError
 
 
@@ -57,6 +59,20 @@ def test_other_names_are_refused_with_the_reason_or_the_nearest():
         ConfigError, match=r"hyperparams.learning_rat: .* did you mean learning_rate"
     ):
         check_names(PPOConfig(), ["learning_rat"])
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnConfig:
+    """Of an algorithm of one's own, with one float that is not declared to vary."""
+
+    declared: float = hyperparameter(0.5)
+    forgotten: float = 0.5
+
+
+def test_a_float_that_is_not_declared_is_refused_with_how_to_declare_it():
+    check_names(OwnConfig(), ["declared"])
+    with pytest.raises(ConfigError, match=r"forgotten: is a float that cannot vary; it can if"):
+        check_names(OwnConfig(), ["forgotten"])
 
 
 RANGES = {"learning_rate": Range(1e-4, 1e-2, log=True), "entropy_coef": Range(0.0, 0.02)}
