@@ -206,8 +206,16 @@ def test_a_run_from_before_a_field_has_its_default(tmp_path):
 MISSING = object()
 
 BAD_CONFIGS = [
-    ("format_version", 3, r"format_version = 3, .* reads only 2; use the newer jaxdrl, .*"),
-    ("format_version", 1, r"format_version = 1, .* reads only 2; use the older jaxdrl, .*"),
+    (
+        "format_version",
+        3,
+        r"format_version = 3, .* reads only 2; use the newer jaxdrl that wrote it",
+    ),
+    (
+        "format_version",
+        1,
+        r"format_version = 1, .* reads only 2; use the older jaxdrl that wrote it",
+    ),
     ("format_version", "1", r"format_version = '1', .* reads only 2"),
     ("run_id", MISSING, r"run_id is missing, or not a str; put back .*"),
     ("has_checkpoints", 1, r"has_checkpoints is missing, or not a bool; put back .*"),

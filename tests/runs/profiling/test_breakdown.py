@@ -257,8 +257,8 @@ def test_names_of_a_program_on_disk_are_not_taken_for_those_of_the_source(tmp_pa
     ("given", "words"),
     [
         ({"num_updates": 0}, "num_updates = 0: "),
-        ({"stages": ()}, "stages = (): must name a scope"),
-        ({"stages": ("other",)}, "stages = ('other',): must name a scope"),
+        ({"stages": ()}, "stages = (): must name at least one scope"),
+        ({"stages": ("other",)}, "stages = ('other',): must name at least one scope"),
     ],
 )
 def test_bad_values_are_refused(given, words):
