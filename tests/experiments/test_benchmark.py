@@ -164,6 +164,7 @@ def test_reset_compares_the_kinds_and_whole_training(smoke):
     assert is_spread(result["training"]["ratios"]["textbook"])
 
 
+@pytest.mark.slow
 def test_overheads_compare_updates_with_and_without(smoke):
     result, printed = smoke("overheads")
     measured = result["steps"]["tiny"]
@@ -184,6 +185,7 @@ def test_population_counts_the_steps_of_all_members(smoke):
     assert "2 members of CartPole-v1, 16 environments x 8 steps each" in printed
 
 
+@pytest.mark.slow
 def test_recurrent_compares_networks_of_as_many_multiplications(bench, smoke):
     from benchmarks import recurrent
     from benchmarks.cases import CASES

@@ -30,6 +30,7 @@ def small(tmp_path_factory):
     )
 
 
+@pytest.mark.slow
 def test_every_arm_is_trained_once_and_judged(small, compile_cache, capsys):
     pbt.compare(small, Console())
     found = json.loads((small.results / "pbt.json").read_text())
