@@ -14,6 +14,7 @@ from jaxdrl.algorithms.settings import make_experiment
 from jaxdrl.config.algorithms import ALGORITHMS, DEFAULT, require_algorithm
 from jaxdrl.config.experiment import Experiment, unresolve
 from jaxdrl.config.sweep_flags import SweepFlags, take_ranges
+from jaxdrl.errors import ConfigError
 from jaxdrl.runs.run_dir import read_experiment
 
 Flags = Annotated[Experiment, tyro.conf.arg(name="")]
@@ -54,8 +55,13 @@ def with_known(function: Callable, args: list[str]) -> Callable:
     algorithm, known = _take_value(args, "--algorithm") or DEFAULT, _take_config(args)
     require_algorithm(algorithm)
     defaults: dict[str, Any] = {}
+    ranges = take_ranges(args, ALGORITHMS[algorithm]())
     if "settings" in inspect.signature(function).parameters:
-        defaults["settings"] = SweepFlags(take_ranges(args, ALGORITHMS[algorithm]()))
+        defaults["settings"] = SweepFlags(ranges)
+    elif ranges:
+        name, value = next(iter(ranges.items()))
+        works = "is a range, which jaxdrl sweep takes; jaxdrl train takes one value"
+        raise ConfigError(f"{name} = {value!r}: {works}")
     if known is None and (position := _position_of_env(args)) is not None:
         known = make_experiment(args.pop(position), algorithm)
     if known is not None:

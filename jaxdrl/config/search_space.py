@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from jaxdrl.annotations import Bounds, may_be
 from jaxdrl.checks import Count, Index, Share, check_fields, require
-from jaxdrl.config.choices import Choices, parse_choices
+from jaxdrl.config.choices import OF_DEVICES, Choices, parse_choices
 from jaxdrl.config.settings import hyperparameters, settings_of
 from jaxdrl.errors import ConfigError
 
@@ -236,6 +236,8 @@ def check_names(config: Any, names: Iterable[str]) -> None:
         if name in settings and may_be(float, settings[name].hint):
             works = "is a float that cannot vary; it can if the default of its field is "
             works += "jaxdrl.hyperparameter(...)"
+        elif name in OF_DEVICES:
+            works = f"does not change what is learned; --{name.replace('_', '-')} takes one value"
         elif name in settings:
             works = "shapes the program, which all members share; floats vary within one program, "
             works += f"and --shape {name}=CHOICE,CHOICE tries one program after another"

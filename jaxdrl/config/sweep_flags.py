@@ -11,8 +11,8 @@ import tyro
 
 from jaxdrl.annotations import Bounds
 from jaxdrl.checks import Count, check_fields, require
-from jaxdrl.config.search_space import Draw, Sweep
-from jaxdrl.config.settings import hyperparameters
+from jaxdrl.config.search_space import Draw, Sweep, check_names
+from jaxdrl.config.settings import settings_of
 from jaxdrl.errors import ConfigError
 
 IS_RANGE = re.compile(r"(log:)?[^:]+:[^:]+")
@@ -92,8 +92,11 @@ def take_ranges(args: list[str], config: Any) -> dict[str, str]:
     Args:
       args: of the command line.
       config: of the algorithm, whose hyperparameters may vary.
+
+    Raises:
+      ConfigError: for a range of a setting that cannot vary, with what to do instead.
     """
-    flags = {f"--{name.replace('_', '-')}": name for name in hyperparameters(config)}
+    flags = {f"--{name.replace('_', '-')}": name for name in settings_of(config)}
     found: dict[str, str] = {}
     i = 0
     while i < len(args):
@@ -103,6 +106,7 @@ def take_ranges(args: list[str], config: Any) -> dict[str, str]:
         if name is None or not IS_RANGE.fullmatch(value):
             i += 1
             continue
+        check_names(config, [name])
         found[name] = value
         del args[i : i + (1 if has_value else 2)]
     return found

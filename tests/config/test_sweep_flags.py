@@ -15,7 +15,7 @@ from jaxdrl.errors import ConfigError
         ("--learning_rate log:1e-4:1e-2", {"learning_rate": "log:1e-4:1e-2"}, ""),
         ("--gamma 0.9 --gae-lambda 0.9:1", {"gae_lambda": "0.9:1"}, "--gamma 0.9"),
         ("--initial-log-std -1:0.5", {"initial_log_std": "-1:0.5"}, ""),
-        ("--run-dir a:b --num-envs 8:9", {}, "--run-dir a:b --num-envs 8:9"),
+        ("--run-dir a:b --num-envs 8", {}, "--run-dir a:b --num-envs 8"),
         ("--gamma", {}, "--gamma"),
     ],
 )
@@ -23,6 +23,19 @@ def test_ranges_are_taken_out_of_the_arguments_and_values_stay(args, ranges, lef
     args = args.split()
     assert take_ranges(args, PPOConfig()) == ranges
     assert " ".join(args) == left
+
+
+@pytest.mark.parametrize(
+    ("flag", "says"),
+    [
+        ("--num-envs 8:16", "shapes the program, .* and --shape num_envs=CHOICE,CHOICE tries"),
+        ("--hidden-sizes=8:16", "shapes the program, .* and --shape hidden_sizes=CHOICE,CHOICE"),
+        ("--num-shards 4:8", "does not change what is learned; --num-shards takes one value"),
+    ],
+)
+def test_a_range_of_a_setting_that_cannot_vary_is_refused_with_what_to_do(flag, says):
+    with pytest.raises(ConfigError, match=says):
+        take_ranges(flag.split(), PPOConfig())
 
 
 def test_nothing_that_varies_is_refused():
