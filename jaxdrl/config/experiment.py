@@ -25,7 +25,7 @@ from jaxdrl.checks import (
 )
 from jaxdrl.config.algorithms import ALGORITHMS, DEFAULT, StoredConfig, require_config
 from jaxdrl.config.search_space import Sweep
-from jaxdrl.config.settings import with_settings
+from jaxdrl.config.settings import settings_of, with_settings
 from jaxdrl.config.tracker_names import require_known
 
 
@@ -92,6 +92,7 @@ class Experiment:
         works += "an environment of your own goes to jaxdrl.run(experiment, env=...)"
         require(is_name, "env", shown(self.env), works)
         require_config(self.algorithm)
+        settings_of(self)  # no two have the same name
         check_fields(self, given=("algorithm",))
         require_known(self.track)
         # What a file has of an algorithm of a user's own has been checked by the run that wrote it.

@@ -57,8 +57,19 @@ def settings_of(config: Any) -> dict[str, Setting]:
     >>> from jaxdrl import PPOConfig
     >>> settings_of(PPOConfig())["hidden_sizes"].path
     ('network',)
+
+    Raises:
+      ConfigError: if two of them have the same name.
     """
-    return {setting.name: setting for setting in _walk(config, ())}
+    found: dict[str, Setting] = {}
+    for setting in _walk(config, ()):
+        if setting.name in found:
+            owners = f"{found[setting.name].owner.__name__} and {setting.owner.__name__}"
+            raise ConfigError(
+                f"{setting.name}: {owners} both have a setting of this name; rename one"
+            )
+        found[setting.name] = setting
+    return found
 
 
 def _walk(config: Any, path: tuple[str, ...]) -> Iterator[Setting]:

@@ -49,6 +49,21 @@ def test_what_a_run_cannot_go_by_is_refused(config, message):
     assert str(caught.value).startswith(message)
 
 
+@dataclass(frozen=True)
+class SeededConfig(OwnConfig):
+    """Has a setting that an experiment has already."""
+
+    seed: int = 0
+
+
+def test_a_setting_that_an_experiment_has_already_is_refused():
+    with pytest.raises(ConfigError) as caught:
+        Experiment("CartPole-v1", algorithm=SeededConfig())
+    assert str(caught.value) == (
+        "seed: Experiment and SeededConfig both have a setting of this name; rename one"
+    )
+
+
 def test_only_an_algorithm_that_has_a_schedule_can_anneal():
     with pytest.raises(ConfigError, match="anneal_learning_rate = True: is for algorithms that"):
         Experiment("CartPole-v1", anneal_learning_rate=True, algorithm=OwnConfig())
