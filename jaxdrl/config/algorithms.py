@@ -80,9 +80,9 @@ def require_config(config: Any) -> None:
     is_config = dataclasses.is_dataclass(config) and not isinstance(config, type)
     example = "such as jaxdrl.PPOConfig(num_envs=64), or a frozen dataclass of your own"
     require(is_config, "algorithm", config, f"must be the settings of an algorithm, {example}")
-    for name, kind in {"num_envs": int, "env_steps_per_update": int}.items():
+    for name in ("num_envs", "env_steps_per_update"):
         value = getattr(config, name, None)
-        is_count = type(value) is kind and value >= 1
+        is_count = type(value) is int and value >= 1
         works = "must be an integer of at least 1, which a run goes by"
         require(is_count, f"algorithm.{name}", value, works)
     execution = getattr(config, "execution", None)

@@ -116,14 +116,15 @@ def with_settings(config: Config, **settings: Any) -> Config:
       ConfigError: for a name that it does not have, with the nearest one, or a value that does not
         work.
     """
-    known = settings_of(config)
-    whole = {name: value for name, value in settings.items() if name not in known}
-    for name in whole:
-        if name not in {field.name for field in dataclasses.fields(config)}:  # type: ignore[arg-type]
-            raise unknown(name, known)
+    fields = {field.name for field in dataclasses.fields(config)}  # type: ignore[arg-type]
+    nested = settings.keys() & fields - settings_of(config).keys()
+    whole = {name: settings.pop(name) for name in nested}
     config = dataclasses.replace(config, **whole) if whole else config  # type: ignore[type-var]
-    changes = {name: value for name, value in settings.items() if name in known}
-    return _replaced(config, {(*known[name].path, name): x for name, x in changes.items()})
+    known = settings_of(config)  # of the nested configs that are new
+    for name in settings:
+        if name not in known:
+            raise unknown(name, known)
+    return _replaced(config, {(*known[name].path, name): x for name, x in settings.items()})
 
 
 def _replaced(config: Any, values: dict[tuple[str, ...], Any]) -> Any:

@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import pytest
 
-from jaxdrl import Experiment, NetworkConfig, PPOConfig, Sweep, with_settings
+from jaxdrl import ExecutionConfig, Experiment, NetworkConfig, PPOConfig, Sweep, with_settings
 from jaxdrl.config.settings import flat_settings, hyperparameters, settings_of, value_of
 from jaxdrl.errors import ConfigError
 
@@ -46,6 +46,24 @@ def test_what_works_only_together_is_changed_together():
 def test_a_nested_config_may_be_given_as_a_whole():
     network = NetworkConfig(hidden_sizes=(8,))
     assert with_settings(PPOConfig(), network=network, num_envs=64).network == network
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnConfig:
+    """Of another algorithm, with a setting that PPO does not have."""
+
+    rate: float = 0.5
+    num_envs: int = 8
+    env_steps_per_update: int = 8
+    execution: ExecutionConfig = ExecutionConfig()
+
+
+def test_settings_are_those_of_the_config_that_is_given_beside_them():
+    before = Experiment("CartPole-v1")
+    after = with_settings(before, rate=0.25, algorithm=OwnConfig(num_envs=16), seed=3)
+    assert (after.algorithm, after.seed) == (OwnConfig(rate=0.25, num_envs=16), 3)
+    with pytest.raises(ConfigError, match="gamma: there is no such setting"):
+        with_settings(before, algorithm=OwnConfig(), gamma=0.9)
 
 
 def test_traced_values_are_taken():
