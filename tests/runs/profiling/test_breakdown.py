@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import io
 import json
+import time
 import types
 from dataclasses import replace
 from pathlib import Path
@@ -187,6 +188,30 @@ def test_a_trace_that_cannot_start_stops_no_run(monkeypatch):
     tracer.close()
     printed = tracer.console.file.getvalue()
     assert printed.count("profile: no trace: Profile has already been started.") == 1
+
+
+def test_the_work_of_a_trace_is_no_time_of_training(monkeypatch):
+    tracer, found = make_tracer(done=0, num_updates=100, evaluate_every=None), []
+
+    def seconds_meanwhile(*args):
+        before = tracer.stopwatch.seconds
+        time.sleep(0.001)
+        found.append(tracer.stopwatch.seconds - before)
+        return Path("trace")
+
+    def start(directory):
+        seconds_meanwhile()
+        return types.SimpleNamespace(stop=seconds_meanwhile)
+
+    monkeypatch.setattr(f"{TRACER}.Trace", start)
+    monkeypatch.setattr(f"{TRACER}.break_down", seconds_meanwhile)
+    monkeypatch.setattr(f"{TRACER}.show", seconds_meanwhile)
+    with tracer.stopwatch.running():
+        seconds_meanwhile()  # the control
+        for update in range(100):
+            tracer.look(update, None, 100)
+    assert found[0] > 0
+    assert found[1:] == [0.0] * 4
 
 
 def test_a_trace_that_cannot_be_written_stops_no_run(monkeypatch):
