@@ -13,6 +13,11 @@ def is_key(leaf: Any) -> bool:
     return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
+def raw(leaf: Any) -> Any:
+    """An array as it is, and random keys as their unsigned integers."""
+    return jax.random.key_data(leaf) if is_key(leaf) else leaf
+
+
 def merge_leading_axes(tree: Any) -> Any:
     """Merges the first two axes of every leaf: `[A, B, ...]` to `[A * B, ...]`."""
     # Not -1, which is ambiguous for an array without elements.

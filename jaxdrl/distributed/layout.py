@@ -21,7 +21,8 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxdrl.checks import require, require_divisor
-from jaxdrl.distributed.mesh import DATA_AXIS
+from jaxdrl.distributed.mesh import DATA_AXIS, spans_processes
+from jaxdrl.distributed.spread import spread
 
 State = TypeVar("State")
 
@@ -102,14 +103,18 @@ def place(state: State, mesh: Mesh | None, specs: Any) -> State:
     """A copy of `state` on the devices of `mesh`, laid out by `specs`.
 
     Args:
-      state: a state on the host or on any other mesh; it does not change.
-      mesh: the mesh; None places the state on the first device.
+      state: a state on the host or on any other mesh; it does not change. With a mesh of several
+        processes, all of them call this with the same state, as in `spread`.
+      mesh: the mesh; None places the state on the first device of this process.
       specs: `Algorithm.state_specs` of the algorithm that the state belongs to.
     """
 
     def put(spec: PartitionSpec, tree: Any) -> Any:
-        target = jax.devices()[0] if mesh is None else NamedSharding(mesh, spec)
-        return jax.device_put(tree, target, may_alias=False)
+        if mesh is not None and spans_processes(mesh):
+            target = NamedSharding(mesh, spec)
+            return jax.tree.map(lambda x: spread(x, target), tree)
+        device = jax.local_devices()[0] if mesh is None else NamedSharding(mesh, spec)
+        return jax.device_put(tree, device, may_alias=False)
 
     return jax.tree.map(put, specs, state, is_leaf=is_spec)
 

@@ -58,3 +58,8 @@ def make_mesh(
         names = (POPULATION_AXIS, DATA_AXIS)
     types = (AxisType.Auto,) * len(shape)
     return jax.make_mesh(shape, names, axis_types=types, devices=devices[:num_devices])
+
+
+def spans_processes(mesh: Mesh) -> bool:
+    """Whether some of the devices of a mesh are those of other processes."""
+    return any(device.process_index != jax.process_index() for device in mesh.devices.flat)

@@ -25,7 +25,8 @@ import jax
 import numpy as np
 
 from jaxdrl.core import keys
-from jaxdrl.core.trees import is_key
+from jaxdrl.core.trees import is_key, raw
+from jaxdrl.distributed.spread import fetch
 from jaxdrl.errors import ConfigError
 from jaxdrl.io.json_files import finite, read_object
 from jaxdrl.io.safe_files import open_existing, sync
@@ -63,19 +64,17 @@ def updates_in(directory: Path) -> list[int]:
 
 
 def to_host(state: Any) -> dict[str, np.ndarray]:
-    """The leaves of `state` on the host by their paths; random keys as their data."""
+    """The leaves of `state` on the host by their paths; random keys as their data.
+
+    Where the state is spread over processes, all of them must call this, as in `fetch`.
+    """
     leaves = jax.tree_util.tree_leaves_with_path(state)
-    arrays = {_name(path): np.asarray(jax.device_get(raw(leaf))) for path, leaf in leaves}
+    arrays = {_name(path): fetch(leaf) for path, leaf in leaves}
     if len(arrays) != len(leaves):
         raise ConfigError(
             "state: two of its arrays have the same path; do not use / in their names"
         )
     return arrays
-
-
-def raw(leaf: Any) -> Any:
-    """An array as it is, and random keys as their unsigned integers."""
-    return jax.random.key_data(leaf) if is_key(leaf) else leaf
 
 
 def describe(state: Any) -> dict[str, list]:

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
+from jaxdrl.distributed.spread import fetch
 from jaxdrl.evaluation.episodes import Evaluation, best_of
 from jaxdrl.io.json_files import finite
 from jaxdrl.io.log_files import LogFile
-from jaxdrl.runs.checkpoint import raw
 from jaxdrl.runs.stopwatch import Stopwatch
 
 EPISODE_SUMS = ("episode_return_sum", "episode_length_sum", "num_episodes")
@@ -165,8 +164,11 @@ def evaluation_figures(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def sha256(tree: Any) -> str:
-    """Hex digest over the bytes of the arrays of a pytree in tree order, keys included."""
+    """Hex digest over the bytes of the arrays of a pytree in tree order, keys included.
+
+    Where the tree is spread over processes, all of them must call this, as in `fetch`.
+    """
     digest = hashlib.sha256()
     for leaf in jax.tree.leaves(tree):
-        digest.update(np.asarray(raw(leaf)).tobytes())
+        digest.update(fetch(leaf).tobytes())
     return digest.hexdigest()

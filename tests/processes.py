@@ -1,0 +1,50 @@
+"""Programs that run in several processes on this machine, joined by `jax.distributed`."""
+
+import os
+import socket
+import subprocess
+import sys
+
+START = """
+import sys
+import jax
+import numpy as np
+index, num, devices, port = map(int, sys.argv[1:5])
+jax.config.update("jax_num_cpu_devices", devices)
+jax.distributed.initialize(f"127.0.0.1:{port}", num, index)
+"""
+
+
+def run_together(program, num_processes, devices_each, *args, timeout=120):
+    """The output of each process; `index` and `num` of the program say which one it is.
+
+    Args:
+      program: source of a program that starts once JAX knows of all processes.
+      num_processes: number of processes.
+      devices_each: simulated devices of each.
+      *args: more arguments, `sys.argv[5:]` of the program.
+      timeout: seconds after which all are killed.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-c", START + program]
+    processes = [
+        subprocess.Popen(
+            [*command, *map(str, (index, num_processes, devices_each, port)), *map(str, args)],
+            env=os.environ | {"JAX_PLATFORMS": "cpu"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in range(num_processes)
+    ]
+    try:
+        outputs = [process.communicate(timeout=timeout) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    for process, (_, errors) in zip(processes, outputs, strict=True):
+        assert process.returncode == 0, errors
+    return [output for output, _ in outputs]
