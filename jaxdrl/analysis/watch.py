@@ -15,6 +15,7 @@ from rich.text import Text
 
 from jaxdrl.analysis.figures import sparkline
 from jaxdrl.analysis.metrics_history import History, find_warnings
+from jaxdrl.analysis.watch_processes import ShownProcesses, render_processes, take_processes
 from jaxdrl.io.console import make_console
 from jaxdrl.io.numerals import short
 from jaxdrl.io.terminal import printable
@@ -40,6 +41,7 @@ class Snapshot:
       evaluation: the last evaluation, None if there is none.
       memory: the memory that the run needs and has used at most, in words; None for an old run.
       warnings: anything that looks wrong, in words.
+      processes: what each process does; None for a run of one.
     """
 
     env: str
@@ -53,6 +55,7 @@ class Snapshot:
     evaluation: dict[str, float] | None
     memory: str | None
     warnings: list[str]
+    processes: ShownProcesses | None = None
 
 
 Histories = dict[Path, History]
@@ -89,14 +92,18 @@ def take(run_dir: Path, known: Histories | None = None) -> Snapshot:
         known[run_dir] = History(run_dir)
     history = known[run_dir]
     history.update()
-    total = experiment.num_updates * experiment.algorithm.env_steps_per_update
+    steps = experiment.algorithm.env_steps_per_update
+    total = experiment.num_updates * steps
     latest = history.recent[-1] if history.recent else {}
     done = latest.get("env_steps", 0)
-    state = _state(run_dir)
-    left = None
+    writer, state = writer_of(run_dir), _state(run_dir)
+    left = update_seconds = None
     speed = history.median("steps_per_second")
-    if state == "running" and speed:
-        left = (total - done) / speed
+    if speed:
+        num_members = 1 if experiment.sweep is None else experiment.sweep.num_members
+        update_seconds = num_members * steps / speed  # the steps of all members count for the speed
+    if state == "running" and update_seconds:
+        left = (total - done) / steps * update_seconds
     return Snapshot(
         env=experiment.env,
         part=None,
@@ -109,6 +116,9 @@ def take(run_dir: Path, known: Histories | None = None) -> Snapshot:
         evaluation=_evaluation(history.evaluation),
         memory=_memory(stored.devices, latest),
         warnings=find_warnings(history) + _about_result(run_dir, state, is_done=done >= total),
+        processes=None
+        if state == "finished"
+        else take_processes(run_dir, writer, time.time(), update_seconds),
     )
 
 
@@ -144,8 +154,8 @@ def _memory(devices: dict[str, Any], latest: dict[str, Any]) -> str | None:
     return ", ".join(words) or None
 
 
-def render(snapshot: Snapshot) -> Group:
-    """The dashboard."""
+def render(snapshot: Snapshot, width: int = 80) -> Group:
+    """The dashboard for a terminal with `width` columns."""
     share = snapshot.env_steps / snapshot.total_env_steps
     part = f"{snapshot.part}: " if snapshot.part else ""
     head = Text.assemble(
@@ -171,7 +181,11 @@ def render(snapshot: Snapshot) -> Group:
         )
     if snapshot.memory is not None:
         parts.append(Text(f"memory: {snapshot.memory}"))
-    parts += [Text(f"warning: {words}", style="yellow") for words in snapshot.warnings]
+    of_processes = () if snapshot.processes is None else snapshot.processes.warnings
+    warnings = [*of_processes, *snapshot.warnings]
+    parts += [Text(f"warning: {words}", style="yellow") for words in warnings]
+    if snapshot.processes is not None:
+        parts.append(render_processes(snapshot.processes, width))
     return Group(*parts)
 
 
@@ -181,13 +195,13 @@ def main(run_dir: Path, *, once: bool, seconds: float) -> None:
     known: Histories = {}
     snapshot = take(run_dir, known)
     if once or not console.is_terminal or snapshot.state != "running":
-        console.print(render(snapshot), soft_wrap=False)
+        console.print(render(snapshot, console.width), soft_wrap=False)
         return
     try:
-        with Live(render(snapshot), console=console, auto_refresh=False) as live:
+        with Live(render(snapshot, console.width), console=console, auto_refresh=False) as live:
             while snapshot.state == "running":
                 time.sleep(seconds)
                 snapshot = take(run_dir, known)
-                live.update(render(snapshot), refresh=True)
+                live.update(render(snapshot, console.width), refresh=True)
     except KeyboardInterrupt:
         pass  # the usual end; the run continues

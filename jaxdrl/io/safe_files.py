@@ -100,26 +100,37 @@ def set_aside(path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def replaced(path: Path) -> Iterator[Path]:
+def replaced(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """A new file beside `path` that replaces it atomically at the end of the block.
 
     A link at `path` is replaced, not its target.
+
+    Args:
+      path: path of the file.
+      durable: whether to wait until the new file is on the disk, so that it survives a power cut.
     """
     unfinished = path.with_name(f".{path.stem}.writing{path.suffix}")
     remove(unfinished)  # left by a process that was killed, or a link
     os.close(os.open(unfinished, NEW, 0o666))
     try:
         yield unfinished
-        sync(unfinished)
+        if durable:
+            sync(unfinished)
         unfinished.replace(path)
     finally:
         with contextlib.suppress(OSError):
             unfinished.unlink(missing_ok=True)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Writes a file atomically: if the process is killed, it is either the old or the new one."""
-    with replaced(path) as unfinished:
+def write_text(path: Path, text: str, *, durable: bool = True) -> None:
+    """Writes a file atomically: if the process is killed, it is either the old or the new one.
+
+    Args:
+      path: path of the file.
+      text: its content.
+      durable: as in `replaced`.
+    """
+    with replaced(path, durable=durable) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
 
 

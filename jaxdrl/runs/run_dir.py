@@ -28,6 +28,7 @@ METRICS_FILE = "metrics.jsonl"
 LINEAGE_FILE = "lineage.jsonl"
 LOG_FILES = (METRICS_FILE, LINEAGE_FILE)
 RESULT_FILE = "result.json"
+PROCESSES_FILE = "processes.json"
 CHECKPOINTS = "checkpoints"
 
 NUMBER = (int, float)

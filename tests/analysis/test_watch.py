@@ -14,10 +14,11 @@ import pytest
 import jaxdrl
 from jaxdrl.analysis import metrics_history, watch
 from jaxdrl.cli import main
+from jaxdrl.config.search_space import Sweep
 from jaxdrl.io.json_files import write_sealed
 from jaxdrl.runs.locking import claim, writer_of
 from jaxdrl.runs.run_dir import METRICS_FILE
-from small_runs import CARTPOLE
+from small_runs import CARTPOLE, config_of
 
 SHOWN = [
     *("episode_return", "episode_length", "steps_per_second", "approx_kl", "clip_fraction"),
@@ -133,6 +134,22 @@ def test_a_run_of_a_few_lines_and_one_without_any(run_dir, tmp_path, capsys):
     first = (run_dir / METRICS_FILE).read_text().splitlines()[0]
     (tmp_path / METRICS_FILE).write_text(first + '\n{"update": 2, "env')
     assert watch.take(tmp_path).env_steps == 128
+
+
+@pytest.mark.parametrize("members", [1, 4])
+def test_the_time_that_is_left_does_not_depend_on_how_many_members_count_for_the_speed(
+    tmp_path, members
+):
+    """An update of a member is 128 steps, and takes 0.5 s; one of three is done."""
+    ranges = {"learning_rate": "log:0.001:0.01"}
+    sweep = Sweep(ranges, members=members) if members > 1 else None
+    config = config_of(dataclasses.replace(CARTPOLE, sweep=sweep))
+    write_sealed(tmp_path / "config.json", config)
+    record = {"update": 1, "env_steps": 128, "num_episodes": 1}
+    speed = {"steps_per_second": 2.0 * 128 * members}
+    (tmp_path / METRICS_FILE).write_text(json.dumps(record | speed) + "\n")
+    with claim(tmp_path):
+        assert watch.take(tmp_path).seconds_left == pytest.approx(1.0)
 
 
 def lines(**columns):

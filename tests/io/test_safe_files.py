@@ -22,6 +22,17 @@ def test_text_is_replaced_as_a_whole(tmp_path):
         assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("durable", [True, False])
+def test_a_text_is_on_the_disk_before_it_replaces_the_old_one_if_it_has_to(
+    tmp_path, monkeypatch, durable
+):
+    calls = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: calls.append("fsync"))
+    write_text(tmp_path / "a.json", "new", durable=durable)
+    assert calls == (["fsync"] if durable else [])
+    assert (tmp_path / "a.json").read_text() == "new"
+
+
 @pytest.mark.parametrize(
     "owner, name", [(os, "fsync"), (Path, "replace")], ids=["fsync", "replace"]
 )
