@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from jaxdrl.checks import Positive, checked
 from jaxdrl.config.algorithms import AlgorithmConfig
 from jaxdrl.config.execution import ExecutionConfig
 from jaxdrl.core.keys import make_key
+from jaxdrl.distributed import cluster_faults
 from jaxdrl.distributed.mesh import make_mesh
 from jaxdrl.envs import Environment, make
 from jaxdrl.io.console import labelled, make_console
@@ -40,6 +42,7 @@ class Diagnosis:
 
     Attributes:
       machine: processor, cores, memory and devices.
+      processes: those of a run that is started as this command was, in words.
       versions: versions of Python and the packages.
       cache: directory of compiled programs, None if they are not kept.
       complaints: faults in the set-up, each with a remedy.
@@ -51,6 +54,7 @@ class Diagnosis:
     """
 
     machine: dict[str, Any]
+    processes: str
     versions: dict[str, str]
     cache: str | None
     complaints: list[str]
@@ -83,8 +87,9 @@ def diagnose(env: str = "CartPole-v1", *, seconds: Positive = 1.0, say: Any = No
     made = make(env)
     facts = machine.describe()
     config = replace(make_config(made), num_envs=512)
+    processes, faults = cluster_faults.describe(os.environ, on_cpu=facts["platform"] == "cpu")
     busy = machine.busy_complaints(machine.busy_cores())
-    for line in busy:  # before minutes of measurements that may be useless
+    for line in (*faults, *busy):  # before minutes of measurements that may be useless
         report(line)
     numbers = divisors(int(mesh.devices.size))
     steps = Steps(report, len(numbers) + len(SIZES))
@@ -107,9 +112,10 @@ def diagnose(env: str = "CartPole-v1", *, seconds: Positive = 1.0, say: Any = No
     cache = backend.keep_programs()
     return Diagnosis(
         machine=facts,
+        processes=processes,
         versions=machine.versions(),
         cache=None if cache is None else str(cache),
-        complaints=[*machine.complaints(facts), *busy],
+        complaints=[*machine.complaints(facts), *faults, *busy],
         env=env,
         by_devices=by_devices,
         by_envs=by_envs,
@@ -191,6 +197,7 @@ def print_diagnosis(console: Console, found: Diagnosis) -> None:
         "memory": "unknown" if free is None else f"{free / gib:.1f} GiB free",
         "devices": f"{facts['num_devices']} x {facts['device_kind']} ({facts['platform']})"
         + (f", {device / gib:.1f} GiB each" if device else ""),
+        "processes": found.processes,
         "versions": ", ".join(f"{name} {number}" for name, number in found.versions.items()),
         "compiled programs": found.cache or "not kept",
     }

@@ -83,6 +83,24 @@ def test_it_is_said_what_is_measured_and_how_long_it_may_take(speeds, monkeypatc
     assert all("steps/s (at most 0 s more)" in line for line in lines[start + 1 :])
 
 
+def test_the_processes_of_a_launcher_are_shown_with_what_would_keep_them_apart(speeds, monkeypatch):
+    launcher = {"JAX_NUM_PROCESSES": "4", "JAX_PROCESS_ID": "1"}
+    launcher |= {"JAX_COORDINATOR_ADDRESS": "gpu03:41234", "https_proxy": "http://proxy.example"}
+    for name, value in launcher.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("grpc_proxy", raising=False)
+    lines, output = [], io.StringIO()
+    found = diagnose("CartPole-v1", say=lines.append)
+    doctor.print_diagnosis(Console(file=output, width=200), found)
+    (row,) = [line for line in output.getvalue().splitlines() if line.startswith("processes")]
+    words = "4, by JAX_NUM_PROCESSES; this is process 1; coordinator gpu03:41234"
+    assert row.split(maxsplit=1)[1].strip() == words
+    (fault,) = [line for line in found.complaints if line.startswith("https_proxy is set")]
+    start = next(i for i, line in enumerate(lines) if line.startswith("measuring how"))
+    assert fault in lines[:start]  # before minutes of measurements
+
+
 def test_a_measurement_is_of_training():
     config = jaxdrl.with_settings(jaxdrl.PPOConfig(), num_envs=16, num_steps=8, hidden_sizes=(8,))
     assert doctor.measure(jaxdrl.make("CartPole-v1"), config, 2, 0.01) > 0
