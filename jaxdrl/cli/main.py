@@ -13,6 +13,7 @@ import tyro
 
 from jaxdrl.cli.exits import FAILED, answer
 from jaxdrl.cli.flags import FLAT, AlgorithmName, ConfigFile, Flags, with_known
+from jaxdrl.cli.launch_processes import launch, require_separator
 from jaxdrl.config.algorithms import DEFAULT
 from jaxdrl.config.experiment import Experiment
 from jaxdrl.config.sweep_flags import SweepFlags
@@ -24,10 +25,12 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def _cli(args: list[str]) -> None:
+    require_separator(args)
     app = tyro.extras.SubcommandApp()
     for function in (train, sweep):
         app.command(name=function.__name__, help=_summary(function))(with_known(function, args))
-    others: tuple[Any, ...] = (resume, evaluate, plot, render, export, watch, doctor, envs, check)
+    looking = (evaluate, plot, render, export, watch)
+    others: tuple[Any, ...] = (resume, launch, *looking, doctor, envs, check)
     for verb in others:
         app.command(verb)
     config = (tyro.conf.PositionalRequiredArgs, *FLAT)

@@ -1,0 +1,450 @@
+"""`jaxdrl launch` with small scripts in place of training: none of them imports jax."""
+
+import contextlib
+import io
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from jaxdrl.cli import main
+from jaxdrl.cli.launch_processes import VERBS, share_gpus
+from jaxdrl.errors import ConfigError
+
+ROOT = Path(__file__).parents[2]
+MAIN = "from jaxdrl.cli.main import main; main()"
+IMPATIENT = (
+    "from jaxdrl.cli import child_processes; import signal; "
+    "child_processes.STEPS = ((0.3, signal.SIGTERM), (0.3, signal.SIGKILL)); "
+)
+IS_LINUX = sys.platform == "linux"
+BEGIN = """
+import os, signal, sys, time
+from pathlib import Path
+process = int(os.environ.get("JAX_PROCESS_ID", -1))
+def wait_for(*names):
+    while not all(Path(name).exists() for name in names):
+        time.sleep(0.01)
+"""
+"""The beginning of every script; they run in a directory of their own."""
+
+
+def command(folder, script, *flags, program=MAIN, arguments=()):
+    (folder / "script.py").write_text(BEGIN + script)
+    return [sys.executable, "-c", program, "launch", *flags, "--", "script.py", *arguments]
+
+
+def environment(**variables):
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    return os.environ | {"PYTHONPATH": path} | variables
+
+
+def run(folder, script, *flags, variables=None, **how):
+    """A finished `jaxdrl launch`."""
+    return subprocess.run(
+        command(folder, script, *flags, **how),
+        cwd=folder,
+        env=environment(**(variables or {})),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@contextlib.contextmanager
+def started(folder, script, *flags, **how):
+    """`jaxdrl launch`, whose scripts say that they are there by a file of the name of their number.
+
+    Nothing of it is left behind.
+    """
+    process = subprocess.Popen(
+        command(folder, script, *flags, **how),
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate(timeout=60)
+
+
+def wait_until(condition, seconds=30):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def is_running(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def pids(folder, count):
+    """The process ids that the scripts write into files of the names of their numbers."""
+    files = [folder / str(process) for process in range(count)]
+    wait_until(lambda: all(file.exists() and file.read_text().endswith("\n") for file in files))
+    return [int(file.read_text()) for file in files]
+
+
+WRITE_PID = 'Path(str(process)).write_text(f"{os.getpid()}\\n")\n'
+
+# What the processes get and print.
+
+
+def test_each_process_knows_its_number_and_prints_with_it(tmp_path):
+    script = """
+    print(os.environ["JAX_NUM_PROCESSES"], os.environ["JAX_COORDINATOR_ADDRESS"], sys.argv[1:])
+    print("trouble", file=sys.stderr)
+    print("no end of line", end="")
+    """
+    arguments = ["a b", "--", "--processes", "5", "--x=y", ""]
+    done = run(tmp_path, f"if True:{script}", "--processes", "3", arguments=arguments)
+    assert done.returncode == 0
+    lines = sorted(done.stdout.splitlines())
+    assert re.fullmatch(r"\[0\] 3 127\.0\.0\.1:\d+ \['a b', .*", lines[0])
+    expected = [lines[0].removeprefix("[0] "), "no end of line"]
+    assert lines == [f"[{process}] {line}" for process in range(3) for line in expected]
+    assert lines[0].endswith(repr(arguments))
+    assert sorted(done.stderr.splitlines()) == [f"[{process}] trouble" for process in range(3)]
+
+
+def test_lines_are_whole_however_they_are_written(tmp_path):
+    script = """
+letters = "abcd"[process] * 5000
+for _ in range(50):
+    for part in (letters[:2500], letters[2500:], "\\n"):
+        os.write(1 + process % 2, part.encode())
+"""
+    done = run(tmp_path, script, "--processes", "4")
+    for output, processes in ((done.stdout, (0, 2)), (done.stderr, (1, 3))):
+        lines = sorted(output.splitlines())
+        assert lines == sorted(f"[{i}] {'abcd'[i] * 5000}" for i in processes for _ in range(50))
+
+
+@pytest.mark.skipif(not IS_LINUX, reason="other systems do not pin processes to cores")
+@pytest.mark.parametrize("num_processes", [2, 3])
+def test_each_process_has_its_share_of_the_cores(tmp_path, num_processes):
+    cores = sorted(os.sched_getaffinity(0))
+    done = run(
+        tmp_path, "print(sorted(os.sched_getaffinity(0)))", "--processes", str(num_processes)
+    )
+    each = len(cores) // num_processes
+    for i in range(num_processes):
+        own = cores[i * each : (i + 1) * each] if each else [cores[i % len(cores)]]
+        assert f"[{i}] {own}\n" in done.stdout
+
+
+def test_one_process_is_as_without_launch(tmp_path):
+    script = "print({'JAX_NUM_PROCESSES', 'JAX_COORDINATOR_ADDRESS'} & set(os.environ), process)"
+    done = run(tmp_path, script, "--processes", "1")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "set() -1\n", "")
+
+
+@pytest.fixture
+def with_gpus(tmp_path, monkeypatch):
+    """As if JAX's plugin for GPUs were installed."""
+    (tmp_path / "jax_cuda12_plugin").mkdir()
+    (tmp_path / "jax_cuda12_plugin" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+@pytest.mark.usefixtures("with_gpus")
+@pytest.mark.parametrize(
+    ("visible", "platforms", "num_processes", "shares", "note"),
+    [
+        ("4,5,6,7", "", 2, [[0, 1], [2, 3]], ""),
+        ("0,1", "cuda,cpu", 2, [[0], [1]], ""),
+        ("0,1,2,-1,4", "", 2, [[0], [1]], "1 of 3 GPUs is not used; 1 or 3 processes use all"),
+        ("0,1", "", 1, [], ""),
+        ("", "", 2, [], ""),
+        ("0", "cpu", 2, [], ""),
+    ],
+)
+def test_gpus_are_shared(visible, platforms, num_processes, shares, note):
+    environ = {"CUDA_VISIBLE_DEVICES": visible, "JAX_PLATFORMS": platforms}
+    assert share_gpus(num_processes, environ) == (shares, note)
+
+
+@pytest.mark.usefixtures("with_gpus")
+def test_each_process_gets_its_gpus(tmp_path):
+    variables = {
+        "CUDA_VISIBLE_DEVICES": "0,1,2",
+        "JAX_PLATFORMS": "",
+        "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}",
+    }
+    done = run(tmp_path, 'print(os.environ["JAX_LOCAL_DEVICE_IDS"])', variables=variables)
+    assert sorted(done.stdout.splitlines()) == ["[0] 0", "[1] 1"]
+    assert done.stderr == "launch: 1 of 3 GPUs is not used; 1 or 3 processes use all\n"
+
+
+@pytest.mark.usefixtures("with_gpus")
+def test_fewer_gpus_than_processes_are_refused():
+    with pytest.raises(ConfigError) as caught:
+        share_gpus(2, {"CUDA_VISIBLE_DEVICES": "3"})
+    assert str(caught.value) == (
+        "processes = 2: there is 1 GPU, and each process needs one of its own; "
+        "--processes 1, or JAX_PLATFORMS=cpu to compute on the CPU"
+    )
+
+
+# How they end.
+
+
+@pytest.mark.parametrize(
+    ("script", "code", "words"),
+    [
+        ("pass", 0, ""),
+        ("sys.exit(7 * (process == 1))", 7, "process 1 ended with code 7"),
+        ("sys.exit(2 if process == 2 else 75)", 2, ""),
+        ("sys.exit(75)", 75, r"process \d ended with code 75 because another one failed"),
+        (
+            "time.sleep(0.5 * (process != 1))\n"
+            "os.kill(os.getpid(), signal.SIGKILL) if process == 1 else sys.exit(75)",
+            137,
+            "process 1 was killed by SIGKILL",
+        ),
+        (
+            "time.sleep(0.5 * (process != 1))\nsys.exit(75 if process == 1 else 3)",
+            3,
+            r"process [02] ended with code 3",
+        ),
+    ],
+)
+def test_the_exit_code_is_that_of_the_cause(tmp_path, script, code, words):
+    done = run(tmp_path, script, "--processes", "3")
+    assert done.returncode == code
+    assert re.fullmatch(f"launch: {words}\n" if words else "", done.stderr), done.stderr
+
+
+@pytest.mark.skipif(not IS_LINUX, reason="looks into /proc")
+def test_all_end_when_one_is_killed(tmp_path):
+    script = """
+child = os.fork() if process == 2 else None
+if child == 0:
+    time.sleep(600)  # what a process leaves behind
+if process == 2:
+    Path("3").write_text(f"{child}\\n")
+if process == 0:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+Path(str(process)).write_text(f"{os.getpid()}\\n")
+time.sleep(600)
+"""
+    with started(tmp_path, script, "--processes", "3", program=IMPATIENT + MAIN) as process:
+        found = pids(tmp_path, 4)
+        os.kill(found[2], signal.SIGSEGV)
+        output, errors = process.communicate(timeout=60)
+        assert (process.returncode, output) == (128 + signal.SIGSEGV, "")
+        assert errors == (
+            "launch: processes 0, 1 still run 0.3 s after the failure of another; sending SIGTERM\n"
+            "launch: process 0 still runs 0.3 s after that; sending SIGKILL\n"
+            "launch: process 2 was killed by SIGSEGV\n"
+        )
+        assert not any(map(is_running, found))
+
+
+@pytest.mark.skipif(not IS_LINUX, reason="other systems let them run on")
+def test_a_launch_that_is_killed_leaves_no_process_behind(tmp_path):
+    with started(tmp_path, WRITE_PID + "time.sleep(600)", "--processes", "3") as process:
+        found = pids(tmp_path, 3)
+        process.kill()
+        wait_until(lambda: not any(map(is_running, found)), seconds=5)
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_reaches_each_process_once(tmp_path, name):
+    script = f"""
+seen = []
+signal.signal(signal.{name}, lambda number, frame: seen.append(number))
+{WRITE_PID}
+while not Path("second").exists():
+    time.sleep(0.01)
+    if seen:
+        Path(f"seen{{process}}").touch()
+wait_for("second")
+while len(seen) < 2:
+    time.sleep(0.01)
+time.sleep(0.1)
+print(len(seen))
+sys.exit(130 if process == 1 else 0)
+"""
+    with started(tmp_path, script, "--restarts", "1") as process:
+        pids(tmp_path, 2)
+        process.send_signal(signal.Signals[name])
+        wait_until(lambda: all((tmp_path / f"seen{i}").exists() for i in range(2)))
+        (tmp_path / "second").touch()
+        process.send_signal(signal.Signals[name])
+        output, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (130, "")
+    assert sorted(output.splitlines()) == ["[0] 2", "[1] 2"]
+
+
+def test_ignored_signals_stay_ignored(tmp_path):
+    script = f"{WRITE_PID}\nprint(signal.getsignal(signal.SIGHUP).name)\nwait_for('end')"
+    ignoring = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN); " + MAIN
+    with started(tmp_path, script, program=ignoring) as process:
+        pids(tmp_path, 2)
+        process.send_signal(signal.SIGHUP)
+        (tmp_path / "end").touch()
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert sorted(output.splitlines()) == ["[0] SIG_IGN", "[1] SIG_IGN"]
+
+
+def test_an_output_that_nobody_reads_stops_nothing(tmp_path):
+    script = f"""
+{WRITE_PID}
+wait_for("closed")
+for _ in range(1000):
+    print("x" * 1000)
+Path(f"done{{process}}").touch()
+"""
+    with started(tmp_path, script) as process:
+        pids(tmp_path, 2)
+        process.stdout.close()
+        (tmp_path / "closed").touch()
+        assert process.wait(timeout=60) == 0
+    assert all((tmp_path / f"done{i}").exists() for i in range(2))
+
+
+# Starting again.
+
+COUNT = """
+port = os.environ["JAX_COORDINATOR_ADDRESS"]
+with open(f"starts{process}", "a") as file:
+    file.write(port + "\\n")
+attempt = len(Path(f"starts{process}").read_text().splitlines())
+"""
+
+
+def starts(folder):
+    return [(folder / f"starts{i}").read_text().splitlines() for i in range(2)]
+
+
+def test_all_start_again_after_one_was_killed(tmp_path):
+    script = f"""{COUNT}
+if attempt == 1 and process == 1:
+    wait_for("starts0")
+    os.kill(os.getpid(), signal.SIGKILL)
+if attempt == 1:
+    time.sleep(0.5)
+if attempt < 3:
+    sys.exit(75)
+print("trained")
+"""
+    done = run(tmp_path, script, "--restarts", "3")
+    assert done.returncode == 0
+    first, second = done.stderr.splitlines()
+    assert first == "launch: process 1 was killed by SIGKILL; starting again (1 of 3)"
+    ended = r"process [01] ended with code 75 because another one failed"
+    assert re.fullmatch(rf"launch: {ended}; starting again \(2 of 3\)", second)
+    assert sorted(done.stdout.splitlines()) == ["[0] trained", "[1] trained"]
+    ports = starts(tmp_path)
+    assert ports[0] == ports[1]
+    assert len(ports[0]) == 3
+
+
+@pytest.mark.parametrize(
+    ("code", "restarts", "num_starts"), [(75, 0, 1), (75, 2, 3), (1, 2, 1), (2, 2, 1)]
+)
+def test_it_gives_up(tmp_path, code, restarts, num_starts):
+    done = run(tmp_path, f"{COUNT}\nsys.exit({code})", "--restarts", str(restarts))
+    assert done.returncode == code
+    assert done.stderr.count("starting again") == num_starts - 1
+    assert all(len(ports) == num_starts for ports in starts(tmp_path))
+
+
+def test_after_a_signal_it_does_not_start_again(tmp_path):
+    script = f"{COUNT}{WRITE_PID}\ntime.sleep(600)"
+    with started(tmp_path, script, "--restarts", "3") as process:
+        pids(tmp_path, 2)
+        process.terminate()
+        output, errors = process.communicate(timeout=60)
+    assert (process.returncode, output, errors) == (128 + signal.SIGTERM, "", "")
+    assert all(len(ports) == 1 for ports in starts(tmp_path))
+
+
+# What is refused.
+
+EXAMPLE = "jaxdrl launch --processes 2 -- train CartPole-v1"
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ("", f"launch: the command comes after --, as in: {EXAMPLE}"),
+        ("train CartPole-v1", f"launch: the command comes after --, as in: {EXAMPLE}"),
+        ("--", f"command = '': must be given after --, as in: {EXAMPLE}"),
+        (
+            "-- trian CartPole-v1",
+            "command = 'trian': is neither a verb nor a Python script (.py); the nearest verb: "
+            "train",
+        ),
+        (
+            "-- launch -- train CartPole-v1",
+            "command = 'launch': cannot start itself; name the verb that each process runs, such "
+            "as train",
+        ),
+        ("-- absent.py", "command = 'absent.py': there is no such file"),
+        ("--processes 0 -- envs", "processes = 0: must be an integer from 1 to 256"),
+        ("--processes 257 -- envs", "processes = 257: must be an integer from 1 to 256"),
+        ("--restarts -1 -- envs", "restarts = -1: must be an integer of at least 0"),
+        (
+            "--restarts 3 -- train CartPole-v1 --run-dir here",
+            "restarts = 3: a restart repeats the command, and train would begin a new run; add "
+            "--resume, which continues the run in --run-dir",
+        ),
+    ],
+)
+def test_a_launch_that_cannot_work_is_refused(args, message):
+    errors = io.StringIO()
+    with contextlib.redirect_stderr(errors), pytest.raises(SystemExit) as caught:
+        main.main(["launch", *args.split()])
+    assert caught.value.code == 2
+    assert errors.getvalue() == f"error: {message}\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "works"),
+    [
+        ("JAX_NUM_PROCESSES", "start the command itself in each"),
+        ("SLURM_STEP_NUM_TASKS", "give the command itself to srun: srun jaxdrl train ..."),
+        ("OMPI_COMM_WORLD_SIZE", "give the command itself to mpirun: mpirun jaxdrl train ..."),
+    ],
+)
+def test_within_several_processes_it_is_refused(monkeypatch, capsys, name, works):
+    monkeypatch.setenv(name, "4")
+    with pytest.raises(SystemExit) as caught:
+        main.main(["launch", "--", "envs"])
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == (
+        f"error: {name} = '4': this is one of several processes already, and launch would start "
+        f"more in each; {works}\n"
+    )
+
+
+def test_every_verb_can_be_launched(capsys):
+    with pytest.raises(SystemExit):
+        main.main(["--help"])
+    listed = re.search(r"\{(.*)\}", capsys.readouterr().out.replace("\n", "")).group(1)
+    assert set(listed.split(",")) == {*VERBS, "launch"}
+
+
+def test_help_of_the_verb_comes_once(tmp_path):
+    arguments = ["-c", MAIN, "launch", "--processes", "3", "--", "train", "--help"]
+    shown = subprocess.run(
+        [sys.executable, *arguments], env=environment(), capture_output=True, text=True, timeout=60
+    )
+    assert shown.returncode == 0
+    assert shown.stdout.count("usage: jaxdrl train") == 1
