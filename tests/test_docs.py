@@ -27,7 +27,7 @@ import tyro
 import jaxdrl
 from jaxdrl import launch
 from jaxdrl.analysis import evaluate_run, export, learning_curves, render, watch
-from jaxdrl.cli import doctor, list_envs, main
+from jaxdrl.cli import doctor, launch_processes, list_envs, main
 from jaxdrl.cli import flags as cli_flags
 from jaxdrl.envs.contract import check
 from jaxdrl.envs.suites import registry
@@ -99,6 +99,7 @@ def parse_flags(monkeypatch, program, flags):
     for module in verbs:
         take = lambda *args, **kwargs: received.append((args, kwargs)) is None  # noqa: E731
         monkeypatch.setattr(module, "main", take)
+    monkeypatch.setattr(launch_processes, "main", lambda *args: received.append(args))
     monkeypatch.setattr(cli_flags, "make_experiment", known_or_plain)
     monkeypatch.setattr(cli_flags, "read_experiment", lambda path: jaxdrl.Experiment("CartPole-v1"))
     monkeypatch.setattr("sys.argv", [program, *flags])
@@ -125,6 +126,10 @@ def check_command(monkeypatch, words):
         parse_flags(monkeypatch, *rest[:1], rest[1:])
     elif program == "jaxdrl" and rest[1:] and "--help" not in rest:
         parse_flags(monkeypatch, "jaxdrl", rest)
+        if rest[0] == "launch":
+            inner = rest[rest.index("--") + 1 :]
+            first = "python" if inner[0].endswith(".py") else "jaxdrl"
+            check_command(monkeypatch, [first, *inner])
     elif program == "make":
         targets, variables = makefile()
         settings = dict(word.split("=", 1) for word in rest if "=" in word)
@@ -201,19 +206,7 @@ def benchmark_flags():
 
 @pytest.mark.parametrize("path", FILES, ids=file_id)
 def test_flags_in_the_text_exist(path, capsys):
-    for verb in (
-        "train",
-        "sweep",
-        "resume",
-        "evaluate",
-        "plot",
-        "render",
-        "export",
-        "watch",
-        "doctor",
-        "envs",
-        "check",
-    ):
+    for verb in (*launch_processes.VERBS, "launch"):
         with pytest.raises(SystemExit):
             main.main([verb, "--help"])
     known = set(re.findall(r"--[\w.-]+", capsys.readouterr().out))

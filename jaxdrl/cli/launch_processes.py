@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import os
+import shlex
 import signal
 import socket
 import sys
@@ -21,6 +22,7 @@ from jaxdrl.annotations import Bounds, fit
 from jaxdrl.checks import Index, divisors, require
 from jaxdrl.cli.child_processes import End, Events, Program, noted_signals, run_together
 from jaxdrl.cli.exits import DONE, REFUSED
+from jaxdrl.distributed import cluster
 from jaxdrl.errors import ConfigError
 
 PEER_FAILED = 75
@@ -36,14 +38,8 @@ EXAMPLE = "jaxdrl launch --processes 2 -- train CartPole-v1"
 JAXDRL = "from jaxdrl.cli.main import main; main()"
 """The program of a verb; `-P` keeps the modules in the current directory out of it."""
 
-MANY = {
-    "JAX_NUM_PROCESSES": "start the command itself in each",
-    "SLURM_STEP_NUM_TASKS": "give the command itself to srun: srun jaxdrl train ...",
-    "OMPI_COMM_WORLD_SIZE": "give the command itself to mpirun: mpirun jaxdrl train ...",
-    "PMI_SIZE": "give the command itself to mpiexec: mpiexec jaxdrl train ...",
-    "WORLD_SIZE": "give the command itself to torchrun: torchrun --no-python jaxdrl train ...",
-}
-"""Variables that say how many processes something else has started, and what to do then."""
+STARTERS = {"SLURM": "srun ", "Open MPI": "mpirun ", "torchrun": "torchrun --no-python "}
+"""What starts several processes by itself."""
 
 Command = Annotated[
     tuple[str, ...],
@@ -124,10 +120,22 @@ def _require_possible(
     if restarts and verb in ("train", "sweep") and not resumes:
         works = f"a restart repeats the command, and {verb} would begin a new run; add --resume"
         raise ConfigError(f"restarts = {restarts}: {works}, which continues the run in --run-dir")
-    for name, works in MANY.items():
-        if environ.get(name, "1").strip() not in ("", "0", "1"):
-            why = "this is one of several processes already, and launch would start more in each"
-            raise ConfigError(f"{name} = {environ[name]!r}: {why}; {works}")
+    _require_alone(command, num_processes, environ)
+
+
+def _require_alone(command: Sequence[str], num_processes: int, environ: Mapping[str, str]) -> None:
+    """Raises `ConfigError` within processes that something else has started, or if they are off."""
+    is_off = environ.get("JAXDRL_HOSTS") == "off"
+    require(not is_off, "JAXDRL_HOSTS", "off", "the processes would train apart; unset it")
+    found = cluster.find(environ, visible_gpus=0)
+    if found is None:
+        return
+    starter = next((s for name, s in STARTERS.items() if found.found_by.startswith(name)), "")
+    whole = f"{starter}{'python' if command[0].endswith('.py') else 'jaxdrl'} {shlex.join(command)}"
+    raise ConfigError(
+        f"{found.found_by}: this is one of {found.num_processes} processes already, each of which "
+        f"would start {num_processes} more; leave launch out: {whole}"
+    )
 
 
 def _programs(
@@ -193,12 +201,7 @@ def num_gpus(environ: Mapping[str, str]) -> int:
     plugins = ("jax_cuda12_plugin", "jax_cuda13_plugin")
     if platform not in ("", "cuda", "gpu") or not any(map(importlib.util.find_spec, plugins)):
         return 0
-    visible = environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is None:
-        return len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
-    names = [name.strip() for name in visible.split(",")]
-    bad = (i for i, name in enumerate(names) if name in ("", "-1", "NoDevFiles"))
-    return next(bad, len(names))  # CUDA takes those before the first bad one
+    return cluster.count_gpus(environ)
 
 
 def _free_port() -> int:

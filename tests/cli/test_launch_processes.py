@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 MAIN = "from jaxdrl.cli.main import main; main()"
 IMPATIENT = (
     "from jaxdrl.cli import child_processes; import signal; "
-    "child_processes.STEPS = ((0.3, signal.SIGTERM), (0.3, signal.SIGKILL)); "
+    "child_processes.STEPS = ((0.3, signal.SIGTERM), (1.0, signal.SIGKILL)); "
 )
 IS_LINUX = sys.platform == "linux"
 BEGIN = """
@@ -50,6 +50,7 @@ def run(folder, script, *flags, variables=None, **how):
         command(folder, script, *flags, **how),
         cwd=folder,
         env=environment(**(variables or {})),
+        input="words\n",
         capture_output=True,
         text=True,
         timeout=60,
@@ -69,6 +70,7 @@ def started(folder, script, *flags, **how):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        process_group=0,
     )
     try:
         yield process
@@ -107,7 +109,7 @@ def test_each_process_knows_its_number_and_prints_with_it(tmp_path):
     script = """
     print(os.environ["JAX_NUM_PROCESSES"], os.environ["JAX_COORDINATOR_ADDRESS"], sys.argv[1:])
     print("trouble", file=sys.stderr)
-    print("no end of line", end="")
+    print(sys.stdin.read() + "no end of line", end="")
     """
     arguments = ["a b", "--", "--processes", "5", "--x=y", ""]
     done = run(tmp_path, f"if True:{script}", "--processes", "3", arguments=arguments)
@@ -248,7 +250,7 @@ time.sleep(600)
         assert (process.returncode, output) == (128 + signal.SIGSEGV, "")
         assert errors == (
             "launch: processes 0, 1 still run 0.3 s after the failure of another; sending SIGTERM\n"
-            "launch: process 0 still runs 0.3 s after that; sending SIGKILL\n"
+            "launch: process 0 still runs 1 s after that; sending SIGKILL\n"
             "launch: process 2 was killed by SIGSEGV\n"
         )
         assert not any(map(is_running, found))
@@ -281,10 +283,10 @@ sys.exit(130 if process == 1 else 0)
 """
     with started(tmp_path, script, "--restarts", "1") as process:
         pids(tmp_path, 2)
-        process.send_signal(signal.Signals[name])
+        os.killpg(process.pid, signal.Signals[name])  # as a terminal does
         wait_until(lambda: all((tmp_path / f"seen{i}").exists() for i in range(2)))
         (tmp_path / "second").touch()
-        process.send_signal(signal.Signals[name])
+        os.killpg(process.pid, signal.Signals[name])
         output, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (130, "")
     assert sorted(output.splitlines()) == ["[0] 2", "[1] 2"]
@@ -334,18 +336,21 @@ def starts(folder):
 
 def test_all_start_again_after_one_was_killed(tmp_path):
     script = f"""{COUNT}
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+Path(f"ready{{process}}").touch()
 if attempt == 1 and process == 1:
-    wait_for("starts0")
+    wait_for("ready0")
     os.kill(os.getpid(), signal.SIGKILL)
 if attempt == 1:
-    time.sleep(0.5)
-if attempt < 3:
+    time.sleep(600)
+if attempt == 2:
     sys.exit(75)
 print("trained")
 """
-    done = run(tmp_path, script, "--restarts", "3")
+    done = run(tmp_path, script, "--restarts", "3", program=IMPATIENT + MAIN)
     assert done.returncode == 0
-    first, second = done.stderr.splitlines()
+    late, first, second = done.stderr.splitlines()
+    assert late.endswith("; sending SIGTERM")
     assert first == "launch: process 1 was killed by SIGKILL; starting again (1 of 3)"
     ended = r"process [01] ended with code 75 because another one failed"
     assert re.fullmatch(rf"launch: {ended}; starting again \(2 of 3\)", second)
@@ -355,11 +360,21 @@ print("trained")
     assert len(ports[0]) == 3
 
 
+KILLED = "os.kill(os.getpid(), signal.SIGKILL)"
+
+
 @pytest.mark.parametrize(
-    ("code", "restarts", "num_starts"), [(75, 0, 1), (75, 2, 3), (1, 2, 1), (2, 2, 1)]
+    ("end", "code", "restarts", "num_starts"),
+    [
+        ("sys.exit(75)", 75, 0, 1),
+        ("sys.exit(75)", 75, 2, 3),
+        ("sys.exit(1)", 1, 2, 1),
+        ("sys.exit(2)", 2, 2, 1),
+        (f"wait_for('starts0', 'starts1')\nsys.exit(2) if process else {KILLED}", 2, 2, 1),
+    ],
 )
-def test_it_gives_up(tmp_path, code, restarts, num_starts):
-    done = run(tmp_path, f"{COUNT}\nsys.exit({code})", "--restarts", str(restarts))
+def test_it_gives_up(tmp_path, end, code, restarts, num_starts):
+    done = run(tmp_path, f"{COUNT}\n{end}", "--restarts", str(restarts))
     assert done.returncode == code
     assert done.stderr.count("starting again") == num_starts - 1
     assert all(len(ports) == num_starts for ports in starts(tmp_path))
@@ -416,22 +431,45 @@ def test_a_launch_that_cannot_work_is_refused(args, message):
 
 
 @pytest.mark.parametrize(
-    ("name", "works"),
+    ("variables", "found_by", "whole"),
     [
-        ("JAX_NUM_PROCESSES", "start the command itself in each"),
-        ("SLURM_STEP_NUM_TASKS", "give the command itself to srun: srun jaxdrl train ..."),
-        ("OMPI_COMM_WORLD_SIZE", "give the command itself to mpirun: mpirun jaxdrl train ..."),
+        (
+            {"JAX_NUM_PROCESSES": "4", "JAX_PROCESS_ID": "1", "JAX_COORDINATOR_ADDRESS": "a:1"},
+            "JAX_NUM_PROCESSES",
+            "jaxdrl envs brax",
+        ),
+        (
+            {
+                "SLURM_STEP_NODELIST": "node1",
+                "SLURM_STEP_NUM_TASKS": "4",
+                "SLURM_PROCID": "2",
+                "SLURM_LOCALID": "2",
+                "SLURM_JOB_ID": "7",
+                "SLURM_STEP_ID": "0",
+            },
+            "SLURM step 7.0",
+            "srun jaxdrl envs brax",
+        ),
     ],
 )
-def test_within_several_processes_it_is_refused(monkeypatch, capsys, name, works):
-    monkeypatch.setenv(name, "4")
+def test_within_several_processes_it_is_refused(monkeypatch, capsys, variables, found_by, whole):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
     with pytest.raises(SystemExit) as caught:
-        main.main(["launch", "--", "envs"])
+        main.main(["launch", "--", "envs", "brax"])
     assert caught.value.code == 2
     assert capsys.readouterr().err == (
-        f"error: {name} = '4': this is one of several processes already, and launch would start "
-        f"more in each; {works}\n"
+        f"error: {found_by}: this is one of 4 processes already, each of which would start 2 more; "
+        f"leave launch out: {whole}\n"
     )
+
+
+def test_processes_that_would_not_meet_are_refused(monkeypatch, capsys):
+    monkeypatch.setenv("JAXDRL_HOSTS", "off")
+    with pytest.raises(SystemExit):
+        main.main(["launch", "--", "envs"])
+    words = "error: JAXDRL_HOSTS = 'off': the processes would train apart; unset it\n"
+    assert capsys.readouterr().err == words
 
 
 def test_every_verb_can_be_launched(capsys):
