@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import jax
+import numpy as np
 
 from jaxdrl.checks import Count, checked, require_count
 from jaxdrl.core.types import Algorithm
@@ -70,7 +71,7 @@ def run_updates(
     """
     require_count("num_updates", num_updates)
     hooks = [] if on_update is None else [on_update] if callable(on_update) else list(on_update)
-    done = int(jax.device_get(state.learner.num_updates).max())
+    done = num_updates_of(state)
     pending: dict[str, jax.Array] | None = None
     for update in range(done + 1, done + num_updates + 1):
         state, metrics = step(state)
@@ -84,6 +85,13 @@ def run_updates(
     assert pending is not None
     _deliver(hooks, update, pending)
     return state
+
+
+def num_updates_of(state: Any) -> int:
+    """Updates that a state has seen, or that the members of a population have."""
+    # Of members that other processes hold, this one cannot see the number, which is the same.
+    count = state.learner.num_updates
+    return int(np.max(count.addressable_data(0) if isinstance(count, jax.Array) else count))
 
 
 def _deliver(hooks: list[Hook], update: int, metrics: dict[str, jax.Array]) -> None:

@@ -47,7 +47,7 @@ def mean_gradient(
     def of_group(batch: Any) -> tuple[Any, Any]:
         num = num_microbatches or microbatches.num_microbatches(
             jax.tree.leaves(batch)[0].shape[0],
-            jax.devices()[0] if layout.mesh is None else layout.mesh.devices.flat[0],
+            jax.local_devices()[0] if layout.mesh is None else layout.mesh.devices.flat[0],
             reproducible=layout.reproducible,
             row_length=row_length,
         )

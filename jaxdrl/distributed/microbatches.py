@@ -48,7 +48,7 @@ def num_microbatches(
     if reproducible:
         size = sizes.reproducible
     else:
-        has_own_core = len(jax.devices("cpu")) >= num_cores()
+        has_own_core = jax.local_device_count("cpu") >= num_cores()
         size = sizes.own_core if has_own_core else sizes.many_cores
     rows = max(size // row_length, 1 if row_length == 1 else sizes.fewest_rows)
     return largest_divisor(num_rows, num_rows // rows)

@@ -137,7 +137,7 @@ def best_of(returns: Sequence[float | None]) -> int | None:
 def first_device(learner: LearnerState) -> jax.Device:
     """The first of the devices that hold the learner, or JAX's first if it is on the host."""
     arrays = [leaf for leaf in jax.tree.leaves(learner.params) if isinstance(leaf, jax.Array)]
-    devices = arrays[0].devices() if arrays else jax.devices()
+    devices = arrays[0].devices() if arrays else jax.local_devices()
     return min(devices, key=lambda device: device.id)
 
 

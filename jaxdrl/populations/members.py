@@ -62,7 +62,7 @@ def population(
       ConfigError: from `init`, if hyperparameters are not floats `[P]` of equal length, or if the
         mesh does not divide the members.
     """
-    on_cpu = (jax.devices()[0] if mesh is None else mesh.devices.flat[0]).platform == "cpu"
+    on_cpu = (jax.local_devices()[0] if mesh is None else mesh.devices.flat[0]).platform == "cpu"
     learn_in_turn = on_cpu if one_by_one is None else one_by_one
     # For what no hyperparameter changes: the layout of the state and the metrics.
     one = make_member(_Defaults())

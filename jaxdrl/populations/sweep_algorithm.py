@@ -181,7 +181,7 @@ def evaluate_members(
       num_episodes: number of episodes of each member.
       deterministic: as in `jaxdrl.evaluate`.
     """
-    device = jax.devices()[0]
+    device = jax.local_devices()[0]
     returns, lengths, ended = jax.device_get(
         program(_run_members, STATIC, (env.reset, env.step), policy)(
             env.default_params,

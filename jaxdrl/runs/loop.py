@@ -5,11 +5,11 @@ from __future__ import annotations
 import signal
 from typing import Any
 
-import jax
-
-from jaxdrl.algorithms.training import Hook, run_updates
+from jaxdrl.algorithms.training import Hook, num_updates_of, run_updates
 from jaxdrl.core.types import TrainState
+from jaxdrl.distributed.peers import PEER_FAILED
 from jaxdrl.evaluation.episodes import Evaluation
+from jaxdrl.runs.agenda import Agenda
 from jaxdrl.runs.assemble import Setup, evaluation_key
 from jaxdrl.runs.checkpoint_manager import copy
 from jaxdrl.runs.metrics_log import episode_figures, evaluation_figures, split
@@ -23,7 +23,7 @@ class TrainingLoop:
 
     Attributes:
       done: updates done.
-      is_cut: whether `on_update` has ended the run before its length.
+      agenda: when it saves, and whether it ends before its length.
     """
 
     def __init__(self, setup: Setup, recorder: Recorder, session: Session) -> None:
@@ -34,8 +34,12 @@ class TrainingLoop:
         self.watch = NonFiniteWatch(None if is_wave else setup.experiment.max_skipped_updates)
         self.done = setup.start.update
         self.saved = self.done  # the last update that was handed over; the first needs no saving
-        self.is_cut = False
+        self.hosts = session.hosts
+        self.wants_cut = False  # `on_update` wants the run to end
         self.error: BaseException | None = None  # of `on_update`
+        self.agenda = Agenda(
+            self.hosts, self._interrupted_by, lambda: self.wants_cut, self.saver.is_due
+        )
         self.snapshot: tuple[int, TrainState] | None = None
 
     def run(self, state: TrainState, step: Any) -> tuple[TrainState, Evaluation]:
@@ -66,7 +70,7 @@ class TrainingLoop:
             state, evaluation = self._advance(state, step), None
         if self.saved != self.done and self.watch.num_skipped == 0:
             self._save(self.done, copy(state), evaluation)
-        self.log.flush(is_final=not self._is_interrupted())
+        self.log.flush(is_final=not self.agenda.is_interrupted(self.done))
         self.saver.wait()
         if self.error is not None:
             raise self.error
@@ -76,17 +80,26 @@ class TrainingLoop:
             evaluation = self._evaluate(state)
         return state, evaluation
 
+    def _interrupted_by(self) -> str | None:
+        """What interrupts the run: a signal, or an error of `on_update`."""
+        error = self.error
+        return self.session.signals.name if error is None else f"{type(error).__name__}: {error}"
+
     def _is_interrupted(self) -> bool:
-        return self.session.signals.name is not None or self.error is not None
+        """Whether the run is interrupted here, where all its processes are."""
+        self.agenda.settle(self.done)
+        return self.agenda.is_interrupted(self.done)
 
     def _interruption(self) -> RunInterruptedError:
-        name, num_updates = self.session.signals.name, self.setup.experiment.num_updates
-        assert name is not None
-        words = f"{name}: stopped after update {self.done} of {num_updates}"
-        return RunInterruptedError(words, 128 + signal.Signals[name])
+        by, num_updates = self.agenda.decided.end_by, self.setup.experiment.num_updates
+        assert by is not None
+        words = f"{by}: stopped after update {self.done} of {num_updates}"
+        is_signal = by in signal.Signals.__members__  # else an error of process 0
+        return RunInterruptedError(words, 128 + signal.Signals[by] if is_signal else PEER_FAILED)
 
     def _is_at_end(self) -> bool:
-        return self.is_cut or self.done == self.setup.experiment.num_updates
+        is_cut = self.agenda.is_cut(self.done)
+        return is_cut or self.done == self.setup.experiment.num_updates
 
     def _next_evaluation(self, update: int) -> int:
         """The first update after `update` that is followed by an evaluation."""
@@ -96,13 +109,14 @@ class TrainingLoop:
 
     def _is_evaluated(self, update: int) -> bool:
         """Whether `update` is followed by an evaluation."""
-        is_cut_here = self.is_cut and update == self.done
+        is_cut_here = self.agenda.is_cut(update) and update == self.done
         return is_cut_here or (update > 0 and self._next_evaluation(update - 1) == update)
 
     def _advance(self, state: TrainState, step: Any) -> TrainState:
         """Does updates until the next evaluation or signal."""
         last = self._next_evaluation(self.done)
         hooks: list[Hook] = [*self.recorder.hooks, self.log.add, self.watch]
+        self.agenda.begin(self.done)
         try:
             with self.recorder.stopwatch.running():
                 if self.tracer is not None:
@@ -120,16 +134,17 @@ class TrainingLoop:
         finally:
             if self.tracer is not None:
                 self.tracer.close()
-        self.done = int(jax.device_get(state.learner.num_updates).max())
+        self.done = num_updates_of(state)
         return state
 
     def _look(self, update: int, state: TrainState) -> bool:
         """Copies a state that has to be saved before it is donated; true stops the loop."""
-        if not self._is_evaluated(update) and self.saver.is_due(update):
+        self.agenda.look(update)
+        if self.agenda.is_saved(update) and not self._is_evaluated(update):
             self.snapshot = update, copy(state)
         if self.tracer is not None:
             self.tracer.look(update, state, self._next_evaluation(update - 1))
-        return self._is_interrupted() or self.is_cut
+        return self.agenda.is_interrupted(update) or self.agenda.is_cut(update)
 
     def _hand_over(self, update: int, metrics: dict[str, Any]) -> None:
         """Saves the copy once the metrics of its update are there, if gradients were finite."""
@@ -154,7 +169,7 @@ class TrainingLoop:
             wants_end = on_update(
                 update, {"env_steps": env_steps, **episode_figures(sums), **others}
             )
-            self.is_cut = self.is_cut or bool(wants_end)
+            self.wants_cut = self.wants_cut or bool(wants_end)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # sys.exit() too ends the run only once its state is saved
@@ -168,14 +183,17 @@ class TrainingLoop:
         self.recorder.progress.show_evaluation(
             self.done * per_update, evaluation_figures(evaluation)
         )
-        best = self.saver.is_best(evaluation.mean_return)
-        if self.watch.num_skipped == 0 and (
-            self._is_at_end() or best or self.saver.is_due(self.done)
-        ):
+        if self.hosts.first(f"save-{self.done}", lambda: self._wants_save(evaluation)):
             self._save(self.done, copy(state), evaluation)
         if self.done % self.setup.experiment.log_every and self.log.latest:
             self.recorder.progress.show(self.log.latest)
         return evaluation
+
+    def _wants_save(self, evaluation: Evaluation) -> bool:
+        """Whether an evaluated state is saved."""
+        best = self.saver.is_best(evaluation.mean_return)
+        is_wanted = self._is_at_end() or best or self.saver.is_due(self.done)
+        return self.watch.num_skipped == 0 and is_wanted
 
     def _evaluate(self, state: TrainState) -> Evaluation:
         return self.setup.evaluate(state, evaluation_key(self.setup.experiment, self.done))

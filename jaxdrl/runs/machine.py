@@ -29,7 +29,7 @@ def versions() -> dict[str, str]:
 
 def describe() -> dict[str, Any]:
     """Processor, cores, memory (bytes) and devices of this machine; starts JAX."""
-    devices = jax.devices()
+    devices = jax.local_devices()
     stats = devices[0].memory_stats() or {}
     return {
         "processor": processor(),

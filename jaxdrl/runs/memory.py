@@ -108,14 +108,14 @@ def available(mesh: Mesh | None) -> int | None:
     """Free bytes on one device, None where unknown; simulated devices share the host's memory."""
     if mesh is None:
         return None
-    device = mesh.devices.flat[0]
+    device = mesh.local_devices[0]
     stats = device.memory_stats()
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
     if device.platform != "cpu":
         return None
     host = free_host_memory()
-    return None if host is None else host // int(mesh.devices.size)
+    return None if host is None else host // len(mesh.local_devices)
 
 
 def peak(device: jax.Device) -> int:

@@ -28,7 +28,7 @@ class MetricsLog:
     did. Lines that cannot be written, as on a full disk, are kept and written with a later one.
 
     Args:
-      path: of the file.
+      path: of the file; None where another process writes it.
       stopwatch: which measures the speed.
       env_steps_per_update: of one agent.
       log_every: updates between lines.
@@ -41,7 +41,7 @@ class MetricsLog:
 
     def __init__(
         self,
-        path: Path,
+        path: Path | None,
         stopwatch: Stopwatch,
         *,
         env_steps_per_update: int,
@@ -52,7 +52,8 @@ class MetricsLog:
         memory: Callable[[], int] | None = None,
         beside: Sequence[LogFile] = (),
     ) -> None:
-        self.path, self.file, self.beside = path, LogFile(path, warn), list(beside)
+        self.file = None if path is None else LogFile(path, warn)
+        self.logs = [*([] if self.file is None else [self.file]), *beside]
         self.on_line, self.memory = on_line, memory
         self.env_steps_per_update = env_steps_per_update
         self.log_every, self.num_members = log_every, num_members
@@ -97,27 +98,25 @@ class MetricsLog:
 
     def flush(self, *, is_final: bool = True) -> None:
         """Writes the line that is waiting; it `is_final` unless a resumed run may add to it."""
-        if self.record is not None:
-            record = finite(self.record)
-            self.file.append((json.dumps(record) + "\n").encode())
-            if is_final:
-                self.on_line(record)
-        else:
-            self.file.append(b"")  # what could not be written earlier
-        self.record = None
+        record, self.record = finite(self.record), None
+        if self.file is None:
+            return
+        # Without a line, what could not be written earlier is tried again.
+        self.file.append(b"" if record is None else (json.dumps(record) + "\n").encode())
+        if record is not None and is_final:
+            self.on_line(record)
 
     def finish(self) -> None:
         """Writes what could not be written earlier, of all logs, or warns of what is lost."""
-        for log in (self.file, *self.beside):
+        for log in self.logs:
             log.finish()
 
     def snapshot(self) -> dict[str, Any]:
         """The state of the log, as JSON for a checkpoint; `resume` continues from it."""
-        logs = (self.file, *self.beside)
         return {
             "record": finite(self.record),
             "sums": dict(self.sums),
-            "files": {log.path.name: log.snapshot() for log in logs},
+            "files": {log.path.name: log.snapshot() for log in self.logs},
         }
 
     def resume(self, snapshot: dict[str, Any]) -> None:
@@ -132,7 +131,7 @@ class MetricsLog:
         self.record, self.sums = snapshot["record"], numbers
         if self.record is not None:
             self.latest = self.record
-        for log in (self.file, *self.beside):
+        for log in self.logs:
             log.restore(snapshot["files"][log.path.name])
 
 

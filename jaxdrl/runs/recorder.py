@@ -98,17 +98,19 @@ def _make(
     on_line: Callable[[dict[str, Any]], Any],
 ) -> Recorder:
     experiment, run_dir, warn = setup.experiment, setup.run_dir, session.warn
-    assert setup.mesh is not None and setup.claim is not None
-    stopwatch, hooks = Stopwatch(setup.start.train_seconds), _hooks(setup, warn)
+    assert setup.mesh is not None
+    is_writer = session.hosts.is_first
+    stopwatch, hooks = Stopwatch(setup.start.train_seconds), _hooks(setup, warn, is_writer)
+    device = setup.mesh.local_devices[0]
     log = MetricsLog(
-        run_dir / files.METRICS_FILE,
+        run_dir / files.METRICS_FILE if is_writer else None,
         stopwatch,
         env_steps_per_update=experiment.algorithm.env_steps_per_update,
         log_every=experiment.log_every,
         num_members=1 if experiment.sweep is None else experiment.sweep.num_members,
         warn=warn,
         on_line=on_line,
-        memory=partial(memory.peak, setup.mesh.devices.flat[0]),
+        memory=partial(memory.peak, device),
         beside=[hook.file for hook in hooks],
     )
     config = report.describe(setup, budget)
@@ -119,9 +121,10 @@ def _make(
         minutes=experiment.checkpoint_minutes,
         keep=experiment.keep_checkpoints,
         warn=warn,
-        keeper=Keeper(run_dir, config, setup.claim, warn),
+        keeper=None if setup.claim is None else Keeper(run_dir, config, setup.claim, warn),
+        hosts=session.hosts,
     )
-    tracer = tracer_of(setup, session, step, stopwatch)
+    tracer = tracer_of(setup, session, step, stopwatch) if is_writer else None
     progress = _progress(experiment, session, setup.start.update)
     return Recorder(log, saver, progress, tracer, hooks, stopwatch)
 
@@ -131,9 +134,9 @@ def _progress(experiment: Experiment, session: Session, done: int) -> ProgressRe
     return ProgressReport(session.console, experiment.num_updates * per_update, done * per_update)
 
 
-def _hooks(setup: Setup, warn: Callable[[str], Any]) -> list[Lineage]:
+def _hooks(setup: Setup, warn: Callable[[str], Any], is_writer: bool) -> list[Lineage]:
     """What else looks at every update of this kind of run."""
     sweep = setup.experiment.sweep
-    if sweep is None or not sweep.pbt:
+    if sweep is None or not sweep.pbt or not is_writer:
         return []
     return [Lineage(setup.run_dir, sweep.ranges, sweep.pbt_every, warn)]

@@ -150,7 +150,7 @@ def load_player(
         state = states.member(state, found.number)
         values = _floats(state.learner)
         which = describe(found.place, found.number, experiment.sweep, values, experiment.algorithm)
-    learner = jax.device_put(state.learner, jax.devices()[0])
+    learner = jax.device_put(state.learner, jax.local_devices()[0])
     update = int(learner.num_updates)
     steps = update * experiment.algorithm.env_steps_per_update
     policy = setup.algorithm.policy

@@ -6,11 +6,14 @@ import contextlib
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from jaxdrl.distributed.connect import connected
+from jaxdrl.distributed.hosts import Hosts
 from jaxdrl.io.advice import resume_call
 from jaxdrl.io.console import make_console, warner
 from jaxdrl.runs import checkpoint as checkpoints
@@ -31,6 +34,7 @@ class Session:
       console: on which it reports its progress.
       warn: prints a warning, even where the console is quiet.
       signals: that have arrived.
+      hosts: the processes of the run.
       trackers: that the caller gave.
       on_update: what the caller wants called after each update.
     """
@@ -39,6 +43,7 @@ class Session:
     console: Console
     warn: Callable[[str], None]
     signals: Signals
+    hosts: Hosts
     trackers: Sequence[Tracker] = ()
     on_update: OnUpdate | None = None
 
@@ -64,17 +69,22 @@ def open_session(
     Raises:
       RunInterruptedError: if a signal came while no update was running, or Ctrl-C came twice.
     """
-    warn = warner(make_console())
-    with Signals() as signals:
-        console = make_console(quiet=quiet)
-        session = Session(run_dir, console, warn, signals, trackers, on_update)
+    console = make_console(quiet=quiet)
+    with Signals() as signals, connected(partial(console.print, soft_wrap=True)) as hosts:
+        if not hosts.is_first:  # process 0 speaks for all
+            console, trackers, on_update = make_console(quiet=True), (), None
+        if hosts.peers is not None:
+            hosts.peers.signal_name = lambda: signals.name
+        warn = warner(console if not hosts.is_first else make_console())
+        session = Session(run_dir, console, warn, signals, hosts, trackers, on_update)
         try:
             yield session
         except KeyboardInterrupt:
             if signals.name is None:  # not from a signal that was noted
                 raise
-            code = 128 + signal.Signals[signals.name]
-            raise RunInterruptedError(_last_words(session, overrides), code) from None
+            words, code = _last_words(session, overrides), 128 + signal.Signals[signals.name]
+            is_agreed = not signals.is_impatient
+            raise RunInterruptedError(words, code, is_agreed=is_agreed) from None
 
 
 def _last_words(session: Session, overrides: list[str]) -> str:

@@ -17,15 +17,18 @@ class RunInterruptedError(Exception):
 
     Attributes:
       exit_code: of a command that ends so: 0 where the state is saved, else that of the signal.
+      is_agreed: whether all processes of the run stop at the same place.
     """
 
-    def __init__(self, message: str, exit_code: int = 0) -> None:
+    def __init__(self, message: str, exit_code: int = 0, *, is_agreed: bool = True) -> None:
         super().__init__(message)
-        self.exit_code = exit_code
+        self.exit_code, self.is_agreed = exit_code, is_agreed
 
 
 class NonFiniteError(Exception):
     """A run stopped because no finite gradient, or no allowed action, was left to learn from."""
+
+    is_agreed = True  # every process sees the same metrics
 
 
 class OutOfMemoryError(Exception):

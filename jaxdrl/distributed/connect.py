@@ -1,0 +1,212 @@
+"""Connects the processes of a run before JAX starts, and ends them together."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import ctypes
+import math
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import partial
+from typing import Any
+
+import jax
+from jax._src import distributed  # JAX has no public way to the store of its coordinator
+
+from jaxdrl.distributed import cluster
+from jaxdrl.distributed.cluster import Cluster
+from jaxdrl.distributed.hosts import Hosts
+from jaxdrl.distributed.peers import Peers, start_of
+from jaxdrl.distributed.store import coordinator_store
+from jaxdrl.errors import ConfigError
+
+HEARTBEAT_SECONDS = 10
+"""After which JAX by itself takes a process for lost; `Peers` finds it sooner, and names it."""
+
+CONNECT_SECONDS = 300
+"""How long the processes wait for each other to start: a scheduler may start them one by one."""
+
+END_SECONDS = 15
+"""How long processes that end early wait for each other."""
+
+VERDICT_SECONDS = 9.0
+"""How long a process whose collective has failed waits to hear which one was lost."""
+
+OF_PEERS = ("gloo", "nccl", "connection", "socket", "peer", "heartbeat", "coordination")
+"""Words in errors of JAX that mean that another process is gone."""
+
+
+def connect(say: Callable[[str], Any] = print) -> Hosts:
+    """Connects this process with the others of its run, as the variables of its launcher say.
+
+    Without such variables this is a single process, and nothing is started.
+
+    Raises:
+      ConfigError: if they cannot connect, or JAX has started already.
+    """
+    found_by = "jax.distributed"
+    if not jax.distributed.is_initialized():
+        found = cluster.find(dict(os.environ))
+        if found is None:
+            return Hosts()
+        found_by = found.found_by
+        of = f"process {found.index} of {found.num_processes}"
+        say(f"hosts: {of}, by {found_by}; coordinator: {found.coordinator}")
+        _initialize(found)
+    state = distributed.global_state
+    if state.num_processes == 1:
+        return Hosts()
+    return _meet(state.client, state.process_id, state.num_processes, found_by)
+
+
+def _meet(client: Any, index: int, count: int, found_by: str) -> Hosts:
+    """The processes, once all of them are there; they watch each other from here on."""
+    session = client.key_value_increment(f"jaxdrl/sessions/{index}", 1)
+    store = coordinator_store(client, f"jaxdrl/{session}")
+    own = {"host": socket.gethostname(), "pid": os.getpid(), "start": start_of(os.getpid())}
+    known = Hosts(store, index, [""] * count).gather("hosts", own)
+    names = [one["host"] for one in known]
+    # A container may share the name of a host, but not see its processes.
+    is_near = [one["host"] == own["host"] and start_of(one["pid"]) == one["start"] for one in known]
+    pids = [one["pid"] if near else None for one, near in zip(known, is_near, strict=True)]
+    peers = Peers(store, index, names, pids)
+    peers.start()
+    return Hosts(store, index, names, peers, found_by)
+
+
+def _initialize(found: Cluster) -> None:
+    """Starts JAX's coordinator in process 0, and connects to it."""
+    # Its service for preemption would take SIGTERM away from the run, which ends in good order.
+    jax.config.update("jax_enable_preemption_service", False)
+    bind = cluster.bind_address(found.coordinator) if found.index == 0 else None
+    try:
+        _interruptibly(
+            partial(
+                jax.distributed.initialize,
+                found.coordinator,
+                found.num_processes,
+                found.index,
+                found.local_device_ids,
+                cluster_detection_method="deactivate",
+                initialization_timeout=CONNECT_SECONDS,
+                heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+                coordinator_bind_address=bind,
+            )
+        )
+    except (RuntimeError, ValueError) as error:
+        raise ConfigError(
+            f"process {found.index} of {found.num_processes}, by {found.found_by}: cannot connect "
+            f"to the coordinator at {found.coordinator} ({str(error).splitlines()[0]}); start all "
+            "processes, and call jaxdrl before anything else uses JAX; JAXDRL_HOSTS=off runs "
+            "this one by itself"
+        ) from error
+    _delay_aborts()
+
+
+def _interruptibly(action: Callable[[], Any]) -> None:
+    """Calls `action` in a thread, so that signals are handled while it waits for others."""
+    with ThreadPoolExecutor(1) as executor:
+        future = executor.submit(action)
+        try:
+            while not wait([future], 0.1).done:
+                pass
+        except KeyboardInterrupt:
+            print("interrupted while connecting to the other processes", file=sys.stderr)
+            os._exit(128 + signal.SIGINT)  # there is no other way out of the thread
+        future.result()
+
+
+def _delay_aborts() -> None:
+    """Lets a process live for 6 seconds after JAX has aborted it.
+
+    JAX aborts a process when its coordinator is gone, without saying which process that was. The
+    handler is the `sleep` of the C library itself, called with the number of the signal: 6. No
+    Python runs in it, and the process dies of the abort afterwards, unless `Peers` has ended it
+    first, with a line that says why.
+    """
+    with contextlib.suppress(AttributeError, OSError):
+        library = ctypes.CDLL(None)
+        library.signal.argtypes = [ctypes.c_int, ctypes.c_void_p]
+        library.signal(signal.SIGABRT, ctypes.cast(library.sleep, ctypes.c_void_p))
+
+
+@contextlib.contextmanager
+def connected(say: Callable[[str], Any] = print) -> Iterator[Hosts]:
+    """Connects for a block, at whose end the processes wait for each other.
+
+    What one of them refuses within it is refused by all. Where one fails, all others end within
+    seconds, with the exit code `PEER_FAILED`.
+
+    Args:
+      say: takes one line that says what was found, on each process.
+
+    Raises:
+      ConfigError: as `connect` does.
+    """
+    hosts = connect(say)
+    if hosts.peers is None:
+        yield hosts
+        return
+    try:
+        with hosts.refusing():
+            yield hosts
+    except BaseException as error:
+        _end_early(hosts, error)
+        raise
+    _end(hosts)
+
+
+def _end_early(hosts: Hosts, error: BaseException) -> None:
+    """Ends with the others where all have the same error, and else makes them end."""
+    assert hosts.peers is not None
+    if isinstance(error, ConfigError) or getattr(error, "is_agreed", False):
+        if _end(hosts, END_SECONDS):
+            return
+    elif is_of_peers(error):
+        time.sleep(VERDICT_SECONDS)  # the watching thread ends this process meanwhile
+    hosts.peers.fail(in_words(error), exit_code_of(error))
+    atexit.register(hosts.peers.exit)  # after the traceback, and before JAX waits for the others
+
+
+def _end(hosts: Hosts, seconds: float = math.inf) -> bool:
+    """Waits for so long until all processes are here; returns whether they are."""
+    peers = hosts.peers
+    assert peers is not None
+    peers.status.phase = "ending"
+    hosts.post(f"ended/{hosts.index}", True)
+    deadline = time.monotonic() + seconds
+    while len(hosts.store.all("ended")) < hosts.count:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    peers.status.has_ended = True
+    peers.stop()
+    return True
+
+
+def is_of_peers(error: BaseException) -> bool:
+    """Whether an error of JAX may mean that another process is gone."""
+    text = str(error).lower()
+    return isinstance(error, jax.errors.JaxRuntimeError) and any(w in text for w in OF_PEERS)
+
+
+def exit_code_of(error: BaseException) -> int:
+    """The exit code of a process that ends with an error."""
+    if isinstance(error, ConfigError):
+        return 2
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else 1
+    if isinstance(error, KeyboardInterrupt):
+        return 128 + signal.SIGINT
+    return getattr(error, "exit_code", 1)
+
+
+def in_words(error: BaseException) -> str:
+    """An error in one line."""
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -1,0 +1,303 @@
+"""Watches the other processes of a run, and ends this one where one of them is lost.
+
+Each process publishes a few times a second what it is doing. One that fails, is killed, is stopped,
+or cannot be reached ends all others within seconds, each with one line that names the process, its
+host and the cause: JAX by itself would let them wait for minutes.
+"""
+
+from __future__ import annotations
+
+import _thread
+import contextlib
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from jaxdrl.distributed.store import Store
+
+PEER_FAILED = 75
+"""The exit code of a process that another one has failed: start all of them again."""
+
+BEAT_SECONDS = 0.25
+"""How often a process publishes what it is doing, and looks at the others."""
+
+SILENT_SECONDS = 7.0
+"""After which a process that publishes nothing is lost. JAX would end all after 10 seconds."""
+
+COORDINATOR_SECONDS = 5.0
+"""After which process 0 is lost, if its store does not answer."""
+
+LINGER_SECONDS = 1.2
+"""How long process 0 keeps its store up for the others to read why they end."""
+
+SIGNAL_SECONDS = 4.0
+"""How long a process may take to react to a signal that another has received, unless it trains."""
+
+
+GONE = ("Z", "")
+"""States of a process that does not run any more: ended, and not there."""
+
+
+@dataclass
+class Status:
+    """What a process is doing.
+
+    Attributes:
+      phase: "starting", "compiling", "updating", "evaluating", "saving" or "ending".
+      dispatched: updates that it has handed to its devices.
+      completed: updates whose metrics it has seen.
+      own_seconds: mean seconds an update outside waiting for the devices, of the last ones.
+      memory_bytes: its peak use of memory.
+      signal: name of the signal that it has received, None before.
+      failed: why it ends, None while it does not.
+      has_ended: whether it is done with the run, so that its silence means nothing.
+    """
+
+    phase: str = "starting"
+    dispatched: int = 0
+    completed: int = 0
+    own_seconds: float = 0.0
+    memory_bytes: int = 0
+    signal: str | None = None
+    failed: str | None = None
+    has_ended: bool = False
+
+
+@dataclass
+class Peer:
+    """What is known of another process.
+
+    Attributes:
+      status: that it has published last.
+      heard: when it last published something, by the clock of this process.
+      changed: when its phase or counts last changed, likewise.
+    """
+
+    status: dict[str, Any]
+    heard: float
+    changed: float
+
+
+class Peers:
+    """Watches the other processes in two threads: one publishes and reads, the other judges.
+
+    A thread of its own reads, because a request to a coordinator that is gone never returns.
+
+    Args:
+      store: that the processes share.
+      index: of this process.
+      names: of the hosts of all processes.
+      pids: of all processes on their hosts; None for those that cannot be looked up from here.
+
+    Attributes:
+      status: what this process is doing.
+      peers: what is known of each process.
+      signal_name: gives the name of the signal that this process has received, None before.
+      on_look: called in the judging thread with what is known of all processes; it returns why the
+        run has to end, or None.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        index: int,
+        names: Sequence[str],
+        pids: Sequence[int | None],
+    ) -> None:
+        self.store, self.index, self.names, self.pids = store, index, names, pids
+        self.signal_name: Callable[[], str | None] = lambda: None
+        self.on_look: Callable[[dict[int, Peer]], str | None] = lambda peers: None
+        self.status = Status()
+        self.peers: dict[int, Peer] = {}
+        self.answered = time.monotonic()
+        self.signalled: float | None = None
+        self.exit_code: int | None = None
+        self.stopping = threading.Event()
+        self.threads = [
+            threading.Thread(target=work, name=f"peers-{work.__name__}", daemon=True)
+            for work in (self._beat, self._watch)
+        ]
+
+    def start(self) -> None:
+        """Starts to watch."""
+        self.answered = time.monotonic()
+        for thread in self.threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Stops watching."""
+        self.stopping.set()
+        for thread in self.threads:
+            thread.join(2 * BEAT_SECONDS)
+
+    def _beat(self) -> None:
+        number = 0
+        while not self.stopping.wait(BEAT_SECONDS):
+            number += 1
+            self.status.signal = self.status.signal or self.signal_name()
+            # An error of the store means that the coordinator is gone, which its silence tells too.
+            with contextlib.suppress(Exception):
+                self.publish(number)
+                self._read()
+                self.answered = time.monotonic()
+
+    def publish(self, number: int = 0) -> None:
+        """Publishes what this process is doing; other threads call it where that is urgent."""
+        content = asdict(self.status) | {"number": number}
+        self.store.set(f"peers/{self.index}", json.dumps(content))
+
+    def _read(self) -> None:
+        now = time.monotonic()
+        for index, text in self.store.all("peers"):
+            status, known = json.loads(text), self.peers.get(int(index))
+            if known is None:
+                self.peers[int(index)] = Peer(status, now, now)
+                continue
+            if status != known.status:
+                known.heard = now
+            if progress_of(status) != progress_of(known.status):
+                known.changed = now
+            known.status = status
+
+    def _watch(self) -> None:
+        while not self.stopping.wait(BEAT_SECONDS):
+            if self.status.failed is not None or self.status.has_ended:
+                continue  # it ends by itself
+            self._pass_signals_on()
+            why = self.verdict() or self.on_look(dict(self.peers))
+            if why is not None and not self.stopping.is_set():
+                self.leave(why)
+
+    def verdict(self) -> str | None:
+        """Why this process has to end because of another one, None if it has not."""
+        now = time.monotonic()
+        if self.index != 0 and now - self.answered > COORDINATOR_SECONDS:
+            return f"{self._name(0)} cannot be reached: {self._cause(0, COORDINATOR_SECONDS)}"
+        for index, peer in list(self.peers.items()):
+            if index == self.index or peer.status["has_ended"]:
+                continue
+            if (failed := peer.status["failed"]) is not None:
+                is_known = failed.startswith("process ")  # which one it was
+                return failed if is_known else f"{self._name(index)}: {failed}"
+            silent = now - peer.heard
+            is_gone = silent > 2 * BEAT_SECONDS and self._state(index) in GONE
+            if silent > SILENT_SECONDS or is_gone:
+                return f"{self._name(index)} is lost: {self._cause(index, silent)}"
+        return None
+
+    def _name(self, index: int) -> str:
+        return f"process {index} on host {self.names[index]}"
+
+    def _state(self, index: int) -> str | None:
+        pid = self.pids[index]
+        return None if pid is None else state_of(pid)
+
+    def _cause(self, index: int, seconds: float) -> str:
+        state = self._state(index)
+        if state in GONE:
+            return "it was killed, or ended without a word"
+        if state == "T":
+            return f"it has been stopped, as by SIGSTOP, for {seconds:.0f} s"
+        return f"it has not answered for {seconds:.0f} s; it, its host or the network is down"
+
+    def _pass_signals_on(self) -> None:
+        """A signal that another process has received arrives here too, and ends what blocks it."""
+        names = {peer.status["signal"] for peer in list(self.peers.values())} - {None}
+        if self.status.signal is None and names:
+            self.status.signal = min(names)
+            _thread.interrupt_main(signal.Signals[self.status.signal])
+        if self.status.signal is None or self.status.phase not in ("starting", "compiling"):
+            self.signalled = None
+            return
+        self.signalled = self.signalled or time.monotonic()
+        if time.monotonic() - self.signalled > SIGNAL_SECONDS:
+            code = 128 + signal.Signals[self.status.signal]
+            self.leave(f"{self.status.signal}: stopped before training could start", code)
+
+    def fail(self, why: str, code: int) -> None:
+        """Tells the others that this process ends, and why; they end too.
+
+        Args:
+          why: the cause, in one line.
+          code: the exit code of this process.
+        """
+        self.status.failed, self.exit_code = " ".join(why.split())[:500], code
+        self._do_briefly(self.publish)
+
+    def leave(self, why: str, code: int = PEER_FAILED) -> None:
+        """Ends this process at once, with one line; the others learn the same cause."""
+        self.fail(why, code)
+        where = f"process {self.index} on host {self.names[self.index]}"
+        words = f"error: {why}" if self.index == 0 else f"error: {where} ends: {why}"
+        print(words, file=sys.stderr, flush=True)
+        self.exit()
+
+    def exit(self) -> None:
+        """Ends this process as `fail` or `leave` has decided, without waiting for the others."""
+        if self.exit_code is None:
+            return
+        if self.index == 0:  # the others still have to read why
+            self._do_briefly(self._linger)
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(self.exit_code)
+
+    def _linger(self) -> None:
+        deadline = time.monotonic() + LINGER_SECONDS
+        while time.monotonic() < deadline:
+            read = {int(index) for index, text in self.store.all("peers") if is_leaving(text)}
+            if len(read) == len(self.names):
+                return
+            time.sleep(0.05)
+
+    def _do_briefly(self, action: Callable[[], Any]) -> None:
+        """Calls the store in a thread, since a coordinator that is gone never answers."""
+        thread = threading.Thread(target=_quietly, args=(action,), daemon=True)
+        thread.start()
+        thread.join(LINGER_SECONDS + 0.2)
+
+
+def progress_of(status: dict[str, Any]) -> tuple[Any, ...]:
+    """What changes in the status of a process that gets on."""
+    return status["phase"], status["dispatched"], status["completed"]
+
+
+def is_leaving(text: str) -> bool:
+    """Whether the status that a process has published says that it ends."""
+    status = json.loads(text)
+    return status["failed"] is not None or status["has_ended"]
+
+
+def state_of(pid: int) -> str | None:
+    """The state of a process on this host: one of `GONE`, "T" if it is stopped, None if unknown."""
+    fields = _stat(pid)
+    return None if fields is None else fields[0] if fields else ""
+
+
+def start_of(pid: int) -> str | None:
+    """When a process on this host started, which tells it from another with the same number."""
+    fields = _stat(pid)
+    return fields[19] if fields else None
+
+
+def _stat(pid: int) -> list[str] | None:
+    """What Linux says of a process, after its name; empty if there is none, None if unknown."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].decode().split()
+    except (FileNotFoundError, ProcessLookupError):
+        return [] if os.path.exists("/proc/self/stat") else None
+    except OSError:
+        return None
+
+
+def _quietly(action: Callable[[], Any]) -> None:
+    with contextlib.suppress(Exception):
+        action()
