@@ -8,9 +8,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxdrl.core.trees import is_key, raw
+from jaxdrl.distributed.mesh import spans_processes
 
 
 def is_spread(array: Any) -> bool:
@@ -51,6 +52,26 @@ def fetch(array: Any) -> np.ndarray:
     if is_spread(data):
         data = _gathering(NamedSharding(data.sharding.mesh, PartitionSpec()))(data)
     return np.asarray(jax.device_get(data))
+
+
+def everywhere(tree: Any, mesh: Mesh | None) -> Any:
+    """Traced arrays, which every process gets whole where the mesh spans several of them."""
+    if mesh is None or not spans_processes(mesh):
+        return tree
+    whole = NamedSharding(mesh, PartitionSpec())
+    return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, whole), tree)
+
+
+def fetch_tree(tree: Any) -> Any:
+    """A tree of arrays whole in host memory, with its random keys; called as `fetch` is."""
+
+    def whole(array: Any) -> Any:
+        data = fetch(array)
+        if not is_key(array):
+            return data
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(array))
+
+    return jax.tree.map(whole, tree)
 
 
 @lru_cache

@@ -18,6 +18,7 @@ from jaxdrl.config.experiment import Experiment
 from jaxdrl.config.settings import hyperparameters, value_of, with_settings
 from jaxdrl.core.programs import program
 from jaxdrl.core.types import Algorithm, LearnerState, Policy, Reduction
+from jaxdrl.distributed.spread import everywhere
 from jaxdrl.envs import Environment
 from jaxdrl.evaluation.episodes import (
     DEFAULT_MAX_STEPS,
@@ -75,7 +76,9 @@ def make_population(
     return members.population(of_member, mesh=mesh, one_by_one=in_turn, exchange=exchange)
 
 
-def of_experiment(agent: Algorithm, experiment: Experiment) -> Algorithm:
+def of_experiment(
+    agent: Algorithm, experiment: Experiment, mesh: Mesh | None = None
+) -> Algorithm:
     """Binds the hyperparameters of `experiment.sweep` to `agent`, whose `init` then takes a key.
 
     Its metrics are scalars over all members, and arrays `[P]` named `members/...`.
@@ -83,6 +86,7 @@ def of_experiment(agent: Algorithm, experiment: Experiment) -> Algorithm:
     Args:
       agent: from `make_population`.
       experiment: an experiment with a sweep.
+      mesh: that the agent is on. Where it spans processes, each of them gets all metrics.
 
     Raises:
       ConfigError: for a setting of the experiment, or a value in a range, that a sweep cannot have.
@@ -94,7 +98,8 @@ def of_experiment(agent: Algorithm, experiment: Experiment) -> Algorithm:
 
     def learn(learner: PopulationLearner, trajectory: Any) -> tuple[PopulationLearner, Any]:
         learner, metrics = agent.learn(learner, trajectory)
-        return learner, for_host(learner.hyperparams, metrics, agent.metrics)
+        hyperparams, metrics = everywhere((learner.hyperparams, metrics), mesh)
+        return learner, for_host(hyperparams, metrics, agent.metrics)
 
     def init_wave(key: jax.Array) -> PopulationState:
         keys = jax.random.split(key, sweep.members * sweep.seeds)

@@ -18,6 +18,8 @@ from jaxdrl.config.experiment import Experiment
 from jaxdrl.core.keys import abstract_key, make_key
 from jaxdrl.core.types import Algorithm, TrainState
 from jaxdrl.distributed.layout import place
+from jaxdrl.distributed.mesh import spans_processes
+from jaxdrl.distributed.spread import fetch_tree
 from jaxdrl.envs import Environment, make
 from jaxdrl.envs.domain_randomization import parse_ranges, randomize
 from jaxdrl.errors import ConfigError
@@ -112,6 +114,8 @@ class Setup:
         play = evaluate if experiment.sweep is None else sweep_algorithm.evaluate_members
         if experiment.sweep is not None:
             learner = learners(state)  # type: ignore[arg-type]
+        if self.mesh is not None and spans_processes(self.mesh):
+            learner = fetch_tree(learner)  # each process plays the same episodes by itself
         arguments = self.env, self.algorithm.policy, learner, key
         return play(*arguments, num_episodes=num_episodes, deterministic=greedy)
 
@@ -160,7 +164,7 @@ def assemble(
     objects = tuple(map(id, vars(overrides).values()))
     env, agent = _made(_Recipe((text, experiment.algorithm, objects, mesh), make_both))
     if experiment.sweep is not None:
-        agent = sweep_algorithm.of_experiment(agent, experiment)
+        agent = sweep_algorithm.of_experiment(agent, experiment, mesh)
     return Setup(experiment, env, agent, mesh, overrides, stored.origin if stored else NEW)
 
 

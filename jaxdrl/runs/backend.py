@@ -15,12 +15,15 @@ import jax
 from jax.sharding import Mesh
 
 from jaxdrl.checks import largest_divisor
+from jaxdrl.distributed.hosts import Hosts
 from jaxdrl.distributed.mesh import make_mesh
 from jaxdrl.distributed.microbatches import num_cores
 from jaxdrl.errors import ConfigError
 
 
-def start(num_devices: int | None, num_shards: int) -> tuple[Mesh, str]:
+def start(
+    num_devices: int | None, num_shards: int, hosts: Hosts | None = None, *, is_wish: bool = False
+) -> tuple[Mesh, str]:
     """Starts JAX: `(mesh, what to print about it)`.
 
     Compiled programs are cached on disk. A CPU is simulated as several devices: as many as are
@@ -30,13 +33,21 @@ def start(num_devices: int | None, num_shards: int) -> tuple[Mesh, str]:
     Args:
       num_devices: of the mesh; None takes the largest number that divides `num_shards`.
       num_shards: logical shards.
+      hosts: the processes that the mesh spans, with equally many devices of each.
+      is_wish: whether to take the largest number where there are not `num_devices`.
 
     Raises:
-      ConfigError: if there is no device, or fewer than are asked for.
+      ConfigError: if there is no device, or fewer than are asked for, or if the processes cannot
+        share the shards equally.
     """
+    hosts = hosts or Hosts()
     cache = keep_programs()
-    wanted = num_devices or largest_divisor(num_shards, num_cores())
-    is_late = not simulate_devices(wanted)
+    require_equal_shares(num_shards, num_devices, hosts, is_wish)
+    if num_devices is not None and num_devices % hosts.count:
+        num_devices = None
+    num_each = min(hosts.gather("cores", num_cores()))
+    wanted = num_devices or most_devices(num_shards, num_each, hosts.count)
+    is_late = not simulate_devices(wanted // hosts.count)
     try:
         devices = jax.devices()
     except RuntimeError as error:
@@ -44,24 +55,61 @@ def start(num_devices: int | None, num_shards: int) -> tuple[Mesh, str]:
             f"JAX found no device: {error}. For an NVIDIA GPU: pip install 'jaxdrl[cuda12]'; "
             "for a TPU: pip install 'jaxdrl[tpu]'; JAX_PLATFORMS=cpu takes the CPU"
         ) from error
-    chosen = num_devices or largest_divisor(num_shards, len(devices))
+    of_each = [num_of(devices, index) for index in range(hosts.count)]
+    if is_wish and num_devices is not None and num_devices > min(of_each) * hosts.count:
+        num_devices = None
+    chosen = num_devices or most_devices(num_shards, min(of_each), hosts.count)
     mesh = make_mesh(chosen)
+    kinds = {"kind": mesh.local_devices[0].device_kind}
+    hosts.require_same("devices", kinds)
     left = num_devices is None and chosen < len(devices)
     of_all = f" of {len(devices)}, the most that divide num_shards = {num_shards}"
+    if not hosts.is_alone:
+        of_all += f" in equal parts of {hosts.count} processes"
     kind = f"{mesh.devices.flat[0].device_kind}"
-    if kind == "cpu" and chosen > 1:
+    if not hosts.is_alone:
+        kind += f", {chosen // hosts.count} in each of {hosts.count} processes"
+    elif kind == "cpu" and chosen > 1:
         kind = f"CPU, one for each of {chosen} of its {num_cores()} cores"
         if chosen > num_cores():
             kind = f"CPU, simulated on {num_cores()} core(s)"
     words = f"devices: {chosen}{of_all if left else ''} ({kind}); "
     words += f"compiled programs: {cache or 'not cached'}"
-    if is_late and kind == "cpu" and chosen < wanted:
+    if is_late and kind == "cpu" and chosen < wanted and hosts.is_alone:
         words += (
             f"\nnote: {wanted} devices would train faster on {num_cores()} cores, but JAX had "
             "already started, as it does for the first array; put this line above that: "
             f'jax.config.update("jax_num_cpu_devices", {wanted})'
         )
     return mesh, words
+
+
+def num_of(devices: list[jax.Device], index: int) -> int:
+    """How many of the devices belong to a process."""
+    return sum(device.process_index == index for device in devices)
+
+
+def most_devices(num_shards: int, num_each: int, num_processes: int) -> int:
+    """The most devices that divide the shards, with at most `num_each` of each process."""
+    return num_processes * largest_divisor(num_shards // num_processes, num_each)
+
+
+def require_equal_shares(
+    num_shards: int, num_devices: int | None, hosts: Hosts, is_wish: bool
+) -> None:
+    """Refuses shards or devices that the processes cannot share equally."""
+    count = hosts.count
+    if num_shards % count:
+        fits = ", ".join(str(n) for n in range(1, num_shards + 1) if num_shards % n == 0)
+        raise ConfigError(
+            f"num_shards = {num_shards}: {count} processes cannot share them equally; start one of "
+            f"{fits} processes, or a new run with --num-shards {count * -(-num_shards // count)}"
+        )
+    if num_devices is not None and num_devices % count and not is_wish:
+        raise ConfigError(
+            f"devices = {num_devices}: is the number in all {count} processes together; must be a "
+            f"multiple of {count}, such as {count * -(-num_devices // count)}"
+        )
 
 
 def simulate_devices(num_devices: int) -> bool:

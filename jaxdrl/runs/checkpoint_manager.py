@@ -51,7 +51,9 @@ class Saver:
         keep: int,
         warn: Callable[[str], None],
         keeper: Keeper | None = None,
+        hosts: Any = None,
     ) -> None:
+        self.hosts = hosts
         self.keeper = keeper
         self.directory, self.warn = directory, warn
         self.config = with_checkpoints(config) if keeper else config
@@ -122,6 +124,8 @@ class Saver:
         progress: dict[str, Any],
         evaluation: dict[str, Any] | None,
     ) -> None:
+        if not self.hosts.is_alone:
+            return
         manifest = {"config": self.config, "progress": progress, "evaluation": evaluation}
         described, arrays = checkpoint.describe(snapshot), checkpoint.to_host(snapshot)
         names, is_nonfinite = find_nonfinite(arrays)

@@ -13,6 +13,7 @@ from jaxdrl.runs.agenda import Agenda
 from jaxdrl.runs.assemble import Setup, evaluation_key
 from jaxdrl.runs.checkpoint_manager import copy
 from jaxdrl.runs.metrics_log import episode_figures, evaluation_figures, split
+from jaxdrl.runs.pace import Pace
 from jaxdrl.runs.recorder import Recorder
 from jaxdrl.runs.session import Session
 from jaxdrl.runs.stopping import NonFiniteError, NonFiniteWatch, RunInterruptedError
@@ -58,6 +59,10 @@ class TrainingLoop:
         if (manifest := self.setup.start.manifest) is not None:
             self.log.resume(manifest["progress"]["log"])
             evaluation = manifest["evaluation"]
+        pace = Pace(self.hosts.status, self.recorder.memory)
+        self.first_hooks: list[Hook] = []
+        if not self.hosts.is_alone:
+            step, self.first_hooks = pace.timed(step), [pace.seen]
         while not self._is_interrupted():
             if self._is_at_end() and self.watch.num_skipped > 0:
                 self.log.flush()
@@ -115,7 +120,8 @@ class TrainingLoop:
     def _advance(self, state: TrainState, step: Any) -> TrainState:
         """Does updates until the next evaluation or signal."""
         last = self._next_evaluation(self.done)
-        hooks: list[Hook] = [*self.recorder.hooks, self.log.add, self.watch]
+        self.hosts.status.phase = "updating"
+        hooks: list[Hook] = [*self.first_hooks, *self.recorder.hooks, self.log.add, self.watch]
         self.agenda.begin(self.done)
         try:
             with self.recorder.stopwatch.running():
@@ -196,6 +202,7 @@ class TrainingLoop:
         return self.watch.num_skipped == 0 and is_wanted
 
     def _evaluate(self, state: TrainState) -> Evaluation:
+        self.hosts.status.phase = "evaluating"
         return self.setup.evaluate(state, evaluation_key(self.setup.experiment, self.done))
 
     def _save(self, update: int, snapshot: TrainState, evaluation: Any) -> None:

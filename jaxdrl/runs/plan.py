@@ -14,19 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from rich.console import Console
 
 from jaxdrl.checks import require
 from jaxdrl.config.experiment import Experiment, default_run_dir, resolve
 from jaxdrl.core.keys import abstract_key
 from jaxdrl.distributed.mesh import make_mesh
-from jaxdrl.runs import backend, checkpoint_manager, finite_states, memory
+from jaxdrl.runs import backend, checkpoint_manager, finite_states, memory, together
 from jaxdrl.runs import checkpoint as checkpoints
 from jaxdrl.runs import run_dir as files
 from jaxdrl.runs.assemble import Setup, Start, assemble, load_state
 from jaxdrl.runs.changes import Changes, extend, idle_words, schedule_words
 from jaxdrl.runs.checkpoint_binding import require_logs, require_of_run
-from jaxdrl.runs.locking import claim
 from jaxdrl.runs.nested import folder_of, id_of_whole, require_part, whole_of
 from jaxdrl.runs.overrides import Overrides
 from jaxdrl.runs.session import Session
@@ -40,28 +38,36 @@ def plan(experiment: Experiment, overrides: Overrides, session: Session) -> Iter
     Raises:
       ConfigError: if it cannot work; nothing is written then.
     """
-    experiment, console = resolve(experiment), session.console
+    experiment, console, hosts = resolve(experiment), session.console, session.hosts
+    together.require_same_run(hosts, experiment, overrides.names)
     if experiment.run_dir is not None:
-        files.require_free(experiment.run_dir)
-    require_installed(experiment.track)
-    setup = assemble_on_devices(experiment, overrides, console)
+        hosts.first("free", partial(files.require_free, experiment.run_dir))
+    require_installed(experiment.track if hosts.is_first else ())
+    setup = assemble_on_devices(experiment, overrides, session)
     start = Start(warm_start=load_warm_start(setup, session))
     budget = memory.plan(setup.experiment, setup.algorithm, setup.mesh)
+    budget = together.least_memory(hosts, budget)
     experiment = memory.in_waves(setup.experiment, budget)
     budget = memory.of_wave(experiment, budget)
     if words := idle_words(experiment, overrides):
         console.print(words, soft_wrap=True)
     if folder_of(experiment.sweep) is None:  # else each part sees whether it fits
         console.print(memory.check(experiment, budget), soft_wrap=True)
-    run_dir = experiment.run_dir or files.make_new(default_run_dir(experiment))
+    together.require_one_part(hosts, experiment)
+    run_dir = Path(hosts.first("run_dir", lambda: str(_make_run_dir(experiment))))
     session.run_dir = session.run_dir or run_dir
-    with claim(run_dir, session.warn) as claimed:
-        files.require_free(run_dir)
+    with together.claim_together(run_dir, session) as claimed:
+        hosts.first("free", partial(files.require_free, run_dir))
         experiment = replace(experiment, run_dir=run_dir)
-        origin = files.new_origin(id_of_whole(run_dir))
+        origin = hosts.first("origin", lambda: files.new_origin(id_of_whole(run_dir))._asdict())
+        origin = files.Origin(**origin)
         yield replace(
             setup, experiment=experiment, origin=origin, start=start, memory=budget, claim=claimed
         )
+
+
+def _make_run_dir(experiment: Experiment) -> Path:
+    return experiment.run_dir or files.make_new(default_run_dir(experiment))
 
 
 @contextlib.contextmanager
@@ -84,15 +90,18 @@ def plan_resume(
     Raises:
       ConfigError: if it cannot be resumed; the directory is as it was then.
     """
-    console = session.console
-    with claim(run_dir, session.warn) as claimed:
+    console, hosts = session.console, session.hosts
+    together.require_same_run(hosts, stored.experiment, overrides.names, changes)
+    together.require_one_part(hosts, stored.experiment)
+    with together.claim_together(run_dir, session) as claimed:
         require_part(run_dir, stored)
-        path, manifest = _choose_checkpoint(run_dir, stored, changes.checkpoint, session)
+        path, manifest = _choose_together(run_dir, stored, changes.checkpoint, session)
         update = Start(manifest).update
         before = replace(stored.experiment, run_dir=run_dir)
         experiment = extend(before, changes, update)
-        setup = assemble_on_devices(experiment, overrides, console, stored)
+        setup = assemble_on_devices(experiment, overrides, session, stored, changes)
         budget = memory.plan(setup.experiment, setup.algorithm, setup.mesh)
+        budget = together.least_memory(hosts, budget)
         console.print(memory.check(setup.experiment, budget), soft_wrap=True)
         if path is None:
             start = Start(warm_start=load_warm_start(setup, session))
@@ -101,7 +110,8 @@ def plan_resume(
         console.print(f"resuming from update {update}", f"({path})" if path else "", soft_wrap=True)
         if words := schedule_words(before, experiment, overrides):
             console.print(words, soft_wrap=True)
-        for kept in checkpoint_manager.drop_what_came_after(run_dir, update):
+        dropped = checkpoint_manager.drop_what_came_after if hosts.is_first else _drop_nothing
+        for kept in dropped(run_dir, update):
             words = "it ended before its first checkpoint and starts again; its lines so far"
             session.warn(f"{words} are kept in {kept}")
         yield replace(setup, start=start, memory=budget, claim=claimed)
@@ -110,12 +120,18 @@ def plan_resume(
 def assemble_on_devices(
     experiment: Experiment,
     overrides: Overrides,
-    console: Console,
+    session: Session,
     stored: files.StoredRun | None = None,
+    changes: Changes | None = None,
 ) -> Setup:
-    """`assemble`, with a mesh over the devices that the experiment asks for."""
+    """`assemble`, with a mesh over the devices that the experiment asks for.
+
+    A run that is resumed keeps its number of devices only where these processes have as many.
+    """
+    console, num_shards = session.console, experiment.algorithm.execution.num_shards
+    is_wish = changes is not None and changes.devices is None
     # Before gymnax is imported, which starts the backend.
-    mesh, words = backend.start(experiment.devices, experiment.algorithm.execution.num_shards)
+    mesh, words = backend.start(experiment.devices, num_shards, session.hosts, is_wish=is_wish)
     console.print(words, soft_wrap=True)
     if overrides.env is None:
         console.print(f"loading {experiment.env}")
@@ -147,6 +163,28 @@ def load_warm_start(setup: Setup, session: Session) -> dict[str, Any] | None:
     abstract = {"learner": {name: getattr(learner, name) for name in names}}
     what = f"{setup.env.name} with this config; --from wants the same spaces and network"
     return finite_states.load(path, abstract, what)["learner"]
+
+
+def _choose_together(
+    run_dir: Path, stored: files.StoredRun, wanted: int | str | None, session: Session
+) -> tuple[Path | None, dict[str, Any] | None]:
+    """`_choose_checkpoint` of process 0, in all processes."""
+    found: list[tuple[Path | None, dict[str, Any] | None]] = []
+
+    def choose() -> str | None:
+        found.append(_choose_checkpoint(run_dir, stored, wanted, session))
+        path, _ = found[0]
+        return None if path is None else path.name
+
+    name = session.hosts.first("checkpoint", choose)
+    if found or name is None:
+        return found[0] if found else (None, None)
+    path = run_dir / files.CHECKPOINTS / name
+    return path, checkpoints.read_manifest(path)
+
+
+def _drop_nothing(run_dir: Path, update: int) -> list[Path]:
+    return []
 
 
 def _choose_checkpoint(

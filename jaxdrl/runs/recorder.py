@@ -38,6 +38,7 @@ class Recorder:
       tracer: traces some updates, None where that is not wanted.
       hooks: what else looks at every update, such as the log of a population.
       stopwatch: counts the seconds of training.
+      memory: gives the peak use of memory in bytes.
     """
 
     log: MetricsLog
@@ -46,6 +47,7 @@ class Recorder:
     tracer: Tracer | None
     hooks: Sequence[Hook]
     stopwatch: Stopwatch
+    memory: Callable[[], int]
 
 
 @contextlib.contextmanager
@@ -101,7 +103,7 @@ def _make(
     assert setup.mesh is not None
     is_writer = session.hosts.is_first
     stopwatch, hooks = Stopwatch(setup.start.train_seconds), _hooks(setup, warn, is_writer)
-    device = setup.mesh.local_devices[0]
+    peak = partial(memory.peak, setup.mesh.local_devices[0])
     log = MetricsLog(
         run_dir / files.METRICS_FILE if is_writer else None,
         stopwatch,
@@ -110,7 +112,7 @@ def _make(
         num_members=1 if experiment.sweep is None else experiment.sweep.num_members,
         warn=warn,
         on_line=on_line,
-        memory=partial(memory.peak, device),
+        memory=peak,
         beside=[hook.file for hook in hooks],
     )
     config = report.describe(setup, budget)
@@ -126,7 +128,7 @@ def _make(
     )
     tracer = tracer_of(setup, session, step, stopwatch) if is_writer else None
     progress = _progress(experiment, session, setup.start.update)
-    return Recorder(log, saver, progress, tracer, hooks, stopwatch)
+    return Recorder(log, saver, progress, tracer, hooks, stopwatch, peak)
 
 
 def _progress(experiment: Experiment, session: Session, done: int) -> ProgressReport:

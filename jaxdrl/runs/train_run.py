@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from rich.console import Console
 
 from jaxdrl.algorithms.training import jit_step
 from jaxdrl.config.experiment import Experiment
@@ -80,31 +79,39 @@ def train(setup: Setup, session: Session, finish: Finish) -> Run:
     experiment, run_dir = setup.experiment, setup.run_dir
     assert setup.memory is not None
     # Before compiling, which takes long: a run that is killed meanwhile can be resumed.
-    with files.refused_unless_written(run_dir):
-        write_sealed(run_dir / files.CONFIG_FILE, report.describe(setup, setup.memory))
+    hosts = session.hosts
+    with hosts.refusing(), files.refused_unless_written(run_dir):
+        if hosts.is_first:
+            write_sealed(run_dir / files.CONFIG_FILE, report.describe(setup, setup.memory))
+    track = experiment.track if hosts.is_first else ()
     # The trackers open while the step is compiled.
-    with Tracking(experiment.track, session.trackers, run_dir, session.warn) as tracking:
-        state, compiled = compile_run(setup, session.console)
+    with Tracking(track, session.trackers, run_dir, session.warn) as tracking:
+        state, compiled = compile_run(setup, session)
         step = _watched(setup, compiled.step)
+        hosts.gather("compiled", True)  # what one of them refuses is refused here by all
         with session.signals.held():
             with recording(setup, compiled.step, compiled.memory, session, tracking.log) as record:
                 state, evaluation = TrainingLoop(setup, record, session).run(state, step)
             seconds = compiled.seconds, record.stopwatch.seconds
             result = report.summarise(setup, state, evaluation, *seconds)
-            result |= finish(session, experiment, state, result)
+            if hosts.is_first:
+                result |= finish(session, experiment, state, result)
             result = sealed(result | {"run_id": setup.origin.run_id})
-            is_written = report.write_result(session, run_dir, setup.overrides.names, result)
+            is_written = not hosts.is_first or report.write_result(
+                session, run_dir, setup.overrides.names, result
+            )
     return Run(run_dir, setup.env, setup.algorithm, state, evaluation, result, is_written)
 
 
-def compile_run(setup: Setup, console: Console) -> tuple[TrainState, Compiled]:
+def compile_run(setup: Setup, session: Session) -> tuple[TrainState, Compiled]:
     """`(first state, compiled step)` of a planned run.
 
     Raises:
       ConfigError: if it needs more memory than is free, by the compiler's count.
     """
     assert setup.memory is not None
-    started = time.perf_counter()
+    started, console = time.perf_counter(), session.console
+    session.hosts.status.phase = "compiling"
     with console.status("compiling"), current_names(setup.experiment.profile):
         state = init_state(setup)
         step = compile_step(setup, state)
