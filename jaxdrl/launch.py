@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +11,22 @@ import optax
 from flax import linen as nn
 
 from jaxdrl.algorithms.build import MakeAlgorithm
-from jaxdrl.checks import Count, checked
+from jaxdrl.checks import Count, checked, require
 from jaxdrl.config.experiment import Experiment
 from jaxdrl.core.keys import pinned
 from jaxdrl.core.types import Network
 from jaxdrl.envs import Environment
+from jaxdrl.io.json_files import read_object
 from jaxdrl.runs import train_run
 from jaxdrl.runs.assemble import Setup, read_stored
-from jaxdrl.runs.changes import Changes
-from jaxdrl.runs.nested import folder_of
+from jaxdrl.runs.changes import Changes, changes_of
+from jaxdrl.runs.nested import folder_of, has_begun
 from jaxdrl.runs.overrides import Overrides
 from jaxdrl.runs.plan import plan, plan_resume
+from jaxdrl.runs.report import print_result
+from jaxdrl.runs.run_dir import PUT_BACK, RESULT_FILE, StoredRun
 from jaxdrl.runs.session import OnUpdate, Session, open_session
+from jaxdrl.runs.together import require_same_run
 from jaxdrl.runs.trackers import Tracker, require_installed
 from jaxdrl.runs.train_run import Run
 from jaxdrl.sweeps import driver
@@ -40,6 +45,7 @@ def run(
     trackers: Sequence[Tracker] = (),
     quiet: bool = False,
     on_update: OnUpdate | None = None,
+    resume: bool = False,
 ) -> Run:
     """Trains, evaluates, and writes a run directory with checkpoints on the way.
 
@@ -58,6 +64,9 @@ def run(
         sweep. Where it returns true, the run ends after the update that is being computed, with an
         evaluation, a checkpoint and its result; `resume` continues to its full length. What it
         raises is raised again once the state is saved. In a sweep in parts it ends one part.
+      resume: whether to go on with the run of these settings that `experiment.run_dir` may hold
+        already, on whatever devices and processes there are now: one and the same call starts a
+        run, resumes it, or gives its result once it is done. What is longer is extended.
 
     Raises:
       ConfigError: for settings that cannot work, before anything is compiled or written.
@@ -70,6 +79,8 @@ def run(
     caller: dict[str, Any] = {"trackers": trackers, "on_update": on_update, "quiet": quiet}
     with open_session(experiment.run_dir, overrides.names, **caller) as session:
         driver.check(experiment)
+        if resume and session.hosts.first("begun", partial(_has_begun, experiment)):
+            return _go_on(experiment, overrides, session)
         with plan(experiment, overrides, session) as setup:
             return _train(setup, session)
 
@@ -121,11 +132,39 @@ def resume(
     caller: dict[str, Any] = {"trackers": trackers, "on_update": on_update, "quiet": quiet}
     with open_session(run_dir, overrides.names, **caller) as session:
         stored = read_stored(run_dir, overrides, "resume")
-        require_installed(stored.experiment.track)
-        is_in_parts = folder_of(stored.experiment.sweep) is not None
-        plan_rest = driver.plan_sweep_resume if is_in_parts else plan_resume
-        with plan_rest(stored, run_dir, overrides, changes, session) as setup:
-            return _train(setup, session)
+        return _resume(stored, overrides, changes, session)
+
+
+def _has_begun(experiment: Experiment) -> bool:
+    """Whether the directory of an experiment holds a run already."""
+    works = "needs the directory of the run: --run-dir (run_dir)"
+    require(experiment.run_dir is not None, "resume", True, works)
+    assert experiment.run_dir is not None
+    return has_begun(experiment.run_dir)
+
+
+def _go_on(experiment: Experiment, overrides: Overrides, session: Session) -> Run:
+    """Resumes the run in the directory of an experiment, or gives its result."""
+    run_dir = experiment.run_dir
+    assert run_dir is not None
+    require_same_run(session.hosts, experiment, overrides.names)
+    stored = read_stored(run_dir, overrides, "resume")
+    changes = changes_of(stored.experiment, experiment, run_dir)
+    if changes is not None:
+        return _resume(stored, overrides, changes, session)
+    result = read_object(run_dir / RESULT_FILE, PUT_BACK)
+    print_result(session.console, run_dir, result)
+    return driver.best(stored.experiment, overrides, run_dir, result)
+
+
+def _resume(stored: StoredRun, overrides: Overrides, changes: Changes, session: Session) -> Run:
+    run_dir = session.run_dir
+    assert run_dir is not None
+    require_installed(stored.experiment.track if session.hosts.is_first else ())
+    is_in_parts = folder_of(stored.experiment.sweep) is not None
+    plan_rest = driver.plan_sweep_resume if is_in_parts else plan_resume
+    with plan_rest(stored, run_dir, overrides, changes, session) as setup:
+        return _train(setup, session)
 
 
 def _train(setup: Setup, session: Session) -> Run:

@@ -93,7 +93,7 @@ def known_or_plain(env, algorithm):
 def parse_flags(monkeypatch, program, flags):
     """The experiment that a command would run."""
     received = []
-    monkeypatch.setattr(launch, "run", received.append)
+    monkeypatch.setattr(launch, "run", lambda experiment, **how: received.append(experiment))
     monkeypatch.setattr(launch, "resume", lambda *args, **kwargs: received.append((args, kwargs)))
     verbs = (check, doctor, export, list_envs, learning_curves, render, evaluate_run, watch)
     for module in verbs:

@@ -18,6 +18,7 @@ from rich.console import Console
 import jaxdrl
 from jaxdrl import launch
 from jaxdrl.cli import main
+from jaxdrl.distributed.hosts import Hosts
 from jaxdrl.errors import ConfigError
 from jaxdrl.runs import report
 from jaxdrl.runs.checkpoint import updates_in
@@ -236,7 +237,7 @@ def test_files_of_a_sweep_that_cannot_be_written_do_not_cost_its_table(tmp_path,
     warnings, console = [], Console(file=io.StringIO())
     row = {"setting": 0, "hyperparams": {"gamma": 0.9}, "mean_return": 7.0, "members": [0]}
     row |= {"ci95_low": 6.0, "ci95_high": 8.0}
-    session = Session(tmp_path, console, warnings.append, Signals())
+    session = Session(tmp_path, console, warnings.append, Signals(), Hosts())
     results.show_sweep(session, dataclasses.replace(EXPERIMENT, run_dir=tmp_path), [row])
     assert "6 to 8" in console.file.getvalue()
     words = "not all files of the sweep could be written (best.json: No space left on device)"

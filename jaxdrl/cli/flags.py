@@ -35,6 +35,14 @@ AlgorithmName = Annotated[
     ),
 ]
 """Likewise."""
+Resume = Annotated[
+    bool,
+    tyro.conf.FlagCreatePairsOff,
+    tyro.conf.arg(
+        help="Go on with the run of these settings that --run-dir holds already, if it does, on "
+        "whatever devices and processes there are now: the same command starts and resumes."
+    ),
+]
 FLAT = (tyro.conf.OmitArgPrefixes,)
 """Every setting has a flag of its own name, nested or not."""
 

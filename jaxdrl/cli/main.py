@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from jaxdrl.cli.exits import FAILED, answer
-from jaxdrl.cli.flags import FLAT, AlgorithmName, ConfigFile, Flags, with_known
+from jaxdrl.cli.flags import FLAT, AlgorithmName, ConfigFile, Flags, Resume, with_known
 from jaxdrl.cli.launch_processes import launch, require_separator
 from jaxdrl.config.algorithms import DEFAULT
 from jaxdrl.config.experiment import Experiment
@@ -42,7 +42,11 @@ def _summary(function: Callable) -> str:
 
 
 def train(
-    experiment: Flags, *, algorithm: AlgorithmName = DEFAULT, config: ConfigFile = None
+    experiment: Flags,
+    *,
+    algorithm: AlgorithmName = DEFAULT,
+    config: ConfigFile = None,
+    resume: Resume = False,
 ) -> None:
     """Train on an environment, evaluate, and write a run directory.
 
@@ -52,7 +56,7 @@ def train(
     """
     from jaxdrl.launch import run
 
-    _require_written(run(experiment))
+    _require_written(run(experiment, resume=resume))
 
 
 def sweep(
@@ -61,6 +65,7 @@ def sweep(
     *,
     algorithm: AlgorithmName = DEFAULT,
     config: ConfigFile = None,
+    resume: Resume = False,
 ) -> None:
     """Train many agents that differ in settings and seeds, and rank the settings.
 
@@ -73,7 +78,8 @@ def sweep(
     """
     from jaxdrl.launch import run
 
-    _require_written(run(dataclasses.replace(experiment, sweep=settings.to_sweep())))
+    experiment = dataclasses.replace(experiment, sweep=settings.to_sweep())
+    _require_written(run(experiment, resume=resume))
 
 
 def resume(

@@ -77,6 +77,9 @@ class Experiment:
     """Consecutive updates without a single finite gradient step after which the run stops."""
     debug_nans: bool = False
     """Stop at the first NaN or infinity and find the operation that produced it; slower."""
+    stuck_after: Positive | None = None
+    """Seconds without progress of any process after which a run in several processes ends, and
+    names the one that is stuck; None: wait for it."""
     profile: bool = False
     """Trace a few updates into profile/ of the run directory, and report where the time goes."""
     algorithm: Annotated[Any, tyro.conf.arg(constructor=ALGORITHMS[DEFAULT])] = field(

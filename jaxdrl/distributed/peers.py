@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from jaxdrl.distributed.store import Store
@@ -49,6 +49,7 @@ class Status:
     """What a process is doing.
 
     Attributes:
+      pid: its number on its host.
       phase: "starting", "compiling", "updating", "evaluating", "saving" or "ending".
       dispatched: updates that it has handed to its devices.
       completed: updates whose metrics it has seen.
@@ -59,6 +60,7 @@ class Status:
       has_ended: whether it is done with the run, so that its silence means nothing.
     """
 
+    pid: int = field(default_factory=os.getpid)
     phase: str = "starting"
     dispatched: int = 0
     completed: int = 0

@@ -33,7 +33,7 @@ def spread(array: Any, target: NamedSharding) -> jax.Array:
         return jax.jit(jnp.copy, out_shardings=target)(array)
     if is_key(array):
         data = spread(raw(array), target)
-        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(array))
+        return jax.random.wrap_key_data(jnp.asarray(data), impl=jax.random.key_impl(array))
     whole = np.asarray(array)
     parts = [
         jax.device_put(whole[index], device, may_alias=False)
@@ -69,7 +69,7 @@ def fetch_tree(tree: Any) -> Any:
         data = fetch(array)
         if not is_key(array):
             return data
-        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(array))
+        return jax.random.wrap_key_data(jnp.asarray(data), impl=jax.random.key_impl(array))
 
     return jax.tree.map(whole, tree)
 

@@ -76,9 +76,7 @@ def make_population(
     return members.population(of_member, mesh=mesh, one_by_one=in_turn, exchange=exchange)
 
 
-def of_experiment(
-    agent: Algorithm, experiment: Experiment, mesh: Mesh | None = None
-) -> Algorithm:
+def of_experiment(agent: Algorithm, experiment: Experiment, mesh: Mesh | None = None) -> Algorithm:
     """Binds the hyperparameters of `experiment.sweep` to `agent`, whose `init` then takes a key.
 
     Its metrics are scalars over all members, and arrays `[P]` named `members/...`.

@@ -83,8 +83,8 @@ class Agenda:
             found = self.hosts.read("agenda")
             self.decided = before if found is None else Decisions(**found)
             return
-        self._decide(update, update + self.lead)
         self._decide_save(update, update + self.lead)
+        self._decide(update, update + self.lead)
         self._share(before)
 
     def _share(self, before: Decisions | None) -> None:

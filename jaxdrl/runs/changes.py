@@ -3,22 +3,71 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
 from jaxdrl.checks import require_count, require_divisor
-from jaxdrl.config.experiment import Experiment, anneals_over, idle_from, resolve, unresolve
+from jaxdrl.config.experiment import (
+    Experiment,
+    anneals_over,
+    follows_length,
+    idle_from,
+    resolve,
+    unresolve,
+)
+from jaxdrl.config.stored import to_json
+from jaxdrl.distributed.hosts import first_difference
 from jaxdrl.errors import ConfigError
+from jaxdrl.io.json_files import read_object
 from jaxdrl.runs.overrides import Overrides
-from jaxdrl.runs.run_dir import RESULT_FILE
+from jaxdrl.runs.run_dir import PUT_BACK, RESULT_FILE
+
+FREE = ("devices", "run_dir", "total_env_steps", "stuck_after")
+"""Settings in which the call that goes on with a run may differ from the one that started it."""
 
 
 class Changes(NamedTuple):
-    """What `jaxdrl.resume` may change about a run: its arguments of the same names."""
+    """What `jaxdrl.resume` may change about a run: its arguments of the same names.
+
+    Attributes:
+      is_elastic: whether it takes any number of devices where `devices` is None.
+    """
 
     devices: int | None = None
     total_env_steps: int | None = None
     keep_schedule: bool = False
     checkpoint: int | str | None = None
+    is_elastic: bool = False
+
+
+def changes_of(stored: Experiment, given: Experiment, run_dir: Path) -> Changes | None:
+    """What the call that started a run, when it is repeated, changes about it; None if it is done.
+
+    Args:
+      stored: the experiment of the run.
+      given: that of the call.
+      run_dir: directory of the run.
+
+    Raises:
+      ConfigError: if they differ in anything else than `FREE`, naming the first setting.
+    """
+    sweep = stored.sweep
+    if sweep is not None and given.sweep is not None and given.sweep.wave_size is None:
+        stored = replace(stored, sweep=replace(sweep, wave_size=None))  # as memory allowed
+    before, now = (to_json(unresolve(each)) for each in (stored, given))
+    for name in FREE:
+        before.pop(name), now.pop(name)
+    if (found := first_difference(before, now)) is not None:
+        field, there, here = found
+        raise ConfigError(
+            f"run_dir = {str(run_dir)!r}: holds a run with {field} = {there!r}, and not {here!r}; "
+            f"give {field} as it was, or name another directory"
+        )
+    length = given.total_env_steps if given.total_env_steps != stored.total_env_steps else None
+    path = run_dir / RESULT_FILE
+    if length is None and path.exists() and not read_object(path, PUT_BACK).get("stopped_early"):
+        return None
+    return Changes(given.devices, length, not follows_length(given), is_elastic=True)
 
 
 def extend(experiment: Experiment, changes: Changes, done: int) -> Experiment:
@@ -35,6 +84,8 @@ def extend(experiment: Experiment, changes: Changes, done: int) -> Experiment:
         num_shards = experiment.algorithm.execution.num_shards
         require_divisor("devices", changes.devices, num_shards)
         experiment = replace(experiment, devices=changes.devices)
+    elif changes.is_elastic:
+        experiment = replace(experiment, devices=None)
     if changes.total_env_steps is not None:
         open_ended = experiment if changes.keep_schedule else unresolve(experiment)
         experiment = resolve(replace(open_ended, total_env_steps=changes.total_env_steps))

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from jaxdrl.core.finiteness import find_nonfinite
 from jaxdrl.core.types import TrainState
+from jaxdrl.distributed.hosts import Hosts
 from jaxdrl.errors import ConfigError
 from jaxdrl.io.json_files import read_object
 from jaxdrl.io.outages import Outage
@@ -53,7 +54,7 @@ class Saver:
         keeper: Keeper | None = None,
         hosts: Any = None,
     ) -> None:
-        self.hosts = hosts
+        self.hosts = hosts or Hosts()
         self.keeper = keeper
         self.directory, self.warn = directory, warn
         self.config = with_checkpoints(config) if keeper else config

@@ -52,6 +52,7 @@ class MetricsLog:
         memory: Callable[[], int] | None = None,
         beside: Sequence[LogFile] = (),
     ) -> None:
+        self.path = path
         self.file = None if path is None else LogFile(path, warn)
         self.logs = [*([] if self.file is None else [self.file]), *beside]
         self.on_line, self.memory = on_line, memory

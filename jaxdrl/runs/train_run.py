@@ -24,6 +24,7 @@ from jaxdrl.runs.checkpoint_manager import copy
 from jaxdrl.runs.loop import TrainingLoop
 from jaxdrl.runs.memory import MemoryBudget
 from jaxdrl.runs.nan_finder import find_operation, watched
+from jaxdrl.runs.overseer import Overseer
 from jaxdrl.runs.profiling.breakdown import current_names
 from jaxdrl.runs.recorder import recording
 from jaxdrl.runs.session import Session
@@ -83,6 +84,8 @@ def train(setup: Setup, session: Session, finish: Finish) -> Run:
     with hosts.refusing(), files.refused_unless_written(run_dir):
         if hosts.is_first:
             write_sealed(run_dir / files.CONFIG_FILE, report.describe(setup, setup.memory))
+    if hosts.peers is not None and hosts.is_first:
+        hosts.peers.on_look = Overseer(hosts, run_dir, experiment.stuck_after).look
     track = experiment.track if hosts.is_first else ()
     # The trackers open while the step is compiled.
     with Tracking(track, session.trackers, run_dir, session.warn) as tracking:

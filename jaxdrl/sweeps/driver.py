@@ -76,7 +76,7 @@ def plan_sweep_resume(
             trials.check(before)
             done = 0  # trials differ in their number of updates
         experiment = extend(before, changes, done)
-        setup = assemble_on_devices(experiment, overrides, session.console, stored)
+        setup = assemble_on_devices(experiment, overrides, session, stored, changes)
         budget = memory.plan(setup.experiment, setup.algorithm, setup.mesh)
         budget = memory.of_wave(setup.experiment, budget)
         if words := schedule_words(before, experiment, overrides):
@@ -111,13 +111,14 @@ def train(setup: Setup, session: Session) -> Run:
             result |= results.write_sweep(session, experiment, values, found)
         result = sealed(result | {"run_id": setup.origin.run_id})
         is_written = report.write_result(session, run_dir, overrides.names, result)
-        return replace(_best(experiment, overrides, result), is_written=is_written)
+        found = best(experiment, overrides, run_dir, result)
+        return replace(found, is_written=is_written)
 
 
-def _best(experiment: Experiment, overrides: Overrides, result: dict[str, Any]) -> Run:
-    """The best member of all parts, restored, since the parts are no longer in memory."""
-    run_dir = experiment.run_dir
-    assert run_dir is not None
+def best(
+    experiment: Experiment, overrides: Overrides, run_dir: Path, result: dict[str, Any]
+) -> Run:
+    """A run that is done, restored from its directory; of a sweep its best member."""
     env, algorithm, state = restore(run_dir, **vars(overrides))
     evaluation = evaluate(
         env,

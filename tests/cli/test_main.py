@@ -388,7 +388,7 @@ def test_help_names_the_command_and_what_it_does():
 
 def test_every_flag_reaches_the_experiment(monkeypatch, tmp_path):
     received = []
-    monkeypatch.setattr(launch, "run", received.append)
+    monkeypatch.setattr(launch, "run", lambda experiment, **how: received.append(experiment))
     flags = (
         f"--env-params gravity 9 tau 0.5 --seed 3 --total-env-steps 7 --devices 2 "
         f"--run-dir {tmp_path} --anneal-learning-rate --evaluate-every 5 --num-eval-episodes 6 "
@@ -423,7 +423,7 @@ def test_every_flag_reaches_the_experiment(monkeypatch, tmp_path):
 @pytest.mark.parametrize("name", ["CartPole-v1", "MemoryChain-bsuite"])
 def test_without_flags_the_settings_are_those_of_the_task(name, monkeypatch):
     received = []
-    monkeypatch.setattr(launch, "run", received.append)
+    monkeypatch.setattr(launch, "run", lambda experiment, **how: received.append(experiment))
     main.main(["train", name])
     assert received == [jaxdrl.make_experiment(name)]
     assert received != [Experiment(name)]
@@ -439,7 +439,7 @@ def test_without_flags_the_settings_are_those_of_the_task(name, monkeypatch):
 )
 def test_the_name_of_the_task_may_stand_anywhere(flags, monkeypatch):
     received = []
-    monkeypatch.setattr(launch, "run", received.append)
+    monkeypatch.setattr(launch, "run", lambda experiment, **how: received.append(experiment))
     main.main(["train", *flags.split()])
     (given,) = received
     ppo = with_settings(jaxdrl.make_config("Pendulum-v1"), hidden_sizes=(5, 6), reproducible=True)
@@ -465,7 +465,7 @@ def test_whole_numbers_of_an_environment_arrive_as_such():
 
 
 def test_other_errors_keep_their_traceback(monkeypatch):
-    def fail(_):
+    def fail(_, **how):
         raise ValueError("a defect")
 
     monkeypatch.setattr(launch, "run", fail)

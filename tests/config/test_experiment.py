@@ -23,7 +23,7 @@ def test_the_length_of_the_run_fills_the_annealing():
 
 def test_a_flag_for_the_length_of_a_script_changes_the_annealing_too(monkeypatch):
     received = []
-    monkeypatch.setattr(launch, "run", received.append)
+    monkeypatch.setattr(launch, "run", lambda experiment, **how: received.append(experiment))
     monkeypatch.setattr("sys.argv", ["script.py", "--total-env-steps", "9000"])
     main.run_script(CARTPOLE, "A script.")
     assert resolve(received[0]).algorithm.anneal_env_steps == 9000.0

@@ -178,7 +178,7 @@ def test_what_does_not_go_with_a_sweep_is_refused(changes, says, tmp_path):
 
 def received(monkeypatch, command):
     found = []
-    monkeypatch.setattr(launch, "run", found.append)
+    monkeypatch.setattr(launch, "run", lambda experiment, **how: found.append(experiment))
     main.main(command.split())
     return found[0]
 

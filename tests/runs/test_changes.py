@@ -82,7 +82,7 @@ def test_a_config_from_a_file_is_annealed_over_the_length_of_the_flags(tmp_path,
     fields = to_json(stored(tmp_path)) | {"run_dir": None}
     (tmp_path / name).write_text(json.dumps({"experiment": fields}))
     received = []
-    monkeypatch.setattr(launch, "run", received.append)
+    monkeypatch.setattr(launch, "run", lambda experiment, **how: received.append(experiment))
     config = ["--config", str(tmp_path / name)]
     main.main(["train", *config, "--total-env-steps", "3000"])
     main.main(["train", *config, "--total-env-steps", "3000", "--anneal-env-steps", "700"])

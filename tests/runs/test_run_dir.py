@@ -106,6 +106,7 @@ def experiment():
             trial=2,
         ),
         profile=True,
+        stuck_after=30.0,
         algorithm=with_settings(
             PPOConfig(),
             num_envs=48,

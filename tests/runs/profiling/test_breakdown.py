@@ -17,6 +17,7 @@ from rich.console import Console
 
 import jaxdrl
 from jaxdrl.algorithms.sharded import STAGES
+from jaxdrl.distributed.hosts import Hosts
 from jaxdrl.errors import ConfigError
 from jaxdrl.io.console import warner
 from jaxdrl.runs.profiling import breakdown
@@ -96,7 +97,7 @@ def planned(experiment, done=0):
 
 
 def session_on(console):
-    return Session(None, console, warner(console), Signals())
+    return Session(None, console, warner(console), Signals(), Hosts())
 
 
 @pytest.mark.parametrize(("num_updates", "done"), [(1, 0), (NUM_SKIPPED, 0), (9, 7)])
