@@ -13,9 +13,9 @@ from jaxdrl.distributed.groups import map_groups
 from jaxdrl.distributed.layout import Layout
 from jaxdrl.distributed.mesh import DATA_AXIS
 
-WORTH_A_SCATTER = 2**18
-"""Bytes of a shard above which an ordered sum takes two collectives, in which a device sends
-`(1 - 1 / D) * (L / D + 1)` times as much, instead of one in which it sends `(1 - 1 / D) * L`."""
+WORTH_A_SCATTER = 2**21
+"""Bytes of all `L` shards above which an ordered sum takes two collectives, in which a device sends
+`(1 - 1 / D) * (1 / D + 1 / L)` of them, instead of one in which it sends `1 - 1 / D` of them."""
 
 
 @jax.named_scope("all-reduce")
@@ -46,7 +46,8 @@ def _sum_flat(layout: Layout, flat: jax.Array) -> jax.Array:
         return flat[0] if layout.mesh is None else jax.lax.psum(flat[0], DATA_AXIS)
     if layout.mesh is None:
         return _in_order(layout, flat)
-    if layout.num_devices == 1 or flat.shape[1] * flat.dtype.itemsize < WORTH_A_SCATTER:
+    num_bytes = layout.num_shards * flat.shape[1] * flat.dtype.itemsize
+    if layout.num_devices == 1 or num_bytes < WORTH_A_SCATTER:
         flat = jax.lax.all_gather(flat, DATA_AXIS, tiled=True, to="invarying")
         return _in_order(layout, flat)
     # Each device sums only a part of the columns, so it needs to receive only that part.

@@ -123,20 +123,20 @@ def test_reproducible_sums_have_the_same_bits_on_any_number_of_devices():
     assert len(results) == 1
 
 
-def sum_of_shards(num_devices, num_columns):
-    """A compiled reproducible sum over 8 shards of `num_columns` each, replicated."""
-    layout = make_layout(8, True, make_mesh(num_devices))
+def sum_of_shards(num_devices, num_columns, num_shards=8):
+    """A compiled reproducible sum over shards of `num_columns` each, replicated."""
+    layout = make_layout(num_shards, True, make_mesh(num_devices))
 
     def total(x):
         return sum_groups(layout, x)
 
-    shape = jax.ShapeDtypeStruct((8, num_columns), jnp.float32)
+    shape = jax.ShapeDtypeStruct((num_shards, num_columns), jnp.float32)
     return jax.jit(shard(layout, total, (ALONG_ENVS,), REPLICATED)).lower(shape).compile()
 
 
 @pytest.mark.parametrize("num_devices", [1, 2, 8])
 def test_large_sums_are_added_up_in_the_order_of_the_shards_too(num_devices):
-    num_columns = WORTH_A_SCATTER // 4 + 5  # which no number of devices divides
+    num_columns = WORTH_A_SCATTER // 32 + 5  # which no number of devices divides
     x = np.random.default_rng(0).normal(size=(8, num_columns)).astype(np.float32)
     in_order = x[0]
     for row in x[1:]:
@@ -159,12 +159,14 @@ def sent_bytes(program, num_devices):
 
 
 def test_a_large_reproducible_sum_sends_about_as_much_as_an_all_reduce():
-    num_columns = WORTH_A_SCATTER
+    num_columns = WORTH_A_SCATTER // 8
     size = 4 * num_columns
     assert 0 < sent_bytes(sum_of_shards(8, num_columns), 8) <= 2.1 * size
     # The control: a small one gathers the rows of all shards.
-    few = WORTH_A_SCATTER // 8
+    few = WORTH_A_SCATTER // 64
     assert sent_bytes(sum_of_shards(8, few), 8) == pytest.approx(7 / 8 * 8 * 4 * few)
+    # It is small for 8 shards; those of 64 would be as many bytes as those of a large one.
+    assert sent_bytes(sum_of_shards(8, few, 64), 8) == pytest.approx(7 / 8 * (64 / 8 + 1) * 4 * few)
 
 
 @pytest.mark.parametrize("reproducible", [False, True])
