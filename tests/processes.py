@@ -4,6 +4,9 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
+
+TESTS = str(Path(__file__).parent)
 
 START = """
 import sys
@@ -32,7 +35,7 @@ def run_together(program, num_processes, devices_each, *args, timeout=120):
     processes = [
         subprocess.Popen(
             [*command, *map(str, (index, num_processes, devices_each, port)), *map(str, args)],
-            env=os.environ | {"JAX_PLATFORMS": "cpu"},
+            env=os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": TESTS},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

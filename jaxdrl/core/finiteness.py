@@ -62,9 +62,18 @@ def find_nonfinite(arrays: Mapping[str, np.ndarray]) -> tuple[list[str], np.ndar
     num_updates = arrays.get("learner/num_updates", np.zeros(()))  # a part of a learner lacks it
     names, is_affected = [], np.zeros(num_updates.shape or 1, bool)
     for name, array in arrays.items():
-        if name.startswith(LEARNED) and jnp.issubdtype(array.dtype, jnp.floating):
-            found = np.isnan(array) if name.startswith(LEARNED[-1]) else ~np.isfinite(array)
-            if found.any():
-                names.append(name)
-                is_affected |= found.reshape(is_affected.size, -1).any(axis=1)
+        found = members_with_nonfinite(name, array, is_affected.size)
+        if found.any():
+            names.append(name)
+            is_affected |= found
     return names, is_affected
+
+
+def members_with_nonfinite(name: str, array: np.ndarray, num_members: int) -> np.ndarray:
+    """Which members have such values in one array, of which they have equal parts; bool `[P]`."""
+    if not (name.startswith(LEARNED) and jnp.issubdtype(array.dtype, jnp.floating)):
+        return np.zeros(num_members, bool)
+    found = np.isnan(array) if name.startswith(LEARNED[-1]) else ~np.isfinite(array)
+    if not found.any():
+        return np.zeros(num_members, bool)
+    return found.reshape(num_members, -1).any(axis=1)

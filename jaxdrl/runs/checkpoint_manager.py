@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,9 +19,19 @@ from jaxdrl.errors import ConfigError
 from jaxdrl.io.json_files import read_object
 from jaxdrl.io.outages import Outage
 from jaxdrl.io.safe_files import remove, set_aside
-from jaxdrl.runs import checkpoint
+from jaxdrl.runs import checkpoint, checkpoint_rows, joint_save
 from jaxdrl.runs import run_dir as files
+from jaxdrl.runs.checkpoint_arrays import DamagedCheckpointError
 from jaxdrl.runs.checkpoint_binding import require_of_run
+from jaxdrl.runs.checkpoint_scores import (
+    Check,
+    accept,
+    best_of,
+    expendable,
+    read_scores,
+    score_of,
+)
+from jaxdrl.runs.joint_save import NotFiniteError
 from jaxdrl.runs.locking import writer_of
 from jaxdrl.runs.run_dir import RESULT_FILE
 from jaxdrl.runs.run_dir_keeper import Keeper, with_checkpoints
@@ -40,6 +49,9 @@ class Saver:
     The training thread only asks the devices for a copy of the state. Another thread fetches it,
     writes it and removes what is no longer kept. A save that fails is reported, and leaves earlier
     checkpoints as they are.
+
+    Where several processes train, all of them save the same updates in the same order, each the
+    rows that it holds. What is due, is the best and is kept is up to process 0 alone.
     """
 
     def __init__(
@@ -52,15 +64,17 @@ class Saver:
         keep: int,
         warn: Callable[[str], None],
         keeper: Keeper | None = None,
-        hosts: Any = None,
+        hosts: Hosts | None = None,
     ) -> None:
-        self.hosts = hosts or Hosts()
-        self.keeper = keeper
+        self.keeper, self.hosts, self.num_saves = keeper, hosts or Hosts(), 0
         self.directory, self.warn = directory, warn
         self.config = with_checkpoints(config) if keeper else config
         self.every, self.minutes, self.keep = every, minutes, keep
-        self.scores = read_scores(directory, partial(require_of_run, config) if keeper else accept)
-        self.last_update = max(self.scores, default=None)
+        check = partial(require_of_run, config) if keeper else accept
+        self.scores = read_scores(directory, check) if self.hosts.is_first else {}
+        self.last_update = self.hosts.first(
+            "last checkpoint", lambda: max(self.scores, default=None)
+        )
         self.handed = self.last_update or 0
         self.last_time = time.monotonic()
         self.executor = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
@@ -111,6 +125,7 @@ class Saver:
         """
         self.wait()
         self.last_time, self.handed = time.monotonic(), update
+        self.num_saves += 1
         self.writing = self.executor.submit(self._write, update, snapshot, progress, evaluation)
 
     def wait(self) -> None:
@@ -125,20 +140,17 @@ class Saver:
         progress: dict[str, Any],
         evaluation: dict[str, Any] | None,
     ) -> None:
-        if not self.hosts.is_alone:
+        if not self.hosts.is_first:
+            parts = checkpoint_rows.split(snapshot)
+            if joint_save.join(self.hosts, self._key(update), self.directory, update, parts):
+                self.last_update = update
             return
         manifest = {"config": self.config, "progress": progress, "evaluation": evaluation}
-        described, arrays = checkpoint.describe(snapshot), checkpoint.to_host(snapshot)
-        names, is_nonfinite = find_nonfinite(arrays)
-        if is_nonfinite.all():  # some of several members may still be finite
-            self.warn(self._unwritten(update, f"{names[0]} holds NaN or infinity"))
-            return
         try:
-            if self.keeper is not None:
-                self.keeper.before(progress)
-            checkpoint.write(self.directory, update, arrays, described, manifest)
-            if self.keeper is not None:
-                self.keeper.after()
+            self._write_files(update, snapshot, manifest)
+        except NotFiniteError as error:
+            self.warn(self._unwritten(update, str(error)))
+            return
         except OSError as error:
             self.outage.failed(self._unwritten(update, error.strerror or str(error)))
             return
@@ -151,6 +163,34 @@ class Saver:
                 self.warn(f"the checkpoint of update {old} could not be removed ({error})")
             del self.scores[old]
 
+    def _write_files(self, update: int, snapshot: TrainState, manifest: dict[str, Any]) -> None:
+        """Writes the checkpoint, with the other processes where there are some.
+
+        Raises:
+          NotFiniteError: if no agent in the state is finite.
+          OSError: if it cannot be written.
+        """
+        described, directory = checkpoint.describe(snapshot), self.directory
+        prepare = partial(self.keeper.before, manifest["progress"]) if self.keeper else tuple
+        if self.hosts.is_alone:
+            arrays = checkpoint.to_host(snapshot)
+            names, is_nonfinite = find_nonfinite(arrays)
+            if is_nonfinite.all():  # some of several members may still be finite
+                raise NotFiniteError(f"{names[0]} holds NaN or infinity")
+            prepare()
+            checkpoint.write(directory, update, arrays, described, manifest)
+        else:
+            parts, key = checkpoint_rows.split(snapshot), self._key(update)
+            joint_save.write(
+                self.hosts, key, directory, update, parts, described, manifest, prepare
+            )
+        if self.keeper is not None:
+            self.keeper.after()
+
+    def _key(self, update: int) -> str:
+        """Of what the processes tell each other about this save."""
+        return f"checkpoints/{update}/{self.num_saves}"
+
     def _unwritten(self, update: int, why: str) -> str:
         what = f"the checkpoint of update {update} was not written ({why})"
         return f"{what}; training continues, and {self._stands()}"
@@ -158,51 +198,6 @@ class Saver:
     def _stands(self) -> str:
         last = self.last_update
         return "there is none yet" if last is None else f"that of update {last} is the last"
-
-
-def expendable(scores: dict[int, float | None], keep: int) -> list[int]:
-    """The updates that are neither among the last `keep` nor the best by evaluation."""
-    best = best_of(scores)
-    return [update for update in sorted(scores)[:-keep] if update != best]
-
-
-def best_of(scores: dict[int, float | None]) -> int | None:
-    """The update with the best evaluation, the first of equals; None without evaluations."""
-    scored = {update: score for update, score in sorted(scores.items()) if score is not None}
-    return max(scored, key=lambda update: scored[update]) if scored else None
-
-
-Check = Callable[[Path, dict[str, Any]], None]
-"""Refuses a checkpoint by its path and manifest, such as one of another run."""
-
-
-def accept(path: Path, manifest: dict[str, Any]) -> None:
-    """Accepts every checkpoint."""
-
-
-def read_scores(directory: Path, check: Check = accept) -> dict[int, float | None]:
-    """The mean return of every valid checkpoint, None where it was not evaluated.
-
-    Those that `check` refuses are left out.
-    """
-    scores: dict[int, float | None] = {}
-    for update in checkpoint.updates_in(directory):
-        try:
-            path = checkpoint.path_of(directory, update)
-            manifest = checkpoint.read_manifest(path)
-            check(path, manifest)
-        except ConfigError:
-            continue
-        scores[update] = score_of(manifest)
-    return scores
-
-
-def score_of(manifest: dict[str, Any]) -> float | None:
-    """The mean return in a manifest, None if it was not evaluated or is not finite."""
-    if manifest["evaluation"] is None:
-        return None
-    score = manifest["evaluation"]["mean_return"]
-    return score if score is not None and math.isfinite(score) else None
 
 
 def choose(
@@ -236,19 +231,17 @@ def choose(
         path = checkpoint.path_of(directory, int(wanted))
         try:
             return path, _read(path, check)
-        except checkpoint.DamagedCheckpointError as error:
+        except DamagedCheckpointError as error:
             others = _list([update for update in updates if update != wanted])
-            raise checkpoint.DamagedCheckpointError(
-                f"{error}; beside it there are {others}"
-            ) from error
+            raise DamagedCheckpointError(f"{error}; beside it there are {others}") from error
     for update in reversed(updates):
         path = checkpoint.path_of(directory, update)
         try:
             return path, _read(path, check)
-        except checkpoint.DamagedCheckpointError as error:
+        except DamagedCheckpointError as error:
             warn(str(error))
     if updates:
-        raise checkpoint.DamagedCheckpointError(
+        raise DamagedCheckpointError(
             f"{directory}: every checkpoint in it is damaged; put back a copy of one, or start the "
             "run again in another directory"
         )

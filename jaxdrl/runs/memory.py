@@ -15,10 +15,10 @@ from jaxdrl.config.algorithms import AlgorithmConfig
 from jaxdrl.config.experiment import Experiment
 from jaxdrl.config.search_space import Sweep
 from jaxdrl.core.keys import abstract_key
+from jaxdrl.core.trees import raw
 from jaxdrl.core.types import Algorithm
 from jaxdrl.errors import ConfigError
 from jaxdrl.populations.state import learner_of
-from jaxdrl.runs.checkpoint import raw
 from jaxdrl.runs.host_memory import free_host_memory
 from jaxdrl.runs.run_dir import in_words
 

@@ -4,20 +4,24 @@ import errno
 import functools
 import os
 import threading
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec
 
 from jaxdrl.algorithms.sharded import STATE_SPECS
 from jaxdrl.core.types import ActorState, LearnerState, TrainState
 from jaxdrl.distributed.layout import place
 from jaxdrl.distributed.mesh import make_mesh
 from jaxdrl.errors import ConfigError
-from jaxdrl.runs import checkpoint, checkpoint_manager
-from jaxdrl.runs.checkpoint import DamagedCheckpointError
-from jaxdrl.runs.checkpoint_manager import Saver, best_of, choose, expendable, read_scores
+from jaxdrl.runs import checkpoint, checkpoint_manager, checkpoint_rows, joint_save
+from jaxdrl.runs.checkpoint_arrays import DamagedCheckpointError
+from jaxdrl.runs.checkpoint_manager import Saver, choose
+from jaxdrl.runs.checkpoint_scores import read_scores
+from pretended import pretended_hosts, split_by, together
 
 NUM_ENVS = 8
 
@@ -212,29 +216,6 @@ def test_the_end_of_the_block_waits_for_the_last_write(saver_of, tmp_path, monke
 
 
 # What is kept
-
-
-@pytest.mark.parametrize(
-    "scores, keep, best, gone",
-    [
-        ({}, 3, None, []),
-        ({1: None}, 1, None, []),
-        ({1: None, 2: None, 3: None}, 1, None, [1, 2]),
-        ({1: None, 2: None, 3: None}, 3, None, []),
-        ({1: None, 2: None, 3: None}, 9, None, []),
-        ({1: 5.0, 2: 9.0, 3: 7.0, 4: None, 5: 8.0}, 2, 2, [1, 3]),
-        ({1: 5.0, 2: 9.0, 3: 7.0, 4: None, 5: 10.0}, 2, 5, [1, 2, 3]),
-        ({1: 5.0, 2: 9.0, 3: 9.0, 4: 9.0}, 1, 2, [1, 3]),
-        ({4: 9.0, 2: 9.0, 1: 5.0, 3: 9.0}, 1, 2, [1, 3]),
-        ({1: -3.0, 2: None, 3: -4.0}, 1, 1, [2]),
-        ({1: 0.0, 2: -1.0, 3: -1.0}, 1, 1, [2]),
-        ({9: 1.0, 10: 0.0, 100: 0.0}, 1, 9, [10]),
-    ],
-)
-def test_the_last_ones_and_the_best_are_kept(scores, keep, best, gone):
-    assert best_of(scores) == best
-    assert expendable(scores, keep) == gone
-    assert set(scores) - set(gone) == {*sorted(scores)[-keep:]} | ({best} - {None})
 
 
 def test_the_last_ones_and_the_best_are_on_the_disk(saver_of, tmp_path):
@@ -544,3 +525,127 @@ def test_one_of_a_newer_format_is_not_passed_over(directory, warnings, monkeypat
     with pytest.raises(ConfigError, match=r"format_version = 3, .* reads only 2"):
         choose(directory, None, warnings.append)
     assert warnings == []
+
+
+# Several processes
+
+
+class Savers:
+    """The savers of four processes; a save or the end of one happens in all of them."""
+
+    def __init__(self, tmp_path, monkeypatch, keep=2):
+        self.warnings = [[] for _ in range(4)]
+        self.owners, split = {}, split_by(monkeypatch)
+        monkeypatch.setattr(
+            checkpoint_rows, "split", lambda state: split(state, self.owners[id(state)])
+        )
+        self.savers = together(
+            *(
+                functools.partial(
+                    Saver,
+                    tmp_path,
+                    {"seed": 3},
+                    every=1,
+                    minutes=None,
+                    keep=keep,
+                    warn=warnings.append,
+                    hosts=hosts,
+                )
+                for hosts, warnings in zip(pretended_hosts(), self.warnings, strict=True)
+            )
+        )
+
+    def save(self, update, score=None, state=None):
+        state = make_state(update, make_mesh(8)) if state is None else state
+        evaluation = None if score is None else {"mean_return": score, "num_episodes": 4}
+        snapshots = [replace(state) for _ in self.savers]
+        self.owners = {id(snapshot): index for index, snapshot in enumerate(snapshots)}
+        for index, saver in enumerate(self.savers):
+            figures = ({"seconds": 1.0}, evaluation) if index == 0 else ({}, None)
+            saver.save(update, snapshots[index], *figures)
+        for saver in self.savers:
+            saver.wait()
+
+    def last_updates(self):
+        return [saver.last_update for saver in self.savers]
+
+    def end(self):
+        for saver in self.savers:
+            saver.__exit__()
+
+
+@pytest.fixture
+def savers_of(tmp_path, monkeypatch):
+    made = []
+
+    def make():
+        made.append(Savers(tmp_path, monkeypatch))
+        return made[-1]
+
+    yield make
+    for savers in made:
+        savers.end()
+
+
+def test_process_0_alone_decides_which_checkpoints_of_several_are_kept(savers_of, tmp_path):
+    savers, there = savers_of(), []
+    assert savers.last_updates() == [None] * 4
+    for update, score in {1: None, 2: 5.0, 3: None, 4: 3.0, 5: None}.items():
+        savers.save(update, score)
+        there.append(checkpoint.updates_in(tmp_path))
+        assert savers.last_updates() == [update] * 4
+    assert there == [[1], [1, 2], [2, 3], [2, 3, 4], [2, 4, 5]]
+    assert read_scores(tmp_path) == savers.savers[0].scores == {2: 5.0, 4: 3.0, 5: None}
+    assert [saver.scores for saver in savers.savers[1:]] == [{}] * 3
+    manifest = checkpoint.read_manifest(checkpoint.path_of(tmp_path, 4))
+    assert (manifest["config"], manifest["progress"]) == ({"seed": 3}, {"seconds": 1.0})
+    loaded = checkpoint.load(checkpoint.path_of(tmp_path, 4), make_state(), "here")
+    assert bits(loaded) == bits(make_state(4))
+    again = savers_of()
+    assert again.last_updates() == [5] * 4
+    again.save(5, 4.0)  # which it has already
+    assert read_scores(tmp_path) == {2: 5.0, 4: 3.0, 5: 4.0}
+    assert savers.warnings == again.warnings == [[]] * 4
+
+
+def test_a_write_that_fails_in_one_process_is_reported_by_process_0(
+    savers_of, tmp_path, monkeypatch
+):
+    savers, write_archive = savers_of(), joint_save.write_archive
+    savers.save(1, 3.0)
+
+    def fail(path, arrays):
+        if path.name == "rows-00002.npz":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write_archive(path, arrays)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(joint_save, "write_archive", fail)
+        for update in (2, 3):
+            savers.save(update, 9.0)
+            assert savers.last_updates() == [1] * 4
+            assert [path.name for path in tmp_path.iterdir()] == ["00000001"]
+    savers.save(3)
+    assert savers.last_updates() == [3] * 4
+    where = tmp_path / ".writing-00000002"
+    assert savers.warnings == [
+        [
+            f"the checkpoint of update 2 was not written (process 2 on host b: {where}: No space "
+            "left on device); training continues, and that of update 1 is the last",
+            "checkpoints can be written again: that of update 3 is",
+        ],
+        *([[]] * 3),
+    ]
+
+
+def test_a_state_of_several_processes_that_is_not_finite_is_not_written(savers_of, tmp_path):
+    savers, state = savers_of(), make_state(2, make_mesh(8))
+    savers.save(1)
+    params = place({"w": jnp.float32(np.nan)}, make_mesh(8), PartitionSpec())
+    savers.save(2, state=replace(state, learner=replace(state.learner, params=params)))
+    assert savers.last_updates() == [1] * 4
+    assert savers.warnings[0] == [
+        "the checkpoint of update 2 was not written (learner/params/w holds NaN or infinity); "
+        "training continues, and that of update 1 is the last"
+    ]
+    assert [path.name for path in tmp_path.iterdir()] == ["00000001"]
