@@ -185,7 +185,10 @@ def _supervise(children: Sequence[subprocess.Popen], events: Events) -> list[End
             ends.append(End(event.process, event.code, was_sent=is_late))
         else:
             _send(event, children)
-        if event is None or (has_failed and due == math.inf and not is_late):
+        is_first = has_failed and due == math.inf and not is_late
+        if is_first:
+            _send(signal.SIGCONT, children)  # one that was stopped cannot end by itself
+        if event is None or is_first:
             seconds, number = next(steps, (math.inf, 0))
             due = time.monotonic() + seconds
     return ends

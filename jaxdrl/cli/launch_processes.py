@@ -9,6 +9,7 @@ import difflib
 import importlib.util
 import os
 import shlex
+import shutil
 import signal
 import socket
 import sys
@@ -32,6 +33,9 @@ RUNS = ("train", "sweep", "resume")
 READERS = ("evaluate", "plot", "render", "export", "watch")
 VERBS = (*RUNS, *READERS, "doctor", "envs", "check")
 """The other verbs of jaxdrl."""
+
+MIN_WIDTH = 40
+"""The least columns that a process prints in."""
 
 EXAMPLE = "jaxdrl launch --processes 2 -- train CartPole-v1"
 
@@ -148,6 +152,9 @@ def _programs(
     if num_processes > 1:
         common |= {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{_free_port()}"}
         common |= {"JAX_NUM_PROCESSES": str(num_processes)}
+    if num_processes > 1 and os.isatty(1):  # of which a prefix takes a part
+        width = shutil.get_terminal_size().columns - len(f"[{num_processes - 1}] ")
+        common["COLUMNS"] = str(max(MIN_WIDTH, width))
     programs = []
     for process in range(num_processes):
         own = {"JAX_PROCESS_ID": str(process)} if num_processes > 1 else {}
