@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -154,12 +155,38 @@ def connected(say: Callable[[str], Any] = print) -> Iterator[Hosts]:
         yield hosts
         return
     try:
-        with hosts.refusing():
+        with _noticed_signals(hosts.peers), hosts.refusing():
             yield hosts
     except BaseException as error:
         _end_early(hosts, error)
         raise
     _end(hosts)
+
+
+@contextlib.contextmanager
+def _noticed_signals(peers: Peers) -> Iterator[None]:
+    """Lets the watching threads notice signals at once.
+
+    Python's own handlers run in the main thread alone, and wait there for a program to compile.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def read() -> bytes:
+        with contextlib.suppress(BlockingIOError):
+            return os.read(reader, 64)
+        return b""
+
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    peers.signals = read
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        peers.signals = lambda: b""
+        os.close(writer)  # the reader may be in use, and goes with the process
 
 
 def _end_early(hosts: Hosts, error: BaseException) -> None:

@@ -100,7 +100,7 @@ class Peers:
     Attributes:
       status: what this process is doing.
       peers: what is known of each process.
-      signal_name: gives the name of the signal that this process has received, None before.
+      signals: gives the numbers of the signals that this process has received since it was asked.
       on_look: called in the judging thread with what is known of all processes; it returns why the
         run has to end, or None.
     """
@@ -113,7 +113,7 @@ class Peers:
         pids: Sequence[int | None],
     ) -> None:
         self.store, self.index, self.names, self.pids = store, index, names, pids
-        self.signal_name: Callable[[], str | None] = lambda: None
+        self.signals: Callable[[], bytes] = lambda: b""
         self.on_look: Callable[[dict[int, Peer]], str | None] = lambda peers: None
         self.status = Status()
         self.peers: dict[int, Peer] = {}
@@ -142,7 +142,8 @@ class Peers:
         number = 0
         while not self.stopping.wait(BEAT_SECONDS):
             number += 1
-            self.status.signal = self.status.signal or self.signal_name()
+            for received in self.signals():
+                self.status.signal = self.status.signal or signal.Signals(received).name
             # An error of the store means that the coordinator is gone, which its silence tells too.
             with contextlib.suppress(Exception):
                 self.publish(number)
@@ -219,8 +220,7 @@ class Peers:
             return
         self.signalled = self.signalled or time.monotonic()
         if time.monotonic() - self.signalled > SIGNAL_SECONDS:
-            code = 128 + signal.Signals[self.status.signal]
-            self.leave(f"{self.status.signal}: stopped before training could start", code)
+            self.leave(f"{self.status.signal}: stopped before training could start")
 
     def fail(self, why: str, code: int) -> None:
         """Tells the others that this process ends, and why; they end too.
@@ -234,6 +234,8 @@ class Peers:
 
     def leave(self, why: str, code: int = PEER_FAILED) -> None:
         """Ends this process at once, with one line; the others learn the same cause."""
+        if self.status.signal is not None:  # as the others end, too
+            code = 128 + signal.Signals[self.status.signal]
         self.fail(why, code)
         where = f"process {self.index} on host {self.names[self.index]}"
         words = f"error: {why}" if self.index == 0 else f"error: {where} ends: {why}"

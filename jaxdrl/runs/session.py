@@ -73,8 +73,6 @@ def open_session(
     with Signals() as signals, connected(partial(console.print, soft_wrap=True)) as hosts:
         if not hosts.is_first:  # process 0 speaks for all
             console, trackers, on_update = make_console(quiet=True), (), None
-        if hosts.peers is not None:
-            hosts.peers.signal_name = lambda: signals.name
         warn = warner(console if not hosts.is_first else make_console())
         session = Session(run_dir, console, warn, signals, hosts, trackers, on_update)
         try:
