@@ -185,6 +185,7 @@ def _noticed_signals(peers: Peers) -> Iterator[None]:
         yield
     finally:
         signal.set_wakeup_fd(before)
+        peers.note_signals()
         peers.signals = lambda: b""
         os.close(writer)  # the reader may be in use, and goes with the process
 

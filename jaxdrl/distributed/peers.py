@@ -142,13 +142,17 @@ class Peers:
         number = 0
         while not self.stopping.wait(BEAT_SECONDS):
             number += 1
-            for received in self.signals():
-                self.status.signal = self.status.signal or signal.Signals(received).name
+            self.note_signals()
             # An error of the store means that the coordinator is gone, which its silence tells too.
             with contextlib.suppress(Exception):
                 self.publish(number)
                 self._read()
                 self.answered = time.monotonic()
+
+    def note_signals(self) -> None:
+        """Notes the first signal that this process has received."""
+        for number in self.signals():
+            self.status.signal = self.status.signal or signal.Signals(number).name
 
     def publish(self, number: int = 0) -> None:
         """Publishes what this process is doing; other threads call it where that is urgent."""
@@ -214,7 +218,7 @@ class Peers:
         names = {peer.status["signal"] for peer in list(self.peers.values())} - {None}
         if self.status.signal is None and names:
             self.status.signal = min(names)
-            _thread.interrupt_main(signal.Signals[self.status.signal])
+            _thread.interrupt_main(handled(signal.Signals[self.status.signal]))
         if self.status.signal is None or self.status.phase not in ("starting", "compiling"):
             self.signalled = None
             return
@@ -266,6 +270,15 @@ class Peers:
         thread = threading.Thread(target=_quietly, args=(action,), daemon=True)
         thread.start()
         thread.join(LINGER_SECONDS + 0.2)
+
+
+def handled(number: signal.Signals) -> signal.Signals:
+    """A signal for which Python has a handler: that one, or another that ends a run as well.
+
+    A shell lets what it starts in the background ignore SIGINT.
+    """
+    numbers = (number, signal.SIGTERM, signal.SIGINT)
+    return next((one for one in numbers if callable(signal.getsignal(one))), number)
 
 
 def progress_of(status: dict[str, Any]) -> tuple[Any, ...]:
