@@ -56,6 +56,10 @@ class Job:
     """Devices, simulated where there is a CPU only; above 1 for jaxdrl alone."""
     members: int = 0
     """Agents that do the work of the case each, in one program; 0 for a single one."""
+    num_shards: int = 8
+    """Logical shards, of jaxdrl."""
+    reproducible: bool = False
+    """Whether jaxdrl computes in reproducible mode."""
 
     @property
     def env_steps(self) -> int:

@@ -114,6 +114,51 @@ def _recurrent(figure: Any, result: dict[str, Any]) -> None:
     axes.axhline(1.0, linestyle=":", color="gray")
 
 
+def _hosts_measured(figure: Any, result: dict[str, Any]) -> None:
+    (axes,) = _row(figure, 1)
+    _bars(axes, result["speed"], "training steps/s")
+
+
+def _hosts_predicted(figure: Any, result: dict[str, Any]) -> None:
+    """Strong and weak scaling beside each other, a row for each mode."""
+    figure.set_size_inches(9, 7)
+    grid = figure.subplots(2, 2, sharex=True, sharey=True)
+    for line, (mode, rows) in zip(grid, result["predicted"].items(), strict=True):
+        for axes, kind in zip(line, ("strong", "weak"), strict=True):
+            _efficiency(axes, kind, rows)
+            axes.set_title(f"{kind} scaling, {mode} mode")
+            axes.label_outer()
+    grid[0][0].legend(fontsize="small")
+    figure.suptitle(f"Predicted, not measured: {result['case']['env']}")
+
+
+def _efficiency(axes: Any, kind: str, rows: list[dict[str, Any]]) -> None:
+    """A line for each network, those of one latency in one style."""
+    networks = dict.fromkeys((row["latency_microseconds"], row["gigabits"]) for row in rows)
+    latencies = list(dict.fromkeys(latency for latency, _ in networks))
+    gigabits = list(dict.fromkeys(bandwidth for _, bandwidth in networks))
+    for latency, bandwidth in networks:
+        chosen = [
+            row
+            for row in rows
+            if (row["latency_microseconds"], row["gigabits"]) == (latency, bandwidth)
+        ]
+        axes.plot(
+            [row["hosts"] for row in chosen],
+            [100 * row[kind] for row in chosen],
+            color=f"C{gigabits.index(bandwidth)}",
+            linestyle=("-", "--", ":", "-.")[latencies.index(latency) % 4],
+            marker="o",
+            markersize=3,
+            label=f"{bandwidth:g} Gb/s, {latency:g} µs",
+        )
+    axes.set_xscale("log", base=2)
+    axes.set_xticks([row["hosts"] for row in chosen], [str(row["hosts"]) for row in chosen])
+    axes.set_ylim(0, 105)
+    axes.set_xlabel("hosts")
+    axes.set_ylabel("efficiency, %")
+
+
 def _row(figure: Any, number: int) -> list[Any]:
     return list(figure.subplots(1, number, squeeze=False)[0])
 
@@ -126,4 +171,6 @@ DRAWINGS: dict[str, Callable[[Any, dict[str, Any]], None]] = {
     "reset": _reset,
     "overheads": _overheads,
     "recurrent": _recurrent,
+    "hosts_measure": _hosts_measured,
+    "hosts_predict": _hosts_predicted,
 }

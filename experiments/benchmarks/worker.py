@@ -67,7 +67,10 @@ def jaxdrl_trainer(job: Job) -> tuple[Callable[[], Any], dict[str, Any]]:
     if job.members:
         return population_trainer(job)
     mesh = jaxdrl.make_mesh(job.devices) if job.devices > 1 else None
-    agent = jaxdrl.ppo(make_env(job.case), ppo_config(job.case), mesh=mesh)
+    config = jaxdrl.with_settings(
+        ppo_config(job.case), num_shards=job.num_shards, reproducible=job.reproducible
+    )
+    agent = jaxdrl.ppo(make_env(job.case), config, mesh=mesh)
     state = jax.jit(agent.init)(jax.random.key(0))
     started = time.perf_counter()
     step = jaxdrl.jit_step(agent).lower(state).compile()
