@@ -22,7 +22,8 @@ FAILED = 1
 
 REFUSED = 2
 """The request is invalid, and nothing was trained. Codes above 128 are 128 plus the number of the
-signal that ended the command with nothing saved."""
+signal that ended the command with nothing saved; 75 says that another process of the run has
+failed, and that all of them may be started again."""
 
 
 def answer(action: Callable[[], Any]) -> None:
@@ -46,14 +47,19 @@ def outcome(action: Callable[[], Any], signals: Signals) -> tuple[str, int]:
     try:
         action()
     except ConfigError as error:
-        return f"error: {error}", REFUSED
+        return _unless_said(error, f"error: {error}"), REFUSED
     except (NonFiniteError, OutOfMemoryError) as error:
-        return f"error: {error}", FAILED
+        return _unless_said(error, f"error: {error}"), FAILED
     except RunInterruptedError as error:
-        return str(error), error.exit_code
+        return _unless_said(error, str(error)), error.exit_code
     except OSError as error:
         where = "" if error.filename is None else f"{error.filename}: "
         return f"error: {where}{error.strerror or error}", FAILED
     except KeyboardInterrupt:
         return "interrupted", 128 + signal.Signals[signals.name or "SIGINT"]
     return "", DONE
+
+
+def _unless_said(error: Exception, words: str) -> str:
+    """The words, none if another process of the run says them."""
+    return "" if getattr(error, "is_said", False) else words

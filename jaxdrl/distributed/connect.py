@@ -58,7 +58,8 @@ def connect(say: Callable[[str], Any] = print) -> Hosts:
             return Hosts()
         found_by = found.found_by
         of = f"process {found.index} of {found.num_processes}"
-        say(f"hosts: {of}, by {found_by}; coordinator: {found.coordinator}")
+        if found.index == 0:
+            say(f"hosts: {of}, by {found_by}; coordinator: {found.coordinator}")
         _initialize(found)
     state = distributed.global_state
     if state.num_processes == 1:
@@ -145,7 +146,7 @@ def connected(say: Callable[[str], Any] = print) -> Iterator[Hosts]:
     seconds, with the exit code `PEER_FAILED`.
 
     Args:
-      say: takes one line that says what was found, on each process.
+      say: takes one line that says what was found, in process 0.
 
     Raises:
       ConfigError: as `connect` does.

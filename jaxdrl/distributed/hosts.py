@@ -21,7 +21,13 @@ POLL_SECONDS = 0.25
 
 
 class PeerRefusedError(ConfigError):
-    """What another process refuses, which says so itself."""
+    """What another process refuses.
+
+    Attributes:
+      is_said: whether process 0 says it.
+    """
+
+    is_said = False
 
 
 class Hosts:

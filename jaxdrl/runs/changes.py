@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jaxdrl.checks import require_count, require_divisor
+from jaxdrl.config.algorithms import kind_of
 from jaxdrl.config.experiment import (
     Experiment,
     anneals_over,
@@ -15,7 +16,7 @@ from jaxdrl.config.experiment import (
     resolve,
     unresolve,
 )
-from jaxdrl.config.stored import to_json
+from jaxdrl.config.settings import flat_settings
 from jaxdrl.distributed.hosts import first_difference
 from jaxdrl.errors import ConfigError
 from jaxdrl.io.json_files import read_object
@@ -54,9 +55,9 @@ def changes_of(stored: Experiment, given: Experiment, run_dir: Path) -> Changes 
     sweep = stored.sweep
     if sweep is not None and given.sweep is not None and given.sweep.wave_size is None:
         stored = replace(stored, sweep=replace(sweep, wave_size=None))  # as memory allowed
-    before, now = (to_json(unresolve(each)) for each in (stored, given))
+    before, now = (described(unresolve(each)) for each in (stored, given))
     for name in FREE:
-        before.pop(name), now.pop(name)
+        del before[name], now[name]
     if (found := first_difference(before, now)) is not None:
         field, there, here = found
         raise ConfigError(
@@ -96,6 +97,16 @@ def extend(experiment: Experiment, changes: Changes, done: int) -> Experiment:
         works = f"--total-env-steps M with M above {steps} extends it"
         raise ConfigError(f"run_dir = {str(experiment.run_dir)!r}: {field} is done; {works}")
     return experiment
+
+
+def described(experiment: Experiment) -> dict[str, Any]:
+    """The settings of an experiment by their names as JSON, to be compared with those of another.
+
+    What JSON does not have is in words.
+    """
+    settings = {"algorithm": kind_of(experiment.algorithm), **flat_settings(experiment)}
+    plain = str | int | float | bool | None
+    return {name: x if isinstance(x, plain) else str(x) for name, x in settings.items()}
 
 
 def schedule_words(before: Experiment, after: Experiment, overrides: Overrides) -> str | None:

@@ -13,10 +13,9 @@ from typing import Any
 import jax
 
 from jaxdrl.config.experiment import Experiment
-from jaxdrl.config.stored import to_json
 from jaxdrl.distributed.hosts import Hosts
 from jaxdrl.errors import ConfigError
-from jaxdrl.runs.changes import Changes
+from jaxdrl.runs.changes import Changes, described
 from jaxdrl.runs.locking import LOCK_FILE, Claim, claim
 from jaxdrl.runs.machine import processor, versions
 from jaxdrl.runs.memory import MemoryBudget
@@ -53,21 +52,19 @@ def require_same_run(
     if experiment.debug_nans:
         raise ConfigError(f"debug_nans = True: looks for NaN in one process alone; {works}")
     flags = {name: jax.config.values[name] for name in FLAGS if name in jax.config.values}
-    variables = {name: os.environ.get(name) for name in VARIABLES}
-    of_run = {"overrides": overrides, **changes._asdict(), **to_json(experiment)}
-    if of_run.get("run_dir") is not None:
-        of_run["run_dir"] = os.path.abspath(of_run["run_dir"])
-    same: dict[str, Any] = {"versions": versions(), **of_run, **flags, **variables}
+    same: dict[str, Any] = {
+        **versions(),
+        **described(experiment),
+        **{name: value for name, value in changes._asdict().items() if value},
+        **{name: value if value is None else str(value) for name, value in flags.items()},
+        **{name: os.environ.get(name) for name in VARIABLES},
+        "overrides": overrides,
+    }
+    if experiment.run_dir is not None:
+        same["run_dir"] = os.path.abspath(experiment.run_dir)
     if experiment.algorithm.execution.reproducible:
         same["processor"] = processor()  # others may round differently
-    hosts.require_same("run", {name: _plain(value) for name, value in same.items()})
-
-
-def _plain(value: Any) -> Any:
-    """A value as JSON has it."""
-    if isinstance(value, dict):
-        return {name: _plain(inside) for name, inside in value.items()}
-    return value if isinstance(value, str | int | float | bool | None) else repr(value)
+    hosts.require_same("run", same)
 
 
 def require_one_part(hosts: Hosts, experiment: Experiment) -> None:
