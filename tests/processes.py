@@ -18,6 +18,13 @@ jax.distributed.initialize(f"127.0.0.1:{port}", num, index)
 """
 
 
+def free_port():
+    """A port of this machine that nothing listens to."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
 def run_together(program, num_processes, devices_each, *args, timeout=120):
     """The output of each process; `index` and `num` of the program say which one it is.
 
@@ -28,9 +35,7 @@ def run_together(program, num_processes, devices_each, *args, timeout=120):
       *args: more arguments, `sys.argv[5:]` of the program.
       timeout: seconds after which all are killed.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-c", START + program]
     processes = [
         subprocess.Popen(

@@ -37,6 +37,7 @@ from jaxdrl.io.safe_files import open_existing, sync
 from jaxdrl.io.safe_files import remove as remove_whole
 from jaxdrl.runs import checkpoint_rows
 from jaxdrl.runs.checkpoint_arrays import (
+    UNREADABLE,
     damaged,
     data_of,
     name_of,
@@ -288,7 +289,7 @@ def _read_arrays(path: Path, data: dict[str, Any], row_files: list[str]) -> dict
             for name, like in data.items():
                 if f"{name}.npy" in there or not row_files:
                     found[name] = read_array(archive, file, name, like, partial(eq, like.shape))
-    except (zipfile.BadZipFile, KeyError, ValueError, EOFError) as error:
+    except UNREADABLE as error:
         raise damaged(file, f"is not an archive of these arrays ({error})") from error
     spread = {name: like for name, like in data.items() if name not in found}
     return found | checkpoint_rows.read(path, row_files, spread)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -89,6 +91,12 @@ def write_archive(path: Path, arrays: Iterable[tuple[str, np.ndarray]]) -> str:
     return digested.digest.hexdigest()
 
 
+UNREADABLE = (
+    *(zipfile.BadZipFile, zlib.error, struct.error),
+    *(KeyError, ValueError, EOFError, OSError, RuntimeError),
+)
+"""What reading a file that is no such archive may raise."""
+
 Fits = Callable[[tuple[int, ...]], bool]
 """Whether an array may have a shape."""
 
@@ -105,7 +113,7 @@ def read_array(archive: zipfile.ZipFile, path: Path, name: str, like: Any, fits:
 
     Raises:
       DamagedCheckpointError: if it is another array.
-      zipfile.BadZipFile, KeyError, ValueError, EOFError: if the file is not such an archive.
+      UNREADABLE: if the file is not such an archive.
     """
     dtype = np.dtype(like.dtype)
     stored_as = np.dtype(f"u{dtype.itemsize}") if dtype.kind == "V" else dtype

@@ -18,7 +18,7 @@ import numpy as np
 
 from jaxdrl.core.trees import raw
 from jaxdrl.distributed.spread import is_spread
-from jaxdrl.runs.checkpoint_arrays import damaged, named_leaves, read_array
+from jaxdrl.runs.checkpoint_arrays import UNREADABLE, damaged, named_leaves, read_array
 
 NUM_PROCESSES = "num_processes"
 """The field of a manifest with the number of processes that have written rows."""
@@ -114,7 +114,7 @@ def read(path: Path, files: Sequence[str], wanted: Mapping[str, Any]) -> dict[st
                         at = [int(number) for number in start[1].split(",") if number]
                         block = _read_block(archive, file, entry, arrays[name], at)
                         found[name].append((at, block.shape))
-        except (zipfile.BadZipFile, KeyError, ValueError, EOFError) as error:
+        except UNREADABLE as error:
             raise damaged(file, f"is not an archive of these arrays ({error})") from error
     for name, array in arrays.items():
         if not _is_covered(array.shape, found[name]):

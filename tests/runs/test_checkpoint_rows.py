@@ -290,3 +290,16 @@ def test_a_file_that_is_no_archive_is_refused(path):
     (path / ROWS[2]).write_bytes(b"hello")
     sign(path)
     refused(path, f"{path / ROWS[2]}: is not an archive of these arrays")
+
+
+@pytest.mark.parametrize("name", ["state.npz", ROWS[2]])
+@pytest.mark.parametrize(
+    ("field", "size"), [(10, 2), (42, 4), (8, 2)], ids=["compression", "offset", "flags"]
+)
+def test_an_archive_with_a_forged_directory_is_refused(path, name, field, size):
+    content = bytearray((path / name).read_bytes())
+    where = content.index(b"PK\x01\x02") + field
+    content[where : where + size] = b"\xf7" * size
+    (path / name).write_bytes(content)
+    sign(path)
+    refused(path, f"{path / name}: is not an archive of these arrays")

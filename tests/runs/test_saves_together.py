@@ -1,6 +1,13 @@
 """States that two real processes save, read back in one."""
 
+import contextlib
+import io
 import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
 
 import jax
 import pytest
@@ -8,9 +15,11 @@ import pytest
 import jaxdrl
 from jaxdrl.core.keys import make_key
 from jaxdrl.distributed.layout import place
+from jaxdrl.distributed.peers import PEER_FAILED
 from jaxdrl.runs import checkpoint, finite_states
 from jaxdrl.runs.metrics_log import sha256
-from processes import run_together
+from processes import free_port, run_together
+from small_runs import CARTPOLE, PPO, config_of, run_quietly
 from states import abstract_state, bits, finite_state
 
 FULLY_OPTIMIZED = True
@@ -103,3 +112,75 @@ def test_an_agent_goes_on_in_one_process_as_in_two(tmp_path):
     agent = names["agent_on"](mesh)
     state, _ = jax.jit(agent.train_step)(place(state, mesh, agent.state_specs))
     assert sha256(state) == found[0]["trained further"][0]
+
+
+KILLED = """
+import os, signal, sys
+from jaxdrl.cli.main import main
+from jaxdrl.runs import checkpoint, joint_save
+owner, name, process = {"rows": (joint_save, "_write_rows", "1"),
+                        "rename": (checkpoint, "digests_text", "0")}[sys.argv.pop(1)]
+function, calls = getattr(owner, name), []
+def kill(*args):
+    result = function(*args)
+    calls.append(args)
+    if len(calls) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return result
+if os.environ["JAX_PROCESS_ID"] == process:
+    setattr(owner, name, kill)
+main()
+"""
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The experiment, and the digest of its last state."""
+    experiment = replace(
+        CARTPOLE,
+        total_env_steps=1000,  # 8 updates
+        checkpoint_every=2,
+        algorithm=jaxdrl.with_settings(PPO, reproducible=True),
+        run_dir=tmp_path_factory.mktemp("undisturbed") / "run",
+    )
+    run, _ = run_quietly(experiment)
+    return experiment, run.result["state_sha256"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("where", "killed"), [("rows", 1), ("rename", 0)])
+def test_a_process_killed_in_a_save_leaves_whole_checkpoints_to_resume(
+    tmp_path, undisturbed, where, killed
+):
+    """Process 1 once its second rows are written, and process 0 before it renames the second."""
+    experiment, expected = undisturbed
+    config, run_dir = tmp_path / "config.json", tmp_path / "run"
+    config.write_text(json.dumps(config_of(replace(experiment, run_dir=None, devices=4))))
+    command = [sys.executable, "-c", KILLED, where, "train", "--config", str(config)]
+    common = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{free_port()}", "JAX_NUM_PROCESSES": "2"}
+    processes = [
+        subprocess.Popen(
+            [*command, "--run-dir", str(run_dir)],
+            env=os.environ | common | {"JAX_PROCESS_ID": str(index), "JAX_PLATFORMS": "cpu"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in range(2)
+    ]
+    try:
+        said = [process.communicate(timeout=300)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert processes[killed].returncode == -signal.SIGKILL, said
+    assert processes[1 - killed].returncode == PEER_FAILED, said
+    assert f"process {killed} on host" in said[1 - killed]
+    (whole,) = checkpoint.updates_in(run_dir / "checkpoints")
+    assert whole < 8
+    path = checkpoint.path_of(run_dir / "checkpoints", whole)
+    assert checkpoint.read_manifest(path)["num_processes"] == 2
+    with contextlib.redirect_stdout(io.StringIO()):
+        run = jaxdrl.resume(run_dir, devices=2)
+    assert run.result["state_sha256"] == expected
+    assert not list((run_dir / "checkpoints").glob(".writing*"))
