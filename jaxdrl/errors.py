@@ -8,3 +8,13 @@ class ConfigError(Exception):
 
     It is not a `ValueError`, which the parser of the command line would wrap in its own message.
     """
+
+
+def note_said(error: BaseException) -> None:
+    """Notes that another process of the run says the error, so that this one need not."""
+    vars(error)["is_said"] = True
+
+
+def is_said(error: BaseException) -> bool:
+    """Whether another process of the run says the error."""
+    return "is_said" in vars(error)

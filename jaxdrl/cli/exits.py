@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from jaxdrl.errors import ConfigError
+from jaxdrl.errors import ConfigError, is_said
 from jaxdrl.io.terminal import guarded_output
 from jaxdrl.runs.stopping import NonFiniteError, OutOfMemoryError, RunInterruptedError, Signals
 
@@ -61,5 +61,5 @@ def outcome(action: Callable[[], Any], signals: Signals) -> tuple[str, int]:
 
 
 def _unless_said(error: Exception, words: str) -> str:
-    """The words, none if another process of the run says them."""
-    return "" if getattr(error, "is_said", False) else words
+    """The words, none where all processes of a run end with the error and process 0 says so."""
+    return "" if is_said(error) else words

@@ -20,7 +20,7 @@ from jaxdrl.config.sweep_flags import SweepFlags
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Distributed reinforcement learning in JAX: train on every device of this host."""
+    """Distributed reinforcement learning in JAX: train on every device of one host or many."""
     answer(lambda: _cli(list(sys.argv[1:] if args is None else args)))
 
 

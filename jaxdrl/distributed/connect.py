@@ -25,7 +25,7 @@ from jaxdrl.distributed.cluster import Cluster
 from jaxdrl.distributed.hosts import Hosts
 from jaxdrl.distributed.peers import Peers, start_of
 from jaxdrl.distributed.store import coordinator_store
-from jaxdrl.errors import ConfigError
+from jaxdrl.errors import ConfigError, note_said
 
 HEARTBEAT_SECONDS = 10
 """After which JAX by itself takes a process for lost; `Peers` finds it sooner, and names it."""
@@ -173,7 +173,9 @@ def _noticed_signals(peers: Peers) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    reader, writer = os.pipe()
+    for end in (reader, writer):
+        os.set_blocking(end, False)
 
     def read() -> bytes:
         with contextlib.suppress(BlockingIOError):
@@ -196,6 +198,8 @@ def _end_early(hosts: Hosts, error: BaseException) -> None:
     assert hosts.peers is not None
     if isinstance(error, ConfigError) or getattr(error, "is_agreed", False):
         if _end(hosts, END_SECONDS):
+            if not hosts.is_first:
+                note_said(error)
             return
     elif is_of_peers(error):
         time.sleep(VERDICT_SECONDS)  # the watching thread ends this process meanwhile

@@ -21,13 +21,7 @@ POLL_SECONDS = 0.25
 
 
 class PeerRefusedError(ConfigError):
-    """What another process refuses.
-
-    Attributes:
-      is_said: whether process 0 says it.
-    """
-
-    is_said = False
+    """What another process refuses."""
 
 
 class Hosts:

@@ -215,6 +215,7 @@ class Peers:
 
     def _pass_signals_on(self) -> None:
         """A signal that another process has received arrives here too, and ends what blocks it."""
+        self.note_signals()  # or a terminal's Ctrl-C would arrive here twice
         names = {peer.status["signal"] for peer in list(self.peers.values())} - {None}
         if self.status.signal is None and names:
             self.status.signal = min(names)

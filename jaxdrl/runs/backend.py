@@ -15,6 +15,7 @@ import jax
 from jax.sharding import Mesh
 
 from jaxdrl.checks import largest_divisor
+from jaxdrl.distributed.cluster_faults import addresses_of, name_faults
 from jaxdrl.distributed.hosts import Hosts
 from jaxdrl.distributed.mesh import make_mesh
 from jaxdrl.distributed.microbatches import num_cores
@@ -60,8 +61,7 @@ def start(
         num_devices = None
     chosen = num_devices or most_devices(num_shards, min(of_each), hosts.count)
     mesh = make_mesh(chosen)
-    kinds = {"kind": mesh.local_devices[0].device_kind}
-    hosts.require_same("devices", kinds)
+    require_alike(mesh, hosts)
     left = num_devices is None and chosen < len(devices)
     of_all = f" of {len(devices)}, the most that divide num_shards = {num_shards}"
     if not hosts.is_alone:
@@ -82,6 +82,19 @@ def start(
             f'jax.config.update("jax_num_cpu_devices", {wanted})'
         )
     return mesh, words
+
+
+def require_alike(mesh: Mesh, hosts: Hosts) -> None:
+    """Refuses devices of different kinds, and CPUs of hosts that could not reach each other."""
+    device = mesh.local_devices[0]
+    hosts.require_same("devices", {"the kind of devices": device.device_kind})
+    if device.platform != "cpu" or len(set(hosts.names)) == 1:
+        return
+    name = hosts.names[hosts.index]
+    faults = name_faults(name, addresses_of(name))
+    for index, fault in enumerate(hosts.gather("names", faults[0] if faults else None)):
+        if fault is not None:
+            raise ConfigError(f"{hosts.name(index)}: {fault}")
 
 
 def num_of(devices: list[jax.Device], index: int) -> int:

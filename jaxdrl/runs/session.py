@@ -13,17 +13,13 @@ from typing import Any
 from rich.console import Console
 
 from jaxdrl.distributed.connect import connected
-from jaxdrl.distributed.hosts import Hosts, PeerRefusedError
-from jaxdrl.errors import ConfigError
+from jaxdrl.distributed.hosts import Hosts
 from jaxdrl.io.advice import resume_call
 from jaxdrl.io.console import make_console, warner
 from jaxdrl.runs import checkpoint as checkpoints
 from jaxdrl.runs import run_dir as files
-from jaxdrl.runs.stopping import NonFiniteError, RunInterruptedError, Signals
+from jaxdrl.runs.stopping import RunInterruptedError, Signals
 from jaxdrl.runs.trackers import Tracker
-
-SAID_BY_FIRST = (PeerRefusedError, RunInterruptedError, NonFiniteError)
-"""Errors that all processes of a run end with."""
 
 OnUpdate = Callable[[int, dict[str, Any]], Any]
 """`(number of updates done, metrics as plain numbers)`; a true result ends the run early."""
@@ -80,28 +76,13 @@ def open_session(
         warn = warner(console if not hosts.is_first else make_console())
         session = Session(run_dir, console, warn, signals, hosts, trackers, on_update)
         try:
-            with _said_once(hosts):
-                yield session
+            yield session
         except KeyboardInterrupt:
             if signals.name is None:  # not from a signal that was noted
                 raise
             words, code = _last_words(session, overrides), 128 + signal.Signals[signals.name]
             is_agreed = not signals.is_impatient
             raise RunInterruptedError(words, code, is_agreed=is_agreed) from None
-
-
-@contextlib.contextmanager
-def _said_once(hosts: Hosts) -> Iterator[None]:
-    """Leaves it to process 0 to say with what all processes end; others name themselves."""
-    try:
-        yield
-    except SAID_BY_FIRST as error:
-        error.is_said = not hosts.is_first
-        raise
-    except ConfigError as error:
-        if hosts.is_first:
-            raise
-        raise ConfigError(f"{hosts.name(hosts.index)}: {error}") from error
 
 
 def _last_words(session: Session, overrides: list[str]) -> str:

@@ -18,10 +18,7 @@ class RunInterruptedError(Exception):
     Attributes:
       exit_code: of a command that ends so: 0 where the state is saved, else that of the signal.
       is_agreed: whether all processes of the run stop at the same place.
-      is_said: whether another one of them says so.
     """
-
-    is_said = False
 
     def __init__(self, message: str, exit_code: int = 0, *, is_agreed: bool = True) -> None:
         super().__init__(message)
@@ -33,10 +30,9 @@ class NonFiniteError(Exception):
 
     Attributes:
       is_agreed: True, since all processes of the run see the same metrics.
-      is_said: whether another one of them says so.
     """
 
-    is_agreed, is_said = True, False
+    is_agreed = True
 
 
 class OutOfMemoryError(Exception):
