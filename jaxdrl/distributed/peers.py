@@ -40,6 +40,9 @@ SIGNAL_SECONDS = 4.0
 """How long a process may take to react to a signal that another has received, unless it trains."""
 
 
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that end a run in good order."""
+
 GONE = ("Z", "")
 """States of a process that does not run any more: ended, and not there."""
 
@@ -150,9 +153,10 @@ class Peers:
                 self.answered = time.monotonic()
 
     def note_signals(self) -> None:
-        """Notes the first signal that this process has received."""
+        """Notes the first signal that this process has received of those that end a run."""
         for number in self.signals():
-            self.status.signal = self.status.signal or signal.Signals(number).name
+            if number in ENDING:
+                self.status.signal = self.status.signal or signal.Signals(number).name
 
     def publish(self, number: int = 0) -> None:
         """Publishes what this process is doing; other threads call it where that is urgent."""
