@@ -6,13 +6,13 @@ import math
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from rich.console import Console
 
 from jaxdrl.config.experiment import Experiment
 from jaxdrl.config.stored import to_json
 from jaxdrl.core.types import TrainState
+from jaxdrl.distributed.spread import fetch
 from jaxdrl.evaluation.episodes import Evaluation
 from jaxdrl.io.advice import resume_call
 from jaxdrl.io.json_files import finite, sealed, write_json
@@ -94,7 +94,7 @@ def summarise(
     """The content of `result.json`."""
     experiment, mesh = setup.experiment, setup.mesh
     num_members = len(evaluation.members) or 1
-    updates = int(np.max(jax.device_get(state.learner.num_updates)))
+    updates = int(np.max(fetch(state.learner.num_updates)))
     env_steps = updates * experiment.algorithm.env_steps_per_update
     return {
         "env": setup.env.name,

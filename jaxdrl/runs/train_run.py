@@ -97,8 +97,7 @@ def train(setup: Setup, session: Session, finish: Finish) -> Run:
                 state, evaluation = TrainingLoop(setup, record, session).run(state, step)
             seconds = compiled.seconds, record.stopwatch.seconds
             result = report.summarise(setup, state, evaluation, *seconds)
-            if hosts.is_first:
-                result |= finish(session, experiment, state, result)
+            result |= finish(session, experiment, state, result)
             result = sealed(result | {"run_id": setup.origin.run_id})
             is_written = not hosts.is_first or report.write_result(
                 session, run_dir, setup.overrides.names, result

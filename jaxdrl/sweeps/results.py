@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxdrl.config.experiment import Experiment
+from jaxdrl.distributed.spread import fetch
 from jaxdrl.runs.session import Session
 from jaxdrl.sweeps import ranking
 
@@ -17,7 +18,9 @@ def rank_members(
     """`write_sweep` for a run that is done; nothing for one agent, or a wave of a sweep."""
     if experiment.sweep is None or experiment.sweep.wave is not None:
         return {}
-    hyperparams = {name: np.asarray(x) for name, x in state.hyperparams.items()}
+    hyperparams = {name: fetch(x) for name, x in state.hyperparams.items()}
+    if not session.hosts.is_first:
+        return {}
     return write_sweep(session, experiment, hyperparams, result["evaluation"])
 
 

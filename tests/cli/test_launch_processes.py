@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import io
+import json
 import os
 import re
 import signal
@@ -528,3 +529,30 @@ def test_help_of_the_verb_comes_once(tmp_path):
     )
     assert shown.returncode == 0
     assert shown.stdout.count("usage: jaxdrl train") == 1
+
+
+# Real runs.
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [[], ["--pbt", "--pbt-every", "2"]])
+def test_a_sweep_of_two_processes_ends_as_that_of_one(tmp_path, more):
+    flags = (
+        "sweep CartPole-v1 --learning-rate log:1e-4:1e-2 --members 4 --seeds 1 --devices 2 "
+        "--num-envs 16 --num-minibatches 2 --hidden-sizes 8 --total-env-steps 16384 --reproducible"
+    )
+    ends = {}
+    for count in ("1", "2"):
+        arguments = ["launch", "--processes", count, "--", *flags.split(), *more]
+        done = subprocess.run(
+            [sys.executable, "-c", MAIN, *arguments, "--run-dir", tmp_path / count],
+            env=environment(JAX_PLATFORMS="cpu"),
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        ends[count] = json.loads((tmp_path / count / "result.json").read_text())
+    assert ends["1"]["state_sha256"] == ends["2"]["state_sha256"]
+    assert ends["1"]["settings"] == ends["2"]["settings"]
+    assert len(ends["1"]["settings"]) == 4
