@@ -113,10 +113,11 @@ def require_equal_shares(
     """Refuses shards or devices that the processes cannot share equally."""
     count = hosts.count
     if num_shards % count:
-        fits = ", ".join(str(n) for n in range(1, num_shards + 1) if num_shards % n == 0)
+        *fewer, most = [str(n) for n in range(1, num_shards + 1) if num_shards % n == 0]
+        fits = f"{', '.join(fewer)} or {most} processes" if fewer else "1 process"
         raise ConfigError(
-            f"num_shards = {num_shards}: {count} processes cannot share them equally; start one of "
-            f"{fits} processes, or a new run with --num-shards {count * -(-num_shards // count)}"
+            f"num_shards = {num_shards}: {count} processes cannot share them equally; start "
+            f"{fits}, or a new run with --num-shards {count * -(-num_shards // count)}"
         )
     if num_devices is not None and num_devices % count and not is_wish:
         raise ConfigError(

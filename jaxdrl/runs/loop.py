@@ -41,6 +41,7 @@ class TrainingLoop:
         self.agenda = Agenda(
             self.hosts, self._interrupted_by, lambda: self.wants_cut, self.saver.is_due
         )
+        self.pace = Pace(self.hosts.status, recorder.memory)
         self.snapshot: tuple[int, TrainState] | None = None
 
     def run(self, state: TrainState, step: Any) -> tuple[TrainState, Evaluation]:
@@ -59,10 +60,9 @@ class TrainingLoop:
         if (manifest := self.setup.start.manifest) is not None:
             self.log.resume(manifest["progress"]["log"])
             evaluation = manifest["evaluation"]
-        pace = Pace(self.hosts.status, self.recorder.memory)
         self.first_hooks: list[Hook] = []
         if not self.hosts.is_alone:
-            step, self.first_hooks = pace.timed(step), [pace.seen]
+            step, self.first_hooks = self.pace.timed(step), [self.pace.seen]
         while not self._is_interrupted():
             if self._is_at_end() and self.watch.num_skipped > 0:
                 self.log.flush()
@@ -120,7 +120,7 @@ class TrainingLoop:
     def _advance(self, state: TrainState, step: Any) -> TrainState:
         """Does updates until the next evaluation or signal."""
         last = self._next_evaluation(self.done)
-        self.hosts.status.phase = "updating"
+        self.pace.begin(self.done)
         hooks: list[Hook] = [*self.first_hooks, *self.recorder.hooks, self.log.add, self.watch]
         self.agenda.begin(self.done)
         try:

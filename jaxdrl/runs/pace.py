@@ -23,6 +23,11 @@ class Pace:
         self.status, self.memory = status, memory
         self.since: float | None = None
 
+    def begin(self, update: int) -> None:
+        """Updates follow after `update`; an evaluation before them is not their time."""
+        self.status.phase = "updating"
+        self.status.dispatched = self.status.completed = update
+
     def seen(self, update: int, metrics: dict[str, Any]) -> None:
         """The first hook of an update: its metrics are there."""
         self.since = time.perf_counter()

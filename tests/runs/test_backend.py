@@ -8,6 +8,7 @@ import textwrap
 import jax
 import pytest
 
+from jaxdrl.distributed.hosts import Hosts
 from jaxdrl.errors import ConfigError
 from jaxdrl.runs import backend
 
@@ -122,3 +123,75 @@ def test_a_platform_that_is_not_there_is_refused(monkeypatch):
     monkeypatch.setattr(jax, "devices", devices)
     with pytest.raises(ConfigError, match=r"JAX found no device: no such backend.*JAX_PLATFORMS"):
         backend.start(None, 8)
+
+
+@pytest.mark.parametrize(
+    ("num_shards", "num_each", "num_processes", "most"),
+    [
+        (8, 6, 1, 4),
+        (8, 100, 1, 8),
+        (8, 3, 2, 4),
+        (8, 4, 2, 8),
+        (8, 1, 8, 8),
+        (64, 6, 4, 16),
+        (12, 5, 2, 6),
+        (12, 5, 3, 12),
+        (7, 3, 1, 1),
+    ],
+)
+def test_the_most_devices_divide_the_shards_in_equal_parts(
+    num_shards, num_each, num_processes, most
+):
+    assert backend.most_devices(num_shards, num_each, num_processes) == most
+    possible = [
+        n * num_processes for n in range(1, num_each + 1) if num_shards % (n * num_processes) == 0
+    ]
+    assert most == max(possible)
+
+
+def processes(count):
+    return Hosts(names=["a"] * count)
+
+
+def test_processes_that_can_share_the_shards_are_accepted():
+    for count, num_devices in ((1, None), (1, 8), (2, None), (2, 4), (8, 8)):
+        assert backend.require_equal_shares(8, num_devices, processes(count), False) is None
+    assert backend.require_equal_shares(8, 3, processes(2), True) is None  # only a wish
+
+
+@pytest.mark.parametrize(
+    ("num_shards", "count", "works"),
+    [
+        (8, 3, "start 1, 2, 4 or 8 processes, or a new run with --num-shards 9"),
+        (8, 16, "start 1, 2, 4 or 8 processes, or a new run with --num-shards 16"),
+        (1, 2, "start 1 process, or a new run with --num-shards 2"),
+    ],
+)
+@pytest.mark.parametrize("is_wish", [False, True])
+def test_processes_that_cannot_share_the_shards_are_refused(num_shards, count, works, is_wish):
+    with pytest.raises(ConfigError) as caught:
+        backend.require_equal_shares(num_shards, None, processes(count), is_wish)
+    why = f"num_shards = {num_shards}: {count} processes cannot share them equally; "
+    assert str(caught.value) == why + works
+
+
+def test_devices_that_processes_cannot_share_are_refused():
+    with pytest.raises(ConfigError) as caught:
+        backend.require_equal_shares(8, 5, processes(4), False)
+    assert str(caught.value) == (
+        "devices = 5: is the number in all 4 processes together; must be a multiple of 4, such as 8"
+    )
+
+
+def test_a_wish_for_more_devices_than_there_are_takes_the_most_that_fit(tmp_path):
+    code = """
+        import jax
+        from jaxdrl.runs import backend
+        jax.config.update("jax_num_cpu_devices", 6)
+        for wanted in (2, 8):
+            mesh, words = backend.start(wanted, 8, is_wish=True)
+            print(mesh.devices.size, words)
+    """
+    few, many = run_python(code, XDG_CACHE_HOME=str(tmp_path))
+    assert few.startswith("2 devices: 2 (CPU, ")
+    assert many.startswith("4 devices: 4 of 6, the most that divide num_shards = 8 (CPU, ")
