@@ -87,10 +87,9 @@ class Saver:
     def __exit__(self, *error: Any) -> None:
         self.wait()
         self.executor.shutdown()
-        if self.outage.num_failed > 1:
-            self.warn(
-                f"the last {self.outage.num_failed} checkpoints were not written; {self._stands()}"
-            )
+        num_failed = self.outage.num_failed
+        if num_failed > 1:
+            self.warn(f"the last {num_failed} checkpoints were not written; {self._stands()}")
 
     def is_due(self, update: int) -> bool:
         """Whether a checkpoint of `update` is due, and the previous one is written.
@@ -131,6 +130,11 @@ class Saver:
     def wait(self) -> None:
         """Waits until everything that was handed over is written, or has failed."""
         if self.writing is not None:
+            self.writing.result()
+
+    def check(self) -> None:
+        """Raises what has ended a save unexpectedly; other processes may wait for its rows."""
+        if self.writing is not None and self.writing.done():
             self.writing.result()
 
     def _write(

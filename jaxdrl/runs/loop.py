@@ -145,6 +145,7 @@ class TrainingLoop:
 
     def _look(self, update: int, state: TrainState) -> bool:
         """Copies a state that has to be saved before it is donated; true stops the loop."""
+        self.saver.check()
         self.agenda.look(update)
         if self.agenda.is_saved(update) and not self._is_evaluated(update):
             self.snapshot = update, copy(state)

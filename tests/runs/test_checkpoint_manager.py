@@ -4,6 +4,7 @@ import errno
 import functools
 import os
 import threading
+from concurrent.futures import wait
 from dataclasses import replace
 
 import jax
@@ -412,7 +413,11 @@ def test_an_error_of_another_kind_is_not_swallowed(saver_of, monkeypatch, warnin
 
     monkeypatch.setattr(checkpoint, "write", fail)
     saver = saver_of()
+    saver.check()
     saver.save(1, small_state(), {})
+    wait([saver.writing])
+    with pytest.raises(ValueError, match="a bug"):
+        saver.check()  # which training calls after each update
     with pytest.raises(ValueError, match="a bug"):
         saver.save(2, small_state(), {})
     with pytest.raises(ValueError, match="a bug"):
