@@ -121,8 +121,9 @@ def from_slurm(environ: Environ) -> Place | None:
     given = environ.get("SLURM_STEP_NODELIST")
     if not given:
         return None
-    nodes, here = addresses.expand_nodes("SLURM_STEP_NODELIST", given), "SLURMD_NODENAME"
-    if environ.get(here) and environ[here] not in nodes:
+    nodes = addresses.expand_nodes("SLURM_STEP_NODELIST", given)
+    of_job = addresses.expand_nodes("SLURM_JOB_NODELIST", environ.get("SLURM_JOB_NODELIST", given))
+    if not {*nodes} <= {*of_job} or environ.get("SLURMD_NODENAME", nodes[0]) not in nodes:
         return None
     # An interactive shell keeps SLURM_NTASKS of its job and is a step of one task.
     has_own = environ.get("SLURM_STEP_NUM_TASKS")
