@@ -78,12 +78,12 @@ class Agenda:
 
     def look(self, update: int) -> None:
         """Decides about a later update, or learns what has been decided about this one."""
-        before = self.decided
+        before, passed = self.decided, update - self.lead  # by all of them
         if not self.hosts.is_first:
             found = self.hosts.read("agenda")
             self.decided = before if found is None else Decisions(**found)
             return
-        self._decide_save(update, update + self.lead)
+        self._decide_save(passed, update + self.lead)
         self._decide(update, update + self.lead)
         self._share(before)
 
@@ -103,8 +103,14 @@ class Agenda:
         elif self.wants_cut():
             self.decided = replace(decided, cut_at=target)
 
-    def _decide_save(self, update: int, target: int) -> None:
-        pending = self.decided.save_at is not None and self.decided.save_at >= update
+    def _decide_save(self, passed: int, target: int) -> None:
+        """Decides whether `target` is saved, unless another process may still look for a save.
+
+        Args:
+          passed: the last update after which all processes have looked for certain.
+          target: the update.
+        """
+        pending = self.decided.save_at is not None and self.decided.save_at > passed
         if self.hosts.is_first and not (pending and self.lead) and self.is_save_due(target):
             self.decided = replace(self.decided, save_at=target)
 
