@@ -23,7 +23,8 @@ from jax._src import distributed  # JAX has no public way to the store of its co
 from jaxdrl.distributed import cluster
 from jaxdrl.distributed.cluster import Cluster
 from jaxdrl.distributed.hosts import Hosts
-from jaxdrl.distributed.peers import Peers, start_of
+from jaxdrl.distributed.peers import Peers
+from jaxdrl.distributed.process_states import start_of
 from jaxdrl.distributed.store import coordinator_store
 from jaxdrl.errors import ConfigError, note_said
 

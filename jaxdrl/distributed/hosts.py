@@ -12,7 +12,8 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from jaxdrl.distributed.peers import Peers, Status
+from jaxdrl.distributed.peers import Peers
+from jaxdrl.distributed.status import Status
 from jaxdrl.distributed.store import Store, local_store
 from jaxdrl.errors import ConfigError
 

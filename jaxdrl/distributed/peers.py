@@ -16,9 +16,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any
 
+from jaxdrl.distributed.process_states import GONE, STOPPED, state_of
+from jaxdrl.distributed.status import Peer, Status, is_leaving, progress_of
 from jaxdrl.distributed.store import Store
 
 PEER_FAILED = 75
@@ -33,6 +35,9 @@ SILENT_SECONDS = 7.0
 COORDINATOR_SECONDS = 5.0
 """After which process 0 is lost, if its store does not answer."""
 
+MOST_DELAY_SECONDS = 1.0
+"""By which a busy machine may delay this process; more is a pause of its own."""
+
 LINGER_SECONDS = 1.2
 """How long process 0 keeps its store up for the others to read why they end."""
 
@@ -42,51 +47,6 @@ SIGNAL_SECONDS = 4.0
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals that end a run in good order."""
-
-GONE = ("Z", "")
-"""States of a process that does not run any more: ended, and not there."""
-
-
-@dataclass
-class Status:
-    """What a process is doing.
-
-    Attributes:
-      pid: its number on its host.
-      phase: "starting", "compiling", "updating", "evaluating", "saving" or "ending".
-      dispatched: updates that it has handed to its devices.
-      completed: updates whose metrics it has seen.
-      own_seconds: mean seconds an update outside waiting for the devices, of the last ones.
-      memory_bytes: its peak use of memory.
-      signal: name of the signal that it has received, None before.
-      failed: why it ends, None while it does not.
-      has_ended: whether it is done with the run, so that its silence means nothing.
-    """
-
-    pid: int = field(default_factory=os.getpid)
-    phase: str = "starting"
-    dispatched: int = 0
-    completed: int = 0
-    own_seconds: float = 0.0
-    memory_bytes: int = 0
-    signal: str | None = None
-    failed: str | None = None
-    has_ended: bool = False
-
-
-@dataclass
-class Peer:
-    """What is known of another process.
-
-    Attributes:
-      status: that it has published last.
-      heard: when it last published something, by the clock of this process.
-      changed: when its phase or counts last changed, likewise.
-    """
-
-    status: dict[str, Any]
-    heard: float
-    changed: float
 
 
 class Peers:
@@ -120,7 +80,8 @@ class Peers:
         self.on_look: Callable[[dict[int, Peer]], str | None] = lambda peers: None
         self.status = Status()
         self.peers: dict[int, Peer] = {}
-        self.answered = time.monotonic()
+        self.answered = self.asked = self.looked = time.monotonic()
+        self.seen_gone: dict[int, float] = {}
         self.signalled: float | None = None
         self.exit_code: int | None = None
         self.stopping = threading.Event()
@@ -131,7 +92,7 @@ class Peers:
 
     def start(self) -> None:
         """Starts to watch."""
-        self.answered = time.monotonic()
+        self.answered = self.asked = self.looked = time.monotonic()
         for thread in self.threads:
             thread.start()
 
@@ -146,11 +107,12 @@ class Peers:
         while not self.stopping.wait(BEAT_SECONDS):
             number += 1
             self.note_signals()
+            began = time.monotonic()
             # An error of the store means that the coordinator is gone, which its silence tells too.
             with contextlib.suppress(Exception):
                 self.publish(number)
                 self._read()
-                self.answered = time.monotonic()
+                self.asked, self.answered = began, time.monotonic()
 
     def note_signals(self) -> None:
         """Notes the first signal that this process has received of those that end a run."""
@@ -180,6 +142,7 @@ class Peers:
         while not self.stopping.wait(BEAT_SECONDS):
             if self.status.failed is not None or self.status.has_ended:
                 continue  # it ends by itself
+            self._forgive_own_pause()
             self._pass_signals_on()
             why = self.verdict() or self.on_look(dict(self.peers))
             if why is not None and not self.stopping.is_set():
@@ -190,17 +153,33 @@ class Peers:
         now = time.monotonic()
         if self.index != 0 and now - self.answered > COORDINATOR_SECONDS:
             return f"{self._name(0)} cannot be reached: {self._cause(0, COORDINATOR_SECONDS)}"
-        for index, peer in list(self.peers.items()):
-            if index == self.index or peer.status["has_ended"]:
-                continue
+        others = [(i, p) for i, p in list(self.peers.items()) if i != self.index]
+        here = [(i, peer) for i, peer in others if not peer.status["has_ended"]]
+        for index, peer in here:  # first of all: those that are gone may have said why
             if (failed := peer.status["failed"]) is not None:
                 is_known = failed.startswith("process ")  # which one it was
                 return failed if is_known else f"{self._name(index)}: {failed}"
+        for index, peer in here:
             silent = now - peer.heard
-            is_gone = silent > 2 * BEAT_SECONDS and self._state(index) in GONE
-            if silent > SILENT_SECONDS or is_gone:
+            if silent > SILENT_SECONDS or self._is_gone(index, silent):
                 return f"{self._name(index)} is lost: {self._cause(index, silent)}"
         return None
+
+    def _is_gone(self, index: int, silent: float) -> bool:
+        """Whether a process has ended on this host, and everything that it has said is read."""
+        if silent < 2 * BEAT_SECONDS or self._state(index) not in GONE:
+            return False
+        seen = self.seen_gone.setdefault(index, time.monotonic())
+        return index == 0 or self.asked > seen  # process 0 takes the store with it
+
+    def _forgive_own_pause(self) -> None:
+        """Lets a pause of this process, in which it has heard nobody, count against no other."""
+        now = time.monotonic()
+        pause, self.looked = now - self.looked - BEAT_SECONDS, now
+        if pause > MOST_DELAY_SECONDS:
+            self.answered += pause
+            for peer in list(self.peers.values()):
+                peer.heard += pause
 
     def _name(self, index: int) -> str:
         return f"process {index} on host {self.names[index]}"
@@ -213,7 +192,7 @@ class Peers:
         state = self._state(index)
         if state in GONE:
             return "it was killed, or ended without a word"
-        if state == "T":
+        if state == STOPPED:
             return f"it has been stopped, as by SIGSTOP, for {seconds:.0f} s"
         return f"it has not answered for {seconds:.0f} s; it, its host or the network is down"
 
@@ -264,11 +243,13 @@ class Peers:
 
     def _linger(self) -> None:
         deadline = time.monotonic() + LINGER_SECONDS
-        while time.monotonic() < deadline:
-            read = {int(index) for index, text in self.store.all("peers") if is_leaving(text)}
-            if len(read) == len(self.names):
-                return
+        while time.monotonic() < deadline and not self._has_everyone_read():
             time.sleep(0.05)
+
+    def _has_everyone_read(self) -> bool:
+        """Whether all other processes are leaving, or cannot read why they should."""
+        left = {int(index) for index, text in self.store.all("peers") if not is_leaving(text)}
+        return all(self._state(index) in (*GONE, STOPPED) for index in left)
 
     def _do_briefly(self, action: Callable[[], Any]) -> None:
         """Calls the store in a thread, since a coordinator that is gone never answers."""
@@ -284,40 +265,6 @@ def handled(number: signal.Signals) -> signal.Signals:
     """
     numbers = (number, signal.SIGTERM, signal.SIGINT)
     return next((one for one in numbers if callable(signal.getsignal(one))), number)
-
-
-def progress_of(status: dict[str, Any]) -> tuple[Any, ...]:
-    """What changes in the status of a process that gets on."""
-    return status["phase"], status["dispatched"], status["completed"]
-
-
-def is_leaving(text: str) -> bool:
-    """Whether the status that a process has published says that it ends."""
-    status = json.loads(text)
-    return status["failed"] is not None or status["has_ended"]
-
-
-def state_of(pid: int) -> str | None:
-    """The state of a process on this host: one of `GONE`, "T" if it is stopped, None if unknown."""
-    fields = _stat(pid)
-    return None if fields is None else fields[0] if fields else ""
-
-
-def start_of(pid: int) -> str | None:
-    """When a process on this host started, which tells it from another with the same number."""
-    fields = _stat(pid)
-    return fields[19] if fields else None
-
-
-def _stat(pid: int) -> list[str] | None:
-    """What Linux says of a process, after its name; empty if there is none, None if unknown."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].decode().split()
-    except (FileNotFoundError, ProcessLookupError):
-        return [] if os.path.exists("/proc/self/stat") else None
-    except OSError:
-        return None
 
 
 def _quietly(action: Callable[[], Any]) -> None:

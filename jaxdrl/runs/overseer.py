@@ -8,7 +8,7 @@ from typing import Any
 
 from jaxdrl.distributed.hosts import Hosts
 from jaxdrl.distributed.judge_processes import stuck
-from jaxdrl.distributed.peers import Peer
+from jaxdrl.distributed.status import Peer
 from jaxdrl.runs import processes_file
 
 SECONDS = 2.0

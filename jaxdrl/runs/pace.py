@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from jaxdrl.distributed.peers import Status
+from jaxdrl.distributed.status import Status
 
 WEIGHT = 0.1
 """Of the last update in the mean."""
@@ -25,7 +25,7 @@ class Pace:
 
     def begin(self, update: int) -> None:
         """Updates follow after `update`; an evaluation before them is not their time."""
-        self.status.phase = "updating"
+        self.since, self.status.phase = None, "updating"
         self.status.dispatched = self.status.completed = update
 
     def seen(self, update: int, metrics: dict[str, Any]) -> None:

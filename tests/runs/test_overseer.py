@@ -6,7 +6,7 @@ import time
 import pytest
 
 from jaxdrl.distributed.hosts import Hosts
-from jaxdrl.distributed.peers import Peer, Status
+from jaxdrl.distributed.status import Peer, Status
 from jaxdrl.runs import overseer, processes_file
 from jaxdrl.runs.overseer import Overseer
 

@@ -4,7 +4,7 @@ import types
 
 import pytest
 
-from jaxdrl.distributed.peers import Status
+from jaxdrl.distributed.status import Status
 from jaxdrl.runs import pace
 from jaxdrl.runs.pace import WEIGHT, Pace
 
