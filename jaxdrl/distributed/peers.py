@@ -84,15 +84,17 @@ class Peers:
         self.seen_gone: dict[int, float] = {}
         self.signalled: float | None = None
         self.exit_code: int | None = None
-        self.stopping = threading.Event()
+        self.stopping, self.publishing = threading.Event(), threading.Lock()
         self.threads = [
             threading.Thread(target=work, name=f"peers-{work.__name__}", daemon=True)
             for work in (self._beat, self._watch)
         ]
 
     def start(self) -> None:
-        """Starts to watch."""
-        self.answered = self.asked = self.looked = time.monotonic()
+        """Starts to watch, also those that never publish anything."""
+        now = self.answered = self.asked = self.looked = time.monotonic()
+        for index, pid in enumerate(self.pids):
+            self.peers[index] = Peer(asdict(Status(pid=pid or 0)), now, now)
         for thread in self.threads:
             thread.start()
 
@@ -122,8 +124,9 @@ class Peers:
 
     def publish(self, number: int = 0) -> None:
         """Publishes what this process is doing; other threads call it where that is urgent."""
-        content = asdict(self.status) | {"number": number}
-        self.store.set(f"peers/{self.index}", json.dumps(content))
+        with self.publishing:  # or an older status could replace that which says why it ends
+            content = asdict(self.status) | {"number": number}
+            self.store.set(f"peers/{self.index}", json.dumps(content))
 
     def _read(self) -> None:
         now = time.monotonic()

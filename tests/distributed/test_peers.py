@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ import pytest
 
 from jaxdrl.distributed import peers
 from jaxdrl.distributed.peers import Peers
+from jaxdrl.distributed.process_states import state_of
 from jaxdrl.distributed.status import Peer
 from jaxdrl.distributed.store import local_store
 
@@ -103,6 +105,38 @@ def test_process_0_is_lost_where_its_store_does_not_answer():
         one.answered -= peers.COORDINATOR_SECONDS + 1
     assert first.verdict() is None
     assert second.verdict().startswith("process 0 on host a cannot be reached: it has not answered")
+
+
+def test_one_that_has_ended_its_run_is_not_lost(gone):
+    first, second, _ = processes((None, gone, None))
+    second.status.has_ended = True
+    beat(first, second, number=3)
+    silent_for(first, 1, 100)
+    beat(first, number=4)
+    assert first.verdict() is None
+
+
+def test_no_process_finds_itself_lost(gone):
+    _, second, _ = processes((None, gone, None))
+    silent_for(second, 1, 100)
+    assert second.verdict() is None
+
+
+def test_one_that_is_stopped_is_said_to_be():
+    child = subprocess.Popen(["sleep", "100"])
+    try:
+        child.send_signal(signal.SIGSTOP)
+        while state_of(child.pid) != "T":
+            time.sleep(0.002)
+        first, *_ = processes((None, None, child.pid))
+        silent_for(first, 2, peers.SILENT_SECONDS - 1)
+        assert first.verdict() is None  # it may go on
+        silent_for(first, 2, 2)
+        words = "process 2 on host b is lost: it has been stopped, as by SIGSTOP, for 8 s"
+        assert first.verdict() == words
+    finally:
+        child.kill()
+        child.wait()
 
 
 def test_a_pause_of_its_own_counts_against_nobody():

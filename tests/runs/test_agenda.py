@@ -77,9 +77,14 @@ class Process:
         self.world, self.index, self.did = world, index, []
         self.wants_cut, self.saved, self.looked = False, 0, 0
         hosts = Hosts(world.store, index, ["a"] * NUM_PROCESSES)
-        self.agenda = Agenda(hosts, lambda: world.signal, lambda: self.wants_cut, self.is_save_due)
+        self.agenda = Agenda(hosts, self.interrupted_by, lambda: self.wants_cut, self.is_save_due)
+
+    def interrupted_by(self):
+        assert self.index == 0  # no other process is asked
+        return self.world.signal
 
     def is_save_due(self, update):
+        assert self.index == 0
         every = self.world.save_every
         return every is not None and update // every > self.saved // every
 
