@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import ctypes
 import math
 import os
 import signal
@@ -13,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -21,9 +20,10 @@ import jax
 from jax._src import distributed  # JAX has no public way to the store of its coordinator
 
 from jaxdrl.distributed import cluster
+from jaxdrl.distributed.aborts import delay_aborts
 from jaxdrl.distributed.cluster import Cluster
 from jaxdrl.distributed.hosts import Hosts
-from jaxdrl.distributed.peers import Peers
+from jaxdrl.distributed.peers import PEER_FAILED, Peers
 from jaxdrl.distributed.process_states import start_of
 from jaxdrl.distributed.store import coordinator_store
 from jaxdrl.errors import ConfigError, note_said
@@ -88,8 +88,11 @@ def _initialize(found: Cluster) -> None:
     # Its service for preemption would take SIGTERM away from the run, which ends in good order.
     jax.config.update("jax_enable_preemption_service", False)
     bind = cluster.bind_address(found.coordinator) if found.index == 0 else None
+    delay_aborts()
+    of = f"process {found.index} of {found.num_processes}, by {found.found_by}"
     try:
-        _interruptibly(
+        _patiently(
+            of,
             partial(
                 jax.distributed.initialize,
                 found.coordinator,
@@ -97,46 +100,43 @@ def _initialize(found: Cluster) -> None:
                 found.index,
                 found.local_device_ids,
                 cluster_detection_method="deactivate",
-                initialization_timeout=CONNECT_SECONDS,
+                initialization_timeout=2 * CONNECT_SECONDS,  # it aborts, and says nothing
                 heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
                 coordinator_bind_address=bind,
-            )
+            ),
         )
     except (RuntimeError, ValueError) as error:
         raise ConfigError(
-            f"process {found.index} of {found.num_processes}, by {found.found_by}: cannot connect "
-            f"to the coordinator at {found.coordinator} ({str(error).splitlines()[0]}); start all "
-            "processes, and call jaxdrl before anything else uses JAX; JAXDRL_HOSTS=off runs "
-            "this one by itself"
+            f"{of}: cannot connect to the coordinator at {found.coordinator} "
+            f"({str(error).splitlines()[0]}); call jaxdrl before anything else uses JAX; "
+            "JAXDRL_HOSTS=off runs this process by itself"
         ) from error
-    _delay_aborts()
 
 
-def _interruptibly(action: Callable[[], Any]) -> None:
-    """Calls `action` in a thread, so that signals are handled while it waits for others."""
-    with ThreadPoolExecutor(1) as executor:
-        future = executor.submit(action)
-        try:
-            while not wait([future], 0.1).done:
-                pass
-        except KeyboardInterrupt:
-            print("interrupted while connecting to the other processes", file=sys.stderr)
-            os._exit(128 + signal.SIGINT)  # there is no other way out of the thread
-        future.result()
+def _patiently(of: str, connect: Callable[[], Any]) -> None:
+    """Connects in a thread, so that a signal or a long wait can end this process meanwhile.
 
-
-def _delay_aborts() -> None:
-    """Lets a process live for 6 seconds after JAX has aborted it.
-
-    JAX aborts a process when its coordinator is gone, without saying which process that was. The
-    handler is the `sleep` of the C library itself, called with the number of the signal: 6. No
-    Python runs in it, and the process dies of the abort afterwards, unless `Peers` has ended it
-    first, with a line that says why.
+    There is no other way out of that thread than to end the process.
     """
-    with contextlib.suppress(AttributeError, OSError):
-        library = ctypes.CDLL(None)
-        library.signal.argtypes = [ctypes.c_int, ctypes.c_void_p]
-        library.signal(signal.SIGABRT, ctypes.cast(library.sleep, ctypes.c_void_p))
+    with ThreadPoolExecutor(1) as executor:
+        future = executor.submit(connect)
+        try:
+            if wait_for(future, CONNECT_SECONDS):
+                future.result()
+                return
+            words, code = f"not all others were there within {CONNECT_SECONDS} s", PEER_FAILED
+        except KeyboardInterrupt:
+            words, code = "interrupted while it waited for the others", 128 + signal.SIGINT
+        print(f"error: {of}: {words}", file=sys.stderr, flush=True)
+        os._exit(code)
+
+
+def wait_for(future: Future, seconds: float) -> bool:
+    """Whether the future is done within so many seconds; handles signals meanwhile."""
+    deadline = time.monotonic() + seconds
+    while not future.done() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return future.done()
 
 
 @contextlib.contextmanager

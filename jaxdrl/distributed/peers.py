@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from jaxdrl.distributed.aborts import is_aborting
 from jaxdrl.distributed.process_states import GONE, STOPPED, state_of
 from jaxdrl.distributed.status import Peer, Status, is_leaving, progress_of
 from jaxdrl.distributed.store import Store
@@ -29,11 +30,18 @@ PEER_FAILED = 75
 BEAT_SECONDS = 0.25
 """How often a process publishes what it is doing, and looks at the others."""
 
-SILENT_SECONDS = 7.0
-"""After which a process that publishes nothing is lost. JAX would end all after 10 seconds."""
+SILENT_SECONDS = 8.0
+"""After which a process that publishes nothing is lost, or process 0 if its store does not answer.
+JAX would end all after 10 seconds."""
 
-COORDINATOR_SECONDS = 5.0
-"""After which process 0 is lost, if its store does not answer."""
+STOPPED_SECONDS = 5.0
+"""The same for a process on this host that can be seen to be stopped."""
+
+BUSY_SECONDS = 60.0
+"""The same for a process on this host that can be seen to run: the host is busy."""
+
+ABORTED_SECONDS = 1.5
+"""The same once JAX has aborted this process, since it has found out by itself."""
 
 MOST_DELAY_SECONDS = 1.0
 """By which a busy machine may delay this process; more is a pause of its own."""
@@ -153,9 +161,10 @@ class Peers:
 
     def verdict(self) -> str | None:
         """Why this process has to end because of another one, None if it has not."""
-        now = time.monotonic()
-        if self.index != 0 and now - self.answered > COORDINATOR_SECONDS:
-            return f"{self._name(0)} cannot be reached: {self._cause(0, COORDINATOR_SECONDS)}"
+        now, is_aborted = time.monotonic(), is_aborting()
+        silent = now - self.answered
+        if self.index != 0 and silent > self._patience(0, is_aborted):
+            return f"{self._name(0)} is lost: {self._cause(0, silent)}"
         others = [(i, p) for i, p in list(self.peers.items()) if i != self.index]
         here = [(i, peer) for i, peer in others if not peer.status["has_ended"]]
         for index, peer in here:  # first of all: those that are gone may have said why
@@ -164,9 +173,18 @@ class Peers:
                 return failed if is_known else f"{self._name(index)}: {failed}"
         for index, peer in here:
             silent = now - peer.heard
-            if silent > SILENT_SECONDS or self._is_gone(index, silent):
+            if silent > self._patience(index, is_aborted) or self._is_gone(index, silent):
                 return f"{self._name(index)} is lost: {self._cause(index, silent)}"
         return None
+
+    def _patience(self, index: int, is_aborted: bool) -> float:
+        """Seconds of silence after which a process is lost."""
+        if is_aborted:
+            return ABORTED_SECONDS
+        state = self._state(index)
+        if state is None:
+            return SILENT_SECONDS
+        return STOPPED_SECONDS if state in (*GONE, STOPPED) else BUSY_SECONDS
 
     def _is_gone(self, index: int, silent: float) -> bool:
         """Whether a process has ended on this host, and everything that it has said is read."""
