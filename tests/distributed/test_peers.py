@@ -73,7 +73,7 @@ def test_a_silent_one_is_lost_after_some_seconds():
     assert first.verdict() is None
     silent_for(first, 2, 2)
     assert first.verdict() == (
-        "process 2 on host b is lost: it has not answered for 8 s; it, its host or the network is "
+        "process 2 on host b is lost: it has not answered for 9 s; it, its host or the network is "
         "down"
     )
 
@@ -102,9 +102,31 @@ def test_one_that_has_ended_because_of_another_is_not_named(gone):
 def test_process_0_is_lost_where_its_store_does_not_answer():
     first, second, _ = processes()
     for one in (first, second):
-        one.answered -= peers.COORDINATOR_SECONDS + 1
+        one.answered -= peers.SILENT_SECONDS - 1
+    assert second.verdict() is None
+    for one in (first, second):
+        one.answered -= 2
     assert first.verdict() is None
-    assert second.verdict().startswith("process 0 on host a cannot be reached: it has not answered")
+    assert second.verdict().startswith("process 0 on host a is lost: it has not answered for 9 s")
+
+
+def test_one_that_is_seen_to_run_may_be_silent_for_longer():
+    first, second, _ = processes((os.getpid(), os.getpid(), None))
+    silent_for(first, 1, 5 * peers.SILENT_SECONDS)
+    second.answered -= 5 * peers.SILENT_SECONDS
+    assert first.verdict() is second.verdict() is None  # the host is busy
+    silent_for(first, 1, peers.BUSY_SECONDS)
+    assert first.verdict().startswith("process 1 on host a is lost: it has not answered for")
+
+
+def test_one_that_jax_has_aborted_looks_for_the_cause_at_once(monkeypatch):
+    first, second, _ = processes((os.getpid(), os.getpid(), None))
+    silent_for(first, 2, 2)
+    second.answered -= 2
+    assert first.verdict() is second.verdict() is None
+    monkeypatch.setattr(peers, "is_aborting", lambda: True)
+    assert first.verdict().startswith("process 2 on host b is lost")
+    assert second.verdict().startswith("process 0 on host a is lost")
 
 
 def test_one_that_has_ended_its_run_is_not_lost(gone):
@@ -129,10 +151,10 @@ def test_one_that_is_stopped_is_said_to_be():
         while state_of(child.pid) != "T":
             time.sleep(0.002)
         first, *_ = processes((None, None, child.pid))
-        silent_for(first, 2, peers.SILENT_SECONDS - 1)
+        silent_for(first, 2, peers.STOPPED_SECONDS - 1)
         assert first.verdict() is None  # it may go on
         silent_for(first, 2, 2)
-        words = "process 2 on host b is lost: it has been stopped, as by SIGSTOP, for 8 s"
+        words = "process 2 on host b is lost: it has been stopped, as by SIGSTOP, for 6 s"
         assert first.verdict() == words
     finally:
         child.kill()

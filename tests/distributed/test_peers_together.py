@@ -32,7 +32,7 @@ def until(is_so):
 @pytest.fixture
 def run(monkeypatch):
     """Processes that watch each other quickly: `start(index, ...)`, and what became of them."""
-    quick = {"BEAT": 0.01, "SILENT": 0.9, "COORDINATOR": 0.6, "LINGER": 0.3, "SIGNAL": 0.2}
+    quick = {"BEAT": 0.01, "SILENT": 0.9, "LINGER": 0.3, "SIGNAL": 0.2}
     for name, seconds in quick.items():
         monkeypatch.setattr(module, f"{name}_SECONDS", seconds)
     store, started, left, is_over = local_store(), [], [], threading.Event()
@@ -133,7 +133,7 @@ def test_a_store_that_never_answers_is_that_of_a_lost_process(run, capsys):
     until(lambda: run.left)
     answers.set()
     assert run.left == [("1", PEER_FAILED)]
-    found = f"process 0 on host a cannot be reached: it has not answered for 1 s; {NETWORK}"
+    found = f"process 0 on host a is lost: it has not answered for 1 s; {NETWORK}"
     assert capsys.readouterr().err == f"error: process 1 on host b ends: {found}\n"
 
 
