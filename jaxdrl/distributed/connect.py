@@ -159,10 +159,10 @@ def connected(say: Callable[[str], Any] = print) -> Iterator[Hosts]:
     try:
         with _noticed_signals(hosts.peers), hosts.refusing():
             yield hosts
+        _end(hosts)
     except BaseException as error:
         _end_early(hosts, error)
         raise
-    _end(hosts)
 
 
 @contextlib.contextmanager

@@ -49,7 +49,7 @@ MOST_DELAY_SECONDS = 1.0
 LINGER_SECONDS = 1.2
 """How long process 0 keeps its store up for the others to read why they end."""
 
-SIGNAL_SECONDS = 4.0
+SIGNAL_SECONDS = 3.0
 """How long a process may take to react to a signal that another has received, unless it trains."""
 
 

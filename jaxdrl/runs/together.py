@@ -34,7 +34,7 @@ FLAGS = (
 VARIABLES = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "JAX_PLATFORMS")
 """Environment variables that change the program."""
 
-SECONDS_TO_SEE = 5.0
+SECONDS_TO_SEE = 3.0
 """How long a directory that one host has made may take to be seen by another."""
 
 
