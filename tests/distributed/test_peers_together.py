@@ -56,9 +56,9 @@ def run(monkeypatch):
     for peers in started:
         peers.stopping.set()
     is_over.set()
-    for peers in started:
-        peers.stop()
-        assert not any(thread.is_alive() for thread in peers.threads)
+    for thread in (thread for peers in started for thread in peers.threads):
+        thread.join(20)
+        assert not thread.is_alive()
 
 
 def test_processes_hear_what_the_others_do(run):
@@ -77,7 +77,10 @@ def test_processes_hear_what_the_others_do(run):
 
 
 def test_nothing_is_published_once_it_has_stopped(run):
-    run.start(0).stop()
+    peers = run.start(0)
+    until(lambda: run.store.get("peers/0"))
+    peers.stop()
+    until(lambda: not any(thread.is_alive() for thread in peers.threads))
     text = run.store.get("peers/0")
     time.sleep(0.05)
     assert run.store.get("peers/0") == text
