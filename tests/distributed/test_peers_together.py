@@ -241,7 +241,8 @@ threading.Event().wait(60)
         (0, "SIGTERM", 143, "error: process 2 on host c is lost\n"),
     ],
 )
-def test_a_process_leaves_at_once_with_one_line(index, name, code, line):
+def test_a_process_leaves_at_once_with_one_line(monkeypatch, index, name, code, line):
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)  # what was printed is not lost
     arguments = [sys.executable, "-c", LEAVE, str(index), name]
     found = subprocess.run(arguments, capture_output=True, text=True, timeout=60)
     assert (found.returncode, found.stderr, found.stdout) == (code, line, "printed")
