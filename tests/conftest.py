@@ -20,6 +20,7 @@ LONGEST = (
     "algorithms/test_device_invariance",
     "experiments/test_benchmark",
     "test_docs",
+    "test_hosts",
     "sweeps/test_driver",
     "populations/test_sweep_algorithm",
     "algorithms/ppo/test_algorithm",
