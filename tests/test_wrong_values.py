@@ -78,6 +78,7 @@ EXPERIMENT = {
     "seed": SEED,
     "track": ("tensorboard", None, (1,), ("tensorbord",)),
     "checkpoint_minutes": OPTIONAL_POSITIVE,
+    "stuck_after": OPTIONAL_POSITIVE,
     "algorithm": ({}, {"num_envs": 8}, None, "ppo", PPOConfig),
     "sweep": ("x", {}, {"ranges": {}}, 3),
 }
@@ -284,6 +285,7 @@ TRAIN = {
     "--devices": ("0", "3"),
     "--checkpoint-every": ("0",),
     "--checkpoint-minutes": ("0", "nan"),
+    "--stuck-after": ("0", "nan"),
     "--env-params": ("length nan", "length", "lenght 1"),
     "--randomize": ("length", "lenght=1:2", "length=2:1"),
     "--run-dir": ("~nobody-has-this-name/x",),

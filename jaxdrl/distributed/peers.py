@@ -23,6 +23,7 @@ from jaxdrl.distributed.aborts import is_aborting
 from jaxdrl.distributed.process_states import GONE, STOPPED, state_of
 from jaxdrl.distributed.status import Peer, Status, is_leaving, progress_of
 from jaxdrl.distributed.store import Store
+from jaxdrl.io.terminal import printable
 
 PEER_FAILED = 75
 """The exit code of a process that another one has failed: start all of them again."""
@@ -248,7 +249,7 @@ class Peers:
         self.fail(why, code)
         where = f"process {self.index} on host {self.names[self.index]}"
         words = f"error: {why}" if self.index == 0 else f"error: {where} ends: {why}"
-        print(words, file=sys.stderr, flush=True)
+        print(printable(words), file=sys.stderr, flush=True)
         self.exit()
 
     def exit(self) -> None:

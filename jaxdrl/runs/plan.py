@@ -107,7 +107,8 @@ def plan_resume(
             start = Start(warm_start=load_warm_start(setup, session))
         else:
             start = Start(manifest, load_state(setup, path, stored))
-        console.print(f"resuming from update {update}", f"({path})" if path else "", soft_wrap=True)
+        where = f" ({path})" if path else ""
+        console.print(f"resuming from update {update}{where}", soft_wrap=True)
         if words := schedule_words(before, experiment, overrides):
             console.print(words, soft_wrap=True)
         dropped = checkpoint_manager.drop_what_came_after if hosts.is_first else _drop_nothing

@@ -12,13 +12,13 @@ import jaxdrl
 from jaxdrl import PPOConfig
 from jaxdrl.config.search_space import Range
 from jaxdrl.config.settings import hyperparameters, with_settings
+from jaxdrl.core.trees import raw
 from jaxdrl.core.types import LearnerState, Policy
 from jaxdrl.distributed.mesh import make_mesh
 from jaxdrl.errors import ConfigError
 from jaxdrl.populations.members import population
 from jaxdrl.populations.pbt import Exchange
 from jaxdrl.populations.state import PopulationState, member
-from jaxdrl.runs.checkpoint import raw
 
 NUM_MEMBERS = 16
 CONFIG = with_settings(
