@@ -3,37 +3,19 @@
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import tyro
 from benchmarks import hosts_measured, hosts_predicted, plot, report
-from benchmarks.cases import CASES, Case
+from benchmarks.hosts_measured import Measure
 from benchmarks.hosts_predicted import Predict
-from benchmarks.report import Flags, Output
 from benchmarks.workers import WorkerError
 from rich.console import Console
 
 from jaxdrl import ConfigError
-
-SMALL = Case("CartPole-v1", 16, 8, num_epochs=1, num_minibatches=2, hidden_sizes=(8,))
-"""For `measure --smoke`."""
-
-
-@dataclass(frozen=True)
-class Measure:
-    """Speed of two processes with a device each beside one process with both, on the same cores."""
-
-    case: Literal["cartpole-256", "cartpole-2048", "breakout-64"] = "cartpole-256"
-    """What is trained."""
-    updates: int = 60
-    """Updates of a run."""
-    repetitions: int = 5
-    """Rounds."""
-    output: Flags = field(default_factory=Output)
-
 
 Mode = Measure | Predict
 
@@ -49,11 +31,8 @@ def measure(config: Mode, tell: Callable[[str], Any]) -> dict[str, Any]:
     if isinstance(config, Predict):
         jax.config.update("jax_num_cpu_devices", max(config.hosts))  # one stands for each
         return hosts_predicted.measure(config, tell)
-    case = SMALL if config.output.smoke else CASES[config.case]
     with tempfile.TemporaryDirectory() as directory:
-        return hosts_measured.measure(
-            case, config.updates, config.repetitions, Path(directory), tell
-        )
+        return hosts_measured.measure(config, Path(directory), tell)
 
 
 def scale(config: Mode, console: Console) -> dict[str, Any]:

@@ -118,7 +118,9 @@ def check_command(monkeypatch, words):
         assert set(extras.split(",")) <= set(project()["project"]["optional-dependencies"])
     if rest[:1] in (["experiments/faults.py"], ["experiments/pbt.py"], ["docs/configuration.py"]):
         assert rest[1:] == []
-    elif rest[:1] in (["experiments/benchmark.py"], ["experiments/learning_table.py"]):
+    elif rest[:1] in [
+        [f"experiments/{name}.py"] for name in ("benchmark", "hosts", "learning_table")
+    ]:
         monkeypatch.syspath_prepend(str(ROOT / "experiments"))
         names = runpy.run_path(str(ROOT / rest[0]))
         tyro.cli(names["Mode"] if "Mode" in names else names["LearningTable"], args=rest[1:])

@@ -2,18 +2,23 @@
 
 import json
 import os
+import statistics
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import RenderableType
 
-from benchmarks.cases import Case
+from benchmarks.cases import CASES, Case
 from benchmarks.figures import ratios, spread
-from benchmarks.report import make_table, with_spread
+from benchmarks.report import Flags, Output, make_table, with_spread
 from benchmarks.workers import WorkerError
+
+SMALL = Case("CartPole-v1", 16, 8, num_epochs=1, num_minibatches=2, hidden_sizes=(8,))
+"""For `measure --smoke`."""
 
 COMMAND = (sys.executable, "-c", "from jaxdrl.cli.main import main; main()")
 WAYS = {
@@ -21,6 +26,19 @@ WAYS = {
     "2 processes x 1 device": ("launch", "--processes", "2", "--"),
 }
 """What precedes the command that trains; the first is compared with."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Speed of two processes with a device each beside one process with both, on the same cores."""
+
+    case: Literal["cartpole-256", "cartpole-2048", "breakout-64"] = "cartpole-256"
+    """What is trained."""
+    updates: int = 60
+    """Updates of a run."""
+    repetitions: int = 5
+    """Rounds."""
+    output: Flags = field(default_factory=Output)
 
 
 def train_flags(case: Case, updates: int, run_dir: Path) -> list[str]:
@@ -41,7 +59,7 @@ def train_flags(case: Case, updates: int, run_dir: Path) -> list[str]:
 
 
 def train(way: str, case: Case, updates: int, run_dir: Path) -> float:
-    """Steps per second of a run, without what it compiles.
+    """Steps per second of the median update of a run, which a short disturbance does not change.
 
     Raises:
       WorkerError: if it fails.
@@ -51,7 +69,8 @@ def train(way: str, case: Case, updates: int, run_dir: Path) -> float:
     if done.returncode:
         last = "\n".join((done.stdout + done.stderr).splitlines()[-12:])
         raise WorkerError(f"{way} ended with {done.returncode}:\n{last}")
-    return json.loads((run_dir / "result.json").read_text())["steps_per_second"]
+    lines = (run_dir / "metrics.jsonl").read_text().splitlines()
+    return statistics.median(json.loads(line)["steps_per_second"] for line in lines)
 
 
 def environment() -> dict[str, str]:
@@ -60,23 +79,21 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in ours}
 
 
-def measure(
-    case: Case, updates: int, repetitions: int, directory: Path, report: Callable[[str], Any]
-) -> dict[str, Any]:
+def measure(config: Measure, directory: Path, report: Callable[[str], Any]) -> dict[str, Any]:
     """Both ways in turn, after a round of each that compiles; the ratios are taken round by round.
 
     Args:
-      case: what is trained.
-      updates: of a run.
-      repetitions: rounds.
+      config: what is measured.
       directory: where the runs go.
       report: is told what is being done.
     """
+    case = SMALL if config.output.smoke else CASES[config.case]
     speeds: dict[str, list[float]] = {way: [] for way in WAYS}
-    for number in range(repetitions + 1):
+    for number in range(config.repetitions + 1):
         for i, way in enumerate(WAYS):
-            report(f"round {number} of {repetitions}: {way}")
-            speed = train(way, case, updates if number else 2, directory / f"{number}-{i}")
+            report(f"round {number} of {config.repetitions}: {way}")
+            updates = config.updates if number else 2
+            speed = train(way, case, updates, directory / f"{number}-{i}")
             if number:  # the first keeps its program
                 speeds[way].append(speed)
     one, two = speeds.values()

@@ -170,7 +170,8 @@ def test_speeds_are_compared_round_by_round(hosts, tmp_path, monkeypatch):
         return speeds[way].pop(0)
 
     monkeypatch.setattr(hosts.measured, "train", train)
-    result = hosts.measured.measure(hosts.cases.TINY, 60, 3, tmp_path, lambda words: None)
+    config = hosts.measured.Measure(updates=60, repetitions=3)
+    result = hosts.measured.measure(config, tmp_path, lambda words: None)
     assert order == [("1", 2), ("2", 2), *[("1", 60), ("2", 60)] * 3]  # the first compiles
     assert result["ratio"] == {"median": 0.9, "min": 0.8, "max": 0.95}
     assert "0.90 (0.80 to 0.95) times the speed" in hosts.measured.tables(result)[1]
