@@ -35,7 +35,10 @@ CONNECT_SECONDS = 300
 """How long the processes wait for each other to start: a scheduler may start them one by one."""
 
 END_SECONDS = 15
-"""How long processes that end early wait for each other."""
+"""How long a process that ends early waits for the others, which are at most an update away."""
+
+COMPILE_SECONDS = 600
+"""The same for one that refuses what it is to train, while the others may still compile."""
 
 VERDICT_SECONDS = 9.0
 """How long a process whose collective has failed waits to hear which one was lost."""
@@ -198,7 +201,8 @@ def _end_early(hosts: Hosts, error: BaseException) -> None:
     """Ends with the others where all have the same error, and else makes them end."""
     assert hosts.peers is not None
     if isinstance(error, ConfigError) or getattr(error, "is_agreed", False):
-        if _end(hosts, END_SECONDS):
+        is_early = hosts.status.phase in ("starting", "compiling") and hosts.status.signal is None
+        if _end(hosts, COMPILE_SECONDS if is_early else END_SECONDS):
             if not hosts.is_first:
                 note_said(error)
             return

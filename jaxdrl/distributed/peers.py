@@ -156,7 +156,9 @@ class Peers:
                 continue  # it ends by itself
             self._forgive_own_pause()
             self._pass_signals_on()
-            why = self.verdict() or self.on_look(dict(self.peers))
+            why = self.verdict()
+            with contextlib.suppress(Exception):  # whatever it finds, this thread goes on
+                why = why or self.on_look(dict(self.peers))
             if why is not None and not self.stopping.is_set():
                 self.leave(why)
 

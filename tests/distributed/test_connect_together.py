@@ -177,6 +177,22 @@ def test_an_error_that_all_agree_on_ends_all_in_good_order(world, kind):
     assert (failed(world), world.left, world.atexits) == ([None] * 3, [], [])
 
 
+def test_one_that_refuses_waits_for_those_that_compile(world, monkeypatch):
+    monkeypatch.setattr(module, "END_SECONDS", 0.0)
+
+    def block(hosts):
+        hosts.status.phase = "compiling"
+        if hosts.index == 1:
+            raise ConfigError("needs too much memory")
+        time.sleep(0.3)
+        hosts.gather("compiled", True)
+
+    errors = world.run(block, block, block)
+    assert str(errors[0]) == f"{world.hosts[0].name(1)}: needs too much memory"
+    assert [type(error) for error in errors] == [PeerRefusedError, ConfigError, PeerRefusedError]
+    assert (failed(world), world.left, world.atexits) == ([None] * 3, [], [])
+
+
 @pytest.mark.parametrize(
     ("error", "code", "seconds"),
     [
@@ -195,6 +211,7 @@ def test_an_error_of_one_ends_the_others(world, monkeypatch, error, code, second
             # Not a request, which a refusal would end: as if it trained.
             hosts.store.wait("released", 20)
             return hosts.store.set("ended/1", "true")  # here its end lets it go on
+        hosts.status.phase = "updating"
         took.append(-time.monotonic())
         raise error
 
