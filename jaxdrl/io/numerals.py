@@ -18,8 +18,8 @@ def short(value: float) -> str:
     if not math.isfinite(value):
         return str(float(value))
     if size >= 1e9 or 0 < size < 1e-4:
-        digits, exponent = f"{value:.3g}".split("e")
-        return f"{digits}e{int(exponent)}"
+        digits, exponent = f"{value:.2e}".split("e")
+        return f"{float(digits):g}e{int(exponent)}"
     if size < 1000:
         return f"{value:.4g}"
     return f"{value:,.1f}".removesuffix(".0") if size < 10_000 else f"{value:,.0f}"

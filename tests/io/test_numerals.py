@@ -25,6 +25,7 @@ def test_any_number_reads_back_to_a_thousandth_in_few_letters(sign):
     ("value", "text"),
     [
         (138_970.0, "138,970"),
+        (float(np.float32(1e-4)), "1e-4"),  # 9.9999997e-05
         (999.96, "1000"),
         (9999.97, "10,000"),
         (1000, "1,000"),
