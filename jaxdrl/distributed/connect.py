@@ -73,6 +73,7 @@ def connect(say: Callable[[str], Any] = print) -> Hosts:
 
 def _meet(client: Any, index: int, count: int, found_by: str) -> Hosts:
     """The processes, once all of them are there; they watch each other from here on."""
+    delay_aborts()  # where the user has called `jax.distributed.initialize`
     session = client.key_value_increment(f"jaxdrl/sessions/{index}", 1)
     store = coordinator_store(client, f"jaxdrl/{session}")
     own = {"host": socket.gethostname(), "pid": os.getpid(), "start": start_of(os.getpid())}
