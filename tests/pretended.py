@@ -1,5 +1,6 @@
 """Several processes pretended by threads of this one, which share the eight simulated devices."""
 
+import functools
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -68,3 +69,14 @@ def together(*calls):
 
     with ThreadPoolExecutor(len(calls)) as executor:
         return [future.result(60) for future in [executor.submit(outcome, c) for c in calls]]
+
+
+def three_hosts():
+    """Three processes on two hosts, as each of them sees them."""
+    store = local_store()
+    return [Hosts(store, index, ("a", "b", "b")) for index in range(3)]
+
+
+def in_each(hosts, call):
+    """The results of `call(hosts)` in each process, or its error."""
+    return together(*(functools.partial(call, each) for each in hosts))

@@ -1,6 +1,5 @@
 """How the processes of a run agree: several of them in threads that share a store."""
 
-import functools
 import json
 import socket
 import threading
@@ -10,20 +9,12 @@ import pytest
 from jaxdrl.distributed.hosts import Hosts, PeerRefusedError, first_difference
 from jaxdrl.distributed.store import local_store
 from jaxdrl.errors import ConfigError
-from pretended import together
-
-NAMES = ("a", "b", "b")
+from pretended import in_each, three_hosts
 
 
 @pytest.fixture
 def three():
-    store = local_store()
-    return [Hosts(store, index, NAMES) for index in range(3)]
-
-
-def in_each(hosts, call):
-    """The results of `call(hosts)` in each process, or its error."""
-    return together(*(functools.partial(call, each) for each in hosts))
+    return three_hosts()
 
 
 def test_a_process_is_named_with_its_host(three):

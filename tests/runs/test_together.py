@@ -19,21 +19,13 @@ from jaxdrl.runs import together
 from jaxdrl.runs.changes import Changes
 from jaxdrl.runs.locking import claim
 from jaxdrl.runs.memory import MemoryBudget, MemoryEstimate
-from pretended import together as at_once
+from pretended import in_each, three_hosts
 from small_runs import CARTPOLE
-
-NAMES = ("a", "b", "b")
 
 
 @pytest.fixture
 def three():
-    store = local_store()
-    return [Hosts(store, index, NAMES) for index in range(3)]
-
-
-def in_each(hosts, call):
-    """The results of `call(hosts)` in each process, or its error."""
-    return at_once(*(functools.partial(call, each) for each in hosts))
+    return three_hosts()
 
 
 class Asked(Hosts):
