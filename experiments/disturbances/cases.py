@@ -129,7 +129,7 @@ def lose(case: Case, directory: Path, expected: dict[str, Any]) -> Found:
             return Found(case, 0.0, (f"never got there: {together.codes()} {tails(together)}",))
         seconds, trouble = watch(case, float(marker.read_text()), together)
     trouble += list(half_checkpoints(run_dir))
-    if wrong := finish(command(run_dir), case.count_after, folder / "after"):
+    if wrong := finish(command(run_dir), case.count_after, directory / f"after-{case.name}"):
         trouble.append(f"went not on: {wrong}")
     elif outcome(run_dir) != expected:
         trouble.append("differs from the undisturbed run")

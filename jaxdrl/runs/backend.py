@@ -5,6 +5,7 @@ Importing jaxdrl sets nothing, and what the user has set already stays as it is.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import platform
@@ -16,6 +17,7 @@ from jax.sharding import Mesh
 
 from jaxdrl.checks import largest_divisor
 from jaxdrl.distributed.cluster_faults import addresses_of, name_faults
+from jaxdrl.distributed.gloo_thread import waits_in_idle_time
 from jaxdrl.distributed.hosts import Hosts
 from jaxdrl.distributed.mesh import make_mesh
 from jaxdrl.distributed.microbatches import num_cores
@@ -50,7 +52,8 @@ def start(
     wanted = num_devices or most_devices(num_shards, num_each, hosts.count)
     is_late = not simulate_devices(wanted // hosts.count)
     try:
-        devices = jax.devices()
+        with contextlib.nullcontext() if hosts.is_alone else waits_in_idle_time():
+            devices = jax.devices()
     except RuntimeError as error:
         raise ConfigError(
             f"JAX found no device: {error}. For an NVIDIA GPU: pip install 'jaxdrl[cuda12]'; "
