@@ -16,6 +16,7 @@ LAYERS = (
     ("distributed", "envs"),
     ("networks",),
     ("algorithms",),
+    ("actors",),
     ("evaluation",),
     ("populations",),
     ("runs",),

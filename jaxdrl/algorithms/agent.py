@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ from jaxdrl.core.distributions import ActionHead, Distribution, action_head, mas
 from jaxdrl.core.preprocessing import prepare_observation, prepared_shapes, zeros
 from jaxdrl.core.running_statistics import RunningStatistics, init_statistics
 from jaxdrl.core.trees import merge_leading_axes
-from jaxdrl.core.types import ActorState, LearnerState, Network, Policy, Transition
+from jaxdrl.core.types import Acting, ActorState, LearnerState, Network, Policy, Transition
 from jaxdrl.distributed.groups import map_groups, merge_groups, split_groups
 from jaxdrl.distributed.layout import Layout, make_layout, shard_ids
 from jaxdrl.envs.protocol import Environment, check_types
@@ -170,6 +171,22 @@ def collect_rollout(
     actor, trajectory = map_groups(layout, collect, groups)
     actor = merge_groups(layout, actor)
     return actor, merge_groups(layout, trajectory, axis=1)
+
+
+def acting_of(agent: Agent, num_steps: int, gamma: Any) -> Acting:
+    """How the agent acts outside a program, in trajectories of `num_steps` steps."""
+    return Acting(
+        decide=partial(decide, agent),
+        value_of=partial(value_of, agent),
+        num_steps=num_steps,
+        gamma=gamma,
+        sequence_length=agent.sequence_length if agent.network.has_memory else None,
+    )
+
+
+def acting_part(learner: LearnerState) -> LearnerState:
+    """What acting reads of a learner; everything else is `()`."""
+    return replace(learner, opt_state=(), return_statistics=None, key=())  # type: ignore[arg-type]
 
 
 def policy_of(agent: Agent) -> Policy:

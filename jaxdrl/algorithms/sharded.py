@@ -10,7 +10,7 @@ import jax
 
 from jaxdrl.algorithms import update_metrics
 from jaxdrl.core.keys import pinned, require_reproducible
-from jaxdrl.core.types import Algorithm, Policy, Reduction, TrainState
+from jaxdrl.core.types import Acting, Algorithm, Policy, Reduction, TrainState
 from jaxdrl.distributed.layout import ALONG_ENVS, ALONG_ENVS_IN_TIME, REPLICATED, Layout, shard
 
 STATE_SPECS = TrainState(learner=REPLICATED, actor=ALONG_ENVS)  # type: ignore[arg-type]
@@ -32,6 +32,7 @@ def shard_algorithm(
     policy: Policy,
     metrics: Mapping[str, Reduction] | None = None,
     stages: tuple[str, ...] = STAGES,
+    acting: Acting | None = None,
 ) -> Algorithm:
     """An algorithm on the devices of `layout`, from the functions that each of them runs.
 
@@ -47,6 +48,7 @@ def shard_algorithm(
       policy: how a learner acts.
       metrics: how further metrics than `update_metrics.METRICS` are reduced, as in `Algorithm`.
       stages: as in `Algorithm`.
+      acting: likewise.
     """
     begin = pinned()(partial(_init, layout, init))
     act = pinned()(jax.named_scope("rollout")(rollout))
@@ -70,6 +72,7 @@ def shard_algorithm(
         trajectory_specs=ALONG_ENVS_IN_TIME,
         metrics={**update_metrics.METRICS, **(metrics or {})},
         stages=stages,
+        acting=acting,
     )
 
 

@@ -161,6 +161,26 @@ because they were not finite; and the mean norm of the gradient over all other s
 were none."""
 
 
+class Acting(NamedTuple):
+    """How an algorithm acts in environments that are stepped outside its program.
+
+    Attributes:
+      decide: `(learner, carry, obs [N, ...], episode_start [N], keys [N]) -> decision`, a
+        `jaxdrl.algorithms.rollout.Decision`. Of the learner it may read what `acting_part` leaves.
+      value_of: `(learner, carry, obs, episode_start) -> V(obs)`, float32 `[N]`.
+      num_steps: steps of a trajectory, `T`.
+      gamma: discount of `Transition.discounted_return`.
+      sequence_length: steps between the recurrent states that a trajectory keeps, `L`; None keeps
+        that before its first step.
+    """
+
+    decide: Callable[..., Any]
+    value_of: Callable[..., jax.Array]
+    num_steps: int
+    gamma: Any
+    sequence_length: int | None = None
+
+
 class Algorithm(NamedTuple):
     """An algorithm as pure functions; nothing in it is jitted or donates its arguments.
 
@@ -184,6 +204,7 @@ class Algorithm(NamedTuple):
         is not named here is averaged.
       stages: scopes of `jax.named_scope` in the step, by which a profile breaks down its time;
         `a/b` is the scope b within a. Scopes that the program does not have are left out.
+      acting: how it acts in environments of the host, None if it cannot.
     """
 
     init: Callable[Concatenate[jax.Array, ...], Any]
@@ -195,6 +216,7 @@ class Algorithm(NamedTuple):
     trajectory_specs: Any
     metrics: Mapping[str, Reduction] = REQUIRED_METRICS
     stages: tuple[str, ...] = ("rollout",)
+    acting: Acting | None = None
 
 
 class Network(NamedTuple):

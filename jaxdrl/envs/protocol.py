@@ -50,6 +50,9 @@ class Environment(NamedTuple):
         arrays are NumPy's. The state is that of the environment itself, without the wrappers of
         `time_limit` and `randomize`, whose drawn parameters are in `params`. None if there is no
         picture.
+      host: makes copies of an environment that does not run in JAX, a
+        `jaxdrl.envs.host.protocol.HostEnvironment`, whose `reset` and `step` here only tell shapes.
+        None for all others.
     """
 
     name: str
@@ -65,6 +68,7 @@ class Environment(NamedTuple):
     derive_params: Callable[[Any], Any] | None = None
     costly_reset: bool = False
     draw: Callable[[Any, Any], Any] | None = None
+    host: Any = None
 
 
 @struct.dataclass

@@ -18,6 +18,7 @@ from jax.sharding import Mesh
 from jaxdrl.algorithms import minibatch_sgd, optimizers, update_metrics
 from jaxdrl.algorithms.agent import (
     Agent,
+    acting_of,
     collect_rollout,
     init_actor,
     init_obs_statistics,
@@ -102,6 +103,7 @@ def ppo(
         learn=partial(_learn, made),
         policy=policy_of(agent),
         metrics=objective.METRICS,
+        acting=acting_of(agent, config.num_steps, config.gamma),
     )
 
 
