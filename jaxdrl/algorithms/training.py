@@ -18,6 +18,10 @@ Hook = Callable[[int, dict[str, Any]], Any]
 """`(number of updates done, metrics as NumPy scalars)`, called by the host loop."""
 
 
+class NoStepError(Exception):
+    """A step could not be taken, and the state that it was given is as it was."""
+
+
 @checked
 def jit_step(algorithm: Algorithm) -> Any:
     """Jits the training step and donates its state: `(state) -> (state, metrics)`.
@@ -62,28 +66,39 @@ def run_updates(
     num_updates: int,
     on_update: Hook | Sequence[Hook] | None = None,
     on_state: Callable[[int, Any], Any] | None = None,
+    on_no_step: Callable[[NoStepError], Any] | None = None,
 ) -> Any:
     """`train` with a step that is already compiled, and with access to every state.
 
     `on_state` is called with the number of updates done and with the state, which is still being
     computed and is donated to the next step afterwards: anything to be kept must be copied. The
-    loop stops where it returns true.
+    loop stops where it returns true, and after a `NoStepError` of the step, which `on_no_step` is
+    called with.
     """
     require_count("num_updates", num_updates)
     hooks = [] if on_update is None else [on_update] if callable(on_update) else list(on_update)
     done = num_updates_of(state)
     pending: dict[str, jax.Array] | None = None
+    update = done
     for update in range(done + 1, done + num_updates + 1):
-        state, metrics = step(state)
-        for value in metrics.values():
-            value.copy_to_host_async()
+        try:
+            state, metrics = step(state)
+        except NoStepError as error:
+            if on_no_step is None:
+                raise
+            on_no_step(error)
+            update -= 1
+            break
+        for value in jax.tree.leaves(metrics):
+            if isinstance(value, jax.Array):
+                value.copy_to_host_async()
         if pending is not None:
             _deliver(hooks, update - 1, pending)
         pending = metrics
         if on_state is not None and on_state(update, state):
             break
-    assert pending is not None
-    _deliver(hooks, update, pending)
+    if pending is not None:
+        _deliver(hooks, update, pending)
     return state
 
 
