@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import jax
@@ -16,6 +17,7 @@ from jaxdrl.checks import Count, EpisodeCount, checked
 from jaxdrl.core.programs import program
 from jaxdrl.core.types import LearnerState, Policy
 from jaxdrl.envs.protocol import Environment, strong_types
+from jaxdrl.evaluation.host_episodes import play_on_host
 
 DEFAULT_MAX_STEPS = 10_000
 """The step limit of an evaluation if the environment has none."""
@@ -77,9 +79,10 @@ def evaluate(
 ) -> Evaluation:
     """Plays `num_episodes` whole episodes in parallel and counts each once.
 
-    Every environment plays one episode, so that short episodes are not counted more often than long
+    The episodes are chosen beforehand, so that short ones are not counted more often than long
     ones. The evaluation runs on one device, so its result does not depend on the mesh, and compiles
-    once for the same `env`, `policy` and counts.
+    once for the same `env`, `policy` and counts. Of an environment of the host at most 64 copies
+    play at once.
 
     Args:
       env: the environment.
@@ -97,17 +100,17 @@ def evaluate(
     """
     if max_episode_steps is None:
         max_episode_steps = env.max_episode_steps or DEFAULT_MAX_STEPS
-    device = first_device(learner)
-    returns, lengths, ended = jax.device_get(
-        program(run_episodes, STATIC, (env.reset, env.step), policy)(
-            env.default_params,
-            *jax.device_put((learner, key), device),
-            num_episodes=num_episodes,
-            max_episode_steps=max_episode_steps,
-            deterministic=deterministic,
-        )
+    run: Any = partial(play_on_host, env, policy)
+    if env.host is None:
+        run = program(run_episodes, STATIC, (env.reset, env.step), policy)
+        run = partial(run, env.default_params)
+    played = run(
+        *jax.device_put((learner, key), first_device(learner)),
+        num_episodes=num_episodes,
+        max_episode_steps=max_episode_steps,
+        deterministic=deterministic,
     )
-    return summarise(returns, lengths, ended)
+    return summarise(*jax.device_get(played))
 
 
 def summarise(returns: np.ndarray, lengths: np.ndarray, ended: np.ndarray) -> Evaluation:
