@@ -140,7 +140,7 @@ def _step(
             jnp.zeros_like(decision.value),
             is_costly=costly_value,
         )
-    discounted_return = _add_usable(gamma * actor.discounted_return, stepped.reward)
+    discounted_return = add_usable(gamma * actor.discounted_return, stepped.reward)
     transition = Transition(
         obs=actor.obs,
         action=decision.action,
@@ -151,7 +151,7 @@ def _step(
         terminated=stepped.terminated,
         truncated=stepped.truncated,
         discounted_return=jnp.clip(discounted_return, -MAX_MAGNITUDE, MAX_MAGNITUDE),
-        episode_return=_add_usable(actor.episode_return, stepped.reward),
+        episode_return=add_usable(actor.episode_return, stepped.reward),
         episode_length=actor.episode_length + 1,
         episode_start=actor.episode_start,
         carry=(),
@@ -176,6 +176,6 @@ def _value_of_rows(value_of: Callable, carry: Any, obs: Any, rows: jax.Array) ->
     return value_of(carry, obs, jnp.zeros(rows.shape, jnp.bool))
 
 
-def _add_usable(total: jax.Array, reward: jax.Array) -> jax.Array:
+def add_usable(total: jax.Array, reward: jax.Array) -> jax.Array:
     """`total + reward`, or `total` where the reward is NaN or too large, which would stay in it."""
     return jnp.where(is_usable(reward), total + reward, total)

@@ -13,7 +13,12 @@ MAX_PROGRAMS = 16
 
 
 @lru_cache(maxsize=MAX_PROGRAMS)
-def program(function: Callable[..., Any], static: tuple[str, ...], *bound: Any) -> Callable:
+def program(
+    function: Callable[..., Any],
+    static: tuple[str, ...],
+    *bound: Any,
+    donated: tuple[str, ...] = (),
+) -> Callable:
     """`function` with its first arguments bound, under `jax.jit`; equal calls share one program.
 
     If a policy were a static argument of one jitted function, its program would stay in memory
@@ -23,5 +28,6 @@ def program(function: Callable[..., Any], static: tuple[str, ...], *bound: Any) 
       function: a pure function.
       static: names of arguments that shape the program.
       *bound: hashable values, such as a policy and the functions of an environment.
+      donated: names of arguments whose memory the results take over.
     """
-    return jax.jit(partial(function, *bound), static_argnames=static)
+    return jax.jit(partial(function, *bound), static_argnames=static, donate_argnames=donated)
