@@ -8,6 +8,7 @@ from pathlib import Path
 
 from jaxdrl.annotations import works
 from jaxdrl.checks import hints_of
+from jaxdrl.config.acting import ActingConfig
 from jaxdrl.config.execution import ExecutionConfig
 from jaxdrl.config.experiment import Experiment
 from jaxdrl.config.network import NetworkConfig
@@ -26,6 +27,7 @@ are the fields of `jaxdrl.Experiment` and of the configs inside it, all of them 
 - `experiment.algorithm` is the config of the algorithm, such as `jaxdrl.PPOConfig`;
 - `experiment.algorithm.network` and `experiment.algorithm.execution` hold its network and execution
   settings;
+- `experiment.acting` says how acting and learning overlap;
 - `experiment.sweep` is the search space of a sweep, or None.
 
 On the command line, settings are flags of `jaxdrl train` and of the experiment scripts. Flags have
@@ -84,6 +86,7 @@ SECTIONS = (
     (PPOConfig, "The field `algorithm` of an experiment."),
     (NetworkConfig, "The field `network` of the config of an algorithm."),
     (ExecutionConfig, "The field `execution` of the config of an algorithm."),
+    (ActingConfig, "The field `acting` of an experiment, for environments of the host."),
     (
         Sweep,
         "The field `sweep` of an experiment, by flags of `jaxdrl sweep`; None trains one agent.",
@@ -97,7 +100,7 @@ def table(config: type) -> list[str]:
     words, hints = explanations(config), hints_of(config)
     lines = ["| field | value | default | meaning | flag |", "| --- | --- | --- | --- | --- |"]
     for field in dataclasses.fields(config):
-        if field.name in ("algorithm", "network", "execution", "sweep"):
+        if field.name in ("acting", "algorithm", "network", "execution", "sweep"):
             continue
         required = field.default is dataclasses.MISSING
         value = {} if field.default_factory is not dataclasses.MISSING else field.default

@@ -18,3 +18,7 @@ def note_said(error: BaseException) -> None:
 def is_said(error: BaseException) -> bool:
     """Whether another process of the run says the error."""
     return "is_said" in vars(error)
+
+
+class ActorError(Exception):
+    """The environments of an actor have failed again and again, and the run has stopped."""

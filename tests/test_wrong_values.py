@@ -17,6 +17,7 @@ from jaxdrl.analysis import evaluate_run, render
 from jaxdrl.analysis.evaluate_run import vary_run
 from jaxdrl.cli import main
 from jaxdrl.cli.doctor import diagnose
+from jaxdrl.config.acting import ActingConfig
 from jaxdrl.config.choices import Choices
 from jaxdrl.config.execution import ExecutionConfig
 from jaxdrl.config.experiment import Experiment
@@ -80,7 +81,15 @@ EXPERIMENT = {
     "checkpoint_minutes": OPTIONAL_POSITIVE,
     "stuck_after": OPTIONAL_POSITIVE,
     "algorithm": ({}, {"num_envs": 8}, None, "ppo", PPOConfig),
+    "acting": ({}, 1, None, ActingConfig),
     "sweep": ("x", {}, {"ranges": {}}, 3),
+}
+ACTING = {
+    **dict.fromkeys(("staleness", "actor_devices"), INDEX),
+    "max_staleness": OPTIONAL_COUNT,
+    "actors": COUNT,
+    "actor_timeout": POSITIVE,
+    "actor_retries": (*INDEX, None),
 }
 SWEEP = {
     **dict.fromkeys(("members", "seeds", "pbt_every", "trials"), COUNT),
@@ -150,6 +159,7 @@ CONFIGS = [
     Config(NetworkConfig, "", {}, NETWORK),
     Config(ExecutionConfig, "", {}, EXECUTION),
     Config(Experiment, "", {"env": "CartPole-v1"}, EXPERIMENT),
+    Config(ActingConfig, "", {}, ACTING),
     Config(Sweep, "sweep.", {"ranges": {"gamma": "0.9:1"}}, SWEEP),
     Config(SweepFlags, "sweep.", {}, SWEEP_FLAGS),
     Config(Exchange, "exchange.", {"ranges": {"gamma": Range(0, 1)}}, EXCHANGE),
@@ -286,6 +296,10 @@ TRAIN = {
     "--checkpoint-every": ("0",),
     "--checkpoint-minutes": ("0", "nan"),
     "--stuck-after": ("0", "nan"),
+    **dict.fromkeys(("--staleness", "--actor-retries"), ("-1", "x")),
+    **dict.fromkeys(("--max-staleness", "--actors", "--actor-timeout"), ("0", "x")),
+    "--actor-devices": ("-1", "1"),
+    "--learner-devices": ("0", "3"),
     "--env-params": ("length nan", "length", "lenght 1"),
     "--randomize": ("length", "lenght=1:2", "length=2:1"),
     "--run-dir": ("~nobody-has-this-name/x",),
@@ -331,8 +345,8 @@ LINES = [
 def test_every_flag_has_wrong_values():
     names = {"from_run": "from"}
     flags = {f"--{names.get(name, name)}".replace("_", "-") for name in EXPERIMENT}
-    flags |= {f"--{name}".replace("_", "-") for name in PPO}
-    assert flags - {"--env", "--algorithm", "--sweep"} <= set(TRAIN)
+    flags |= {f"--{name}".replace("_", "-") for name in {**PPO, **ACTING}}
+    assert flags - {"--env", "--algorithm", "--sweep", "--acting"} <= set(TRAIN)
     flags = {f"--{name}".replace("_", "-") for name in SWEEP_FLAGS}
     assert flags - {"--ranges"} <= set(SWEEPS)
     assert len(LINES) >= 60

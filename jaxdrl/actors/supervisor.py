@@ -14,6 +14,7 @@ from jaxdrl.actors.collector import Collector
 from jaxdrl.actors.versions import WAIT_SECONDS, Versions
 from jaxdrl.algorithms.training import NoStepError
 from jaxdrl.core.types import ActorState
+from jaxdrl.errors import ActorError
 
 START_SECONDS = 300.0
 """How long an actor may take, at least, until its first trajectory is done: it makes environments,
@@ -21,10 +22,6 @@ plays episodes again and compiles."""
 
 STOP_SECONDS = 4.0
 """How long an actor that is told to end may take."""
-
-
-class ActorError(Exception):
-    """The environments of an actor have failed again and again."""
 
 
 class InterruptedWaitError(NoStepError):

@@ -89,8 +89,8 @@ def run_updates(
             on_no_step(error)
             update -= 1
             break
-        for value in jax.tree.leaves(metrics):
-            if isinstance(value, jax.Array):
+        for value in metrics.values():
+            if not isinstance(value, np.generic):  # which an actor has counted
                 value.copy_to_host_async()
         if pending is not None:
             _deliver(hooks, update - 1, pending)

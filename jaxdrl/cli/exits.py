@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from jaxdrl.errors import ConfigError, is_said
+from jaxdrl.errors import ActorError, ConfigError, is_said
 from jaxdrl.io.terminal import guarded_output
 from jaxdrl.runs.stopping import NonFiniteError, OutOfMemoryError, RunInterruptedError, Signals
 
@@ -48,7 +48,7 @@ def outcome(action: Callable[[], Any], signals: Signals) -> tuple[str, int]:
         action()
     except ConfigError as error:
         return _unless_said(error, f"error: {error}"), REFUSED
-    except (NonFiniteError, OutOfMemoryError) as error:
+    except (NonFiniteError, OutOfMemoryError, ActorError) as error:
         return _unless_said(error, f"error: {error}"), FAILED
     except RunInterruptedError as error:
         return _unless_said(error, str(error)), error.exit_code

@@ -26,12 +26,11 @@ class ActingConfig:
     """Free mode, instead of staleness: acting as fast as it goes, with data of at most so many
     updates before; the result depends on timing. None: deterministic."""
     actors: Count = 1
-    """Threads that step the environments of the host, each an equal part of them."""
+    """Threads that step the environments of the host, each an equal part of them; with another
+    number the policy rounds otherwise."""
     actor_devices: Index | None = None
     """Devices on which actors compute actions, beside those of the learner; 0: on the learner's.
     None: one on a CPU of several cores where acting and learning overlap, else 0."""
-    learner_devices: Count | None = None
-    """Devices that learn; None: the most that divide num_shards and are left by the actors."""
     actor_timeout: Positive = 60.0
     """Seconds after which a step of the environments counts as hung, and they are made anew."""
     actor_retries: Index = 3

@@ -23,6 +23,7 @@ from jaxdrl.checks import (
     require,
     require_divisor,
 )
+from jaxdrl.config.acting import ActingConfig
 from jaxdrl.config.algorithms import ALGORITHMS, DEFAULT, StoredConfig, require_config
 from jaxdrl.config.search_space import Sweep
 from jaxdrl.config.settings import settings_of, with_settings
@@ -47,9 +48,9 @@ class Experiment:
     """Seed of everything that is random in the run."""
     total_env_steps: Count = 500_000
     """Environment steps, summed over all environments and rounded up to whole updates."""
-    devices: Count | None = None
-    """Number of devices, simulated on a CPU; None: the most available ones that divide
-    num_shards."""
+    devices: Annotated[Count | None, tyro.conf.arg(aliases=["--learner-devices"])] = None
+    """Number of devices, simulated on a CPU; None: the most available ones that divide num_shards.
+    Those of actors come on top."""
     run_dir: Path | None = None
     """Directory for the results; None: a new one under runs/."""
     anneal_learning_rate: bool = False
@@ -82,6 +83,8 @@ class Experiment:
     names the one that is stuck; None: wait for it."""
     profile: bool = False
     """Trace a few updates into profile/ of the run directory, and report where the time goes."""
+    acting: ActingConfig = field(default_factory=ActingConfig)
+    """How acting and learning overlap."""
     algorithm: Annotated[Any, tyro.conf.arg(constructor=ALGORITHMS[DEFAULT])] = field(
         default_factory=ALGORITHMS[DEFAULT]
     )

@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 
 from jaxdrl.algorithms.build import build
 from jaxdrl.algorithms.contract import check_algorithm
+from jaxdrl.config.acting import ActingConfig
 from jaxdrl.config.experiment import Experiment
 from jaxdrl.core.keys import abstract_key, make_key
 from jaxdrl.core.types import Algorithm, TrainState
@@ -28,6 +29,7 @@ from jaxdrl.io.advice import python_call
 from jaxdrl.populations import sweep_algorithm
 from jaxdrl.populations.state import learners
 from jaxdrl.runs import env_params, finite_states
+from jaxdrl.runs.acting import with_actors
 from jaxdrl.runs.locking import Claim
 from jaxdrl.runs.memory import MemoryBudget
 from jaxdrl.runs.overrides import Overrides
@@ -81,6 +83,7 @@ class Setup:
       algorithm: of the agent.
       mesh: the devices.
       overrides: what was given in Python in place of what `experiment` describes.
+      actor_devices: on which actors compute actions; empty where there are no actors.
       origin: which run it is.
       start: what it begins with.
       memory: what it needs on each device.
@@ -92,6 +95,7 @@ class Setup:
     algorithm: Algorithm
     mesh: Mesh | None
     overrides: Overrides
+    actor_devices: tuple[jax.Device, ...] = ()
     origin: Origin = NEW
     start: Start = Start()
     memory: MemoryBudget | None = None
@@ -106,6 +110,11 @@ class Setup:
     def on_one_device(self) -> Algorithm:
         """The same algorithm without a mesh."""
         return _make_agent(self.env, self.experiment, self.overrides, None)
+
+    def without_actors(self) -> Algorithm:
+        """The same algorithm without a mesh, whose rollout acts in one program."""
+        plain = replace(self.experiment, acting=ActingConfig())
+        return _make_agent(self.env, plain, self.overrides, None)
 
     def evaluate(self, state: TrainState, key: jax.Array) -> Evaluation:
         """Plays the episodes of an evaluation of the run."""
@@ -159,7 +168,9 @@ def assemble(
 
     names = experiment.env, experiment.env_params, experiment.randomize, params
     text = json.dumps(
-        [*names, sweep_algorithm.agent_settings(experiment)], sort_keys=True, default=repr
+        [*names, sweep_algorithm.agent_settings(experiment), experiment.acting],
+        sort_keys=True,
+        default=repr,
     )
     objects = tuple(map(id, vars(overrides).values()))
     env, agent = _made(_Recipe((text, experiment.algorithm, objects, mesh), make_both))
@@ -196,7 +207,8 @@ def _make_agent(
     if overrides.make_algorithm is not None:
         check_algorithm(build(env, experiment.algorithm, mesh=mesh, **parts))
     if experiment.sweep is None:
-        return build(env, experiment.algorithm, mesh=mesh, **parts)
+        algorithm = build(env, experiment.algorithm, mesh=mesh, **parts)
+        return with_actors(algorithm, experiment, env)
     return sweep_algorithm.make_population(env, experiment, mesh, **parts)
 
 

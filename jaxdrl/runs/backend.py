@@ -11,6 +11,7 @@ import os
 import platform
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 from jax.sharding import Mesh
@@ -24,8 +25,42 @@ from jaxdrl.distributed.microbatches import num_cores
 from jaxdrl.errors import ConfigError
 
 
+class Beside(NamedTuple):
+    """How many devices of each process are kept out of the mesh.
+
+    Attributes:
+      num: of any kind; None takes `num_on_cpu` on a CPU of several cores, and none elsewhere.
+      num_on_cpu: see there.
+    """
+
+    num: int | None = 0
+    num_on_cpu: int = 0
+
+    def on(self, platform: str, num_devices: int) -> int:
+        """The number on a platform, where there are so many devices."""
+        if self.num is not None:
+            return self.num
+        return self.num_on_cpu if platform == "cpu" and num_devices > 1 else 0
+
+
+NOTHING_BESIDE = Beside()
+
+
+def beside_mesh(mesh: Mesh, beside: Beside) -> list[jax.Device]:
+    """The devices that a mesh leaves; its own first one where there are none."""
+    known = jax.local_devices()
+    num = beside.on(known[0].platform, len(known))
+    left = [device for device in known if device not in set(mesh.devices.flat)][:num]
+    return left or [mesh.devices.flat[0]]
+
+
 def start(
-    num_devices: int | None, num_shards: int, hosts: Hosts | None = None, *, is_wish: bool = False
+    num_devices: int | None,
+    num_shards: int,
+    hosts: Hosts | None = None,
+    *,
+    is_wish: bool = False,
+    beside: Beside = NOTHING_BESIDE,
 ) -> tuple[Mesh, str]:
     """Starts JAX: `(mesh, what to print about it)`.
 
@@ -38,6 +73,7 @@ def start(
       num_shards: logical shards.
       hosts: the processes that the mesh spans, with equally many devices of each.
       is_wish: whether to take the largest number where there are not `num_devices`.
+      beside: devices that are kept out of the mesh.
 
     Raises:
       ConfigError: if there is no device, or fewer than are asked for, or if the processes cannot
@@ -49,8 +85,9 @@ def start(
     if num_devices is not None and num_devices % hosts.count:
         num_devices = None
     num_each = min(hosts.gather("cores", num_cores()))
-    wanted = num_devices or most_devices(num_shards, num_each, hosts.count)
-    is_late = not simulate_devices(wanted // hosts.count)
+    num_beside = beside.on("cpu", num_each)
+    wanted = num_devices or most_devices(num_shards, num_each - num_beside, hosts.count)
+    is_late = not simulate_devices(wanted // hosts.count + num_beside)
     try:
         with contextlib.nullcontext() if hosts.is_alone else waits_in_idle_time():
             devices = jax.devices()
@@ -60,12 +97,14 @@ def start(
             "for a TPU: pip install 'jaxdrl[tpu]'; JAX_PLATFORMS=cpu takes the CPU"
         ) from error
     of_each = [num_of(devices, index) for index in range(hosts.count)]
+    num_beside = beside.on(devices[0].platform, min(of_each))
+    of_each = [max(1, num - num_beside) for num in of_each]
     if is_wish and num_devices is not None and num_devices > min(of_each) * hosts.count:
         num_devices = None
     chosen = num_devices or most_devices(num_shards, min(of_each), hosts.count)
     mesh = make_mesh(chosen)
     require_alike(mesh, hosts)
-    left = num_devices is None and chosen < len(devices)
+    left = num_devices is None and chosen < len(devices) - num_beside
     of_all = f" of {len(devices)}, the most that divide num_shards = {num_shards}"
     if not hosts.is_alone:
         of_all += f" in equal parts of {hosts.count} processes"

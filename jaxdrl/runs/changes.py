@@ -23,7 +23,10 @@ from jaxdrl.io.json_files import read_object
 from jaxdrl.runs.overrides import Overrides
 from jaxdrl.runs.run_dir import PUT_BACK, RESULT_FILE
 
-FREE = ("devices", "run_dir", "total_env_steps", "stuck_after")
+FREE = (
+    *("devices", "run_dir", "total_env_steps", "stuck_after"),
+    *("actor_devices", "actor_timeout", "actor_retries"),
+)
 """Settings in which the call that goes on with a run may differ from the one that started it."""
 
 

@@ -18,6 +18,7 @@ from jaxdrl.runs.run_dir import CHECKPOINTS, CONFIG_FILE, PUT_BACK
 MAY_CHANGE = (
     *("experiment.devices", "experiment.total_env_steps", "experiment.run_dir"),
     "experiment.stuck_after",
+    *(f"experiment.acting.actor_{name}" for name in ("devices", "timeout", "retries")),
     *("experiment.algorithm.anneal_env_steps", "spaces", "versions", "devices"),
     *("has_checkpoints", "sha256"),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from typing import Any
 
-from jaxdrl.algorithms.training import Hook, num_updates_of, run_updates
+from jaxdrl.algorithms.training import Hook, NoStepError, num_updates_of, run_updates
 from jaxdrl.core.types import TrainState
 from jaxdrl.distributed.peers import PEER_FAILED
 from jaxdrl.evaluation.episodes import Evaluation
@@ -37,7 +37,7 @@ class TrainingLoop:
         self.saved = self.done  # the last update that was handed over; the first needs no saving
         self.hosts = session.hosts
         self.wants_cut = False  # `on_update` wants the run to end
-        self.error: BaseException | None = None  # of `on_update`
+        self.error: BaseException | None = None  # of `on_update`, or of the actors
         self.agenda = Agenda(
             self.hosts, self._interrupted_by, lambda: self.wants_cut, self.saver.is_due
         )
@@ -54,7 +54,7 @@ class TrainingLoop:
         Raises:
           RunInterruptedError: where a signal came first, once the state is saved.
           NonFiniteError: where no finite gradient was left to learn from.
-          BaseException: what `on_update` raised, once the state is saved.
+          BaseException: what `on_update` raised, or the actors failed of, once the state is saved.
         """
         evaluation: Any = None
         if (manifest := self.setup.start.manifest) is not None:
@@ -133,6 +133,7 @@ class TrainingLoop:
                     num_updates=last - self.done,
                     on_update=[*hooks, self._hand_over, self._show, self._tell],
                     on_state=self._look,
+                    on_no_step=self._note_no_step,
                 )
         except NonFiniteError:
             self.log.flush()
@@ -142,6 +143,10 @@ class TrainingLoop:
                 self.tracer.close()
         self.done = num_updates_of(state)
         return state
+
+    def _note_no_step(self, error: NoStepError) -> None:
+        """Ends the run where its actors have failed; else a signal does."""
+        self.error = self.error or error.__cause__
 
     def _look(self, update: int, state: TrainState) -> bool:
         """Copies a state that has to be saved before it is donated; true stops the loop."""

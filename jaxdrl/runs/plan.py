@@ -19,7 +19,7 @@ from jaxdrl.checks import require
 from jaxdrl.config.experiment import Experiment, default_run_dir, resolve
 from jaxdrl.core.keys import abstract_key
 from jaxdrl.distributed.mesh import make_mesh
-from jaxdrl.runs import backend, checkpoint_manager, finite_states, memory, together
+from jaxdrl.runs import acting, backend, checkpoint_manager, finite_states, memory, together
 from jaxdrl.runs import checkpoint as checkpoints
 from jaxdrl.runs import run_dir as files
 from jaxdrl.runs.assemble import Setup, Start, assemble, load_state
@@ -132,15 +132,22 @@ def assemble_on_devices(
     console, num_shards = session.console, experiment.algorithm.execution.num_shards
     is_wish = changes is not None and changes.devices is None
     # Before gymnax is imported, which starts the backend.
-    mesh, words = backend.start(experiment.devices, num_shards, session.hosts, is_wish=is_wish)
+    beside = acting.require_possible(experiment, overrides, session.hosts)
+    mesh, words = backend.start(
+        experiment.devices, num_shards, session.hosts, is_wish=is_wish, beside=beside
+    )
+    devices = acting.actor_devices(experiment, overrides, mesh, beside)
     console.print(words, soft_wrap=True)
+    if devices:
+        console.print(acting.describe(experiment, devices, mesh), soft_wrap=True)
     if overrides.env is None:
         console.print(f"loading {experiment.env}")
     num_devices = int(mesh.devices.size)
     if experiment.sweep is not None:
         along = math.gcd(num_devices, experiment.sweep.num_members)
         mesh = make_mesh(num_devices, population=along)
-    return assemble(replace(experiment, devices=num_devices), overrides, mesh, stored)
+    setup = assemble(replace(experiment, devices=num_devices), overrides, mesh, stored)
+    return replace(setup, actor_devices=tuple(devices))
 
 
 def load_warm_start(setup: Setup, session: Session) -> dict[str, Any] | None:

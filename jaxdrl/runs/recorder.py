@@ -12,6 +12,7 @@ import jax
 
 from jaxdrl.algorithms.training import Hook
 from jaxdrl.config.experiment import Experiment
+from jaxdrl.errors import ActorError
 from jaxdrl.runs import memory, report
 from jaxdrl.runs import run_dir as files
 from jaxdrl.runs.assemble import Setup
@@ -83,6 +84,8 @@ def recording(
             words = report.resume_words(saver, setup)
             code = error.exit_code if saver.last_update is None else 0
             raise RunInterruptedError(f"{error}. {words}", code) from error
+        except ActorError as error:
+            raise ActorError(f"{error}. {report.resume_words(saver, setup)}") from error
         except jax.errors.JaxRuntimeError as error:
             if not memory.is_out_of_memory(error):
                 raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import jax
 
+from jaxdrl.actors.step import compile_learn
 from jaxdrl.algorithms.training import jit_step
 from jaxdrl.config.experiment import Experiment
 from jaxdrl.core.types import Algorithm, TrainState
@@ -19,6 +21,7 @@ from jaxdrl.evaluation.episodes import Evaluation
 from jaxdrl.io.json_files import sealed, write_sealed
 from jaxdrl.runs import memory, report
 from jaxdrl.runs import run_dir as files
+from jaxdrl.runs.actors import acting
 from jaxdrl.runs.assemble import Setup, init_state
 from jaxdrl.runs.checkpoint_manager import copy
 from jaxdrl.runs.loop import TrainingLoop
@@ -65,7 +68,7 @@ class Compiled:
     """A compiled training step.
 
     Attributes:
-      step: `(state) -> (state, metrics)`, as JAX compiles it.
+      step: `(state) -> (state, metrics)`, as JAX compiles it; `learn` where there are actors.
       memory: what the run needs, by the compiler's count.
       seconds: that compiling took.
     """
@@ -90,10 +93,12 @@ def train(setup: Setup, session: Session, finish: Finish) -> Run:
     # The trackers open while the step is compiled.
     with Tracking(track, session.trackers, run_dir, session.warn) as tracking:
         state, compiled = compile_run(setup, session)
-        step = _watched(setup, compiled.step)
         hosts.gather("compiled", True)  # what one of them refuses is refused here by all
         with session.signals.held():
-            with recording(setup, compiled.step, compiled.memory, session, tracking.log) as record:
+            with (
+                recording(setup, compiled.step, compiled.memory, session, tracking.log) as record,
+                stepping(setup, compiled.step, session) as step,
+            ):
                 state, evaluation = TrainingLoop(setup, record, session).run(state, step)
             seconds = compiled.seconds, record.stopwatch.seconds
             result = report.summarise(setup, state, evaluation, *seconds)
@@ -127,9 +132,18 @@ def compile_run(setup: Setup, session: Session) -> tuple[TrainState, Compiled]:
 def compile_step(setup: Setup, state: TrainState) -> Any:
     """The compiled training step: nothing is compiled after this but the evaluation."""
     copy(state)  # compiles it too, or the first checkpoint would wait for that
+    if setup.actor_devices:
+        return compile_learn(setup.algorithm, state, setup.mesh)
     if setup.experiment.debug_nans:  # the state before the update is wanted afterwards
         return jax.jit(setup.algorithm.train_step).lower(state).compile()
     return jit_step(setup.algorithm).lower(state).compile()
+
+
+def stepping(setup: Setup, step: Any, session: Session) -> AbstractContextManager[Any]:
+    """The step of the loop: the compiled one, or one that takes what actors collect."""
+    if setup.actor_devices:
+        return acting(setup, step, session)
+    return nullcontext(_watched(setup, step))
 
 
 def _watched(setup: Setup, step: Any) -> Any:

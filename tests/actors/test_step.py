@@ -11,7 +11,7 @@ import pytest
 from jaxdrl.actors.asynchronous import asynchronous
 from jaxdrl.actors.collector import Collected, Collector
 from jaxdrl.actors.step import AsynchronousStep, compile_learn
-from jaxdrl.actors.supervisor import ActorError, Supervision, Supervisor
+from jaxdrl.actors.supervisor import Supervision, Supervisor
 from jaxdrl.actors.versions import Versions
 from jaxdrl.algorithms.ppo.algorithm import ppo
 from jaxdrl.algorithms.training import NoStepError, jit_step, run_updates
@@ -19,6 +19,7 @@ from jaxdrl.config.ppo import PPOConfig
 from jaxdrl.config.settings import with_settings
 from jaxdrl.distributed.layout import place
 from jaxdrl.distributed.mesh import make_mesh
+from jaxdrl.errors import ActorError
 from probe_environments import constant_reward
 from states import bits
 

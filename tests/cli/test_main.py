@@ -19,6 +19,7 @@ import pytest
 import jaxdrl
 from jaxdrl import launch
 from jaxdrl.cli import main
+from jaxdrl.config.acting import ActingConfig
 from jaxdrl.config.experiment import Experiment
 from jaxdrl.config.ppo import PPOConfig
 from jaxdrl.config.settings import with_settings
@@ -354,7 +355,7 @@ def explanations(cls):
     return found
 
 
-@pytest.mark.parametrize("cls", [Experiment, PPOConfig])
+@pytest.mark.parametrize("cls", [Experiment, ActingConfig, PPOConfig])
 def test_help_explains_every_field(cls):
     text = help_of(["train", "--help"])
     explained = explanations(cls)
@@ -363,7 +364,7 @@ def test_help_explains_every_field(cls):
     for name, explanation in explained.items():
         assert explanation, f"{name} has no explanation below it"
         assert plain(explanation).rstrip(".") in text, name
-        if name not in ("env", "algorithm", "network", "execution"):
+        if name not in ("env", "acting", "algorithm", "network", "execution"):
             flag = {"from_run": "from"}.get(name, name.replace("_", "-"))
             assert f"--{flag}" in text
 

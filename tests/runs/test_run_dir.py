@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import small_runs
+from jaxdrl.config.acting import ActingConfig
 from jaxdrl.config.experiment import Experiment
 from jaxdrl.config.ppo import PPOConfig
 from jaxdrl.config.search_space import Sweep
@@ -107,6 +108,9 @@ def experiment():
         ),
         profile=True,
         stuck_after=30.0,
+        acting=ActingConfig(
+            staleness=2, actors=2, actor_devices=1, actor_timeout=1.5, actor_retries=0
+        ),
         algorithm=with_settings(
             PPOConfig(),
             num_envs=48,

@@ -28,10 +28,12 @@ class Suite(NamedTuple):
       make: `(task, **params) -> Environment` whose name is `suite/task`; raises ConfigError for an
         unknown task or parameter, naming the nearest ones (`require_task`, `fit_params`).
       list_tasks: `() -> names` of all tasks that `make` takes, without making any of them.
+      on_host: whether its environments are those of the host.
     """
 
     make: Callable[..., Environment]
     list_tasks: Callable[[], Sequence[str]]
+    on_host: bool = False
 
 
 class BuiltIn(NamedTuple):
@@ -41,11 +43,13 @@ class BuiltIn(NamedTuple):
       module: the adapter, which has a `SUITE` and imports the suite's package.
       package: the name by which Python imports that package.
       condition: a condition for `pip install 'jaxdrl[...]'`, in words; empty if there is none.
+      on_host: whether its environments are those of the host.
     """
 
     module: str
     package: str
     condition: str = ""
+    on_host: bool = False
 
 
 GYMNAX = Suite(make=make_gymnax, list_tasks=task_names)
@@ -119,6 +123,21 @@ def split(name: str) -> tuple[str | None, str]:
     """
     suite, slash, task = name.partition("/")
     return (suite, task) if slash else (None, name)
+
+
+def is_on_host(name: str) -> bool:
+    """Whether the environment called `name` is one of the host; suites of jaxdrl stay unimported.
+
+    Raises:
+      ConfigError: as `load`, where another package has the suite.
+    """
+    suite, _ = split(name)
+    if suite is None:
+        return False
+    points = _entry_points()
+    if suite in BUILT_IN and suite not in points:
+        return BUILT_IN[suite].on_host
+    return load(suite).on_host
 
 
 def require_task(suite: str, task: str, tasks: Sequence[str]) -> None:

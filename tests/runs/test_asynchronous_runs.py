@@ -1,0 +1,124 @@
+"""Runs with actors: what they promise, how they end, and what is refused."""
+
+import functools
+import threading
+from dataclasses import replace
+
+import pytest
+
+import jaxdrl
+from counting_host import counting, make_counting
+from jaxdrl.config.acting import ActingConfig
+from jaxdrl.config.experiment import Experiment
+from jaxdrl.config.settings import with_settings
+from jaxdrl.errors import ActorError, ConfigError
+from small_runs import CARTPOLE, PPO, lines_of, run_quietly, stopped_after
+
+HOST = Experiment(
+    env="test/Counting", total_env_steps=128 * 6, num_eval_episodes=8, algorithm=PPO, devices=2
+)
+IN_JAX = with_settings(
+    replace(CARTPOLE, total_env_steps=128 * 6, acting=ActingConfig(staleness=1)), reproducible=True
+)
+PLAYED = {"host": (HOST, counting), "jax": (IN_JAX, lambda: None)}
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left():
+    yield
+    assert [t.name for t in threading.enumerate() if t.name.startswith("actor-")] == []
+
+
+@functools.cache
+def digest_of(name, directory):
+    experiment, env = PLAYED[name]
+    run, _ = run_quietly(replace(experiment, run_dir=directory / f"whole-{name}"), env=env())
+    return run.result["state_sha256"], run.result["evaluation"], run.run_dir
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    return tmp_path_factory.mktemp("asynchronous")
+
+
+@pytest.mark.parametrize("name", PLAYED)
+def test_the_data_of_each_update_is_exactly_one_update_old(name, directory):
+    lines = lines_of(digest_of(name, directory)[2])
+    assert [line["staleness_max"] for line in lines] == [0, 1, 1, 1, 1, 1]
+    assert all(line["num_restarts"] == 0 for line in lines)
+
+
+@pytest.mark.parametrize("name", PLAYED)
+def test_a_run_that_a_signal_stops_goes_on_to_the_same_bits(name, directory, tmp_path):
+    experiment, env = PLAYED[name]
+    stopped_after(3, replace(experiment, run_dir=tmp_path / "run"), env=env())
+    assert len(lines_of(tmp_path / "run")) < 6
+    given = {} if name == "jax" else {"env": env()}
+    run = jaxdrl.resume(tmp_path / "run", devices=1 if name == "jax" else None, quiet=True, **given)
+    assert (run.result["state_sha256"], run.result["evaluation"]) == digest_of(name, directory)[:2]
+
+
+def test_several_actors_collect_for_one_learner(tmp_path):
+    digests = set()
+    for name in ("first", "again"):
+        many = with_settings(HOST, actors=4, run_dir=tmp_path / name)
+        run, _ = run_quietly(many, env=counting())
+        digests.add(run.result["state_sha256"])
+    assert len(digests) == 1
+
+
+def failing(after):
+    """Environments whose simulator is gone after some steps, for ever."""
+    steps: list[bool] = []
+
+    def make(num_envs):
+        def fail():
+            steps.append(True)
+            if len(steps) > after:
+                raise RuntimeError("the simulator is gone")
+
+        return make_counting(num_envs, fail)
+
+    return counting(make)
+
+
+def test_environments_that_fail_again_and_again_end_the_run_with_a_checkpoint(tmp_path):
+    experiment = replace(HOST, run_dir=tmp_path / "run", acting=ActingConfig(actor_retries=1))
+    with pytest.raises(
+        ActorError, match=r"test/Counting: .*the simulator is gone.*2 times"
+    ) as caught:
+        jaxdrl.run(experiment, env=failing(3 * 8 + 4), quiet=True)
+    assert "resume" in str(caught.value)
+    assert sorted(path.name for path in (tmp_path / "run/checkpoints").iterdir())
+    run = jaxdrl.resume(tmp_path / "run", env=counting(), quiet=True)
+    assert run.result["env_steps"] == 128 * 6
+
+
+def test_without_episodes_that_can_be_replayed_they_begin_anew(tmp_path):
+    env = counting(replays=False)
+    stopped_after(3, replace(HOST, run_dir=tmp_path / "run"), env=env)
+    run = jaxdrl.resume(tmp_path / "run", env=env, quiet=True)
+    assert run.result["env_steps"] == 128 * 6
+
+
+REFUSED = {
+    "actors": (with_settings(CARTPOLE, actors=2), None),
+    "actors = 3": (with_settings(HOST, actors=3), counting),
+    "must be 1 for an environment in JAX": (with_settings(IN_JAX, actors=2), None),
+    "debug_nans = True": (with_settings(HOST, debug_nans=True), counting),
+    "actor_devices = 40": (with_settings(HOST, actor_devices=40), counting),
+    "jaxdrl sweep --shape": (
+        replace(HOST, sweep=jaxdrl.Sweep({"gamma": "0.9:1"}, members=2)),
+        counting,
+    ),
+}
+
+
+@pytest.mark.parametrize("words", REFUSED)
+def test_what_actors_cannot_do_is_refused(words, tmp_path):
+    experiment, env = REFUSED[words]
+    given = {} if env is None else {"env": env()}
+    with pytest.raises(ConfigError) as caught:
+        jaxdrl.run(replace(experiment, run_dir=tmp_path / "run"), quiet=True, **given)
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
