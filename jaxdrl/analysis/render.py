@@ -25,7 +25,9 @@ from jaxdrl.envs.domain_randomization import unwrapped
 from jaxdrl.envs.drawing.canvas import BLUE, LIGHT, VERMILLION
 from jaxdrl.errors import ConfigError
 from jaxdrl.evaluation.episodes import DEFAULT_MAX_STEPS
-from jaxdrl.evaluation.playback import Moment, play
+from jaxdrl.evaluation.host_playback import require_drawn
+from jaxdrl.evaluation.moments import Moment, require_picture
+from jaxdrl.evaluation.playback import play
 from jaxdrl.io.console import make_console
 from jaxdrl.io.numerals import short
 from jaxdrl.io.terminal import printable
@@ -159,7 +161,9 @@ def require_drawing(run_dir: Path, overrides: Overrides) -> None:
     stored = read_stored(run_dir, overrides, "render_run")
     experiment = stored.experiment
     env = overrides.env or make(experiment.env, **experiment.env_params)
-    if env.draw is None:
+    if env.host is not None:
+        require_drawn(env)
+    elif env.draw is None:
         made, others = "my_env", [name for name in stored.overrides if name != "env"]
         if "env" not in stored.overrides:
             params = "".join(f", {name}={value!r}" for name, value in experiment.env_params.items())
@@ -202,15 +206,11 @@ def draw_state(env: Environment, params: Any, moment: Moment, i: int) -> np.ndar
     Raises:
       ConfigError: if `draw` returned anything else.
     """
+    if env.host is not None:
+        return moment.env_state[i].unpacked()
     env_state = jax.tree.map(lambda x: x[i], moment.env_state)
-    picture = np.asarray(env.draw(*unwrapped(env, env_state, params)))  # type: ignore[misc]
-    shape = picture.shape
-    if picture.dtype != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape:
-        raise ConfigError(
-            f"{env.name}: draw returned {picture.dtype}{list(shape)}; must be uint8 [height, "
-            "width, 3]"
-        )
-    return picture
+    drawn = env.draw(*unwrapped(env, env_state, params))  # type: ignore[misc]
+    return require_picture(env.name, drawn)
 
 
 def captions(moment: Moment, i: int) -> tuple[str, str, str]:

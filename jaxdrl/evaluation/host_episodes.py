@@ -51,14 +51,16 @@ def play_on_host(
     decide = program(decide_rows, ("deterministic",), policy)
     num_copies = min(MAX_COPIES, num_episodes)
     carry = policy.initial_carry(num_copies)
-    rounds = _Rounds(seeds, num_copies, max_episode_steps)
+    rounds = Rounds(seeds, num_copies, max_episode_steps)
     with closing(env.host.make(num_copies)) as batch:
         rounds.begin(batch)
         while not rounds.are_over:
-            where = rounds.obs, rounds.starts, rounds.episode, rounds.num_steps
-            action, carry = decide(learner, play_key, carry, *where, deterministic=deterministic)
+            action, carry = decide(
+                learner, play_key, carry, *rounds.seen, deterministic=deterministic
+            )
             rounds.step(batch, np.asarray(action))
-    return rounds.returns, rounds.lengths, rounds.ended
+            rounds.begin_next(batch)
+    return rounds.returns, rounds.lengths, rounds.terminated | rounds.truncated
 
 
 def draw_seeds(key: jax.Array, num_episodes: int) -> tuple[np.ndarray, jax.Array]:
@@ -104,18 +106,19 @@ def decide_rows(
     return jax.vmap(act_row)((carry, obs, episode_start), episode, num_steps)
 
 
-class _Rounds:
-    """Which episode every copy plays, and what has come of those that are over.
+class Rounds:
+    """Which episode every copy plays, and what has come of each.
 
     Attributes:
       obs: what the copies see, `[N, ...]`.
-      starts: bool `[N]`, `obs` is the first of an episode.
+      starts: bool `[N]`, in this copy an episode begins; after `step`, its episode is over.
       episode: number of the episode in each copy, int32 `[N]`; where no more are left, a number
         beyond the last one, of an episode that does not count.
       num_steps: steps of it so far, int32 `[N]`.
       returns: float32 `[num_episodes]`.
       lengths: int32 `[num_episodes]`.
-      ended: bool `[num_episodes]`, false for episodes that were cut.
+      terminated: bool `[num_episodes]`.
+      truncated: bool `[num_episodes]`; an episode that was cut is neither.
     """
 
     def __init__(self, seeds: np.ndarray, num_copies: int, max_episode_steps: int) -> None:
@@ -127,12 +130,23 @@ class _Rounds:
         self.num_steps = np.zeros(num_copies, np.int32)
         self.returns = np.zeros(num_episodes, np.float32)
         self.lengths = np.zeros(num_episodes, np.int32)
-        self.ended = np.zeros(num_episodes, bool)
+        self.terminated = np.zeros(num_episodes, bool)
+        self.truncated = np.zeros(num_episodes, bool)
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Whether the episode in each copy counts, bool `[N]`."""
+        return self.episode < len(self.seeds)
 
     @property
     def are_over(self) -> bool:
-        """Whether all episodes are."""
-        return bool((self.episode >= len(self.seeds)).all())
+        """Whether all episodes that count are over."""
+        return not self.counts.any()
+
+    @property
+    def seen(self) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray]:
+        """The last arguments of `decide_rows`."""
+        return self.obs, self.starts, self.episode, self.num_steps
 
     def begin(self, batch: HostBatch) -> None:
         """Begins episodes in the copies that `starts` names."""
@@ -140,19 +154,24 @@ class _Rounds:
         self.obs = batch.reset(self.starts, seeds)
 
     def step(self, batch: HostBatch, action: np.ndarray) -> None:
-        """Takes a step in each copy; those whose episode is over begin the next one."""
+        """Takes a step in each copy."""
         self.obs, reward, terminated, truncated = batch.step(action)
-        counts = self.episode < len(self.seeds)
+        counts = self.counts
         number = self.episode[counts]
         # Arrays that were handed over are not written to again: JAX may still read them.
         self.num_steps = self.num_steps + 1
         self.returns[number] += reward[counts]
         self.lengths[number] = self.num_steps[counts]
-        self.ended[number] = (terminated | truncated)[counts]
+        self.terminated[number] = terminated[counts]
+        self.truncated[number] = truncated[counts]
         self.starts = terminated | truncated | (self.num_steps >= self.max_episode_steps)
-        if self.starts.any():
-            next_ones = self.episode.max() + np.cumsum(self.starts, dtype=np.int32)
-            self.episode = np.where(self.starts, next_ones, self.episode)
-            self.num_steps = np.where(self.starts, np.int32(0), self.num_steps)
-            if not self.are_over:
-                self.begin(batch)
+
+    def begin_next(self, batch: HostBatch) -> None:
+        """Begins the next episodes in copies whose episode is over."""
+        if not self.starts.any():
+            return
+        next_ones = self.episode.max() + np.cumsum(self.starts, dtype=np.int32)
+        self.episode = np.where(self.starts, next_ones, self.episode)
+        self.num_steps = np.where(self.starts, np.int32(0), self.num_steps)
+        if not self.are_over:
+            self.begin(batch)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -14,35 +13,11 @@ from jaxdrl.core.trees import is_key, match_rank
 from jaxdrl.core.types import LearnerState, Policy
 from jaxdrl.envs import Environment
 from jaxdrl.evaluation.episodes import Episodes, begin_episodes, first_device, step_episodes
+from jaxdrl.evaluation.host_playback import play_drawn
+from jaxdrl.evaluation.moments import Moment, Recording
 
 CHUNK = 64
 """How many steps one compiled call plays."""
-
-
-@dataclass(frozen=True)
-class Moment:
-    """The episodes after some number of steps, which one frame shows.
-
-    Attributes:
-      num_steps: number of steps so far.
-      env_state: `[N, ...]`; an ended episode keeps its last state.
-      returns: `[N]`.
-      lengths: `[N]`, number of steps of each episode.
-      terminated: bool `[N]`.
-      truncated: bool `[N]`.
-    """
-
-    num_steps: int
-    env_state: Any
-    returns: np.ndarray
-    lengths: np.ndarray
-    terminated: np.ndarray
-    truncated: np.ndarray
-
-    @property
-    def ended(self) -> np.ndarray:
-        """Bool `[N]`."""
-        return self.terminated | self.truncated
 
 
 def play(
@@ -71,10 +46,23 @@ def play(
       deterministic: as in `jaxdrl.evaluate`.
     """
     learner, key = jax.device_put((learner, key), first_device(learner))
+    if env.host is not None:
+        return play_drawn(
+            env,
+            policy,
+            learner,
+            key,
+            num_envs=num_envs,
+            num_steps=num_steps,
+            max_frames=max_frames,
+            deterministic=deterministic,
+        )
     begin = program(begin_episodes, ("num_episodes",), env.reset, policy)
     play_chunk = program(_play_chunk, ("deterministic",), env.step, policy)
     episodes = begin(env.default_params, key, num_episodes=num_envs)
-    moments, every = [_moment(_on_host(jax.tree.map(lambda x: x[None], episodes)), 0)], 1
+    recording = Recording(max_frames)
+    start = _on_host(jax.tree.map(lambda x: x[None], episodes))
+    recording.add(_moment(start, 0), is_last=False)
     while True:
         episodes, played = play_chunk(
             env.default_params, learner, episodes, deterministic=deterministic
@@ -83,15 +71,9 @@ def play(
         for i in range(CHUNK):
             moment = _moment(played, i)
             is_last = moment.num_steps == num_steps or bool(moment.ended.all())
-            if is_last or moment.num_steps % every == 0:
-                moments.append(moment)
-            if len(moments) > max_frames:
-                every *= 2
-                is_end = [False] * (len(moments) - 1) + [is_last]
-                pairs = zip(moments, is_end, strict=True)
-                moments = [m for m, kept in pairs if kept or m.num_steps % every == 0]
+            recording.add(moment, is_last=is_last)
             if is_last:
-                return moments
+                return recording.moments
 
 
 def _play_chunk(
