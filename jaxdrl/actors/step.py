@@ -150,6 +150,7 @@ class AsynchronousStep:
             "actor_idle_share": waiting / max(waiting + acting, 1e-9),
             "num_restarts": float(self.supervisor.num_restarts),
             "discarded_steps": float(self.supervisor.num_discarded),
+            "cut_episodes": float(self.supervisor.num_lost),
             **seconds,
         }
 

@@ -53,6 +53,7 @@ class Supervisor:
     Attributes:
       num_restarts: actors that were replaced.
       num_discarded: environment steps of trajectories that they had not finished.
+      num_lost: episodes that were cut off and began anew.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class Supervisor:
         self.supervision = supervision
         self.changed = threading.Condition()
         self.failures = [0] * len(makers)
-        self.num_restarts = self.num_discarded = 0
+        self.num_restarts = self.num_discarded = self.num_lost = 0
         self.actors: list[ActorThread] = []
         self.left_behind: list[ActorThread] = []
 
@@ -90,6 +91,7 @@ class Supervisor:
                 self._look_after(trajectory)
                 self.changed.wait(WAIT_SECONDS)
             self.failures = [0] * len(self.actors)
+            self._tell_lost()
             return [actor.delivered.pop(trajectory) for actor in self.actors]
 
     def depth(self) -> int:
@@ -105,6 +107,18 @@ class Supervisor:
         deadline = time.monotonic() + STOP_SECONDS
         late = [a for a in everyone if not a.stop(max(0.5, deadline - time.monotonic()))]
         return [actor.thread.name for actor in late]
+
+    def _tell_lost(self) -> None:
+        """Says once how many episodes could not be continued where actors have begun."""
+        num_lost = sum(actor.num_lost for actor in self.actors)
+        for actor in self.actors:
+            actor.num_lost = 0
+        if num_lost:
+            self.num_lost += num_lost
+            self.supervision.warn(
+                f"{self.supervision.name}: {num_lost} episodes were cut off and began anew, since "
+                "they could not be played again"
+            )
 
     def _make(self, index: int) -> ActorThread:
         device = self.devices[index % len(self.devices)]

@@ -9,6 +9,7 @@ from jax.sharding import Mesh
 
 from jaxdrl.actors.asynchronous import asynchronous
 from jaxdrl.checks import nearest_divisors, require
+from jaxdrl.config.acting import ActingConfig
 from jaxdrl.config.experiment import Experiment
 from jaxdrl.core.types import Algorithm
 from jaxdrl.distributed.hosts import Hosts
@@ -81,19 +82,24 @@ def actor_devices(
     return found
 
 
-def describe(experiment: Experiment, devices: Sequence[jax.Device], mesh: Mesh) -> str:
-    """What is printed about the actors of a run."""
-    acting = experiment.acting
+def describe(
+    acting: ActingConfig, env: Environment, devices: Sequence[jax.Device], mesh: Mesh
+) -> str:
+    """What is printed about the actors of a run, and what their mode promises."""
     num = f"{acting.actors} actor{'s' if acting.actors > 1 else ''}"
     is_shared = devices[0] in set(mesh.devices.flat)
-    where = "the learner's device" if is_shared else f"{len(devices)} device(s) of their own"
+    own = f"{len(devices)} device{'s' if len(devices) > 1 else ''} beside the learner"
+    words = f"acting: {num} on {'a device of the learner' if is_shared else own}; "
+    updates = f"{acting.bound} update{'s' if acting.bound > 1 else ''} old"
     if acting.is_free:
-        mode = f"free mode, data at most {acting.bound} update(s) old"
-    elif acting.bound == 0:
-        mode = "synchronous, acting and learning in turn"
-    else:
-        mode = f"deterministic, data exactly {acting.bound} update(s) old"
-    return f"acting: {num} on {where}; {mode}"
+        return f"{words}data at most {updates}, as timing has it, so that no two runs are equal"
+    words += f"data exactly {updates}" if acting.bound else "acting and learning in turn"
+    if env.host is None or env.host.replays:
+        return f"{words}; a run that is interrupted resumes to the same bits"
+    return (
+        f"{words}; a run that is interrupted resumes its learner exactly, and its episodes begin "
+        "anew, since seeds and actions do not decide them"
+    )
 
 
 def with_actors(algorithm: Algorithm, experiment: Experiment, env: Environment) -> Algorithm:

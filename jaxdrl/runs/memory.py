@@ -11,6 +11,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
+from jaxdrl.actors.asynchronous import ActorsState
 from jaxdrl.config.algorithms import AlgorithmConfig
 from jaxdrl.config.experiment import Experiment
 from jaxdrl.config.search_space import Sweep
@@ -34,7 +35,8 @@ class MemoryEstimate:
     Attributes:
       fixed: parameters, optimiser and statistics of the members on this device, and the copy that
         is made of them while a checkpoint is written.
-      actor: the environments, and their copy.
+      actor: the environments, and their copy; and the trajectories that actors are ahead of the
+        learner.
       rollout: the experience of one update.
       working: what the step needs beside the state: the compiler's count, or an estimate.
       is_counted: whether it is the compiler's count.
@@ -84,10 +86,11 @@ def estimate(experiment: Experiment, algorithm: Algorithm, num_devices: int) -> 
     state = jax.eval_shape(algorithm.init, abstract_key())
     _, trajectory = jax.eval_shape(algorithm.rollout, learner_of(state), state.actor)
     rollout, sweep = num_bytes(trajectory) // num_devices, experiment.sweep
+    num_held = experiment.acting.bound + 1 if isinstance(state.actor, ActorsState) else 0
     along = 1 if sweep is None else math.gcd(num_devices, sweep.num_members)
     return MemoryEstimate(
         fixed=2 * num_bytes(state.learner) // along,
-        actor=2 * num_bytes(state.actor) // num_devices,
+        actor=2 * num_bytes(state.actor) // num_devices + num_held * rollout,
         rollout=rollout,
         working=int(WORKING_COPIES * rollout),
         is_counted=False,

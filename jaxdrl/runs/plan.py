@@ -138,8 +138,6 @@ def assemble_on_devices(
     )
     devices = acting.actor_devices(experiment, overrides, mesh, beside)
     console.print(words, soft_wrap=True)
-    if devices:
-        console.print(acting.describe(experiment, devices, mesh), soft_wrap=True)
     if overrides.env is None:
         console.print(f"loading {experiment.env}")
     num_devices = int(mesh.devices.size)
@@ -147,6 +145,9 @@ def assemble_on_devices(
         along = math.gcd(num_devices, experiment.sweep.num_members)
         mesh = make_mesh(num_devices, population=along)
     setup = assemble(replace(experiment, devices=num_devices), overrides, mesh, stored)
+    if devices:
+        words = acting.describe(experiment.acting, setup.env, devices, mesh)
+        console.print(words, soft_wrap=True)
     return replace(setup, actor_devices=tuple(devices))
 
 

@@ -12,7 +12,7 @@ from jaxdrl.config.acting import ActingConfig
 from jaxdrl.config.experiment import Experiment
 from jaxdrl.config.settings import with_settings
 from jaxdrl.errors import ActorError, ConfigError
-from small_runs import CARTPOLE, PPO, lines_of, run_quietly, stopped_after
+from small_runs import CARTPOLE, PPO, lines_of, resumed, run_quietly, stopped_after
 
 HOST = Experiment(
     env="test/Counting", total_env_steps=128 * 6, num_eval_episodes=8, algorithm=PPO, devices=2
@@ -97,8 +97,11 @@ def test_environments_that_fail_again_and_again_end_the_run_with_a_checkpoint(tm
 def test_without_episodes_that_can_be_replayed_they_begin_anew(tmp_path):
     env = counting(replays=False)
     stopped_after(3, replace(HOST, run_dir=tmp_path / "run"), env=env)
-    run = jaxdrl.resume(tmp_path / "run", env=env, quiet=True)
+    run, output = resumed(tmp_path / "run", env=env)
     assert run.result["env_steps"] == 128 * 6
+    assert "resumes its learner exactly, and its episodes begin anew" in output
+    assert "16 episodes were cut off and began anew" in output
+    assert lines_of(tmp_path / "run")[-1]["cut_episodes"] == 16
 
 
 REFUSED = {
