@@ -24,9 +24,17 @@ from jaxdrl.core import control_flow
 
 
 class VTrace(NamedTuple):
-    """What `vtrace` returns: value targets and policy-gradient advantages, both `[T, ...]`."""
+    """What `vtrace` returns, all `[T, ...]`.
+
+    Attributes:
+      targets: targets of the values.
+      advantage: advantages without the weight of the ratio, for a policy loss that has the ratio as
+        a factor of its own.
+      pg_advantage: the same with the weight, to be multiplied by `grad log pi`.
+    """
 
     targets: jax.Array
+    advantage: jax.Array
     pg_advantage: jax.Array
 
 
@@ -130,17 +138,22 @@ def vtrace(
     clip_c: float | jax.Array | None = 1.0,
     clip_pg_rho: float | jax.Array | None = 1.0,
 ) -> VTrace:
-    """V-trace targets and policy-gradient advantages for off-policy data.
+    """V-trace targets and advantages for off-policy data.
 
         rho_t   = min(clip_rho, pi(a_t|s_t) / mu(a_t|s_t)),   c_t likewise with clip_c
         delta_t = rho_t (r_t + gamma (1 - terminated_t) V(s_{t+1}) - V(s_t))
         vs_t    = V(s_t) + delta_t + gamma lambda c_t (vs_{t+1} - V(s_{t+1}))
-        A_t     = min(clip_pg_rho, pi/mu) (r_t + gamma (1 - terminated_t) vs_{t+1} - V(s_t))
+        q_t     = r_t + gamma (1 - terminated_t) [(1 - lambda) V(s_{t+1}) + lambda vs_{t+1}]
+        A_t     = q_t - V(s_t),   weighted for the policy gradient: min(clip_pg_rho, pi/mu) A_t
 
-    At the end of an episode and at the last step, `vs_t` has no third term, and in `A_t` the value
-    of the true successor replaces `vs_{t+1}`. `log_rho` is `log pi - log mu`; a clip of None means
-    no clipping. Shapes, dtypes and errors as in `gae`.
-    Espeholt et al. 2018, arXiv:1802.01561, equation 1, remark 2 (lambda) and section 4.2.
+    At the end of an episode and at the last step, `vs_t` has no third term, and in `q_t` the value
+    of the true successor takes the bracket's place. `log_rho` is `log pi - log mu`; a clip of None
+    means no clipping. Shapes, dtypes and errors as in `gae`.
+
+    With data of the policy itself (a ratio of 1) and clips of at least 1, the targets are the
+    lambda-returns and the advantages are `gae`; so the bracket is the paper's `vs_{t+1}` for its
+    lambda of 1 alone. Espeholt et al. 2018, arXiv:1802.01561, equation 1, remark 2 (lambda) and
+    section 4.2.
     """
     arrays = {"reward": reward, "value": value, "next_value": next_value, "log_rho": log_rho}
     _check(terminated, truncated, **arrays)
@@ -149,9 +162,10 @@ def vtrace(
     delta = _bootstrap(reward, next_value, terminated, gamma) - value
     decay = gamma * lambda_ * _clip_above(rho, clip_c)
     targets = value + _backward_sum(_clip_above(rho, clip_rho) * delta, decay, end)
-    next_target = jnp.where(end, next_value, jnp.roll(targets, -1, axis=0))
-    advantage = _bootstrap(reward, next_target, terminated, gamma) - value
-    return VTrace(targets, _clip_above(rho, clip_pg_rho) * advantage)
+    mixed = (1.0 - lambda_) * next_value + lambda_ * jnp.roll(targets, -1, axis=0)
+    following = jnp.where(end, next_value, mixed)
+    advantage = _bootstrap(reward, following, terminated, gamma) - value
+    return VTrace(targets, advantage, _clip_above(rho, clip_pg_rho) * advantage)
 
 
 def _backward_sum(x: jax.Array, decay: jax.Array, cut: jax.Array) -> jax.Array:

@@ -154,11 +154,13 @@ def vtrace_definition(e, *, gamma, lambda_, clip_rho, clip_c, clip_pg_rho):
     targets = vtrace_targets(e, gamma, lambda_, clip_rho, clip_c)
     advantages = []
     for t in range(len(targets)):
-        following = e["next_value"][t] if t == last_of_segment(e, t) else targets[t + 1]
+        following = e["next_value"][t]
+        if t != last_of_segment(e, t):
+            following = (1 - lambda_) * following + lambda_ * targets[t + 1]
         bootstrap = 0.0 if e["terminated"][t] else gamma * following
-        weight = min(np.exp(e["log_rho"][t]), clip_pg_rho)
-        advantages.append(weight * (e["reward"][t] + bootstrap - e["value"][t]))
-    return np.stack([targets, advantages])
+        advantages.append(e["reward"][t] + bootstrap - e["value"][t])
+    weights = np.minimum(np.exp(e["log_rho"]), clip_pg_rho)
+    return np.stack([targets, advantages, weights * advantages])
 
 
 @examples
@@ -220,9 +222,10 @@ def test_worked_by_hand(function):
     # Clipped ratios [1, 0.5, 1, 0.5]; vs - V = [1 + 0.5 x 1 x 0.5, 0.5 x 1, 2.5, 0.5 x 3.5]
     vtrace = function(partial(returns.vtrace, gamma=0.5))
     log_rho = jnp.array(np.log([2.0, 0.5, 2.0, 0.5]), jnp.float32)
-    targets, pg_advantage = vtrace(reward, value, next_value, *ends, log_rho)
+    targets, advantage, pg_advantage = vtrace(reward, value, next_value, *ends, log_rho)
     close(targets, [1.75, 1.5, 4.0, 3.75])
     # A_0 = 1 (1 + 0.5 x 1.5 - 0.5), A_1 = 0.5 (2 - 1), A_3 = 0.5 (4 + 0.5 x 3 - 2)
+    close(advantage, [1.25, 1.0, 2.5, 3.5])
     close(pg_advantage, [1.25, 0.5, 2.5, 1.75])
 
 
@@ -240,10 +243,12 @@ def test_identities(batch, gamma, lambda_):
     close(of["lambda_returns"](*inputs["lambda_returns"], lambda_=0.0), one_step)
     close(of["lambda_returns"](*inputs["lambda_returns"], lambda_=1.0), longest)
     close(of["gae"](*inputs["gae"], gae_lambda=lambda_) + value, mixed)
-    targets, advantage = of["vtrace"](*inputs["vtrace"], lambda_=1.0)
-    close(targets, longest)
-    close(advantage, longest - value)
-    close(of["vtrace"](*inputs["vtrace"], lambda_=lambda_).targets, mixed)
+    on_policy = of["vtrace"](*inputs["vtrace"], lambda_=1.0)
+    close(on_policy.targets, longest)
+    close(on_policy.pg_advantage, longest - value)
+    on_policy = of["vtrace"](*inputs["vtrace"], lambda_=lambda_)
+    close(on_policy.targets, mixed)
+    close(on_policy.advantage, mixed - value)
 
 
 @examples
