@@ -4,7 +4,8 @@ Float64 throughout but for the gradient of the loss, which JAX takes. What it ha
 forward pass of the network and the keyed permutation; both have tests of their own.
 
 Schulman et al. 2017, arXiv:1707.06347 (the loss), and 2016, arXiv:1506.02438 (GAE); Kingma and Ba
-2015, arXiv:1412.6980 (Adam, with its epsilon outside of the root).
+2015, arXiv:1412.6980 (Adam, with its epsilon outside of the root); Espeholt et al. 2018,
+arXiv:1802.01561 (V-trace).
 """
 
 from typing import Any, NamedTuple
@@ -86,6 +87,49 @@ def advantages(reward, value, next_value, terminated, truncated, gamma, gae_lamb
                 following = 0.0
             following = result[t, env] = error + gamma * gae_lambda * following
     return result
+
+
+def vtrace(reward, value, next_value, terminated, truncated, ratio, config):
+    """V-trace as Espeholt et al. 2018 write it, sums over products: `(advantage, target)`."""
+    ended = terminated | truncated
+    ended[-1] = True
+    rho, c = np.minimum(ratio, config.rho_clip), np.minimum(ratio, config.c_clip)
+    following = np.where(terminated, 0.0, next_value)
+    difference = rho * (reward + config.gamma * following - value)
+    target = value.copy()
+    for s, env in np.ndindex(value.shape):
+        end = s + int(np.argmax(ended[s:, env]))
+        for t in range(s, end + 1):
+            weight = np.prod(config.gamma * config.gae_lambda * c[s:t, env])
+            target[s, env] += weight * difference[t, env]
+    after = np.concatenate([target[1:], target[:1]])
+    mixed = config.gae_lambda * after + (1.0 - config.gae_lambda) * next_value
+    q = reward + config.gamma * np.where(terminated, 0.0, np.where(ended, next_value, mixed))
+    return q - value, target
+
+
+def of_learner(problem, learner, x, trajectory):
+    """`(ratio, value)` of the learner's policy and the one that acted, sequence by sequence."""
+    length, found = problem.sequence_length, []
+    for i, begin in enumerate(range(0, len(trajectory.reward), length)):
+        part = slice(begin, begin + length)
+        outputs, value = replayed(
+            problem,
+            learner.params,
+            jax.tree.map(lambda x, i=i: x[i], trajectory.carry),
+            jax.tree.map(lambda x, part=part: np.float32(x[part]), x),
+            trajectory.episode_start[part],
+        )
+        seen, action = (
+            jax.tree.map(lambda x, part=part: x[part], tree)
+            for tree in (trajectory.obs, trajectory.action)
+        )
+        log_prob, _ = problem.log_prob_and_entropy(outputs, seen, action)
+        found.append((log_prob, value))
+    log_prob, value = (
+        np.concatenate(parts).astype(np.float64) for parts in zip(*found, strict=True)
+    )
+    return np.exp(log_prob - trajectory.log_prob), value
 
 
 def rate_after(config, num_updates):
@@ -218,15 +262,24 @@ def update(problem, gradient_of, config, learner, adam, trajectory):
     value, next_value = (np.float64(x) for x in (trajectory.value, trajectory.next_value))
     flags = trajectory.terminated, trajectory.truncated
     gamma, gae_lambda = config.gamma, config.gae_lambda
-    advantage = advantages(reward, value, next_value, *flags, gamma, gae_lambda)
-    target = advantage + value
     x, unclipped = (normalized(x, old_obs, clip) for clip in (config.observation_clip, np.inf))
+    of_ratio = {}
+    if config.correction == "none":
+        advantage = advantages(reward, value, next_value, *flags, gamma, gae_lambda)
+        target = advantage + value
+    else:
+        ratio, value = of_learner(problem, learner, x, trajectory)
+        inside = ~flags[1]  # where V of the successor is that of the next step
+        inside[-1] = False
+        next_value = np.where(inside, np.concatenate([value[1:], value[:1]]), next_value)
+        advantage, target = vtrace(reward, value, next_value, *flags, ratio, config)
+        of_ratio = {name: (ratio > getattr(config, name)).mean() for name in ("rho_clip", "c_clip")}
     columns = {
         "x": jax.tree.map(np.float32, x),
         "obs": trajectory.obs,
         "action": trajectory.action,
         "log_prob": trajectory.log_prob,
-        "value": trajectory.value,
+        "value": np.float32(value),
         "target": np.float32(target),
         "start": trajectory.episode_start,
     }
@@ -281,7 +334,7 @@ def update(problem, gradient_of, config, learner, adam, trajectory):
     }
     outside = jax.tree.map(lambda x: (np.abs(x) > config.observation_clip).mean(), unclipped)
     bound = {name: np.mean([row[name] for row in bounds]) for name in bounds[0]}
-    bound |= {
+    bound |= of_ratio | {
         "reward": (np.abs(scaled) > config.reward_clip).mean(),
         "observation": np.mean(jax.tree.leaves(outside)),
         "gradient": np.mean(np.array(norms) > config.max_grad_norm),

@@ -49,6 +49,8 @@ PPO = {
     **dict.fromkeys(("memory_size", "num_shards"), COUNT),
     **dict.fromkeys(("sequence_length", "num_accumulation_steps"), OPTIONAL_COUNT),
     **dict.fromkeys(("learning_rate", "adam_epsilon", "clip_epsilon"), POSITIVE),
+    **dict.fromkeys(("rho_clip", "c_clip"), POSITIVE),
+    "correction": (*CHOICE, None),
     **dict.fromkeys(("anneal_env_steps", "value_clip_epsilon"), OPTIONAL_POSITIVE),
     **dict.fromkeys(("max_grad_norm", "observation_clip"), OPTIONAL_POSITIVE),
     **dict.fromkeys(("reward_clip", "target_kl"), OPTIONAL_POSITIVE),

@@ -55,8 +55,7 @@ def take_apart(case: Case, agent: jaxdrl.Algorithm, state: Any) -> Pieces:
     ppo: objective.PPO = agent.learn.args[0]  # type: ignore[attr-defined]
     actor, trajectory = jax.jit(agent.rollout)(state.learner, state.actor)
     state = TrainState(learner=state.learner, actor=actor)
-    statistics = state.learner.return_statistics
-    batch = jax.jit(partial(algorithm._make_batch, ppo))(statistics, trajectory)
+    batch = jax.jit(partial(algorithm._make_batch, ppo))(state.learner, trajectory)
     rows = jax.jit(partial(minibatch_rows, ppo, case))(jax.random.key(1))
     return Pieces(ppo, state, trajectory, batch, jax.jit(minibatch_sgd.take)(batch, rows))
 
@@ -80,9 +79,7 @@ def make_stages(case: Case, pieces: Pieces) -> dict[str, Stage]:
             case.num_steps,
         ),
         "policy": Stage(partial(decide, agent), (learner, keys), trajectory.obs, case.num_steps),
-        "advantages": Stage(
-            partial(make_batch, ppo), (learner.return_statistics, trajectory), jnp.zeros(1), 1
-        ),
+        "advantages": Stage(partial(make_batch, ppo), (learner, trajectory), jnp.zeros(1), 1),
         "shuffle and gather": Stage(
             partial(shuffle, ppo, case), (batch, minibatch), epoch_keys, case.num_epochs
         ),

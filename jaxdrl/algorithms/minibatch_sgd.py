@@ -33,7 +33,7 @@ class Batch:
       obs: observations in the environment's own dtype.
       action: sampled actions.
       log_prob: log-probabilities when they were sampled, float32.
-      value: V(obs) when they were sampled, float32.
+      value: V(obs) before the update, float32.
       target: regression target of the value, float32.
       advantage: float32.
       episode_start: bool.
@@ -50,7 +50,7 @@ class Batch:
     carry: Any
 
 
-Loss = Callable[[Any, Batch], tuple[jax.Array, dict[str, jax.Array]]]
+Loss = Callable[[Any, Any], tuple[jax.Array, dict[str, jax.Array]]]
 """`(params, minibatch of one group) -> (loss, metrics)`."""
 
 
@@ -123,7 +123,7 @@ def fit(
     optimizer: Optimizer,
     schedule: Schedule,
     fitted: tuple[Any, Any],
-    batch: Batch,
+    batch: Any,
     key: jax.Array,
     learning_rate: Any,
 ) -> tuple[tuple[Any, Any], dict[str, jax.Array]]:
@@ -136,7 +136,8 @@ def fit(
       optimizer: the optimiser.
       schedule: epochs and minibatches.
       fitted: `(params, opt_state)`, replicated.
-      batch: the rows of this device, in the order [group, time, environment].
+      batch: the rows of this device, in the order [group, time, environment]: a `Batch`, or another
+        dataclass with `log_prob` and, if they are to be standardised, `advantage`.
       key: consumed; replicated.
       learning_rate: the learning rate of this update.
 
@@ -171,7 +172,7 @@ def _gradient_step(
     loss: Loss,
     optimizer: Optimizer,
     schedule: Schedule,
-    batch: Batch,
+    batch: Any,
     learning_rate: Any,
     carry: tuple,
     minibatch: tuple,
@@ -180,8 +181,8 @@ def _gradient_step(
 
     # Rows are gathered one microbatch at a time, so that no whole minibatch is ever in memory.
     def loss_of_rows(params: Any, part: tuple) -> tuple[jax.Array, dict[str, jax.Array]]:
-        rows, advantage = part
-        value, metrics = loss(params, replace(take(batch, rows), advantage=advantage))
+        rows, standardized = part
+        value, metrics = loss(params, replace(take(batch, rows), **standardized))
         return value, metrics | ({LOSS: value} if optimizers.VALUE in optimizer.takes else {})
 
     gradient, metrics = mean_gradient(
@@ -190,7 +191,7 @@ def _gradient_step(
         carry[0],
         minibatch,
         schedule.num_accumulation_steps,
-        row_length=batch.advantage.shape[1],
+        row_length=batch.log_prob.shape[1],
     )
     offered = {"learning_rate": learning_rate, optimizers.VALUE: metrics.pop(LOSS, None)}
     extra = {name: offered[name] for name in optimizer.takes}
@@ -201,25 +202,25 @@ def _gradient_step(
 
 @jax.named_scope("shuffle")
 def _minibatches(
-    layout: Layout, schedule: Schedule, batch: Batch, key: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """Rows `[num_minibatches, num_groups, rows]` and their advantages `[..., L]` of one epoch.
+    layout: Layout, schedule: Schedule, batch: Any, key: jax.Array
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Rows `[num_minibatches, num_groups, rows]` and their standardised fields of one epoch.
 
-    The advantages of all minibatches are standardised here at once, so that the loop over
-    minibatches needs no collective other than that of the gradient.
+    The advantages `[..., L]` of all minibatches are standardised here at once, so that the loop
+    over minibatches needs no collective other than that of the gradient.
     """
-    num_rows = batch.advantage.shape[0]
+    num_rows = batch.log_prob.shape[0]
     rows = minibatch_rows(layout, key, schedule.rows_per_env, schedule.num_minibatches, num_rows)
+    if not schedule.standardize_advantages:
+        return rows, {}
     advantage = take(batch.advantage, rows)
-    if schedule.standardize_advantages:
-        samples = advantage.reshape(*rows.shape[:2], -1)
-        by_group = jnp.moveaxis(samples, 1, 0)  # [groups, minibatches, samples]
-        mean, variance = moments(layout, by_group, axis=1)
-        # An infinite deviation would make every advantage 0; a NaN makes the step be skipped.
-        deviation = jnp.where(jnp.isfinite(variance), jnp.sqrt(variance) + 1e-8, jnp.nan)
-        samples = (samples - mean[:, None, None]) / deviation[:, None, None]
-        advantage = samples.reshape(advantage.shape)
-    return rows, advantage
+    samples = advantage.reshape(*rows.shape[:2], -1)
+    by_group = jnp.moveaxis(samples, 1, 0)  # [groups, minibatches, samples]
+    mean, variance = moments(layout, by_group, axis=1)
+    # An infinite deviation would make every advantage 0; a NaN makes the step be skipped.
+    deviation = jnp.where(jnp.isfinite(variance), jnp.sqrt(variance) + 1e-8, jnp.nan)
+    samples = (samples - mean[:, None, None]) / deviation[:, None, None]
+    return rows, {"advantage": samples.reshape(advantage.shape)}
 
 
 def _epochs_until(

@@ -59,6 +59,15 @@ def adam(max_grad_norm: Any = None, epsilon: Any = 1e-8) -> Optimizer:
     return Optimizer(optax.flatten(chain), ("learning_rate",))
 
 
+def learning_rate(config: Any, num_updates: jax.Array) -> Any:
+    """The learning rate after `num_updates`: linear over `anneal_env_steps`, then constant."""
+    if config.anneal_env_steps is None:
+        return config.learning_rate
+    updates = config.anneal_env_steps / config.env_steps_per_update
+    progress = jnp.minimum(num_updates.astype(jnp.float32) / updates, 1.0)
+    return config.learning_rate + (config.final_learning_rate - config.learning_rate) * progress
+
+
 @jax.named_scope("optimizer")
 def step_if_finite(
     optimizer: Optimizer, gradient: Any, extra: Mapping[str, Any], fitted: tuple[Any, Any]

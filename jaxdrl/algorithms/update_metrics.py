@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 
 from jaxdrl.algorithms.agent import Agent
-from jaxdrl.algorithms.minibatch_sgd import Batch
 from jaxdrl.core import running_statistics
 from jaxdrl.core.distributions import has_action
 from jaxdrl.core.finiteness import count_unusable, is_usable
@@ -112,8 +111,8 @@ def _sums(
 
 
 @jax.named_scope("metrics")
-def explained_variance(layout: Layout, batch: Batch) -> jax.Array:
-    """1 - Var(target - value) / Var(target); 0 where that is undefined or not finite."""
+def explained_variance(layout: Layout, batch: Any) -> jax.Array:
+    """1 - Var(target - value) / Var(target) of a batch; 0 where undefined or not finite."""
     _, (target, error) = moments(layout, (batch.target, batch.target - batch.value))
     varies = (target > 0) & jnp.isfinite(target) & jnp.isfinite(error)
     share = jnp.where(varies, error, 1.0) / jnp.where(varies, target, 1.0)

@@ -1,9 +1,9 @@
-"""Settings of the algorithms. Importing this module imports neither jax nor gymnax."""
+"""Settings of PPO. Importing this module imports neither jax nor gymnax."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from typing import Literal
 
 from jaxdrl.checks import (
     Count,
@@ -12,15 +12,12 @@ from jaxdrl.checks import (
     Share,
     check_fields,
     nearest_divisors,
-    nearest_multiples,
     require,
 )
 from jaxdrl.config.execution import ExecutionConfig
 from jaxdrl.config.network import NetworkConfig
+from jaxdrl.config.rollout_sizes import check_sizes, check_total, num_envs_multiple
 from jaxdrl.config.settings import hyperparameter
-
-MAX_STEPS = 2**31 - 1
-"""Of one update, in all environments."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +54,14 @@ class PPOConfig:
     """Discount per step."""
     gae_lambda: Share = hyperparameter(0.95)
     """Decay of the advantage trace (Schulman et al. 2015, arXiv:1506.02438)."""
+    correction: Literal["none", "vtrace"] = "none"
+    """What advantages and value targets assume about the data: none, that the learner's own policy
+    gathered it; vtrace, that an older one did, for which V-trace corrects them (Espeholt et al.
+    2018, arXiv:1802.01561, with gae_lambda) after one more evaluation of the rollout."""
+    rho_clip: Positive = hyperparameter(1.0)
+    """Bound of the probability ratio that weighs each temporal difference in V-trace."""
+    c_clip: Positive = hyperparameter(1.0)
+    """Bound of the probability ratio by which V-trace passes a difference on to earlier steps."""
     clip_epsilon: Positive = hyperparameter(0.2)
     """Half-width of the interval around 1 to which the probability ratio is clipped."""
     value_clip_epsilon: Positive | None = hyperparameter(None)
@@ -89,10 +94,7 @@ class PPOConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        self._check_division()
-
-    def _check_division(self) -> None:
-        self._check_size()
+        check_total(self)
         length = self.sequence_length
         if length is not None:
             require(
@@ -102,56 +104,7 @@ class PPOConfig:
                 f"must divide num_steps = {self.num_steps}; "
                 f"the nearest that work: {nearest_divisors(length, self.num_steps)}",
             )
-        multiple = self.num_envs_multiple
-        require(
-            self.num_envs % self.execution.num_shards == 0,
-            "num_envs",
-            self.num_envs,
-            f"must be a multiple of num_shards = {self.execution.num_shards}; "
-            f"the nearest that work: {nearest_multiples(self.num_envs, multiple)}",
-        )
-        self.check_minibatches(self.row_length)
-
-    def _check_size(self) -> None:
-        """Steps of an update are numbered by 32 bits."""
-        num_shards = self.execution.num_shards
-        most_envs = MAX_STEPS // self.num_steps // num_shards * num_shards
-        most, field, other = most_envs, "num_envs", "num_steps"
-        if most_envs == 0:
-            most, field, other = MAX_STEPS // self.num_envs, other, field
-        works = f"must be at most {most} with {other} = {getattr(self, other)}"
-        is_small = self.num_envs * self.num_steps <= MAX_STEPS
-        require(is_small, f"{field}", getattr(self, field), works)
-
-    def check_minibatches(self, row_length: int) -> None:
-        """Refuses a number of minibatches that does not divide the rows of a shard.
-
-        Args:
-          row_length: steps in a row.
-
-        Raises:
-          ConfigError: naming the nearest numbers that work.
-        """
-        rows = self.num_steps // row_length * self.num_envs // self.execution.num_shards
-        steps = "num_steps" if row_length == 1 else f"num_steps / {row_length}"
-        require(
-            rows % self.num_minibatches == 0,
-            "num_minibatches",
-            self.num_minibatches,
-            f"must divide {steps} * num_envs / num_shards = {rows}; "
-            f"the nearest that work: {nearest_divisors(self.num_minibatches, rows)}",
-        )
-        rows //= self.num_minibatches
-        parts = self.execution.num_accumulation_steps
-        if parts is None:
-            return
-        require(
-            rows % parts == 0,
-            "num_accumulation_steps",
-            parts,
-            f"must divide {steps} * num_envs / num_shards / num_minibatches = {rows}; "
-            f"the nearest that work: {nearest_divisors(parts, rows)}",
-        )
+        check_sizes(self)
 
     @property
     def row_length(self) -> int:
@@ -161,10 +114,7 @@ class PPOConfig:
     @property
     def num_envs_multiple(self) -> int:
         """What `num_envs` must be a multiple of, for shards and minibatches to be equal."""
-        rows_per_env = self.num_steps // self.row_length
-        return self.execution.num_shards * (
-            self.num_minibatches // math.gcd(self.num_minibatches, rows_per_env)
-        )
+        return num_envs_multiple(self)
 
     @property
     def env_steps_per_update(self) -> int:

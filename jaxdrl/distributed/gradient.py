@@ -45,12 +45,8 @@ def mean_gradient(
         return gradient, auxiliaries
 
     def of_group(batch: Any) -> tuple[Any, Any]:
-        num = num_microbatches or microbatches.num_microbatches(
-            jax.tree.leaves(batch)[0].shape[0],
-            jax.local_devices()[0] if layout.mesh is None else layout.mesh.devices.flat[0],
-            reproducible=layout.reproducible,
-            row_length=row_length,
-        )
+        num_rows = jax.tree.leaves(batch)[0].shape[0]
+        num = microbatches.num_parts(layout, num_rows, num_microbatches, row_length)
         if num == 1:
             return of_microbatch(batch)
         split = jax.tree.map(lambda x: x.reshape(num, -1, *x.shape[1:]), batch)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import jax
 
 from jaxdrl.checks import largest_divisor
+from jaxdrl.distributed.layout import Layout
 
 
 @dataclass(frozen=True)
@@ -52,3 +53,11 @@ def num_microbatches(
         size = sizes.own_core if has_own_core else sizes.many_cores
     rows = max(size // row_length, 1 if row_length == 1 else sizes.fewest_rows)
     return largest_divisor(num_rows, num_rows // rows)
+
+
+def num_parts(layout: Layout, num_rows: int, given: int | None, row_length: int = 1) -> int:
+    """The number of microbatches that is given, else that of `num_microbatches` for a layout."""
+    device = jax.local_devices()[0] if layout.mesh is None else layout.mesh.devices.flat[0]
+    return given or num_microbatches(
+        num_rows, device, reproducible=layout.reproducible, row_length=row_length
+    )

@@ -33,6 +33,7 @@ SETTINGS = {
         "memory": "gru",
         "memory_size": 16,
         "num_minibatches": 2,
+        "correction": "vtrace",
     },
     "Breakout-MinAtar": {"num_envs": 16, "num_steps": 8, "num_epochs": 2, "activation": "relu"},
 }

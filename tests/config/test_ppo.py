@@ -22,7 +22,7 @@ COUNTS = (
     "num_shards",
     "memory_size",
 )
-ABOVE_ZERO = ("learning_rate", "adam_epsilon", "clip_epsilon")
+ABOVE_ZERO = ("learning_rate", "adam_epsilon", "clip_epsilon", "rho_clip", "c_clip")
 AT_LEAST_ZERO = ("final_learning_rate", "value_coef", "entropy_coef")
 FRACTIONS = ("gamma", "gae_lambda")
 OPTIONAL = (
@@ -42,6 +42,7 @@ FLAGS = (
     "reproducible",
 )
 CHOICES = {
+    "correction": ("none", "vtrace"),
     "torso": ("auto", "mlp", "cnn"),
     "activation": ("tanh", "relu", "silu", "gelu"),
     "memory": ("none", "gru", "lstm"),

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxdrl.algorithms import update_metrics
+from jaxdrl.algorithms import on_policy, update_metrics
 from jaxdrl.algorithms.agent import Agent, evaluate_sequences
 from jaxdrl.algorithms.minibatch_sgd import Batch
+from jaxdrl.algorithms.on_policy import evaluate_rows
 from jaxdrl.algorithms.optimizers import Optimizer
 from jaxdrl.checks import require
 from jaxdrl.config.ppo import PPOConfig
@@ -20,7 +19,6 @@ from jaxdrl.core import losses
 from jaxdrl.core.distributions import Distribution
 from jaxdrl.core.keys import abstract_key
 from jaxdrl.core.preprocessing import prepared_shapes, zeros
-from jaxdrl.core.trees import merge_leading_axes
 from jaxdrl.core.types import Reduction
 from jaxdrl.errors import ConfigError
 
@@ -34,22 +32,8 @@ added to the loss and becomes a metric of that name. Terms cannot be reduced in 
 because which samples are seen together depends on the machine.
 """
 
-METRICS: dict[str, Reduction] = {
-    "policy_loss": "mean",
-    "value_loss": "mean",
-    "entropy": "each",
-    "approx_kl": "each",
-    "clip_fraction": "mean",
-    "explained_variance": "each",
-    "learning_rate": "each",
-    "nonfinite_params": "mean",
-}
-"""PPO's own metrics, and how each is reduced over members, as in `Algorithm`.
-
-They are means over the gradient steps that an update took, with three exceptions:
-`explained_variance` is that of the values before the update, `learning_rate` is absent where an
-optimiser is given, and `nonfinite_params` counts skipped steps whose gradient was finite.
-"""
+METRICS: dict[str, Reduction] = on_policy.METRICS | {"clip_fraction": "mean"}
+"""PPO's own metrics, as `on_policy.METRICS`."""
 
 
 class PPO(NamedTuple):
@@ -83,13 +67,9 @@ def loss(
       `(loss, metrics)`.
     """
     config = ppo.config
-    evaluate: Any = partial(evaluate_sequences, ppo.agent)
-    if config.execution.remat:
-        evaluate = jax.checkpoint(evaluate)
-    carry = batch.carry
-    batch = jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), replace(batch, carry=()))
-    distribution, value = evaluate(params, statistics, carry, batch.obs, batch.episode_start)
-    batch = merge_leading_axes(batch)
+    distribution, value, batch = evaluate_rows(
+        ppo.agent, params, statistics, batch, remat=config.execution.remat
+    )
     log_prob = distribution.log_prob(batch.action)
     epsilon = config.clip_epsilon
     policy_loss = losses.clipped_surrogate(

@@ -15,7 +15,6 @@ import jaxdrl
 import probe_environments as probes
 from jaxdrl import PPOConfig
 from jaxdrl.algorithms import optimizers
-from jaxdrl.algorithms.ppo import algorithm as ppo_module
 from jaxdrl.config.settings import with_settings
 from jaxdrl.core.types import TrainState
 from jaxdrl.errors import ConfigError
@@ -197,9 +196,9 @@ def test_memory_is_flat_in_the_length_of_the_run(agent, init):
 def test_the_learning_rate_is_annealed_linearly_and_stays_at_its_end():
     config = replace(SMALL, learning_rate=0.4, final_learning_rate=0.1, anneal_env_steps=640.0)
     updates = jnp.array([0, 5, 10, 11, 1000])  # of 64 steps each
-    rates = jax.vmap(lambda u: ppo_module.learning_rate(config, u))(updates)
+    rates = jax.vmap(lambda u: optimizers.learning_rate(config, u))(updates)
     np.testing.assert_allclose(rates, [0.4, 0.25, 0.1, 0.1, 0.1], rtol=1e-6)
-    assert ppo_module.learning_rate(replace(config, anneal_env_steps=None), 5) == 0.4
+    assert optimizers.learning_rate(replace(config, anneal_env_steps=None), 5) == 0.4
 
 
 def test_adam_clips_by_the_global_norm_and_takes_the_rate_of_the_update():

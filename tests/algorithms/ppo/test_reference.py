@@ -333,15 +333,22 @@ DISCRETE = with_settings(
 )
 
 
+MEMORY = {"memory": "gru", "memory_size": 6, "sequence_length": 2, "num_accumulation_steps": 2}
+VTRACE = {"correction": "vtrace", "rho_clip": 1.1, "c_clip": 0.9}
+
+
 @pytest.mark.parametrize(
     "changes",
     [
-        {"memory": "gru", "memory_size": 6, "sequence_length": 2, "num_accumulation_steps": 2},
+        MEMORY,
+        MEMORY | VTRACE,
         pytest.param({}, marks=pytest.mark.slow),
+        pytest.param(VTRACE, marks=pytest.mark.slow),
     ],
-    ids=["gru", "feed-forward"],
+    ids=["gru", "gru of old data", "feed-forward", "feed-forward of old data"],
 )
 def test_a_rollout_and_its_update_are_those_of_the_reference(changes):
+    """With V-trace, of a rollout that another policy than the learner's acted in."""
     env, config = masked_environment(), with_settings(DISCRETE, **changes)
     network = make_network(env.observation_space, env.action_space, config.network)
     length = config.sequence_length or 1
@@ -355,9 +362,13 @@ def test_a_rollout_and_its_update_are_those_of_the_reference(changes):
     for _ in range(2):
         before = state
         start = before.learner
-        actor, trajectory = rollout(start, before.actor)
+        acted = before
+        if config.correction == "vtrace":
+            older = jax.tree.map(lambda x: x + 0.3 * jnp.cos(1e3 * x), start.params)
+            acted = replace(before, learner=replace(start, params=older))
+        actor, trajectory = rollout(acted.learner, acted.actor)
         trajectory = jax.device_get(trajectory)
-        assert_rollout(problem, config, before, replace(before, actor=actor), trajectory)
+        assert_rollout(problem, config, acted, replace(acted, actor=actor), trajectory)
         learner, metrics = learn(start, trajectory)
         state = replace(before, learner=learner, actor=actor)
         expected = reference.update(problem, gradient_of, config, start, adam_of(start), trajectory)
@@ -365,6 +376,8 @@ def test_a_rollout_and_its_update_are_those_of_the_reference(changes):
         expected.metrics["states_without_action"] = stuck.sum()
         assert_same(state.learner, metrics, expected, start.params)
         assert stuck.any()
+        for name in ("rho_clip", "c_clip") if config.correction == "vtrace" else ():
+            assert 0.02 < expected.bound[name] < 0.98
 
 
 def assert_rollout(problem, config, before, after, trajectory):

@@ -1,0 +1,178 @@
+"""What algorithms share that learn from one rollout and then discard it, such as PPO and IMPALA.
+
+The functions run on every device, each over its own environments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxdrl.algorithms import minibatch_sgd, update_metrics
+from jaxdrl.algorithms.agent import (
+    Agent,
+    evaluate_sequences,
+    init_actor,
+    init_obs_statistics,
+    init_params,
+)
+from jaxdrl.algorithms.optimizers import Optimizer, learning_rate
+from jaxdrl.core import running_statistics
+from jaxdrl.core.distributions import Distribution
+from jaxdrl.core.running_statistics import init_statistics
+from jaxdrl.core.trees import merge_leading_axes
+from jaxdrl.core.types import LearnerState, Reduction, TrainState, Transition
+from jaxdrl.distributed.groups import map_groups, split_groups
+from jaxdrl.distributed.layout import varying
+
+METRICS: dict[str, Reduction] = {
+    "policy_loss": "mean",
+    "value_loss": "mean",
+    "entropy": "each",
+    "approx_kl": "each",
+    "explained_variance": "each",
+    "learning_rate": "each",
+    "nonfinite_params": "mean",
+}
+"""Metrics that these algorithms share, and how each is reduced over members, as in `Algorithm`.
+
+They are means over the gradient steps that an update took, with three exceptions:
+`explained_variance` is that of the values before the update, `learning_rate` is absent where an
+optimiser is given, and `nonfinite_params` counts skipped steps whose gradient was finite.
+"""
+
+
+class Learning(NamedTuple):
+    """How a learner learns from a rollout.
+
+    Attributes:
+      agent: the agent that acts.
+      config: the settings.
+      optimizer: the optimiser of the parameters.
+      schedule: epochs and minibatches.
+      make_batch: `(learner, trajectory of a group [T, n, ...]) -> batch [rows, L, ...]`, with the
+        fields `log_prob`, `value` and `target`. The learner has the new statistics of the returns.
+      loss: `(obs_statistics, params, minibatch) -> (loss, metrics)`, as in `minibatch_sgd.Loss`.
+    """
+
+    agent: Agent
+    config: Any
+    optimizer: Optimizer
+    schedule: minibatch_sgd.Schedule
+    make_batch: Callable[[LearnerState, Transition], Any]
+    loss: Callable[[Any, Any, Any], tuple[jax.Array, dict[str, jax.Array]]]
+
+
+def init(agent: Agent, config: Any, optimizer: Optimizer, key: jax.Array) -> TrainState:
+    """The state before the first update."""
+    params_key, env_key, shuffle_key = jax.random.split(key, 3)
+    params = init_params(agent, params_key)
+    scalar = jax.ShapeDtypeStruct((), jnp.float32)
+    learner = LearnerState(
+        params=params,
+        opt_state=optimizer.init(params),
+        obs_statistics=init_obs_statistics(agent) if config.normalize_observations else None,
+        return_statistics=init_statistics(scalar) if config.normalize_rewards else None,
+        key=shuffle_key,
+        num_updates=jnp.zeros((), jnp.int32),
+    )
+    return TrainState(learner=learner, actor=init_actor(agent, env_key, config.num_envs))
+
+
+def learn(
+    learning: Learning, learner: LearnerState, trajectory: Transition
+) -> tuple[LearnerState, dict[str, jax.Array]]:
+    """Takes the gradient steps of one update, `(learner, metrics)`."""
+    agent, config, layout = learning.agent, learning.config, learning.agent.layout
+    optimizer = learning.optimizer
+    trajectory = split_groups(layout, trajectory, axis=1)
+    sums = update_metrics.episode_metrics(
+        agent, trajectory, normalizes_rewards=config.normalize_rewards
+    )
+    returns = update_metrics.update_return_statistics(layout, learner, trajectory)
+    learner = replace(learner, return_statistics=returns)
+    batch = map_groups(layout, partial(learning.make_batch, learner), trajectory)
+    epoch_key, next_key = jax.random.split(learner.key)
+    rate = learning_rate(config, learner.num_updates)
+    explained_variance = update_metrics.explained_variance(layout, batch)
+    (params, opt_state), metrics = minibatch_sgd.fit(
+        layout,
+        partial(learning.loss, varying(layout, learner.obs_statistics)),
+        optimizer,
+        learning.schedule,
+        (learner.params, learner.opt_state),
+        merge_leading_axes(batch),
+        epoch_key,
+        rate,
+    )
+    metrics |= sums | {"explained_variance": explained_variance}
+    if "learning_rate" in optimizer.takes:
+        metrics["learning_rate"] = jnp.asarray(rate, jnp.float32)
+    learner = replace(
+        learner,
+        params=params,
+        opt_state=opt_state,
+        obs_statistics=update_metrics.update_obs_statistics(agent, learner, trajectory),
+        key=next_key,
+        num_updates=learner.num_updates + 1,
+    )
+    return learner, metrics
+
+
+def scaled_reward(config: Any, learner: LearnerState, trajectory: Transition) -> jax.Array:
+    """The reward, normalised where the learner has statistics of the returns."""
+    if learner.return_statistics is None:
+        return trajectory.reward
+    return running_statistics.scale(
+        trajectory.reward, learner.return_statistics, config.reward_clip
+    )
+
+
+def in_rows(tree: Any, length: int) -> Any:
+    """Cuts `[T, n, ...]` into rows of `L` steps, `[T / L * n, L, ...]`."""
+
+    def cut(x: jax.Array) -> jax.Array:
+        x = x.reshape(-1, length, *x.shape[1:])
+        return jnp.moveaxis(x, 1, 2).reshape(-1, length, *x.shape[3:])
+
+    return jax.tree.map(cut, tree)
+
+
+def in_time(tree: Any, num_envs: int) -> Any:
+    """Undoes `in_rows`: rows `[T / L * n, L, ...]` to `[T, n, ...]`."""
+
+    def join(x: jax.Array) -> jax.Array:
+        x = x.reshape(-1, num_envs, *x.shape[1:])
+        return jnp.moveaxis(x, 2, 1).reshape(-1, num_envs, *x.shape[3:])
+
+    return jax.tree.map(join, tree)
+
+
+def evaluate_rows(
+    agent: Agent, params: Any, statistics: Any, batch: Any, *, remat: bool
+) -> tuple[Distribution, jax.Array, Any]:
+    """Evaluates the network on rows of steps.
+
+    Args:
+      agent: the agent.
+      params: network parameters.
+      statistics: running statistics of the observations, or None.
+      batch: `[rows, L, ...]`, with `obs`, `episode_start` and `carry`.
+      remat: whether a gradient computes the activations again.
+
+    Returns:
+      `(distribution, value, batch)`, each with one leading axis of `L * rows` steps, all rows of a
+      step together.
+    """
+    evaluate: Any = partial(evaluate_sequences, agent)
+    if remat:
+        evaluate = jax.checkpoint(evaluate)
+    carry = batch.carry
+    batch = jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), replace(batch, carry=()))
+    distribution, value = evaluate(params, statistics, carry, batch.obs, batch.episode_start)
+    return distribution, value, merge_leading_axes(batch)
