@@ -23,6 +23,7 @@ from jaxdrl.distributed.mesh import spans_processes
 from jaxdrl.distributed.spread import fetch_tree
 from jaxdrl.envs import Environment, make
 from jaxdrl.envs.domain_randomization import parse_ranges, randomize
+from jaxdrl.envs.host.protocol import before_each_step
 from jaxdrl.errors import ConfigError
 from jaxdrl.evaluation.episodes import Evaluation, evaluate
 from jaxdrl.io.advice import python_call
@@ -83,11 +84,11 @@ class Setup:
       algorithm: of the agent.
       mesh: the devices.
       overrides: what was given in Python in place of what `experiment` describes.
-      actor_devices: on which actors compute actions; empty where there are no actors.
       origin: which run it is.
       start: what it begins with.
       memory: what it needs on each device.
       claim: by which this process is the only writer of the run directory.
+      actor_devices: on which actors compute actions; empty where there are no actors.
     """
 
     experiment: Experiment
@@ -95,11 +96,11 @@ class Setup:
     algorithm: Algorithm
     mesh: Mesh | None
     overrides: Overrides
-    actor_devices: tuple[jax.Device, ...] = ()
     origin: Origin = NEW
     start: Start = Start()
     memory: MemoryBudget | None = None
     claim: Claim | None = None
+    actor_devices: tuple[jax.Device, ...] = ()
 
     @property
     def run_dir(self) -> Path:
@@ -116,8 +117,16 @@ class Setup:
         plain = replace(self.experiment, acting=ActingConfig())
         return _make_agent(self.env, plain, self.overrides, None)
 
-    def evaluate(self, state: TrainState, key: jax.Array) -> Evaluation:
-        """Plays the episodes of an evaluation of the run."""
+    def evaluate(
+        self, state: TrainState, key: jax.Array, alive: Callable[[], None] | None = None
+    ) -> Evaluation:
+        """Plays the episodes of an evaluation of the run.
+
+        Args:
+          state: of the run.
+          key: consumed.
+          alive: is called before each step of environments of the host, and may raise.
+        """
         experiment, learner = self.experiment, state.learner
         num_episodes, greedy = experiment.num_eval_episodes, experiment.greedy_evaluation
         play = evaluate if experiment.sweep is None else sweep_algorithm.evaluate_members
@@ -125,7 +134,10 @@ class Setup:
             learner = learners(state)  # type: ignore[arg-type]
         if self.mesh is not None and spans_processes(self.mesh):
             learner = fetch_tree(learner)  # each process plays the same episodes by itself
-        arguments = self.env, self.algorithm.policy, learner, key
+        env = self.env
+        if env.host is not None and alive is not None:
+            env = before_each_step(env, alive)
+        arguments = env, self.algorithm.policy, learner, key
         return play(*arguments, num_episodes=num_episodes, deterministic=greedy)
 
 

@@ -19,6 +19,10 @@ from jaxdrl.runs.session import Session
 from jaxdrl.runs.stopping import NonFiniteError, NonFiniteWatch, RunInterruptedError
 
 
+class InterruptedEvaluationError(Exception):
+    """A signal came while environments of the host were played."""
+
+
 class TrainingLoop:
     """Trains a run from a state to its end, or until something stops it.
 
@@ -82,7 +86,9 @@ class TrainingLoop:
         if evaluation is None or not self._is_at_end():
             raise self._interruption()
         if isinstance(evaluation, dict):  # of an earlier process
-            evaluation = self._evaluate(state)
+            evaluation = self.setup.evaluate(
+                state, evaluation_key(self.setup.experiment, self.done)
+            )
         return state, evaluation
 
     def _interrupted_by(self) -> str | None:
@@ -187,8 +193,12 @@ class TrainingLoop:
         except BaseException as error:  # sys.exit() too ends the run only once its state is saved
             self.error = error
 
-    def _evaluate_and_save(self, state: TrainState) -> Evaluation:
-        evaluation = self._evaluate(state)
+    def _evaluate_and_save(self, state: TrainState) -> Evaluation | None:
+        """The evaluation of a state, saved if that is due; None where a signal came first."""
+        try:
+            evaluation = self._evaluate(state)
+        except InterruptedEvaluationError:
+            return None
         self.log.annotate({f"evaluation_{k}": v for k, v in evaluation_figures(evaluation).items()})
         self.log.flush()  # before the checkpoint, or a resumed run would write the line again
         per_update = self.setup.experiment.algorithm.env_steps_per_update
@@ -209,7 +219,12 @@ class TrainingLoop:
 
     def _evaluate(self, state: TrainState) -> Evaluation:
         self.hosts.status.phase = "evaluating"
-        return self.setup.evaluate(state, evaluation_key(self.setup.experiment, self.done))
+        key = evaluation_key(self.setup.experiment, self.done)
+        return self.setup.evaluate(state, key, self._require_no_signal)
+
+    def _require_no_signal(self) -> None:
+        if self.session.signals.name is not None and self.hosts.is_alone:
+            raise InterruptedEvaluationError
 
     def _save(self, update: int, snapshot: TrainState, evaluation: Any) -> None:
         if isinstance(evaluation, Evaluation):

@@ -1,6 +1,8 @@
 """Runs with actors: what they promise, how they end, and what is refused."""
 
 import functools
+import os
+import signal
 import threading
 from dataclasses import replace
 
@@ -12,6 +14,7 @@ from jaxdrl.config.acting import ActingConfig
 from jaxdrl.config.experiment import Experiment
 from jaxdrl.config.settings import with_settings
 from jaxdrl.errors import ActorError, ConfigError
+from jaxdrl.runs.stopping import RunInterruptedError
 from small_runs import CARTPOLE, PPO, lines_of, resumed, run_quietly, stopped_after
 
 HOST = Experiment(
@@ -65,6 +68,25 @@ def test_several_actors_collect_for_one_learner(tmp_path):
         run, _ = run_quietly(many, env=counting())
         digests.add(run.result["state_sha256"])
     assert len(digests) == 1
+
+
+def test_a_signal_ends_an_evaluation_too(tmp_path):
+    evaluates = threading.Event()
+
+    def make(num_envs):
+        def interrupt():
+            is_evaluated = threading.current_thread() is threading.main_thread()
+            if is_evaluated and not evaluates.is_set():
+                evaluates.set()
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        return make_counting(num_envs, interrupt)
+
+    experiment = replace(HOST, run_dir=tmp_path / "run", evaluate_every=3)
+    with pytest.raises(RunInterruptedError, match="stopped after update 3 of 6"):
+        run_quietly(experiment, env=counting(make))
+    run = jaxdrl.resume(tmp_path / "run", env=counting(), quiet=True)
+    assert run.result["env_steps"] == 128 * 6
 
 
 def failing(after):

@@ -143,6 +143,21 @@ def _step(
     return obs, state, reward, terminated, truncated, {}
 
 
+def before_each_step(env: Environment, call: Callable[[], None]) -> Environment:
+    """An environment of the host whose copies do `call()` before each step, which may raise."""
+
+    def make(num_envs: int) -> HostBatch:
+        batch = env.host.make(num_envs)
+
+        def step(action: np.ndarray) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray]:
+            call()
+            return batch.step(action)
+
+        return batch._replace(step=step)
+
+    return env._replace(host=env.host._replace(make=make))
+
+
 def shapes_of(space: ObservationSpace) -> Any:
     """Shape and dtype of an observation in a space, in a dictionary where the space is a `Dict`."""
     if isinstance(space, Dict):
