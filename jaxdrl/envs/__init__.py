@@ -8,9 +8,10 @@ from typing import Any
 from jaxdrl.annotations import to_python
 from jaxdrl.checks import require
 from jaxdrl.envs.domain_randomization import randomize
-from jaxdrl.envs.protocol import Environment, time_limit
+from jaxdrl.envs.protocol import Environment
 from jaxdrl.envs.suites import registry
 from jaxdrl.envs.suites.gymnax import from_gymnax
+from jaxdrl.envs.truncation import time_limit
 
 __all__ = ["Environment", "from_gymnax", "make", "randomize", "time_limit"]
 

@@ -12,8 +12,15 @@ import jax.numpy as jnp
 from flax import struct
 
 from jaxdrl.checks import checked, require, require_range
-from jaxdrl.envs.protocol import Environment, TimeLimitState, replace_params
+from jaxdrl.envs.protocol import Environment, replace_params
+from jaxdrl.envs.truncation import TimeLimitState
 from jaxdrl.errors import ConfigError
+
+ON_HOST = (
+    "is for environments in JAX; let one of the host draw its parameters by itself, from the seed "
+    "with which it is reset"
+)
+"""What is said of `randomize` and an environment of the host."""
 
 
 @struct.dataclass
@@ -36,8 +43,10 @@ def randomize(env: Environment, ranges: Mapping[str, tuple[float, float]]) -> En
       ranges: `(low, high)` by the name of the parameter.
 
     Raises:
-      ConfigError: for a name that is not one of its float parameters, or an invalid range.
+      ConfigError: for a name that is not one of its float parameters, or an invalid range; and for
+        an environment of the host.
     """
+    require(env.host is None, "randomize", f"{dict(ranges)} of {env.name}", ON_HOST)
     for name, (low, high) in ranges.items():
         require_range(f"randomize.{name}", low, high)
         default = getattr(env.default_params, name, None)

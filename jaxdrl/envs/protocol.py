@@ -11,9 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 
-from jaxdrl.checks import Count, checked
 from jaxdrl.core.keys import abstract_key
 from jaxdrl.core.spaces import Box, Dict, Discrete, ObservationSpace, Space
 from jaxdrl.core.trees import is_key
@@ -69,45 +67,6 @@ class Environment(NamedTuple):
     costly_reset: bool = False
     draw: Callable[[Any, Any], Any] | None = None
     host: Any = None
-
-
-@struct.dataclass
-class TimeLimitState:
-    """State of an environment under `time_limit`: inner state and number of steps so far, int32."""
-
-    inner: Any
-    num_steps: jax.Array
-
-
-@checked
-def time_limit(env: Environment, max_episode_steps: Count) -> Environment:
-    """Truncates the episodes of `env` after `max_episode_steps` steps.
-
-    An episode that terminates at its last step is terminated, not truncated.
-
-    Raises:
-      ConfigError: if `max_episode_steps` is not an integer of at least 1.
-    """
-
-    def reset(key: jax.Array, params: Any) -> tuple[Any, TimeLimitState]:
-        obs, inner = env.reset(key, params)
-        return obs, TimeLimitState(inner=inner, num_steps=jnp.zeros((), jnp.int32))
-
-    def step(key: jax.Array, env_state: TimeLimitState, action: Any, params: Any) -> tuple:
-        obs, inner, reward, terminated, truncated, info = env.step(
-            key, env_state.inner, action, params
-        )
-        num_steps = env_state.num_steps + 1
-        truncated = (truncated | (num_steps >= max_episode_steps)) & ~terminated
-        env_state = TimeLimitState(inner=inner, num_steps=num_steps)
-        return obs, env_state, reward, terminated, truncated, info
-
-    def draw(env_state: TimeLimitState, params: Any) -> Any:
-        is_wrapped = isinstance(env_state, TimeLimitState)
-        return env.draw(env_state.inner if is_wrapped else env_state, params)  # type: ignore[misc]
-
-    limit = min(max_episode_steps, env.max_episode_steps or max_episode_steps)
-    return env._replace(reset=reset, step=step, max_episode_steps=limit, draw=env.draw and draw)
 
 
 def replace_params(env: Environment, changes: Mapping[str, Any]) -> Any:

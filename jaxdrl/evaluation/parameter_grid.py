@@ -123,8 +123,14 @@ def vary(
       deterministic: as in `jaxdrl.evaluate`.
 
     Raises:
-      ConfigError: for a parameter that the environment does not have, or that is not a number.
+      ConfigError: for a parameter that the environment does not have, or that is not a number; and
+        for an environment of the host.
     """
+    if env.host is not None:
+        raise ConfigError(
+            f"vary: {env.name} runs on the host, where parameters cannot vary within a program; "
+            "evaluate the policy in one environment after another, each made with other parameters"
+        )
     require_grid(variations, num_episodes)
     grid = _grid(variations)
     cells = [

@@ -13,6 +13,7 @@ from jaxdrl.config.acting import ActingConfig
 from jaxdrl.config.experiment import Experiment
 from jaxdrl.core.types import Algorithm
 from jaxdrl.distributed.hosts import Hosts
+from jaxdrl.envs.domain_randomization import ON_HOST
 from jaxdrl.envs.protocol import Environment
 from jaxdrl.envs.suites import registry
 from jaxdrl.errors import ConfigError
@@ -48,6 +49,8 @@ def require_possible(experiment: Experiment, overrides: Overrides, hosts: Hosts)
             f"{what}, and a sweep trains all members in one program; jaxdrl sweep --shape trains "
             "them one after the other"
         )
+    if on_host:
+        require(not experiment.randomize, "randomize", experiment.randomize, ON_HOST)
     works = "looks into a step that acts as well; must be False where actors act"
     require(not experiment.debug_nans, "debug_nans", True, works)
     num_envs = experiment.algorithm.num_envs

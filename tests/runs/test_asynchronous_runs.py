@@ -132,6 +132,10 @@ REFUSED = {
     "must be 1 for an environment in JAX": (with_settings(IN_JAX, actors=2), None),
     "debug_nans = True": (with_settings(HOST, debug_nans=True), counting),
     "actor_devices = 40": (with_settings(HOST, actor_devices=40), counting),
+    "randomize = ('length=1:2',): is for environments in JAX": (
+        with_settings(HOST, randomize=("length=1:2",)),
+        counting,
+    ),
     "jaxdrl sweep --shape": (
         replace(HOST, sweep=jaxdrl.Sweep({"gamma": "0.9:1"}, members=2)),
         counting,

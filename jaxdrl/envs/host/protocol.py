@@ -93,8 +93,6 @@ def on_host(
       max_episode_steps: the longest possible episode, None if there is no limit.
       action_mask: `(obs) -> bool`.
     """
-    if max_episode_steps is None:
-        host = host._replace(replays=False)
     num_kept = max_episode_steps if host.replays and max_episode_steps else 0
     actions = jax.ShapeDtypeStruct(
         (num_kept, *action_space.shape), jax.dtypes.canonicalize_dtype(action_space.dtype)

@@ -21,8 +21,9 @@ from jumanji import registration, specs
 
 from jaxdrl.core import spaces
 from jaxdrl.core.dtype_promotion import default_promotion
-from jaxdrl.envs.protocol import Environment, strong_types, time_limit
+from jaxdrl.envs.protocol import Environment, strong_types
 from jaxdrl.envs.suites.registry import Suite, episode_limit, fit_params, require_task
+from jaxdrl.envs.truncation import time_limit
 from jaxdrl.errors import ConfigError
 
 DOWNLOADS = {"Sokoban-v0": "jumanji.environments.routing.sokoban.generator.SimpleSolveGenerator()"}

@@ -12,8 +12,9 @@ import numpy as np
 from jaxdrl.core import spaces
 from jaxdrl.core.dtype_promotion import default_promotion
 from jaxdrl.core.keys import abstract_key
-from jaxdrl.envs.protocol import Environment, strong_types, time_limit
+from jaxdrl.envs.protocol import Environment, strong_types
 from jaxdrl.envs.suites.registry import Suite, episode_limit, fit_params, require_task
+from jaxdrl.envs.truncation import time_limit
 
 with warnings.catch_warnings():
     # A dependency of NAVIX's agents uses a deprecated name of JAX.
