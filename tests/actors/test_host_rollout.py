@@ -244,6 +244,21 @@ def test_two_collectors_of_half_the_environments_collect_the_same_columns():
             assert_same(given.actor, columns(expected.actor, rows, axis=0))
 
 
+def test_actions_follow_from_the_key_of_the_copy_and_the_number_of_its_step():
+    learner, actor, collector = started(COUNTING)
+    collector.begin(actor)
+    parts = collected(collector, learner, 3)
+    assert parts[-1].actor.env_state.num_steps.tolist() == [3 * T] * N
+
+    @partial(jax.vmap, in_axes=(None, 0))  # over the copies
+    @partial(jax.vmap, in_axes=(0, None))  # over the steps
+    def action(step, key):
+        return jax.random.categorical(jax.random.fold_in(key, step), jnp.zeros(3))
+
+    expected = np.array(action(np.arange(3 * T, dtype=np.int32), actor.key)).T
+    np.testing.assert_array_equal(joined([p.trajectory for p in parts]).action, expected)
+
+
 def test_another_key_begins_other_episodes_and_acts_otherwise():
     found = []
     for key in (0, 1):
@@ -275,13 +290,14 @@ def test_episodes_that_cannot_be_continued_are_counted_and_begin_anew(kind):
         "says it can": counting(partial(drifting, made=made)),
         "anew": counting(),
     }[kind]
-    learner, actor, collector = started(env)
+    config = with_settings(CONFIG, num_steps=2)  # shorter than any episode
+    learner, actor, collector = started(env, config)
     assert collector.begin(actor) == 0  # no episode has been lost before the first
     first = collected(collector, learner)[0]
     length = np.array(first.actor.episode_length)
     assert length.all()
     lost = np.arange(N) == 1 if kind == "says it can" else np.ones(N, bool)
-    _, _, again = started(env)
+    _, _, again = started(env, config)
     assert again.begin(first.actor, anew=kind == "anew") == lost.sum()
     second = collected(again, learner)[0]
     np.testing.assert_array_equal(second.trajectory.episode_start[0], lost)
@@ -295,19 +311,8 @@ def test_episodes_that_cannot_be_continued_are_counted_and_begin_anew(kind):
     before, after = (on_host_(part.actor.env_state.episode) for part in (first, second))
     ended = on_host_(second.trajectory.terminated | second.trajectory.truncated)
     np.testing.assert_array_equal(after, before + ended.sum(axis=0) + lost)
-
-
-def test_a_copy_that_ends_elsewhere_is_not_stepped_after_its_end():
-    def other(num_envs):  # ends later
-        batch = make_counting(num_envs)
-        return batch._replace(reset=lambda rows, seeds: batch.reset(rows, seeds + seeds % 7 % 2))
-
-    learner, actor, collector = started(counting(other))
-    collector.begin(actor)
-    first = collected(collector, learner)[0]
-    _, _, again = started(counting())  # steps after an end are errors there
-    assert 0 < again.begin(first.actor) <= N
-    collected(again, learner)
+    if kind == "anew":
+        assert again.begin(second.actor) == 0
 
 
 def test_a_recurrent_network_keeps_its_state_before_each_sequence():
@@ -414,6 +419,7 @@ def test_what_it_has_given_is_never_written_to():
 def test_everything_is_on_the_device_of_the_actor():
     device = jax.devices()[3]
     learner, actor, collector = started(counting(), device=device)
+    learner = jax.device_put(learner, jax.devices()[1])
     collector.begin(actor)
     part = collected(collector, learner)[0]
     arrays = jax.tree.leaves((part.trajectory, part.actor))
@@ -483,6 +489,9 @@ def test_close_ends_the_copies_also_those_that_are_being_made():
     collector.begin(actor)
     collector.close()
     assert closed == [1]
+    collector.begin(actor)
+    collector.begin(actor)
+    assert len(closed) == 3
     is_making.clear()
     may_go_on.clear()
     errors = []
@@ -502,3 +511,14 @@ def test_close_ends_the_copies_also_those_that_are_being_made():
     thread.join(10)
     assert len(closed) == num_closed + 1
     assert errors == ["test/Counting: its copies were closed while they were made"]
+
+
+def test_what_has_been_compiled_serves_every_other_collector(request):
+    learner, actor, collector = started(COUNTING)
+    collector.begin(actor)
+    first = collected(collector, learner, 2)[0]  # some of its episodes were truncated
+    _, _, again = started(COUNTING)
+    request.getfixturevalue("no_compile")
+    collected(collector, learner, 2)
+    again.begin(first.actor)
+    collected(again, learner, 2)

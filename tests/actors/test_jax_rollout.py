@@ -26,8 +26,9 @@ def assert_same(a, b):
     jax.tree.map(np.testing.assert_array_equal, values(a), values(b))
 
 
-def test_it_collects_what_the_rollout_of_the_algorithm_does(agent):
-    device = jax.devices()[2]
+@pytest.mark.parametrize("place", [0, 2])
+def test_it_collects_what_the_rollout_of_the_algorithm_does(agent, place):
+    device = jax.devices()[place]
     state = jax.jit(agent.init)(jax.random.key(0))
     learner, actor = acting_part(state.learner), jax.tree.map(jax.numpy.copy, state.actor)
     collector = jax_collector(agent, device)

@@ -96,6 +96,16 @@ def test_rows_are_replayed_to_their_own_last_action():
         np.testing.assert_array_equal(obs[rows], expected[rows])
 
 
+def test_a_row_that_ends_too_early_is_found_and_not_stepped_after_its_end():
+    seeds = np.arange(6, dtype=np.uint32)
+    length = length_of(seeds).astype(np.int32) - 1
+    length[[1, 5]] += 2  # the longest episode is one of them
+    actions = np.zeros((6, LONGEST + 2), np.int32)
+    obs, is_running = episodes.replay(make_counting(6), np.ones(6, bool), seeds, actions, length)
+    assert is_running.tolist() == [True, False, True, True, True, False]
+    np.testing.assert_array_equal(obs[is_running, 1], length[is_running])
+
+
 def test_observations_are_compared_by_their_bits():
     nan, other_nan = np.float32(np.nan), np.uint32(0x7FC00001).view(np.float32)
     given = {"a": np.array([[1, nan], [1, 0.0], [1, nan], [1, 2]]), "b": np.array([1, 1, 1, 1])}
