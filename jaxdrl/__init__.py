@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from jaxdrl.distributed.mesh import make_mesh
     from jaxdrl.envs import Environment, make, randomize, time_limit
     from jaxdrl.envs.contract.check import check_environment
+    from jaxdrl.envs.host.gymnasium import from_gymnasium
     from jaxdrl.errors import ConfigError
     from jaxdrl.evaluation.episodes import evaluate
     from jaxdrl.launch import resume, run
@@ -54,6 +55,7 @@ __all__ = [
     "evaluate",
     "evaluate_run",
     "export_policy",
+    "from_gymnasium",
     "hyperparameter",
     "jit_step",
     "load_policy",
@@ -92,6 +94,7 @@ _HOMES = {
     "evaluate": "jaxdrl.evaluation.episodes",
     "evaluate_run": "jaxdrl.analysis.evaluate_run",
     "export_policy": "jaxdrl.analysis.export",
+    "from_gymnasium": "jaxdrl.envs.host.gymnasium",
     "hyperparameter": "jaxdrl.config.settings",
     "jit_step": "jaxdrl.algorithms.training",
     "load_policy": "jaxdrl.analysis.policy_file",

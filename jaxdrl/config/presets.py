@@ -154,6 +154,7 @@ _ANT = with_settings(
     activation="silu",
 )
 _CARTPOLE_BALANCE = with_settings(CONTROL, gamma=0.995)
+_CHEETAH = with_settings(CONTROL, num_envs=16, num_steps=128, num_minibatches=16)
 _CRAFTAX = with_settings(
     _BOARD, num_envs=64, learning_rate=7e-4, entropy_coef=0.005, gamma=0.95, gae_lambda=0.8
 )
@@ -181,6 +182,8 @@ SUITE_TASKS = {
             episodes=128,
         ),
         _task("craftax/Craftax-Classic-Symbolic-v1", 2_000_000, _CRAFTAX, episodes=128),
+        _task("gymnasium/CartPole-v1", 500_000, _CARTPOLE, episodes=128),
+        _task("gymnasium/HalfCheetah-v5", 1_000_000, _CHEETAH, episodes=128),
     )
 }
 """The same of suites."""

@@ -33,7 +33,7 @@ def test_an_unknown_suite_is_one_sentence(capsys):
 
 def test_the_suites_that_there_are_include_the_first(capsys):
     with pytest.raises(SystemExit):
-        main.main(["envs", "nosuch"])
+        main.main(["envs", "wwww"])
     err = capsys.readouterr().err
     assert all(name in err for name in ("gymnax, ", "brax, ", "xminigrid"))
     assert err.count("\n") == 1

@@ -34,12 +34,23 @@ class HostBatch(NamedTuple):
       close: `() -> None`: ends all processes and frees everything; may be called twice.
       draw: `(row) -> uint8 [height, width, 3]`, a picture of one copy as it is now; None if there
         is no picture.
+      seek: `(seeds uint32 [N], episodes int [N], actions [N, M, ...], num_actions int [N]) -> obs`,
+        for a package that seeds a copy only when it is made: `reset` then uses the seeds of its
+        first call alone, and what decides an episode is the first seed of the copy and the number
+        of the episode. `seek`, in place of the first `reset`, puts each copy into the episode with
+        a number, from 0, that began with `seeds`, and takes its first `num_actions` actions. None
+        where each seed decides its episode.
     """
 
     reset: Callable[[np.ndarray, np.ndarray], Any]
     step: Callable[[np.ndarray], tuple[Any, np.ndarray, np.ndarray, np.ndarray]]
     close: Callable[[], None]
     draw: Callable[[int], np.ndarray] | None = None
+    seek: Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], Any] | None = None
+
+
+class CopyError(RuntimeError):
+    """A copy of an environment raised, did not answer, or was killed; the message says which."""
 
 
 class HostEnvironment(NamedTuple):
@@ -47,8 +58,9 @@ class HostEnvironment(NamedTuple):
 
     Attributes:
       make: `(num_envs) -> HostBatch`; none of the copies has begun an episode yet.
-      replays: whether the seed of an episode and its actions decide it to the bit, in any copy and
-        process, so that an episode can be continued after an interruption.
+      replays: whether the seed of an episode (or with `seek` the first one and its number) and its
+        actions decide it to the bit, in any copy and process, so that an episode can be continued
+        after an interruption.
       make_drawn: as `make`, with a `draw` where there is a picture, which some environments have
         to be told when they are made. None: `make` does.
     """
