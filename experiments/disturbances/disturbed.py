@@ -1,5 +1,6 @@
 """The `jaxdrl` command, one process of which is disturbed as the variable DISTURBED says."""
 
+import errno
 import functools
 import importlib
 import json
@@ -21,6 +22,9 @@ PLACES = {
     "evaluating": ("jaxdrl.runs.assemble:Setup.evaluate", 2, False),
     "ending": ("jaxdrl.distributed.connect:_end", 1, False),
     "leaving": ("jaxdrl.distributed.connect:_end", 1, True),
+    "acting": ("jaxdrl.actors.actor_thread:ActorThread._step", 60, False),
+    "learning": ("jaxdrl.actors.step:AsynchronousStep._join", 5, False),
+    "writing": ("jaxdrl.runs.checkpoint_manager:Saver._write_files", 2, False),
 }
 """By phase: what is called in it, at which call it is disturbed, and whether after that call."""
 
@@ -37,6 +41,11 @@ def send(number: signal.Signals) -> None:
     os.kill(os.getpid(), number)
 
 
+def fill_disk() -> None:
+    """What a write raises where no space is left."""
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 ACTIONS: dict[str, Callable[[], Any]] = {
     "SIGKILL": functools.partial(send, signal.SIGKILL),
     "SIGSTOP": functools.partial(send, signal.SIGSTOP),
@@ -46,6 +55,7 @@ ACTIONS: dict[str, Callable[[], Any]] = {
     "SIGINT": functools.partial(send, signal.SIGINT),
     "SIGHUP": functools.partial(send, signal.SIGHUP),
     "stuck": functools.partial(time.sleep, STUCK_SECONDS),
+    "full disk": fill_disk,
     "none": lambda: None,
 }
 
