@@ -98,20 +98,32 @@ def _begin(host: _Host, actor: ActorState, *, anew: bool = False) -> int:
     place.base = episodes.seed_bases(actor.key)
     place.actions, place.num_steps = state.actions, state.num_steps
     length = jax.device_get(actor.episode_length)
-    is_running = (state.episode >= 0) & (length <= state.actions.shape[1])
-    if anew or not state.actions.shape[1]:
-        is_running[:] = False
+    place.obs, is_running = _resume(host, place, state, length, anew)
     if is_running.any():
-        seeds = episodes.seeds_of(place.base, np.maximum(state.episode, 0))
-        obs, is_running = episodes.replay(batch, is_running, seeds, state.actions, length)
-        is_running &= episodes.equal_rows(obs, jax.device_get(actor.obs))
-        place.obs = obs
+        is_running &= episodes.equal_rows(place.obs, jax.device_get(actor.obs))
     place.episode = np.where(is_running, state.episode, state.episode + 1)
     place.length = np.where(is_running, length, 0)
     if not is_running.all():
         place.obs = batch.reset(~is_running, episodes.seeds_of(place.base, place.episode))
     place.actor = _begun(host, place, actor, is_running)
     return int((~is_running & (state.episode >= 0)).sum())
+
+
+def _resume(
+    host: _Host, place: _Place, state: Any, length: np.ndarray, anew: bool
+) -> tuple[Any, np.ndarray]:
+    """Plays the running episodes again: the observations, and which of them are running."""
+    batch, actions, episode = place.batch, state.actions, state.episode
+    assert batch is not None
+    num_kept = actions.shape[1]
+    rows = (episode >= 0) & (length <= num_kept) & bool(num_kept) & (not anew)
+    seeds = partial(episodes.seeds_of, place.base)
+    if batch.seek is not None and (episode >= 0).all():
+        first = seeds(np.zeros_like(episode))
+        return batch.seek(first, episode, actions, np.where(rows, length, 0)), rows
+    if not rows.any():
+        return None, rows
+    return episodes.replay(batch, rows, seeds(np.maximum(episode, 0)), actions, length)
 
 
 def _begun(host: _Host, place: _Place, actor: ActorState, is_running: np.ndarray) -> ActorState:

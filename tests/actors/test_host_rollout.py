@@ -12,6 +12,7 @@ import pytest
 import jaxdrl
 from counting_host import counting, is_truncated, length_of, make_counting
 from jaxdrl import Network, PPOConfig, spaces
+from jaxdrl.actors.episodes import replay
 from jaxdrl.actors.host_rollout import host_collector
 from jaxdrl.algorithms.agent import acting_part
 from jaxdrl.config.settings import with_settings
@@ -216,6 +217,47 @@ def test_it_goes_on_from_a_state_to_the_same_bits():
     for expected, given in zip((second, third), collected(again, learner, 2), strict=True):
         assert_same(given.trajectory, expected.trajectory)
         assert_same(given.actor, expected.actor)
+
+
+def seeded_once(num_envs):
+    """Copies that take no other seed than that of their first reset."""
+    first, number = np.zeros(num_envs, np.uint32), np.zeros(num_envs, np.uint32)
+    batch = make_counting(num_envs)
+
+    def reset(rows, seeds):
+        if not number.any():
+            assert rows.all()
+            first[:] = seeds
+        number[rows] += 1
+        return batch.reset(rows, first % 1000 + 5 * number)
+
+    def seek(seeds, episode, actions, num_actions):
+        assert not number.any()
+        first[:], number[:] = seeds, episode + 1
+        every = np.ones(num_envs, bool)
+        obs, _ = replay(batch, every, first % 1000 + 5 * number, actions, num_actions)
+        return obs
+
+    return batch._replace(reset=reset, seek=seek)
+
+
+@pytest.mark.parametrize("num_steps", [2, T])
+def test_copies_that_are_seeded_only_once_go_on_to_the_same_bits(num_steps):
+    env, config = counting(seeded_once), with_settings(CONFIG, num_steps=num_steps)
+    learner, actor, collector = started(env, config)
+    assert collector.begin(actor) == 0
+    parts = collected(collector, learner, 6)
+    assert (parts[-1].actor.env_state.episode > 0).all()
+    for before, after in pairwise(parts):
+        _, _, again = started(env, config)
+        assert again.begin(before.actor) == 0
+        assert_same(collected(again, learner)[0].trajectory, after.trajectory)
+    _, _, again = started(env, config)
+    assert again.begin(parts[0].actor, anew=True) == N
+    anew = collected(again, learner)[0]
+    np.testing.assert_array_equal(anew.trajectory.episode_length[0], 1)
+    _, _, again = started(env, config)
+    assert again.begin(anew.actor) == 0
 
 
 def test_episodes_longer_than_a_trajectory_are_continued():
