@@ -65,3 +65,34 @@ def counting(make=make_counting, *, replays=True):
     space = spaces.Box(0.0, 1e6, (3,))
     host = HostEnvironment(make=make, replays=replays)
     return on_host("test/Counting", host, space, spaces.Discrete(3), max_episode_steps=LONGEST)
+
+
+def make_dictionary(num_envs: int) -> HostBatch:
+    """Copies that see in a picture how many steps of up to five are left.
+
+    The reward is the mean of an action of two numbers.
+    """
+    left = np.zeros(num_envs, np.int64)
+
+    def look():
+        pixels = np.zeros((num_envs, 4, 3), np.uint8)
+        pixels[:, 0, 0] = left
+        return {"pixels": pixels, "speed": np.full(num_envs, 0.5, np.float32)}
+
+    def reset(rows, seeds):
+        left[rows] = 1 + seeds[rows] % 5
+        return look()
+
+    def step(action):
+        left[:] -= 1
+        over = left == 0
+        return look(), action.mean(axis=1), over, np.zeros_like(over)
+
+    return HostBatch(reset=reset, step=step, close=lambda: None)
+
+
+def dictionary():
+    """An environment with observations of two parts, actions of two numbers, and no picture."""
+    parts = {"pixels": spaces.Box(0, 255, (4, 3), "uint8"), "speed": spaces.Box(-1.0, 1.0, ())}
+    host = HostEnvironment(make=make_dictionary, replays=True)
+    return on_host("test/Dictionary", host, spaces.Dict(parts), spaces.Box(-9.0, 9.0, (2,)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -126,6 +127,9 @@ def _policy(player: Player) -> tuple[Any, tuple[Any, ...]]:
 
 def _observations(env: Environment, num: int) -> Any:
     """Observations after reset, `[num, ...]`."""
+    if env.host is not None:
+        with closing(env.host.make(num)) as batch:
+            return batch.reset(np.ones(num, bool), np.arange(num, dtype=np.uint32))
     return jax.jit(partial(vector.reset, env))(jax.random.split(make_key(0), num))[0]
 
 

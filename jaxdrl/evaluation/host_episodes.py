@@ -16,7 +16,7 @@ from jaxdrl.envs.host.protocol import HostBatch
 from jaxdrl.envs.protocol import Environment
 
 MAX_COPIES = 64
-"""The most copies that play at once; each begins the next episode when one has ended."""
+"""The most copies that play at once, each an equal part of the episodes, one after the other."""
 
 Played = tuple[np.ndarray, np.ndarray, np.ndarray]
 """`(returns float32 [n], lengths int32 [n], ended bool [n])`, as `run_episodes` returns them."""
@@ -35,8 +35,9 @@ def play_on_host(
 ) -> Played:
     """Plays `num_episodes` episodes, and closes the copies that it made for them.
 
-    The seed of every episode and its random numbers follow from the key and its number alone. How
-    many copies there are, and which of them plays an episode, changes nothing.
+    The seed of every episode and its random numbers follow from the key and its number alone, and
+    which copy plays it from its number: no episode is preferred for being short, and how many
+    copies there are changes nothing where seeds decide episodes (see `HostBatch.seek`).
 
     Args:
       env: an environment of the host.
@@ -170,8 +171,8 @@ class Rounds:
         """Begins the next episodes in copies whose episode is over."""
         if not self.starts.any():
             return
-        next_ones = self.episode.max() + np.cumsum(self.starts, dtype=np.int32)
-        self.episode = np.where(self.starts, next_ones, self.episode)
+        num_copies = np.int32(len(self.episode))
+        self.episode = np.where(self.starts, self.episode + num_copies, self.episode)
         self.num_steps = np.where(self.starts, np.int32(0), self.num_steps)
         if not self.are_over:
             self.begin(batch)

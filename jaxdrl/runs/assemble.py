@@ -173,7 +173,9 @@ def assemble(
         env = overrides.env
         if env is None:
             env = make(experiment.env, **experiment.env_params)
-            if params is not None:
+            if env.host is not None and params is not None:
+                env_params.require_same(env.default_params, params)
+            elif params is not None:
                 known = env_params.restored(env.default_params, params)
                 env = env._replace(default_params=known)
         return env, _make_agent(env, experiment, overrides, mesh)

@@ -8,10 +8,15 @@ import numpy as np
 import pytest
 
 import jaxdrl
-from counting_host import LONGEST, counting, is_truncated, length_of, make_counting
-from jaxdrl import spaces
+from counting_host import (
+    LONGEST,
+    counting,
+    dictionary,
+    is_truncated,
+    length_of,
+    make_counting,
+)
 from jaxdrl.core.types import LearnerState, Policy
-from jaxdrl.envs.host.protocol import HostBatch, HostEnvironment, on_host
 from jaxdrl.evaluation import host_episodes
 
 KEY = partial(jax.random.key, 0)
@@ -60,15 +65,32 @@ def recording(seeds, closed=None, before_step=lambda: None):
 def test_each_episode_counts_once_with_its_own_return():
     begun = []
     found = evaluate(recording(begun), 200)
-    # 64 copies: the seeds were drawn beforehand, and come in this order.
-    seeds = np.array(begun[:200])
-    assert len(set(begun[:200])) > 190
-    assert sorted(found.lengths) == sorted(length_of(seeds))
+    # Drawn beforehand, so that none is preferred for being short.
+    seeds, _ = host_episodes.draw_seeds(KEY(), 200)
+    assert len(set(seeds.tolist())) == 200
+    assert set(begun) == set(seeds.tolist())
+    np.testing.assert_array_equal(found.lengths, length_of(seeds))
     assert {*found.lengths.tolist()} == {*range(3, LONGEST + 1)}
     wanted = [greedy_return(length) for length in found.lengths]
     np.testing.assert_allclose(found.returns, wanted, rtol=1e-6)
     assert (found.num_episodes, found.num_cut) == (200, 0)
     assert is_truncated(seeds).any() and not is_truncated(seeds).all()
+
+
+def test_every_copy_plays_an_equal_part_however_short_its_episodes_are(monkeypatch):
+    """Where the first seed of a copy decides all its episodes, others would count too often."""
+    monkeypatch.setattr(host_episodes, "MAX_COPIES", 2)
+
+    def make(num_envs):
+        batch, first = make_counting(num_envs), []
+
+        def reset(rows, seeds):
+            first.append(np.array([0, 6]))  # episodes of 3 and of 9 steps
+            return batch.reset(rows, first[0])
+
+        return batch._replace(reset=reset)
+
+    assert evaluate(counting(make), 12).lengths.tolist() == [3, 9] * 6
 
 
 @pytest.mark.parametrize("deterministic", [True, False])
@@ -151,42 +173,14 @@ def test_what_was_handed_over_is_not_written_to_again(monkeypatch):
         np.testing.assert_array_equal(array, copy)
 
 
-def make_pixels(num_envs):
-    """Episodes of as many steps as the first pixel says; the reward is the action's mean."""
-    left = np.zeros(num_envs, np.int64)
-
-    def look():
-        pixels = np.zeros((num_envs, 4, 3), np.uint8)
-        pixels[:, 0, 0] = left
-        return {"pixels": pixels, "speed": np.full(num_envs, 0.5, np.float32)}
-
-    def reset(rows, seeds):
-        left[rows] = 1 + seeds[rows] % 5
-        return look()
-
-    def step(action):
-        left[:] -= 1
-        over = left == 0
-        return look(), action.mean(axis=1), over, np.zeros_like(over)
-
-    return HostBatch(reset=reset, step=step, close=lambda: None)
-
-
 def test_dictionaries_with_pictures_and_actions_of_several_numbers():
-    pixels = spaces.Box(0, 255, (4, 3), "uint8")
-    space = spaces.Dict({"pixels": pixels, "speed": spaces.Box(-1.0, 1.0, ())})
-    env = on_host(
-        "test/Pixels",
-        HostEnvironment(make=make_pixels),
-        space,
-        spaces.Box(-9.0, 9.0, (2,)),
-    )
-
     def act(learner, carry, obs, episode_start, key, *, deterministic=False):
         value = obs["pixels"][:, 0, 0].astype(jnp.float32) + obs["speed"]
         return jnp.stack([value, value], axis=1), carry
 
-    found = jaxdrl.evaluate(env, Policy(lambda num: (), act), LEARNER, KEY(), num_episodes=70)
+    found = jaxdrl.evaluate(
+        dictionary(), Policy(lambda num: (), act), LEARNER, KEY(), num_episodes=70
+    )
     lengths = found.lengths.astype(np.float64)
     np.testing.assert_allclose(found.returns, lengths * (lengths + 1) / 2 + 0.5 * lengths)
 

@@ -86,6 +86,19 @@ class HostState:
     actions: Any
 
 
+@struct.dataclass
+class HostParams:
+    """What a run keeps in mind of an environment of the host, whose state depends on it.
+
+    Attributes:
+      max_episode_steps: the longest possible episode, None if there is no limit.
+      replays: whether a running episode can be played again.
+    """
+
+    max_episode_steps: int | None = struct.field(pytree_node=False)
+    replays: bool = struct.field(pytree_node=False)
+
+
 def on_host(
     name: str,
     host: HostEnvironment,
@@ -115,6 +128,7 @@ def on_host(
         step=partial(_step, name, observation_space),
         observation_space=observation_space,
         action_space=action_space,
+        default_params=HostParams(max_episode_steps, num_kept > 0),
         max_episode_steps=max_episode_steps,
         action_mask=action_mask,
         host=host,

@@ -19,7 +19,8 @@ def limited(env: Environment, max_episode_steps: int) -> Environment:
     host = host._replace(make=partial(cut, host.make), make_drawn=drawn and partial(cut, drawn))
     spaces = env.observation_space, env.action_space
     made = on_host(env.name, host, *spaces, max_episode_steps=max_episode_steps)
-    return env._replace(reset=made.reset, max_episode_steps=max_episode_steps, host=host)
+    names = ("reset", "default_params", "max_episode_steps", "host")
+    return env._replace(**{name: getattr(made, name) for name in names})
 
 
 def _make_limited(
@@ -39,4 +40,10 @@ def _make_limited(
         is_cut = (num_steps >= max_episode_steps) & ~terminated
         return obs, reward, terminated, truncated | is_cut
 
-    return batch._replace(reset=reset, step=step)
+    def seek(
+        seeds: np.ndarray, episodes: np.ndarray, actions: np.ndarray, num_actions: np.ndarray
+    ) -> Any:
+        num_steps[:] = num_actions
+        return batch.seek(seeds, episodes, actions, num_actions)  # type: ignore[misc]
+
+    return batch._replace(reset=reset, step=step, seek=batch.seek and seek)

@@ -76,3 +76,21 @@ def test_copies_that_are_drawn_are_cut_too_and_everything_else_is_kept():
     assert batch.step(np.zeros(3, int))[3].all()
     assert batch.draw(0) == "a picture"
     assert jaxdrl.time_limit(counting(), 2).host.make_drawn is None
+
+
+def test_steps_that_are_taken_again_count():
+    def make(num_envs):
+        batch = make_counting(num_envs)
+
+        def seek(seeds, episodes, actions, num_actions):
+            return batch.reset(np.ones(num_envs, bool), seeds)
+
+        return batch._replace(seek=seek)
+
+    seeds, nothing = np.full(3, 6, np.uint32), np.zeros((3, 5), int)
+    batch = jaxdrl.time_limit(counting(make), 5).host.make(3)
+    batch.seek(seeds, np.zeros(3, int), nothing, np.array([4, 3, 0]))
+    assert batch.step(np.zeros(3, int))[3].tolist() == [True, False, False]
+    batch.reset(np.array([True, False, False]), seeds)
+    assert batch.step(np.zeros(3, int))[3].tolist() == [False, True, False]
+    assert jaxdrl.time_limit(counting(), 5).host.make(3).seek is None
