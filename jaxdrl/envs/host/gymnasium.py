@@ -232,4 +232,4 @@ def list_tasks() -> list[str]:
     return sorted(spec.id for spec in newest.values() if not spec.id.startswith(OTHERS))
 
 
-SUITE = Suite(make=make_gymnasium, list_tasks=list_tasks)
+SUITE = Suite(make=make_gymnasium, list_tasks=list_tasks, on_host=True)

@@ -181,3 +181,11 @@ def test_the_settings_of_a_task_of_a_suite_fit_it(name):
 
 def test_every_suite_of_ours_has_a_task_with_settings():
     assert {name.split("/")[0] for name in presets.SUITE_TASKS} == set(registry.BUILT_IN)
+
+
+@pytest.mark.parametrize("name", registry.BUILT_IN)
+def test_a_suite_of_the_host_is_known_as_one_before_it_is_imported(name):
+    is_on_host = registry.is_on_host(f"{name}/anything")
+    assert is_on_host == registry.BUILT_IN[name].module.startswith("jaxdrl.envs.host.")
+    if registry.missing(name) is None:
+        assert registry.load(name).on_host == is_on_host
