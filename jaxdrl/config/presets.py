@@ -154,6 +154,17 @@ _ANT = with_settings(
     activation="silu",
 )
 _CARTPOLE_BALANCE = with_settings(CONTROL, gamma=0.995)
+_ATARI = with_settings(
+    PPOConfig(),
+    num_envs=64,
+    num_steps=128,
+    num_minibatches=16,
+    entropy_coef=0.01,
+    hidden_sizes=(512,),
+    activation="relu",
+    shared_torso=True,
+    torso="cnn",
+)
 _CHEETAH = with_settings(CONTROL, num_envs=16, num_steps=128, num_minibatches=16)
 _CRAFTAX = with_settings(
     _BOARD, num_envs=64, learning_rate=7e-4, entropy_coef=0.005, gamma=0.95, gae_lambda=0.8
@@ -184,6 +195,9 @@ SUITE_TASKS = {
         _task("craftax/Craftax-Classic-Symbolic-v1", 2_000_000, _CRAFTAX, episodes=128),
         _task("gymnasium/CartPole-v1", 500_000, _CARTPOLE, episodes=128),
         _task("gymnasium/HalfCheetah-v5", 1_000_000, _CHEETAH, episodes=128),
+        _task("envpool/CartPole-v1", 500_000, _CARTPOLE, episodes=128),
+        _task("envpool/HalfCheetah-v5", 1_000_000, _CHEETAH, episodes=128),
+        _task("envpool/Pong-v5", 10_000_000, _ATARI, episodes=128),
     )
 }
 """The same of suites."""

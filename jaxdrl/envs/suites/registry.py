@@ -58,6 +58,7 @@ GYMNAX = Suite(make=make_gymnax, list_tasks=task_names)
 BUILT_IN = {
     "brax": BuiltIn("jaxdrl.envs.suites.brax", "brax"),
     "craftax": BuiltIn("jaxdrl.envs.suites.craftax", "craftax"),
+    "envpool": BuiltIn("jaxdrl.envs.host.envpool", "envpool", on_host=True),
     "gymnasium": BuiltIn("jaxdrl.envs.host.gymnasium", "gymnasium", on_host=True),
     "jumanji": BuiltIn("jaxdrl.envs.suites.jumanji", "jumanji"),
     "navix": BuiltIn("jaxdrl.envs.suites.navix", "navix", " (on Python 3.12 or later)"),
