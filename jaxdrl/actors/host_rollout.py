@@ -182,11 +182,7 @@ def _play(
     programs, step_batch, reset_batch = host.programs, place.batch.step, place.batch.reset
     record, final_value = programs.start(learner, actor)
     num_steps = jax.device_put(place.num_steps, host.device)
-    # New arrays for each trajectory: a device may use their memory without copying it.
-    shape = host.acting.num_steps, host.num_envs
-    reward = np.empty(shape, np.float32)
-    terminated, truncated = np.empty(shape, np.bool), np.empty(shape, np.bool)
-    taken = np.empty((*shape, *place.actions.shape[2:]), place.actions.dtype)
+    taken, reward, terminated, truncated = _empty(host.acting.num_steps, place.actions)
     carry, obs, ended = actor.carry, place.obs, np.asarray(actor.episode_start)
     in_environment = in_inference = 0.0
     now = perf_counter()
@@ -213,6 +209,16 @@ def _play(
         reward=reward, terminated=terminated, truncated=truncated, final_value=final_value
     )
     return _Played(record, outcome, taken, carry, seconds)
+
+
+def _empty(num_steps: int, actions: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Actions, rewards and both flags of a trajectory, all still to be filled.
+
+    They are new for each trajectory, since a device may use their memory without copying it.
+    """
+    shape, of_action = (num_steps, len(actions)), actions.shape[2:]
+    taken = np.empty((*shape, *of_action), actions.dtype)
+    return taken, np.empty(shape, np.float32), np.empty(shape, np.bool), np.empty(shape, np.bool)
 
 
 def _count(place: _Place, played: _Played) -> HostState:
