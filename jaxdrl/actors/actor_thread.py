@@ -123,7 +123,8 @@ class ActorThread:
         began = time.perf_counter()
         self.is_waiting = True
         version, policy = self.versions.wait(self.trajectory, self._alive)
-        policy = jax.device_put(policy, self.device, may_alias=False)
+        # What is left of the update that computes it is no time of the environments.
+        policy = jax.block_until_ready(jax.device_put(policy, self.device, may_alias=False))
         self._sign()
         self.is_waiting = False
         acts = time.perf_counter()

@@ -19,7 +19,13 @@ from jaxdrl.runs.run_dir import METRICS_FILE, read_line
 SHOWN_FIRST = ("episode_return", "episode_length", "steps_per_second")
 """Columns of every run, which are shown before the metrics of its algorithm."""
 
-NOT_SHOWN = ("update", "env_steps", "num_episodes", "memory_bytes", "skipped_steps")
+OF_ACTORS = (
+    *("staleness_mean", "staleness_max", "queue_depth", "actor_idle_share", "learner_idle_share"),
+    *("num_restarts", "discarded_steps", "cut_episodes"),
+)
+"""Metrics of actors, besides the seconds of what they do; `watch_asynchronous` shows them."""
+
+NOT_SHOWN = ("update", "env_steps", "num_episodes", "memory_bytes", "skipped_steps", *OF_ACTORS)
 """Columns that are shown elsewhere, as are evaluations and counts of faults."""
 
 WINDOW = 10
@@ -110,7 +116,7 @@ class History:
 
 def shown_of(record: dict[str, Any]) -> list[str]:
     """The columns that are shown of a run with lines like `record`."""
-    elsewhere = ("evaluation_", "nonfinite_", "states_without_action", "members/")
+    elsewhere = ("evaluation_", "nonfinite_", "states_without_action", "members/", "seconds_")
     of_algorithm = [
         name
         for name in record

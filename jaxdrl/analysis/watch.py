@@ -15,6 +15,7 @@ from rich.text import Text
 
 from jaxdrl.analysis.figures import sparkline
 from jaxdrl.analysis.metrics_history import History, find_warnings
+from jaxdrl.analysis.watch_asynchronous import ShownActors, render_actors, take_actors
 from jaxdrl.analysis.watch_processes import ShownProcesses, render_processes, take_processes
 from jaxdrl.io.console import make_console
 from jaxdrl.io.numerals import short
@@ -42,6 +43,7 @@ class Snapshot:
       memory: the memory that the run needs and has used at most, in words; None for an old run.
       warnings: anything that looks wrong, in words.
       processes: what each process does; None for a run of one.
+      actors: what actors and learner do; None for a run without actors.
     """
 
     env: str
@@ -56,6 +58,7 @@ class Snapshot:
     memory: str | None
     warnings: list[str]
     processes: ShownProcesses | None = None
+    actors: ShownActors | None = None
 
 
 Histories = dict[Path, History]
@@ -119,6 +122,7 @@ def take(run_dir: Path, known: Histories | None = None) -> Snapshot:
         processes=None
         if state == "finished"
         else take_processes(run_dir, writer, time.time(), update_seconds),
+        actors=take_actors(history, experiment),
     )
 
 
@@ -181,8 +185,11 @@ def render(snapshot: Snapshot, width: int = 80) -> Group:
         )
     if snapshot.memory is not None:
         parts.append(Text(f"memory: {snapshot.memory}"))
-    of_processes = () if snapshot.processes is None else snapshot.processes.warnings
-    warnings = [*of_processes, *snapshot.warnings]
+    if snapshot.actors is not None:
+        parts += render_actors(snapshot.actors)
+    shown = (snapshot.processes, snapshot.actors)
+    warnings = [words for of in shown if of is not None for words in of.warnings]
+    warnings += snapshot.warnings
     parts += [Text(f"warning: {words}", style="yellow") for words in warnings]
     if snapshot.processes is not None:
         parts.append(render_processes(snapshot.processes, width))
