@@ -198,6 +198,7 @@ SUITE_TASKS = {
         _task("envpool/CartPole-v1", 500_000, _CARTPOLE, episodes=128),
         _task("envpool/HalfCheetah-v5", 1_000_000, _CHEETAH, episodes=128),
         _task("envpool/Pong-v5", 10_000_000, _ATARI, episodes=128),
+        _task("ale/Breakout-v5", 10_000_000, _ATARI, episodes=128),
     )
 }
 """The same of suites."""

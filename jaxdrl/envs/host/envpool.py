@@ -101,13 +101,14 @@ def make_envpool(
     actions = actions_of(action_space, f"{name}: the action space")
     make = partial(_make, name, (task, given, int(num_threads)), observations, actions)
     part = registered.specs[task][0].removeprefix("envpool.")
-    is_sticky = fitted.get("repeat_action_probability", 0.0) > 0
+    # A lost life that ends an episode does not end the game, so that a reset goes on with it.
+    depends = fitted.get("repeat_action_probability", 0.0) > 0 or fitted.get("episodic_life")
     space: Any = observations.space
     env = on_host(
         name,
         HostEnvironment(
             make=partial(make, False),
-            replays=part in REPLAYED and not is_sticky,
+            replays=part in REPLAYED and not depends,
             make_drawn=partial(make, True),
         ),
         channels_last_space(space) if is_channels_first(space) else space,

@@ -56,6 +56,7 @@ GYMNAX = Suite(make=make_gymnax, list_tasks=task_names)
 """The suite whose environments are named without a prefix."""
 
 BUILT_IN = {
+    "ale": BuiltIn("jaxdrl.envs.host.ale", "ale_py", on_host=True),
     "brax": BuiltIn("jaxdrl.envs.suites.brax", "brax"),
     "craftax": BuiltIn("jaxdrl.envs.suites.craftax", "craftax"),
     "envpool": BuiltIn("jaxdrl.envs.host.envpool", "envpool", on_host=True),

@@ -167,7 +167,8 @@ def test_bounds_that_are_none_and_randomness_in_steps():
     env = jaxdrl.make("envpool/LunarLander-v2")
     assert np.isinf(env.observation_space.low).all() and not env.host.replays
     assert np.isinf(jaxdrl.make("envpool/WalkerWalk-v1").observation_space["height"].low)
-    assert not jaxdrl.make("envpool/Pong-v5", repeat_action_probability=0.25).host.replays
+    for params in ({"repeat_action_probability": 0.25}, {"episodic_life": True}):
+        assert not jaxdrl.make("envpool/Pong-v5", **params).host.replays
 
 
 def test_what_would_abort_the_process_is_an_error():
