@@ -33,8 +33,9 @@ NOT_SETTINGS = (
     *("seed", "run_dir", "devices", "debug_nans", "profile", "max_skipped_updates"),
     *("checkpoint_every", "checkpoint_minutes", "keep_checkpoints", "log_every", "track"),
     *("evaluate_every", "num_eval_episodes", "greedy_evaluation"),
+    *("actor_devices", "actor_timeout", "actor_retries"),
 )
-"""Fields of an experiment in which runs of one group may differ."""
+"""Settings of an experiment in which runs of one group may differ."""
 
 AGAINST = {"env_steps": "environment steps", "seconds": "seconds of training"}
 """Quantities that curves can be drawn against, with the labels of the axis."""
@@ -136,8 +137,10 @@ def settings_of(experiment: Experiment) -> dict[str, Any]:
     fields = asdict(experiment)
     for name in ("wave", "wave_size") if fields["sweep"] else ():
         del fields["sweep"][name]
-    kept = {k: v for k, v in fields.items() if k not in (*NOT_SETTINGS, "algorithm")}
-    return kept | flat_settings(experiment.algorithm)
+    for name in ("acting", "algorithm"):
+        del fields[name]
+        fields |= flat_settings(getattr(experiment, name))
+    return {k: v for k, v in fields.items() if k not in NOT_SETTINGS}
 
 
 def group_curves(

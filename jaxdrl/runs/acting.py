@@ -44,10 +44,10 @@ def require_possible(experiment: Experiment, overrides: Overrides, hosts: Hosts)
     what = f"env = {experiment.env!r}: is stepped by actors"
     if not hosts.is_alone:
         raise ConfigError(f"{what}, which works in one process; run it with JAXDRL_HOSTS=off")
-    if experiment.sweep is not None and not experiment.sweep.is_search:
+    if experiment.sweep is not None:
         raise ConfigError(
-            f"{what}, and a sweep trains all members in one program; jaxdrl sweep --shape trains "
-            "them one after the other"
+            f"{what}, and a sweep trains its members in one program; train them one after the "
+            "other with jaxdrl train, and compare them with jaxdrl plot"
         )
     if on_host:
         require(not experiment.randomize, "randomize", experiment.randomize, ON_HOST)

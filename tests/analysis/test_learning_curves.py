@@ -125,11 +125,11 @@ def test_a_run_of_jaxdrl_can_be_drawn_while_its_last_line_is_torn(tmp_path):
     assert curve.settings["anneal_env_steps"] is None
 
 
-def test_labels_name_the_environment_and_what_differs_within_it():
-    def settings(env, **ppo):
-        experiment = Experiment(env, algorithm=jaxdrl.with_settings(jaxdrl.PPOConfig(), **ppo))
-        return learning_curves.settings_of(experiment)
+def settings(env, **changes):
+    return learning_curves.settings_of(jaxdrl.with_settings(Experiment(env), **changes))
 
+
+def test_labels_name_the_environment_and_what_differs_within_it():
     assert learning_curves.label_groups([settings("A")]) == ["A"]
     three = [settings("A"), settings("A", gamma=0.5, num_envs=1024), settings("B", gamma=0.1)]
     assert learning_curves.label_groups(three) == [
@@ -137,6 +137,13 @@ def test_labels_name_the_environment_and_what_differs_within_it():
         "A, num_envs=1,024, gamma=0.5",
         "B",
     ]
+
+
+def test_runs_differ_in_how_old_their_data_is_and_not_in_where_it_is_acted():
+    runs = [settings("A", staleness=k, actor_devices=k, actor_timeout=1.0 + k) for k in (0, 4)]
+    assert learning_curves.label_groups(runs) == ["staleness=0", "staleness=4"]
+    same = [settings("A", actor_devices=k, actor_timeout=1.0 + k) for k in (0, 4)]
+    assert same[0] == same[1]
 
 
 def without_lines(tmp_path):

@@ -136,8 +136,16 @@ REFUSED = {
         with_settings(HOST, randomize=("length=1:2",)),
         counting,
     ),
-    "jaxdrl sweep --shape": (
+    "compare them with jaxdrl plot": (
         replace(HOST, sweep=jaxdrl.Sweep({"gamma": "0.9:1"}, members=2)),
+        counting,
+    ),
+    "one after the other with jaxdrl train": (
+        replace(HOST, sweep=jaxdrl.Sweep({}, members=1, shapes={"num_epochs": "1,2"})),
+        counting,
+    ),
+    "a sweep trains its members in one program": (
+        replace(HOST, sweep=jaxdrl.Sweep({"gamma": "0.9:1"}, members=4, pbt=True)),
         counting,
     ),
 }
