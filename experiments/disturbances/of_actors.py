@@ -115,13 +115,16 @@ def kill(env: str, number: int, rng: random.Random, directory: Path, expected: A
     with train(command(env, run_dir, updates), 1, directory / f"output-{name}") as together:
         until(lambda: config.exists() and config.stat().st_mtime > began, START_SECONDS)
         together.wait(rng.random() * MOST_SECONDS)
+        has_ended = bool(together.gone)
         cases.kill(together, 0)
         together.wait(HANG_SECONDS)
+    if has_ended:
+        return Disturbed(f"{env} kill {number}", 0.0, ("had ended before",))
     trouble = _go_on(env, run_dir, directory / f"after-{name}", expected, updates)
     return Disturbed(f"{env} kill {number}", 0.0, tuple(trouble))
 
 
-MANY_UPDATES = 400
+MANY_UPDATES = 1000
 MOST_SECONDS = 8.0
 """From the start of compiling to a kill, at most."""
 
