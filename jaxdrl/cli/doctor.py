@@ -18,6 +18,8 @@ from jaxdrl.algorithms.build import build
 from jaxdrl.algorithms.settings import make_config
 from jaxdrl.algorithms.training import jit_step
 from jaxdrl.checks import Positive, checked
+from jaxdrl.cli import measure_on_host
+from jaxdrl.cli.measure_on_host import Speeds
 from jaxdrl.config.algorithms import AlgorithmConfig
 from jaxdrl.config.execution import ExecutionConfig
 from jaxdrl.core.keys import make_key
@@ -51,6 +53,8 @@ class Diagnosis:
       by_envs: training steps per second by number of environments, on `num_devices`.
       num_devices: the fastest number of devices.
       num_envs: the number of environments that saturates them, 0 if not even the smallest fits.
+      on_host: for an environment of the host, the speeds of acting and learning by number of
+        environments, on one device; None for all others.
     """
 
     machine: dict[str, Any]
@@ -63,6 +67,7 @@ class Diagnosis:
     by_envs: dict[int, float]
     num_devices: int
     num_envs: int
+    on_host: dict[int, Speeds] | None = None
 
 
 @checked
@@ -91,10 +96,42 @@ def diagnose(env: str = "CartPole-v1", *, seconds: Positive = 1.0, say: Any = No
     busy = machine.busy_complaints(machine.busy_cores())
     for line in (*faults, *busy):  # before minutes of measurements that may be useless
         report(line)
-    numbers = divisors(int(mesh.devices.size))
+    on_host = None
+    if made.host is not None:
+        on_host = measure_sizes_on_host(made, config, seconds, report)
+        by_envs = {num_envs: speeds.at_once for num_envs, speeds in on_host.items()}
+        by_devices, best = {1: max(by_envs.values())}, 1
+    else:
+        num_devices = int(mesh.devices.size)
+        by_devices, by_envs, best = measure_in_jax(made, config, num_devices, seconds, report)
+    cache = backend.keep_programs()
+    return Diagnosis(
+        machine=facts,
+        processes=processes,
+        versions=machine.versions(),
+        cache=None if cache is None else str(cache),
+        complaints=[*machine.complaints(facts), *faults, *busy],
+        env=env,
+        by_devices=by_devices,
+        by_envs=by_envs,
+        num_devices=best,
+        num_envs=saturation(by_envs),
+        on_host=on_host,
+    )
+
+
+def measure_in_jax(
+    made: Environment,
+    config: Any,
+    num_devices: int,
+    seconds: float,
+    report: Callable[[str], Any],
+) -> tuple[dict[int, float], dict[int, float], int]:
+    """Steps per second by devices and by environments, and the fastest number of devices."""
+    numbers = divisors(num_devices)
     steps = Steps(report, len(numbers) + len(SIZES))
     report(
-        f"measuring how {env} trains: {config.num_envs} environments on "
+        f"measuring how {made.name} trains: {config.num_envs} environments on "
         f"{', '.join(map(str, numbers))} device(s), then {SIZES[0]} to {SIZES[-1]:,} on the "
         "fastest number; each is compiled separately, which takes most of the time"
     )
@@ -109,19 +146,27 @@ def diagnose(env: str = "CartPole-v1", *, seconds: Positive = 1.0, say: Any = No
         changed = replace(config, num_envs=num_envs)
         words = f"{num_envs:,} environments"
         by_envs[num_envs] = steps.take(words, measure, made, changed, best, seconds)
-    cache = backend.keep_programs()
-    return Diagnosis(
-        machine=facts,
-        processes=processes,
-        versions=machine.versions(),
-        cache=None if cache is None else str(cache),
-        complaints=[*machine.complaints(facts), *faults, *busy],
-        env=env,
-        by_devices=by_devices,
-        by_envs=by_envs,
-        num_devices=best,
-        num_envs=saturation(by_envs),
+    return by_devices, by_envs, best
+
+
+def measure_sizes_on_host(
+    made: Environment, config: Any, seconds: float, report: Callable[[str], Any]
+) -> dict[int, Speeds]:
+    """The speeds of acting and learning by the number of environments, until more do not pay."""
+    multiple = getattr(config, "num_envs_multiple", NUM_SHARDS)
+    sizes = [num for num in measure_on_host.SIZES if num % multiple == 0] or [config.num_envs]
+    report(
+        f"measuring how {made.name} trains: {sizes[0]} to {sizes[-1]:,} environments, which one "
+        "thread of the host steps"
     )
+    found: dict[int, Speeds] = {}
+    for num_envs in sizes:
+        if not pays([speeds.at_once for speeds in found.values()]):
+            break
+        changed = replace(config, num_envs=num_envs)
+        found[num_envs] = measure_on_host.measure(made, changed, seconds)
+        report(f"{num_envs:,} environments: {found[num_envs]}")
+    return found
 
 
 class Steps:
@@ -216,15 +261,18 @@ def advice(found: Diagnosis) -> list[str]:
     """Conclusions from the measurements; the last line is the command that trains fastest."""
     if not found.num_envs:
         return [f"{found.env}: not even {SIZES[0]} environments fit into memory"]
+    what = "the machine"
     one, best = found.by_devices[1], found.by_devices[found.num_devices]
-    if found.num_devices == 1:
+    if found.on_host is not None:
+        words, what = str(found.on_host[found.num_envs]), "one actor"
+    elif found.num_devices == 1:
         words = "one device is fastest"
     elif one:
         words = f"{found.num_devices} devices are fastest: {best / one:.2f}x the speed of one"
     else:
         words = f"{found.num_devices} devices are fastest; one has too little memory"
     return [
-        f"{found.env}: {words}; {found.num_envs} environments saturate the machine",
+        f"{found.env}: {words}; {found.num_envs} environments saturate {what}",
         "the fastest setting need not learn best: more environments mean larger batches and fewer "
         "updates in the same number of steps",
         f"jaxdrl train {found.env} --devices {found.num_devices} --num-envs {found.num_envs}",

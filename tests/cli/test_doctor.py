@@ -6,8 +6,10 @@ import pytest
 from rich.console import Console
 
 import jaxdrl
+from counting_host import counting
 from jaxdrl.cli import doctor, main
 from jaxdrl.cli.doctor import diagnose
+from jaxdrl.cli.measure_on_host import Speeds
 from jaxdrl.errors import ConfigError
 
 
@@ -104,6 +106,29 @@ def test_the_processes_of_a_launcher_are_shown_with_what_would_keep_them_apart(s
 def test_a_measurement_is_of_training():
     config = jaxdrl.with_settings(jaxdrl.PPOConfig(), num_envs=16, num_steps=8, hidden_sizes=(8,))
     assert doctor.measure(jaxdrl.make("CartPole-v1"), config, 2, 0.01) > 0
+
+
+def test_of_an_environment_of_the_host_acting_and_learning_are_measured_apart(monkeypatch):
+    measured = []
+
+    def measure(env, config, seconds):
+        measured.append(config.num_envs)
+        return Speeds(acting=min(config.num_envs, 60) * 100.0, learning=30_000.0)
+
+    monkeypatch.setattr(doctor, "make", lambda name: counting())
+    monkeypatch.setattr(doctor.measure_on_host, "measure", measure)
+    lines, output = [], io.StringIO()
+    found = diagnose("test/Counting", say=lines.append)
+    doctor.print_diagnosis(Console(file=output, width=200), found)
+    assert measured == [16, 64, 256, 1024]
+    assert (found.num_devices, found.num_envs) == (1, 64)
+    assert found.by_envs[16] == 1600.0
+    words = "acting alone makes 6,000 steps/s, and learning 30,000: acting is the slower side by 5"
+    assert any(line.startswith(f"64 environments: {words}") for line in lines)
+    *_, conclusion, _, command = output.getvalue().splitlines()
+    assert conclusion.startswith(f"test/Counting: {words}")
+    assert conclusion.endswith("64 environments saturate one actor")
+    assert command == "jaxdrl train test/Counting --devices 1 --num-envs 64"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,81 @@
+"""How fast environments of the host are acted in, and learned from, for `jaxdrl doctor`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxdrl.actors.host_rollout import host_collector
+from jaxdrl.algorithms.agent import acting_part
+from jaxdrl.algorithms.build import build
+from jaxdrl.config.algorithms import AlgorithmConfig
+from jaxdrl.core.keys import make_key
+from jaxdrl.envs import Environment
+
+SIZES = tuple(16 * 4**i for i in range(4))
+"""Numbers of environments that are tried, which the host steps."""
+
+
+@dataclass(frozen=True)
+class Speeds:
+    """Environment steps per second of acting and of learning, each by itself."""
+
+    acting: float
+    learning: float
+
+    @property
+    def at_once(self) -> float:
+        """Of both at once, where neither slows the other."""
+        return min(self.acting, self.learning)
+
+    def __str__(self) -> str:
+        slower = "acting" if self.acting < self.learning else "learning"
+        times = max(self.acting, self.learning) / self.at_once
+        return (
+            f"acting alone makes {self.acting:,.0f} steps/s, and learning {self.learning:,.0f}: "
+            f"{slower} is the slower side by {times:.1f}x"
+        )
+
+
+def measure(env: Environment, config: AlgorithmConfig, seconds: float) -> Speeds:
+    """Measures one actor and the learner, on one device and without compiling."""
+    agent = build(env, config)
+    state = jax.jit(agent.init)(make_key(0))
+    policy, learn = acting_part(state.learner), jax.jit(agent.learn)
+    assert agent.acting is not None
+    with closing(
+        host_collector(env, agent.acting, jax.local_devices()[0], config.num_envs)
+    ) as collector:
+        collector.begin(state.actor)
+        trajectory = collector.collect(policy, _go_on).trajectory
+        acting = _median_seconds(lambda: collector.collect(policy, _go_on), seconds)
+    learner, _ = jax.block_until_ready(learn(state.learner, trajectory))
+
+    def learn_again() -> None:
+        nonlocal learner
+        learner, _ = jax.block_until_ready(learn(learner, trajectory))
+
+    learning = _median_seconds(learn_again, seconds)
+    steps = config.env_steps_per_update
+    return Speeds(acting=steps / acting, learning=steps / learning)
+
+
+def _go_on() -> None:
+    """Nothing ends a measurement."""
+
+
+def _median_seconds(call: Callable[[], Any], seconds: float) -> float:
+    """The median time of a call, from calls that take so many seconds in all, and three of them."""
+    times: list[float] = []
+    started = time.perf_counter()
+    while len(times) < 3 or time.perf_counter() - started < seconds:
+        before = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - before)
+    return float(np.median(times))
