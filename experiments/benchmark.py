@@ -7,6 +7,7 @@ from typing import Any
 
 import tyro
 from benchmarks import plot, report
+from benchmarks.asynchronous import Asynchronous
 from benchmarks.breakdown import Breakdown
 from benchmarks.envs import Envs
 from benchmarks.overheads import Overheads
@@ -21,7 +22,17 @@ from rich.console import Console
 
 from jaxdrl import ConfigError
 
-Mode = Throughput | Breakdown | Scaling | Envs | Reset | Overheads | Recurrent | Population
+Mode = (
+    Throughput
+    | Breakdown
+    | Scaling
+    | Envs
+    | Reset
+    | Overheads
+    | Recurrent
+    | Population
+    | Asynchronous
+)
 
 SMOKE: dict[type, dict[str, Any]] = {
     Throughput: {"peers": ("textbook",), "devices": (1,), "repetitions": 2, "env_steps": 256},
@@ -32,6 +43,7 @@ SMOKE: dict[type, dict[str, Any]] = {
     Overheads: {"repetitions": 2, "seconds": 0.01, "env_steps": 256, "track": ("tensorboard",)},
     Population: {"members": 2, "peers": (), "devices": (1,), "repetitions": 2, "env_steps": 256},
     Recurrent: {"repetitions": 2, "seconds": 0.01, "size": 8, "sequence_lengths": (8, 4)},
+    Asynchronous: {"peers": (), "acting": (8,), "repetitions": 2, "updates": 2},
 }
 """What `--smoke` changes, by mode; the work itself becomes `cases.TINY`."""
 

@@ -1,7 +1,7 @@
 """What is trained, and by whom. Imports the standard library alone: every worker reads it."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -12,7 +12,8 @@ class Case:
     """
 
     env: str
-    """A gymnax environment, or `Costly`, whose reset takes as long as 100 steps."""
+    """A gymnax environment, or `Costly`, whose reset takes as long as 100 steps; for runs with
+    actors one of the host, such as `envpool/CartPole-v1`."""
     num_envs: int
     """Environments."""
     num_steps: int
@@ -47,7 +48,8 @@ class Job:
     """What one worker process does."""
 
     trainer: str
-    """`jaxdrl`, `textbook`, `rejax` or `brax`."""
+    """`jaxdrl`, `textbook`, `rejax`, `brax` or `sbx`; `run` for a whole run of jaxdrl, and `actor`
+    for one of its actors alone."""
     case: Case
     """The work of an update."""
     updates: int
@@ -60,6 +62,14 @@ class Job:
     """Logical shards, of jaxdrl."""
     reproducible: bool = False
     """Whether jaxdrl computes in reproducible mode."""
+    staleness: int = 0
+    """How many updates old the data of a `run` is."""
+    learner_devices: int | None = None
+    """Devices that a `run` learns on; None for its default."""
+    actor_devices: int | None = None
+    """Devices that a `run` acts on besides; None for its default."""
+    directory: str = ""
+    """Where a `run` writes its files."""
 
     @property
     def env_steps(self) -> int:
@@ -73,8 +83,18 @@ CASES = {
     "breakout-64": Case("Breakout-MinAtar", 64, 128),
     "pendulum-256": Case("Pendulum-v1", 256, 128, normalize=True),
 }
+HOST_CASES = {
+    "envpool-cartpole": Case("envpool/CartPole-v1", 512, 64),
+    "gymnasium-cartpole": Case("gymnasium/CartPole-v1", 64, 128),
+    "gymnasium-halfcheetah": Case(
+        "gymnasium/HalfCheetah-v5", 16, 128, num_epochs=10, num_minibatches=16, normalize=True
+    ),
+}
+"""Environments of the host, for runs with actors; HalfCheetah as in its preset."""
 TINY = Case("Costly", 16, 8, num_epochs=2, num_minibatches=2, hidden_sizes=(8,))
 """For `--smoke`."""
+TINY_HOST = replace(TINY, env="gymnasium/CartPole-v1")
+"""The same with an environment of the host."""
 
 # Settings that decide what is learned and not how long it takes; each trainer has them by its own
 # names.

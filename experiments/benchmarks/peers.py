@@ -29,6 +29,20 @@ PINS = {
         "optax==0.2.8",
         "numpy==2.4.6",
     ),
+    # It acts and keeps its data by PyTorch, and learns by JAX.
+    "sbx": (
+        "sbx-rl==0.28.0",
+        "stable-baselines3==2.9.2",
+        "torch==2.13.0",
+        "gymnasium==1.3.0",
+        "mujoco==4.0.0",
+        "imageio==2.38.1",
+        "jax==0.10.2",
+        "jaxlib==0.10.2",
+        "flax==0.12.8",
+        "optax==0.2.8",
+        "numpy==2.4.6",
+    ),
 }
 """Versions that were tried together, on Python 3.11."""
 

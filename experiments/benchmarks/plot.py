@@ -114,6 +114,10 @@ def _recurrent(figure: Any, result: dict[str, Any]) -> None:
     axes.axhline(1.0, linestyle=":", color="gray")
 
 
+def _asynchronous(figure: Any, result: dict[str, Any]) -> None:
+    _throughput(figure, result["training"])
+
+
 def _hosts_measured(figure: Any, result: dict[str, Any]) -> None:
     (axes,) = _row(figure, 1)
     _bars(axes, result["speed"], "training steps/s")
@@ -171,6 +175,7 @@ DRAWINGS: dict[str, Callable[[Any, dict[str, Any]], None]] = {
     "reset": _reset,
     "overheads": _overheads,
     "recurrent": _recurrent,
+    "asynchronous": _asynchronous,
     "hosts_measure": _hosts_measured,
     "hosts_predict": _hosts_predicted,
 }

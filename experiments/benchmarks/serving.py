@@ -11,11 +11,14 @@ import sys
 import time
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 import jax
 
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "gymnax", "jaxdrl", "rejax", "distrax", "brax")
+PACKAGES = (
+    *("jax", "jaxlib", "flax", "optax", "gymnax", "jaxdrl", "rejax", "distrax", "brax"),
+    *("gymnasium", "envpool", "mujoco", "sbx-rl", "stable-baselines3", "torch"),
+)
 
 
 def open_channel() -> TextIO:
@@ -69,11 +72,28 @@ def memory() -> dict[str, Any]:
     }
 
 
+class Clocks(NamedTuple):
+    """Time on the wall, and that of the processor in all threads of this process."""
+
+    seconds: float
+    cpu_seconds: float
+
+    @classmethod
+    def now(cls) -> "Clocks":
+        """Both of them now."""
+        return cls(time.perf_counter(), time.process_time())
+
+    def passed(self) -> dict[str, float]:
+        """What has passed since then, by name."""
+        return {
+            name: now - then for name, now, then in zip(self._fields, self.now(), self, strict=True)
+        }
+
+
 def serve(channel: TextIO, run: Callable[[], Any], env_steps: int, ready: dict[str, Any]) -> None:
     """Says `ready`, then times `run`, which does `env_steps` steps, as often as it is asked to."""
     say(channel, ready)
     while wait_for_run():
-        started = time.perf_counter()
+        started = Clocks.now()
         jax.block_until_ready(run())
-        seconds = time.perf_counter() - started
-        say(channel, {"seconds": seconds, "env_steps": env_steps, **memory()})
+        say(channel, {**started.passed(), "env_steps": env_steps, **memory()})

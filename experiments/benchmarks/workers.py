@@ -15,7 +15,13 @@ from benchmarks.cases import Job, to_json
 ROOT = Path(__file__).parent.parent
 """Where `benchmarks` is found; each worker runs one of its modules."""
 
-MODULES = {"rejax": "benchmarks.peer_rejax", "brax": "benchmarks.peer_brax"}
+MODULES = {
+    "rejax": "benchmarks.peer_rejax",
+    "brax": "benchmarks.peer_brax",
+    "sbx": "benchmarks.peer_sbx",
+    "run": "benchmarks.runner",
+    "actor": "benchmarks.runner",
+}
 """Of the trainers that are not in `benchmarks.worker`."""
 
 

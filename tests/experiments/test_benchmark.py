@@ -208,6 +208,47 @@ def test_recurrent_compares_networks_of_as_many_multiplications(bench, smoke):
     assert len(set(counts.values())) == 1
 
 
+@pytest.mark.slow
+def test_asynchronous_compares_runs_and_measures_an_actor_alone(smoke):
+    result, printed = smoke("asynchronous")
+    (case,) = result["training"].values()
+    assert set(case["trainers"]) == {"asynchronous", "synchronous"}
+    for trainer in case["trainers"].values():
+        for run, speed in zip(trainer["runs"], trainer["speeds"], strict=True):
+            assert run["env_steps"] == 2 * 16 * 8
+            assert speed == pytest.approx(run["env_steps"] / run["seconds"])
+            assert run["cpu_seconds"] > 0
+            assert 0 <= run["means"]["learner_idle_share"] <= 1
+        assert is_spread(trainer["cpu"])
+    ours, theirs = (case["trainers"][name]["speeds"] for name in ("asynchronous", "synchronous"))
+    ratio = case["ratios"]["synchronous"]["median"]
+    assert ratio == pytest.approx(np.median(np.divide(ours, theirs)))
+    (acting,) = result["acting"].values()
+    assert [run["env_steps"] for run in acting["runs"]] == [2 * 8 * 8] * 2
+    assert is_spread(acting["cpu"])
+    assert "an actor alone" in printed
+
+
+def test_runs_rest_and_do_not_count_the_updates_after(bench, monkeypatch):
+    """While a run rests its actors collect what they can, which would count as speed."""
+    from benchmarks import runner
+
+    said, wanted = [], iter([True, True, False])
+    monkeypatch.setattr(runner.serving, "say", lambda channel, line: said.append(line))
+    monkeypatch.setattr(runner.serving, "wait_for_run", lambda: next(wanted))
+    case = bench.cases.Case("gymnasium/CartPole-v1", 4, 8)
+    turns = runner.Turns(None, bench.cases.Job("run", case, updates=3))
+    each = runner.WARM_UP + 3
+    with pytest.raises(SystemExit):
+        for update in range(1, 2 + 2 * each):
+            in_warm_up = update > 1 and (update - 2) % each < runner.WARM_UP
+            turns(update, {"seconds_learning": 1e6 if in_warm_up else 2.0})
+    ready, *measured = said
+    assert ready["num_devices"] >= 1
+    assert [line["env_steps"] for line in measured] == [3 * 4 * 8] * 2
+    assert [line["means"] for line in measured] == [{"seconds_learning": pytest.approx(2.0)}] * 2
+
+
 def test_what_is_left_out_is_really_left_out(bench):
     """Else its cost would be measured as nothing."""
     from benchmarks import overheads
