@@ -11,6 +11,7 @@ from jaxdrl.checks import hints_of
 from jaxdrl.config.acting import ActingConfig
 from jaxdrl.config.execution import ExecutionConfig
 from jaxdrl.config.experiment import Experiment
+from jaxdrl.config.impala import IMPALAConfig
 from jaxdrl.config.network import NetworkConfig
 from jaxdrl.config.ppo import PPOConfig
 from jaxdrl.config.search_space import Sweep
@@ -24,7 +25,8 @@ HEAD = """\
 This page lists every setting of a run with its type, default, meaning and flag. In Python, settings
 are the fields of `jaxdrl.Experiment` and of the configs inside it, all of them frozen dataclasses:
 
-- `experiment.algorithm` is the config of the algorithm, such as `jaxdrl.PPOConfig`;
+- `experiment.algorithm` is the config of the algorithm, a `jaxdrl.PPOConfig` or
+  `jaxdrl.IMPALAConfig`;
 - `experiment.algorithm.network` and `experiment.algorithm.execution` hold its network and execution
   settings;
 - `experiment.acting` says how acting and learning overlap;
@@ -32,7 +34,8 @@ are the fields of `jaxdrl.Experiment` and of the configs inside it, all of them 
 
 On the command line, settings are flags of `jaxdrl train` and of the experiment scripts. Flags have
 no prefix. `jaxdrl.make_config`, `jaxdrl.make_experiment` and `jaxdrl.with_settings` take the same
-short names, whichever config a setting belongs to; no two settings have the same name:
+short names, whichever config a setting belongs to; no two settings of an experiment have the same
+name:
 
 ```python
 import jaxdrl
@@ -83,7 +86,8 @@ def explanations(config: type) -> dict[str, str]:
 
 SECTIONS = (
     (Experiment, "What to train and for how long, and what to write on the way."),
-    (PPOConfig, "The field `algorithm` of an experiment."),
+    (PPOConfig, "The field `algorithm` of an experiment that trains by PPO, the default."),
+    (IMPALAConfig, "The field `algorithm` of an experiment that trains by IMPALA."),
     (NetworkConfig, "The field `network` of the config of an algorithm."),
     (ExecutionConfig, "The field `execution` of the config of an algorithm."),
     (ActingConfig, "The field `acting` of an experiment, for environments of the host."),

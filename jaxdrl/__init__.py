@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jaxdrl.algorithms.impala import impala
     from jaxdrl.algorithms.ppo.algorithm import ppo
     from jaxdrl.algorithms.settings import make_config, make_experiment
     from jaxdrl.algorithms.training import jit_step, train
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from jaxdrl.analysis.learning_curves import plot_runs
     from jaxdrl.analysis.policy_file import load_policy
     from jaxdrl.analysis.render import render_run
-    from jaxdrl.config.algorithms import PPOConfig
+    from jaxdrl.config.algorithms import IMPALAConfig, PPOConfig
     from jaxdrl.config.execution import ExecutionConfig
     from jaxdrl.config.experiment import Experiment
     from jaxdrl.config.network import NetworkConfig
@@ -46,6 +47,7 @@ __all__ = [
     "Exchange",
     "ExecutionConfig",
     "Experiment",
+    "IMPALAConfig",
     "Network",
     "NetworkConfig",
     "PPOConfig",
@@ -57,6 +59,7 @@ __all__ = [
     "export_policy",
     "from_gymnasium",
     "hyperparameter",
+    "impala",
     "jit_step",
     "load_policy",
     "make",
@@ -85,6 +88,7 @@ _HOMES = {
     "Exchange": "jaxdrl.populations.pbt",
     "ExecutionConfig": "jaxdrl.config.execution",
     "Experiment": "jaxdrl.config.experiment",
+    "IMPALAConfig": "jaxdrl.config.algorithms",
     "Network": "jaxdrl.core.types",
     "NetworkConfig": "jaxdrl.config.network",
     "PPOConfig": "jaxdrl.config.algorithms",
@@ -96,6 +100,7 @@ _HOMES = {
     "export_policy": "jaxdrl.analysis.export",
     "from_gymnasium": "jaxdrl.envs.host.gymnasium",
     "hyperparameter": "jaxdrl.config.settings",
+    "impala": "jaxdrl.algorithms.impala",
     "jit_step": "jaxdrl.algorithms.training",
     "load_policy": "jaxdrl.analysis.policy_file",
     "make": "jaxdrl.envs",

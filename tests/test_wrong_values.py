@@ -63,12 +63,18 @@ PPO = {
     **dict.fromkeys(("hidden_sizes", "cnn_channels"), SIZES),
     "initial_log_std": (-20.1, 5.1, math.nan, "0", None),
 }
+IMPALA = PPO | {
+    **dict.fromkeys(("optimizer_epsilon",), POSITIVE),
+    **dict.fromkeys(("rmsprop_decay", "vtrace_lambda"), SHARE),
+    "optimizer": (*CHOICE, None),
+}
 NETWORK, EXECUTION = (
     {name: PPO[name] for name in kind.__dataclass_fields__}
     for kind in (NetworkConfig, ExecutionConfig)
 )
 NESTED = {"network": ({}, 3, None, NetworkConfig), "execution": ({}, 3, None, NetworkConfig())}
 OF_PPO = {name: PPO[name] for name in PPO if name not in NETWORK | EXECUTION} | NESTED
+OF_IMPALA = {name: (IMPALA | NESTED)[name] for name in jaxdrl.IMPALAConfig.__dataclass_fields__}
 EXPERIMENT = {
     **dict.fromkeys(("total_env_steps", "num_eval_episodes", "log_every"), COUNT),
     **dict.fromkeys(("keep_checkpoints", "max_skipped_updates"), COUNT),
@@ -158,6 +164,7 @@ class Config(typing.NamedTuple):
 
 CONFIGS = [
     Config(PPOConfig, "", {}, OF_PPO),
+    Config(jaxdrl.IMPALAConfig, "", {}, OF_IMPALA),
     Config(NetworkConfig, "", {}, NETWORK),
     Config(ExecutionConfig, "", {}, EXECUTION),
     Config(Experiment, "", {"env": "CartPole-v1"}, EXPERIMENT),
@@ -237,6 +244,8 @@ CALLS = {
     "ppo network": lambda: jaxdrl.ppo(made(), CONFIG, network="mlp"),
     "ppo optimizer": lambda: jaxdrl.ppo(made(), CONFIG, optimizer="adam"),
     "ppo mesh": lambda: jaxdrl.ppo(made(), CONFIG, mesh=2),
+    "impala env": lambda: jaxdrl.impala(ENV, jaxdrl.IMPALAConfig()),
+    "impala config": lambda: jaxdrl.impala(made(), CONFIG),
     "evaluate env": lambda: jaxdrl.evaluate(ENV, None, None, None, num_episodes=1),
     "population make_member": lambda: jaxdrl.population(ENV),
     "check_environment env": lambda: jaxdrl.check_environment(ENV),

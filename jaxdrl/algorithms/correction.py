@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdrl.algorithms.agent import Agent
-from jaxdrl.algorithms.on_policy import evaluate_rows, in_rows, in_time
+from jaxdrl.algorithms.rollout_learner import evaluate_rows, in_rows, in_time
 from jaxdrl.core.returns import VTrace, vtrace
 from jaxdrl.core.trees import merge_leading_axes
 from jaxdrl.core.types import LearnerState, Transition

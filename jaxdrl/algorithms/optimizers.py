@@ -45,7 +45,17 @@ class Optimizer(NamedTuple):
 
 
 def adam(max_grad_norm: Any = None, epsilon: Any = 1e-8) -> Optimizer:
-    """Adam with the gradient clipped by its global norm; its update takes `learning_rate`.
+    """Adam with the gradient clipped by its global norm; its update takes `learning_rate`."""
+    return _clipped(max_grad_norm, optax.scale_by_adam(eps=epsilon))
+
+
+def rmsprop(max_grad_norm: Any = None, decay: Any = 0.99, epsilon: Any = 1e-8) -> Optimizer:
+    """RMSProp without momentum and with epsilon inside the square root; the rest as `adam`."""
+    return _clipped(max_grad_norm, optax.scale_by_rms(decay=decay, eps=epsilon))
+
+
+def _clipped(max_grad_norm: Any, scaling: optax.GradientTransformation) -> Optimizer:
+    """Clips by the global norm, scales, and multiplies by the learning rate of the update.
 
     All parameters are treated as one vector: a few large operations instead of many small ones.
     """
@@ -55,7 +65,7 @@ def adam(max_grad_norm: Any = None, epsilon: Any = 1e-8) -> Optimizer:
 
     clip = optax.identity() if max_grad_norm is None else optax.clip_by_global_norm(max_grad_norm)
     scale_by_rate = optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), scale)
-    chain = optax.chain(clip, optax.scale_by_adam(eps=epsilon), scale_by_rate)
+    chain = optax.chain(clip, scaling, scale_by_rate)
     return Optimizer(optax.flatten(chain), ("learning_rate",))
 
 

@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING, Any
 from jaxdrl.checks import require
 from jaxdrl.config.algorithms import DEFAULT, PPOConfig, require_algorithm
 from jaxdrl.config.experiment import Experiment
-from jaxdrl.config.presets import CONTROL, PIXELS, SUITE_TASKS, TASKS
+from jaxdrl.config.presets import CONTROL, PIXELS, adapted, find
 from jaxdrl.config.settings import with_settings
 
 if TYPE_CHECKING:
     from jaxdrl.envs.protocol import Environment
-
-PRESETS = TASKS | SUITE_TASKS
 
 
 def make_experiment(
@@ -39,14 +37,14 @@ def make_experiment(
     """
     name = _name_of(env)
     require_algorithm(algorithm)
-    preset = PRESETS.get(name)
+    preset = find(name, algorithm)
     if preset is None:
         config = make_config(env, algorithm)
         preset = Experiment(env=name, anneal_learning_rate=True, algorithm=config)
     return with_settings(preset, **settings)
 
 
-def make_config(env: str | Environment, algorithm: str = DEFAULT, **settings: Any) -> PPOConfig:
+def make_config(env: str | Environment, algorithm: str = DEFAULT, **settings: Any) -> Any:
     """The settings of an algorithm for `env`: tuned ones, else defaults that suit its spaces.
 
     >>> make_config("CartPole-v1", num_envs=64, hidden_sizes=(128,)).network.hidden_sizes
@@ -62,12 +60,13 @@ def make_config(env: str | Environment, algorithm: str = DEFAULT, **settings: An
     """
     name = _name_of(env)
     require_algorithm(algorithm)
-    if name in PRESETS:
-        config: Any = PRESETS[name].algorithm
-        return with_settings(config, **settings)
-    from jaxdrl.envs import make  # gymnax takes seconds
+    preset = find(name, algorithm)
+    if preset is None:
+        from jaxdrl.envs import make  # gymnax takes seconds
 
-    return with_settings(defaults_for(make(env) if isinstance(env, str) else env), **settings)
+        config = defaults_for(make(env) if isinstance(env, str) else env)
+        return with_settings(adapted(config, algorithm), **settings)
+    return with_settings(preset.algorithm, **settings)
 
 
 def _name_of(env: Any) -> str:
@@ -79,7 +78,7 @@ def _name_of(env: Any) -> str:
 
 
 def defaults_for(env: Environment) -> PPOConfig:
-    """Settings by the spaces alone."""
+    """Settings of PPO by the spaces alone."""
     import jax
 
     from jaxdrl.core.preprocessing import prepared_shapes

@@ -11,7 +11,7 @@ from typing import Annotated, Any, get_origin, get_type_hints
 import tyro
 
 from jaxdrl.algorithms.settings import make_experiment
-from jaxdrl.config.algorithms import ALGORITHMS, DEFAULT, require_algorithm
+from jaxdrl.config.algorithms import ALGORITHMS, DEFAULT, kind_of, require_algorithm
 from jaxdrl.config.experiment import Experiment, unresolve
 from jaxdrl.config.sweep_flags import SweepFlags, take_ranges
 from jaxdrl.errors import ConfigError
@@ -60,10 +60,15 @@ def with_known(function: Callable, args: list[str]) -> Callable:
     """
     if args[:1] != [function.__name__]:
         return function
-    algorithm, known = _take_value(args, "--algorithm") or DEFAULT, _take_config(args)
+    algorithm, known = _take_value(args, "--algorithm"), _take_config(args)
+    if known is not None and algorithm not in (None, kind_of(known.algorithm)):
+        works = f"--config has settings of {kind_of(known.algorithm)}; leave one of them out"
+        raise ConfigError(f"algorithm = {algorithm!r}: {works}")
+    algorithm = algorithm or DEFAULT
     require_algorithm(algorithm)
+    config = ALGORITHMS[algorithm]() if known is None else known.algorithm
     defaults: dict[str, Any] = {}
-    ranges = take_ranges(args, ALGORITHMS[algorithm]())
+    ranges = take_ranges(args, config)
     if "settings" in inspect.signature(function).parameters:
         defaults["settings"] = SweepFlags(ranges)
     elif ranges:
@@ -72,6 +77,8 @@ def with_known(function: Callable, args: list[str]) -> Callable:
         raise ConfigError(f"{name} = {value!r}: {works}")
     if known is None and (position := _position_of_env(args)) is not None:
         known = make_experiment(args.pop(position), algorithm)
+    if known is None and algorithm != DEFAULT:
+        known = _without_env(config)
     if known is not None:
         defaults["experiment"] = known
     parameters = {
@@ -88,6 +95,13 @@ def with_known(function: Callable, args: list[str]) -> Callable:
     verb.__signature__ = inspect.Signature([*parameters.values()])  # type: ignore[attr-defined]
     verb.__annotations__ = hints
     return verb
+
+
+def _without_env(config: Any) -> Experiment:
+    """Default settings with those of an algorithm; the environment is still missing."""
+    experiment = Experiment("missing", algorithm=config)
+    object.__setattr__(experiment, "env", tyro.MISSING)  # which no environment may be named
+    return experiment
 
 
 def _take_config(args: list[str]) -> Experiment | None:

@@ -8,10 +8,11 @@ from typing import Any, Protocol
 
 from jaxdrl.checks import require
 from jaxdrl.config.execution import ExecutionConfig
+from jaxdrl.config.impala import IMPALAConfig
 from jaxdrl.config.ppo import PPOConfig
 from jaxdrl.errors import ConfigError
 
-ALGORITHMS = {"ppo": PPOConfig}
+ALGORITHMS: dict[str, type] = {"ppo": PPOConfig, "impala": IMPALAConfig}
 """The settings of each algorithm of jaxdrl, by its name."""
 
 DEFAULT = next(iter(ALGORITHMS))

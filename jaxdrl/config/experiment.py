@@ -85,9 +85,8 @@ class Experiment:
     """Trace a few updates into profile/ of the run directory, and report where the time goes."""
     acting: ActingConfig = field(default_factory=ActingConfig)
     """How acting and learning overlap."""
-    algorithm: Annotated[Any, tyro.conf.arg(constructor=ALGORITHMS[DEFAULT])] = field(
-        default_factory=ALGORITHMS[DEFAULT]
-    )
+    # The command line has a flag for each field of the value that it starts from.
+    algorithm: Any = field(default_factory=ALGORITHMS[DEFAULT])
     """Settings of the algorithm, such as PPOConfig."""
     sweep: Annotated[Sweep | None, tyro.conf.Suppress] = None
     """Members that differ in hyperparameters and seeds; None: a single agent."""

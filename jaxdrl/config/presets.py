@@ -6,7 +6,12 @@ They were chosen by measurement: `experiments/learning_table.py` trains every ta
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
+from jaxdrl.config.algorithms import ALGORITHMS, DEFAULT
 from jaxdrl.config.experiment import Experiment
+from jaxdrl.config.impala import IMPALAConfig
 from jaxdrl.config.ppo import PPOConfig
 from jaxdrl.config.settings import with_settings
 
@@ -49,9 +54,7 @@ SMALL = PPOConfig(num_envs=64, num_steps=32, num_minibatches=4, entropy_coef=0.0
 """Small discrete tasks with short episodes."""
 
 
-def _task(
-    env: str, total_env_steps: int, algorithm: PPOConfig, *, episodes: int = 256
-) -> Experiment:
+def _task(env: str, total_env_steps: int, algorithm: Any, *, episodes: int = 256) -> Experiment:
     return Experiment(
         env=env,
         total_env_steps=total_env_steps,
@@ -202,3 +205,34 @@ SUITE_TASKS = {
     )
 }
 """The same of suites."""
+
+_IMPALA_CARTPOLE = IMPALAConfig(num_envs=64, num_steps=32, num_minibatches=8, learning_rate=2e-3)
+
+PRESETS = {
+    "ppo": TASKS | SUITE_TASKS,
+    "impala": {"CartPole-v1": _task("CartPole-v1", 500_000, _IMPALA_CARTPOLE)},
+}
+"""All of them, by algorithm and environment."""
+
+OF_TASK = ("gamma", "normalize_observations", "normalize_rewards", "network")
+"""Settings that follow from a task more than from an algorithm."""
+
+
+def find(env: str, algorithm: str) -> Experiment | None:
+    """The preset of an environment for an algorithm, None if there is none for the environment.
+
+    Where an algorithm has no preset of its own, it is PPO's with the defaults of the algorithm.
+    """
+    if env in PRESETS[algorithm]:
+        return PRESETS[algorithm][env]
+    task = PRESETS[DEFAULT].get(env)
+    return task and with_settings(task, algorithm=adapted(task.algorithm, algorithm))
+
+
+def adapted(config: Any, algorithm: str) -> Any:
+    """The defaults of an algorithm, with what `config` of another one says about the task."""
+    kind: Any = ALGORITHMS[algorithm]
+    if isinstance(config, kind):
+        return config
+    own = {field.name for field in dataclasses.fields(kind)}
+    return kind(**{name: getattr(config, name) for name in OF_TASK if name in own})

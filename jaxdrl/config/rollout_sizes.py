@@ -76,12 +76,13 @@ def check_minibatches(config: RolloutSizes, row_length: int) -> None:
       ConfigError: naming the nearest numbers that work.
     """
     rows = config.num_steps // row_length * config.num_envs // config.execution.num_shards
-    steps = "num_steps" if row_length == 1 else f"num_steps / {row_length}"
+    steps = "num_steps * " if row_length == 1 else f"num_steps / {row_length} * "
+    of_shard = f"{'' if row_length == config.num_steps else steps}num_envs / num_shards"
     require(
         rows % config.num_minibatches == 0,
         "num_minibatches",
         config.num_minibatches,
-        f"must divide {steps} * num_envs / num_shards = {rows}; "
+        f"must divide {of_shard} = {rows}; "
         f"the nearest that work: {nearest_divisors(config.num_minibatches, rows)}",
     )
     rows //= config.num_minibatches
@@ -92,7 +93,7 @@ def check_minibatches(config: RolloutSizes, row_length: int) -> None:
         rows % parts == 0,
         "num_accumulation_steps",
         parts,
-        f"must divide {steps} * num_envs / num_shards / num_minibatches = {rows}; "
+        f"must divide {of_shard} / num_minibatches = {rows}; "
         f"the nearest that work: {nearest_divisors(parts, rows)}",
     )
 

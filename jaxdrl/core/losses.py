@@ -37,6 +37,15 @@ def clipped_surrogate(
     return -jnp.minimum(ratio * advantage, clipped * advantage)
 
 
+def policy_gradient(log_prob: jax.Array, advantage: jax.Array) -> jax.Array:
+    """A loss whose gradient is the policy gradient, -A log pi(a|s), for a constant A.
+
+    Williams 1992, "Simple statistical gradient-following algorithms", with a baseline.
+    """
+    _check(log_prob=log_prob, advantage=advantage)
+    return -log_prob * advantage
+
+
 def squared_value(value: jax.Array, target: jax.Array) -> jax.Array:
     """Half the squared error, 0.5 (value - target)^2."""
     _check(value=value, target=target)

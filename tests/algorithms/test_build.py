@@ -8,6 +8,7 @@ import pytest
 import jaxdrl
 import probe_environments as probes
 from jaxdrl.algorithms.build import build, config_type
+from jaxdrl.config.presets import adapted
 from jaxdrl.errors import ConfigError
 
 ENV = probes.counter(4)
@@ -26,8 +27,11 @@ def own(env, config: OwnConfig, *, mesh=None) -> jaxdrl.Algorithm:
     return jaxdrl.ppo(env, PPO, mesh=mesh)
 
 
-def test_settings_of_ppo_give_ppo():
-    assert isinstance(build(ENV, PPO), jaxdrl.Algorithm)
+@pytest.mark.parametrize("config", [PPO, adapted(PPO, "impala")])
+def test_settings_give_their_algorithm(config):
+    algorithm = build(ENV, config)
+    assert isinstance(algorithm, jaxdrl.Algorithm)
+    assert ("clip_fraction" in algorithm.metrics) == (config is PPO)
 
 
 def test_an_own_algorithm_is_made_of_its_own_settings():

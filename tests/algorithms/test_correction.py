@@ -6,18 +6,8 @@ import pytest
 
 import jaxdrl
 from jaxdrl import PPOConfig, with_settings
-from jaxdrl.algorithms import on_policy
 
 SMALL = {"num_envs": 16, "num_steps": 8, "num_epochs": 1, "num_minibatches": 2, "num_shards": 4}
-
-
-def test_rows_go_back_to_where_they_were():
-    x = np.arange(6 * 4 * 3).reshape(6, 4, 3)
-    for length in (1, 2, 3, 6):
-        rows = on_policy.in_rows(x, length)
-        assert rows.shape == (6 // length * 4, length, 3)
-        np.testing.assert_array_equal(rows[1], x[:length, 1])
-        np.testing.assert_array_equal(on_policy.in_time(rows, 4), x)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jaxdrl
-from jaxdrl import PPOConfig
+from jaxdrl import IMPALAConfig, PPOConfig
 from jaxdrl.algorithms.sharded import STATE_SPECS
 from jaxdrl.config.settings import with_settings
 from jaxdrl.distributed.groups import map_rows
@@ -35,6 +35,14 @@ SETTINGS = {
         "num_minibatches": 2,
         "correction": "vtrace",
     },
+    "Acrobot-v1": {  # by IMPALA
+        "num_envs": 32,
+        "num_steps": 8,
+        "num_minibatches": 2,
+        "num_accumulation_steps": 2,
+        "normalize_observations": True,
+        "normalize_rewards": True,
+    },
     "Breakout-MinAtar": {"num_envs": 16, "num_steps": 8, "num_epochs": 2, "activation": "relu"},
 }
 
@@ -48,6 +56,9 @@ EXTRA_LOSS = {"MemoryChain-bsuite": confident}
 
 def agent_on(name, num_devices, **changes):
     mesh = None if num_devices is None else jaxdrl.make_mesh(num_devices)
+    if name == "Acrobot-v1":
+        config = with_settings(IMPALAConfig(), **SETTINGS[name], **changes)
+        return jaxdrl.impala(jaxdrl.make(name), config, mesh=mesh)
     config = with_settings(PPOConfig(), **SETTINGS[name], **changes)
     return jaxdrl.ppo(jaxdrl.make(name), config, extra_loss=EXTRA_LOSS.get(name), mesh=mesh)
 
@@ -87,7 +98,10 @@ def relative_difference(params, others):
     return np.sqrt(difference / norm)
 
 
-QUICK = {("CartPole-v1", None), ("Pendulum-v1", 1), ("MemoryChain-bsuite", 1)}
+QUICK = {
+    *{("CartPole-v1", None), ("Pendulum-v1", 1), ("MemoryChain-bsuite", 1)},
+    ("Acrobot-v1", 2),
+}
 """What is not left to the slow tests: each costs two programs that compile as users' do."""
 
 

@@ -11,7 +11,7 @@ from optax import contrib
 
 import jaxdrl
 import probe_environments as probes
-from jaxdrl.algorithms.optimizers import of_own
+from jaxdrl.algorithms.optimizers import of_own, rmsprop
 from jaxdrl.config.ppo import PPOConfig
 from jaxdrl.config.settings import with_settings
 from jaxdrl.errors import ConfigError
@@ -60,6 +60,18 @@ def changes_type():
 def test_what_cannot_be_given_is_refused_in_one_sentence(optimizer, words):
     with pytest.raises(ConfigError, match=f"^optimizer: .*{words}"):
         jaxdrl.ppo(probes.action_reward(), SMALL, optimizer=optimizer)
+
+
+def test_rmsprop_clips_by_the_global_norm_and_has_its_epsilon_inside_the_root():
+    optimizer, params = rmsprop(1.0, 0.8, 0.04), {"a": jnp.array([1.0, 2.0])}
+    gradient, rate = {"a": jnp.array([3.0, 4.0])}, {"learning_rate": 0.5}
+    state, expected, mean = optimizer.init(params), np.array([1.0, 2.0]), 0.0
+    for _ in range(2):
+        params, state = optimizer.step(gradient, rate, params, state)
+        clipped = np.array([0.6, 0.8])
+        mean = 0.8 * mean + 0.2 * clipped**2
+        expected -= 0.5 * clipped / np.sqrt(mean + 0.04)
+    np.testing.assert_allclose(params["a"], expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("num_devices", [1, 2])

@@ -21,8 +21,10 @@ from jaxdrl import launch
 from jaxdrl.cli import main
 from jaxdrl.config.acting import ActingConfig
 from jaxdrl.config.experiment import Experiment
+from jaxdrl.config.impala import IMPALAConfig
 from jaxdrl.config.ppo import PPOConfig
 from jaxdrl.config.settings import with_settings
+from jaxdrl.config.stored import to_json
 from jaxdrl.distributed.mesh import make_mesh
 from jaxdrl.errors import ConfigError
 
@@ -355,9 +357,9 @@ def explanations(cls):
     return found
 
 
-@pytest.mark.parametrize("cls", [Experiment, ActingConfig, PPOConfig])
+@pytest.mark.parametrize("cls", [Experiment, ActingConfig, PPOConfig, IMPALAConfig])
 def test_help_explains_every_field(cls):
-    text = help_of(["train", "--help"])
+    text = help_of(["train", "--algorithm", "impala" if cls is IMPALAConfig else "ppo", "--help"])
     explained = explanations(cls)
     assert set(explained) == {field.name for field in dataclasses.fields(cls)}
     explained.pop("sweep", None)  # which has a verb of its own
@@ -428,6 +430,39 @@ def test_without_flags_the_settings_are_those_of_the_task(name, monkeypatch):
     main.main(["train", name])
     assert received == [jaxdrl.make_experiment(name)]
     assert received != [Experiment(name)]
+
+
+@pytest.mark.parametrize(
+    "flags",
+    ["CartPole-v1 --algorithm impala --rho-clip 2 --seed 3", "--algorithm=impala --rho-clip 2 {}"],
+)
+def test_flags_are_those_of_the_algorithm_that_is_named(flags, monkeypatch):
+    received = []
+    monkeypatch.setattr(launch, "run", lambda experiment, **how: received.append(experiment))
+    main.main(["train", *flags.format("--seed 3 CartPole-v1").split()])
+    expected = jaxdrl.make_experiment("CartPole-v1", "impala", rho_clip=2.0, seed=3)
+    assert isinstance(expected.algorithm, jaxdrl.IMPALAConfig)
+    assert received == [expected]
+
+
+def test_help_without_an_environment_shows_the_flags_of_the_algorithm():
+    text = help_of(["train", "--algorithm", "impala", "--help"])
+    assert "ENV Name of the environment, such as CartPole-v1. (required)" in text
+    assert "--clip-epsilon" not in text
+
+
+def test_a_file_says_which_algorithm_it_is_for(tmp_path, monkeypatch, capsys):
+    experiment = jaxdrl.make_experiment("CartPole-v1", "impala", seed=4)
+    path, received = tmp_path / "config.json", []
+    path.write_text(json.dumps({"experiment": to_json(experiment)}))
+    monkeypatch.setattr(launch, "run", lambda experiment, **how: received.append(experiment))
+    main.main(["sweep", "--config", str(path), "--vtrace-lambda", "0.9:1", "--rho-clip", "2"])
+    assert received[0].sweep.ranges == {"vtrace_lambda": "0.9:1"}
+    assert received[0].algorithm == with_settings(experiment.algorithm, rho_clip=2.0)
+    with pytest.raises(SystemExit):
+        main.main(["train", "--config", str(path), "--algorithm", "ppo"])
+    said = "algorithm = 'ppo': --config has settings of impala; leave one of them out"
+    assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,8 @@ class OwnConfig:
 
 
 def test_every_algorithm_is_known_by_its_name():
-    assert {name: kind_of(config()) for name, config in ALGORITHMS.items()} == {"ppo": "ppo"}
+    assert list(ALGORITHMS) == ["ppo", "impala"]
+    assert [kind_of(config()) for config in ALGORITHMS.values()] == list(ALGORITHMS)
     assert kind_of(OwnConfig()) == "OwnConfig"
     for name in ALGORITHMS:
         require_algorithm(name)

@@ -26,6 +26,21 @@ def test_the_settings_of_a_task_fit_its_environment(name):
     assert jax.tree.structure(after) == jax.tree.structure(state)
 
 
+def test_an_algorithm_without_a_preset_has_what_is_known_of_the_task():
+    own = jaxdrl.make_experiment("CartPole-v1", "impala")
+    assert own.algorithm == jaxdrl.make_config("CartPole-v1", "impala") != jaxdrl.IMPALAConfig()
+    assert own.total_env_steps == 500_000
+    other = jaxdrl.make_experiment("MountainCar-v0", "impala", num_envs=64)
+    task = jaxdrl.make_experiment("MountainCar-v0")
+    assert (other.env, other.total_env_steps) == (task.env, task.total_env_steps)
+    assert isinstance(other.algorithm, jaxdrl.IMPALAConfig)
+    assert (other.algorithm.gamma, other.algorithm.num_envs) == (task.algorithm.gamma, 64)
+    assert other.algorithm.normalize_observations
+    assert jaxdrl.make_config("MemoryChain-bsuite", "impala").network.memory == "gru"
+    unknown = jaxdrl.make_config(probes.continuous_target(-1.0, 1.0, (2,)), "impala")
+    assert unknown == jaxdrl.IMPALAConfig(normalize_observations=True, normalize_rewards=True)
+
+
 def test_an_environment_is_known_by_its_name():
     env = jaxdrl.make("MemoryChain-bsuite", memory_length=9)
     assert jaxdrl.make_config(env) == jaxdrl.make_config("MemoryChain-bsuite")

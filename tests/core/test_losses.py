@@ -40,6 +40,13 @@ def test_clipped_surrogate_is_equation_7_of_the_paper(rows, epsilon):
     close(losses.clipped_surrogate(*columns(rows), clip_epsilon=epsilon), expected)
 
 
+def test_the_gradient_of_the_policy_gradient_is_the_advantage():
+    log_prob, advantage = jnp.array([-0.5, -2.0]), jnp.array([3.0, -1.0])
+    close(losses.policy_gradient(log_prob, advantage), [1.5, -2.0])
+    slope = jax.grad(lambda log_prob: losses.policy_gradient(log_prob, advantage).sum())
+    close(slope(log_prob), -advantage)
+
+
 @examples
 @hypothesis.given(triples, epsilons)
 def test_value_losses(rows, epsilon):
@@ -110,6 +117,7 @@ def test_vmap_over_clip_epsilon():
             lambda *x: losses.clipped_surrogate(*x, clip_epsilon=0.2),
             "log_prob, old_log_prob, advantage",
         ),
+        (losses.policy_gradient, "log_prob, advantage"),
         (losses.squared_value, "value, target"),
         (lambda *x: losses.clipped_value(*x, clip_epsilon=0.2), "value, old_value, target"),
         (losses.approx_kl, "log_prob, old_log_prob"),

@@ -1,4 +1,5 @@
-"""PPO learns what it should: probe environments with known answers, and the scripts' tasks."""
+"""PPO and IMPALA learn what they should: probe environments with known answers, and
+the scripts' tasks."""
 
 import runpy
 from dataclasses import replace
@@ -10,7 +11,8 @@ import pytest
 
 import jaxdrl
 import probe_environments as probes
-from jaxdrl import PPOConfig
+from jaxdrl import IMPALAConfig, PPOConfig
+from jaxdrl.algorithms.build import build
 from jaxdrl.config.settings import with_settings
 
 SCRIPTS = Path(__file__).parents[2] / "experiments"
@@ -27,11 +29,28 @@ CONFIG = with_settings(
 )
 
 
-def trained(env, num_updates, **changes):
+IMPALA = with_settings(
+    IMPALAConfig(),
+    num_envs=32,
+    num_steps=10,
+    num_minibatches=4,
+    learning_rate=1e-2,
+    gamma=0.9,
+    entropy_coef=0.0,
+    hidden_sizes=(32,),
+)
+"""As many gradient steps a rollout as PPO takes in one epoch."""
+
+
+by_each = pytest.mark.parametrize("start", [CONFIG, IMPALA], ids=["ppo", "impala"])
+
+
+def trained(env, num_updates, start=CONFIG, **changes):
     """`(agent, state, trajectory of the trained policy)`."""
-    config = with_settings(CONFIG, **changes)
+    config = with_settings(start, **changes)
+    num_updates *= 4 if isinstance(config, IMPALAConfig) else 1
     config = replace(config, anneal_env_steps=float(num_updates * config.env_steps_per_update))
-    agent = jaxdrl.ppo(env, config)
+    agent = build(env, config)
     state = jaxdrl.train(agent, jax.jit(agent.init)(jax.random.key(0)), num_updates=num_updates)
     _, trajectory = jax.jit(agent.rollout)(state.learner, state.actor)
     return agent, state, jax.device_get(trajectory)
@@ -42,63 +61,78 @@ def greedy_return(env, agent, state):
     return jaxdrl.evaluate(env, agent.policy, state.learner, key, num_episodes=64).mean_return
 
 
-def test_a_time_limit_is_no_death():
+@by_each
+def test_a_time_limit_is_no_death(start):
     """Reward 1 for ever is worth 1 / (1 - 0.9) = 10, wherever the limit of 5 cuts it."""
-    _, _, trajectory = trained(probes.constant_reward(5, "truncated"), 150)
+    _, _, trajectory = trained(probes.constant_reward(5, "truncated"), 150, start)
     assert trajectory.truncated.any()
     np.testing.assert_allclose(trajectory.value, 10.0, rtol=0.05)
 
 
-def test_a_death_is_one():
+@by_each
+def test_a_death_is_one(start):
     """With k steps to go the value is 1 + 0.9 + ... + 0.9^(k - 1)."""
-    _, _, trajectory = trained(probes.constant_reward(5, "terminated"), 60)
+    _, _, trajectory = trained(probes.constant_reward(5, "terminated"), 60, start)
     left = 5 - trajectory.obs.argmax(axis=-1)
     expected = sum(np.where(left > i, 0.9**i, 0.0) for i in range(5))
     assert trajectory.terminated.any()
     np.testing.assert_allclose(trajectory.value, expected, rtol=0.05)
 
 
-def test_the_value_follows_the_observation():
-    _, _, trajectory = trained(probes.random_observation(), 40)
+@by_each
+def test_the_value_follows_the_observation(start):
+    _, _, trajectory = trained(probes.random_observation(), 40, start)
     np.testing.assert_allclose(trajectory.value, trajectory.obs[..., 0], atol=0.05)
 
 
-def test_the_value_looks_ahead_to_a_delayed_reward():
-    _, _, trajectory = trained(probes.delayed_reward(), 60)
+@by_each
+def test_the_value_looks_ahead_to_a_delayed_reward(start):
+    _, _, trajectory = trained(probes.delayed_reward(), 60, start)
     expected = np.where(trajectory.obs[..., 0] == 0, 0.9, 1.0)
     np.testing.assert_allclose(trajectory.value, expected, atol=0.05)
 
 
+@by_each
 @pytest.mark.parametrize(
     "make", [probes.action_reward, probes.observation_action_reward, probes.multi_discrete]
 )
-def test_discrete_actions(make):
+def test_discrete_actions(make, start):
     env = make()
-    agent, state, _ = trained(env, 40)
+    agent, state, _ = trained(env, 40, start)
     assert greedy_return(env, agent, state) == 1.0
 
 
+BOUNDED = [
+    ("normal", -1.0, 1.0, (2,)),
+    ("normal", -4.0, 1.0, (1,)),
+    ("tanh_normal", -4.0, 1.0, (1,)),
+    ("tanh_normal", 0.5, 3.0, ()),
+]
+# IMPALA does not standardise advantages, so that rewards far from 1 are better normalised.
+SCALED = replace(IMPALA, normalize_rewards=True)
+
+
 @pytest.mark.parametrize(
-    ("kind", "low", "high", "shape"),
+    ("kind", "low", "high", "shape", "start"),
     [
-        ("normal", -1.0, 1.0, (2,)),
-        ("normal", -4.0, 1.0, (1,)),
-        ("tanh_normal", -4.0, 1.0, (1,)),
-        ("tanh_normal", 0.5, 3.0, ()),
+        *((*row, CONFIG) for row in BOUNDED),
+        *(pytest.param(*row, SCALED, marks=pytest.mark.slow) for row in BOUNDED[:3]),
+        (*BOUNDED[3], SCALED),
     ],
 )
-def test_continuous_actions_within_their_bounds(kind, low, high, shape):
+def test_continuous_actions_within_their_bounds(kind, low, high, shape, start):
     """The reward is NaN outside the bounds, so one violation would show in the return."""
     env = probes.continuous_target(low, high, shape)
-    agent, state, trajectory = trained(env, 60, action_distribution=kind)
+    agent, state, trajectory = trained(env, 60, start, action_distribution=kind)
     assert np.isfinite(trajectory.reward).all()
     half = (high - low) / 2
     assert greedy_return(env, agent, state) > -0.05 * half**2
 
 
-def test_images_of_bytes_through_a_cnn():
+@by_each
+def test_images_of_bytes_through_a_cnn(start):
     env = probes.image()
-    agent, state, trajectory = trained(env, 40, cnn_channels=(8,), activation="relu")
+    agent, state, trajectory = trained(env, 40, start, cnn_channels=(8,), activation="relu")
     assert trajectory.obs.dtype == np.uint8
     assert greedy_return(env, agent, state) == 1.0
 
@@ -143,6 +177,15 @@ def score_of(script, seed, run_dir):
 @pytest.mark.parametrize("seed", range(5))
 def test_the_cartpole_script_solves_it(seed, tmp_path):
     assert score_of("cartpole", seed, tmp_path) >= 475
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_impala_solves_cartpole_by_its_preset(seed, tmp_path):
+    experiment = jaxdrl.make_experiment("CartPole-v1", "impala", seed=seed)
+    assert experiment.total_env_steps == 500_000
+    run = jaxdrl.run(replace(experiment, devices=2, run_dir=tmp_path / "run"))
+    assert run.evaluation.mean_return >= 495
 
 
 @pytest.mark.slow

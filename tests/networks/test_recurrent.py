@@ -13,9 +13,10 @@ from flax import linen as nn
 
 import jaxdrl
 import probe_environments as probes
-from jaxdrl import PPOConfig
+from jaxdrl import IMPALAConfig, PPOConfig
 from jaxdrl.algorithms import agent
 from jaxdrl.algorithms.agent import Agent
+from jaxdrl.algorithms.build import build
 from jaxdrl.config.settings import with_settings
 from jaxdrl.core.distributions import action_head
 from jaxdrl.core.spaces import Box, Discrete
@@ -298,28 +299,34 @@ def test_continuous_actions_keep_their_shape():
 # What only memory solves.
 
 
-def test_only_memory_recalls_a_cue():
+RECALL = {
+    **{"num_envs": 32, "num_steps": 16, "num_minibatches": 4, "learning_rate": 1e-2},
+    **{"hidden_sizes": (16,), "memory_size": 16},
+}
+
+
+def recalled(config, num_updates):
+    """The greedy return where the last action has to recall the first observation."""
     env = probes.recall(4)
-    scores = {}
-    for memory in ("none", "gru", "lstm"):
-        config = with_settings(
-            PPOConfig(),
-            num_envs=32,
-            num_steps=16,
-            num_minibatches=4,
-            learning_rate=1e-2,
-            hidden_sizes=(16,),
-            memory=memory,
-            memory_size=16,
-            sequence_length=8,
-        )
-        agent = jaxdrl.ppo(env, config)
-        state = jaxdrl.train(agent, jax.jit(agent.init)(jax.random.key(0)), num_updates=60)
-        key = jax.random.key(1)
-        result = jaxdrl.evaluate(env, agent.policy, state.learner, key, num_episodes=256)
-        scores[memory] = result.mean_return
+    agent = build(env, config)
+    state = jaxdrl.train(agent, jax.jit(agent.init)(jax.random.key(0)), num_updates=num_updates)
+    key = jax.random.key(1)
+    return jaxdrl.evaluate(env, agent.policy, state.learner, key, num_episodes=256).mean_return
+
+
+def test_only_memory_recalls_a_cue():
+    config = with_settings(PPOConfig(), **RECALL, sequence_length=8)
+    scores = {
+        memory: recalled(with_settings(config, memory=memory), num_updates=60)
+        for memory in ("none", "gru", "lstm")
+    }
     assert abs(scores["none"]) < 0.25
     assert scores["gru"] == scores["lstm"] == 1.0
+
+
+def test_impala_recalls_it_from_whole_rollouts():
+    config = with_settings(IMPALAConfig(), **RECALL, memory="gru")
+    assert recalled(config, num_updates=240) == 1.0
 
 
 # What is refused.

@@ -13,15 +13,14 @@ import optax
 from flax import linen as nn
 from jax.sharding import Mesh
 
-from jaxdrl.algorithms import minibatch_sgd, on_policy, optimizers
-from jaxdrl.algorithms.agent import Agent, acting_of, collect_rollout, make_agent, policy_of
+from jaxdrl.algorithms import minibatch_sgd, optimizers, rollout_learner
+from jaxdrl.algorithms.agent import Agent, make_agent
 from jaxdrl.algorithms.correction import correct, evaluate_again
 from jaxdrl.algorithms.minibatch_sgd import Batch
-from jaxdrl.algorithms.on_policy import Learning, in_rows
 from jaxdrl.algorithms.optimizers import Optimizer
 from jaxdrl.algorithms.ppo import objective
 from jaxdrl.algorithms.ppo.objective import PPO, ExtraLoss
-from jaxdrl.algorithms.sharded import shard_algorithm
+from jaxdrl.algorithms.rollout_learner import Learning, in_rows
 from jaxdrl.checks import checked
 from jaxdrl.config.ppo import PPOConfig
 from jaxdrl.config.rollout_sizes import check_minibatches
@@ -78,14 +77,8 @@ def ppo(
     check_minibatches(config, agent.sequence_length)
     if extra_loss is not None:
         objective.check_extra_loss(extra_loss, agent)
-    return shard_algorithm(
-        agent.layout,
-        init=partial(on_policy.init, agent, config, made.optimizer),
-        rollout=partial(collect_rollout, agent, num_steps=config.num_steps, gamma=config.gamma),
-        learn=partial(_learn, made),
-        policy=policy_of(agent),
-        metrics=objective.METRICS,
-        acting=acting_of(agent, config.num_steps, config.gamma),
+    return rollout_learner.as_algorithm(
+        agent, config, made.optimizer, learn=partial(_learn, made), metrics=objective.METRICS
     )
 
 
@@ -105,7 +98,7 @@ def _learn(
 ) -> tuple[LearnerState, dict[str, jax.Array]]:
     make_batch, loss = partial(_make_batch, ppo), partial(objective.loss, ppo)
     learning = Learning(ppo.agent, ppo.config, ppo.optimizer, _schedule(ppo), make_batch, loss)
-    return on_policy.learn(learning, learner, trajectory)
+    return rollout_learner.learn(learning, learner, trajectory)
 
 
 def _schedule(ppo: PPO) -> minibatch_sgd.Schedule:
@@ -123,7 +116,7 @@ def _schedule(ppo: PPO) -> minibatch_sgd.Schedule:
 @jax.named_scope("advantages")
 def _make_batch(ppo: PPO, learner: LearnerState, trajectory: Transition) -> Batch:
     """Advantages and value targets of one group, in rows of `L` steps: `[T / L * N, L, ...]`."""
-    reward = on_policy.scaled_reward(ppo.config, learner, trajectory)
+    reward = rollout_learner.scaled_reward(ppo.config, learner, trajectory)
     if ppo.config.correction == "none":
         value, target, advantage = _as_acted(ppo, trajectory, reward)
     else:

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxdrl.algorithms import on_policy, update_metrics
+from jaxdrl.algorithms import rollout_learner, update_metrics
 from jaxdrl.algorithms.agent import Agent, evaluate_sequences
 from jaxdrl.algorithms.minibatch_sgd import Batch
-from jaxdrl.algorithms.on_policy import evaluate_rows
 from jaxdrl.algorithms.optimizers import Optimizer
+from jaxdrl.algorithms.rollout_learner import evaluate_rows
 from jaxdrl.checks import require
 from jaxdrl.config.ppo import PPOConfig
 from jaxdrl.core import losses
@@ -32,8 +32,8 @@ added to the loss and becomes a metric of that name. Terms cannot be reduced in 
 because which samples are seen together depends on the machine.
 """
 
-METRICS: dict[str, Reduction] = on_policy.METRICS | {"clip_fraction": "mean"}
-"""PPO's own metrics, as `on_policy.METRICS`."""
+METRICS: dict[str, Reduction] = rollout_learner.METRICS | {"clip_fraction": "mean"}
+"""PPO's own metrics, as `rollout_learner.METRICS`."""
 
 
 class PPO(NamedTuple):

@@ -1,11 +1,11 @@
-"""What algorithms share that learn from one rollout and then discard it, such as PPO and IMPALA.
+"""Learning from one rollout, which is then discarded: what PPO and IMPALA share.
 
 The functions run on every device, each over its own environments.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -16,17 +16,21 @@ import jax.numpy as jnp
 from jaxdrl.algorithms import minibatch_sgd, update_metrics
 from jaxdrl.algorithms.agent import (
     Agent,
+    acting_of,
+    collect_rollout,
     evaluate_sequences,
     init_actor,
     init_obs_statistics,
     init_params,
+    policy_of,
 )
 from jaxdrl.algorithms.optimizers import Optimizer, learning_rate
+from jaxdrl.algorithms.sharded import shard_algorithm
 from jaxdrl.core import running_statistics
 from jaxdrl.core.distributions import Distribution
 from jaxdrl.core.running_statistics import init_statistics
 from jaxdrl.core.trees import merge_leading_axes
-from jaxdrl.core.types import LearnerState, Reduction, TrainState, Transition
+from jaxdrl.core.types import Algorithm, LearnerState, Reduction, TrainState, Transition
 from jaxdrl.distributed.groups import map_groups, split_groups
 from jaxdrl.distributed.layout import varying
 
@@ -66,6 +70,27 @@ class Learning(NamedTuple):
     schedule: minibatch_sgd.Schedule
     make_batch: Callable[[LearnerState, Transition], Any]
     loss: Callable[[Any, Any, Any], tuple[jax.Array, dict[str, jax.Array]]]
+
+
+def as_algorithm(
+    agent: Agent,
+    config: Any,
+    optimizer: Optimizer,
+    *,
+    learn: Callable[[LearnerState, Transition], tuple[LearnerState, dict[str, jax.Array]]],
+    metrics: Mapping[str, Reduction],
+) -> Algorithm:
+    """The algorithm of an agent that learns from each rollout by `learn`."""
+    num_steps, gamma = config.num_steps, config.gamma
+    return shard_algorithm(
+        agent.layout,
+        init=partial(init, agent, config, optimizer),
+        rollout=partial(collect_rollout, agent, num_steps=num_steps, gamma=gamma),
+        learn=learn,
+        policy=policy_of(agent),
+        metrics=metrics,
+        acting=acting_of(agent, num_steps, gamma),
+    )
 
 
 def init(agent: Agent, config: Any, optimizer: Optimizer, key: jax.Array) -> TrainState:
