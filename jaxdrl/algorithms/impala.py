@@ -20,7 +20,7 @@ from jaxdrl.algorithms.agent import Agent, make_agent
 from jaxdrl.algorithms.correction import correct
 from jaxdrl.algorithms.minibatch_sgd import Schedule
 from jaxdrl.algorithms.optimizers import Optimizer
-from jaxdrl.algorithms.rollout_learner import Learning, evaluate_rows, in_rows
+from jaxdrl.algorithms.rollout_learner import Learning, evaluate_rows, in_rows, total_loss
 from jaxdrl.checks import checked
 from jaxdrl.config.impala import IMPALAConfig
 from jaxdrl.core import losses
@@ -207,15 +207,8 @@ def loss(
     found = _vtrace(config, steps, rollouts.log_prob.shape[1], log_prob, value)
     policy_loss = losses.policy_gradient(log_prob, found.pg_advantage).mean()
     value_loss = losses.squared_value(value, found.targets).mean()
-    entropy = distribution.entropy().mean()
-    total = policy_loss + config.value_coef * value_loss - config.entropy_coef * entropy
-    metrics = {
-        "policy_loss": policy_loss,
-        "value_loss": value_loss,
-        "entropy": entropy,
-        "approx_kl": losses.approx_kl(log_prob, steps.log_prob).mean(),
-    }
-    return total, metrics
+    total, metrics = total_loss(config, distribution, policy_loss, value_loss)
+    return total, metrics | {"approx_kl": losses.approx_kl(log_prob, steps.log_prob).mean()}
 
 
 def _vtrace(

@@ -201,3 +201,12 @@ def evaluate_rows(
     batch = jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), replace(batch, carry=()))
     distribution, value = evaluate(params, statistics, carry, batch.obs, batch.episode_start)
     return distribution, value, merge_leading_axes(batch)
+
+
+def total_loss(
+    config: Any, distribution: Distribution, policy_loss: jax.Array, value_loss: jax.Array
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Policy loss + value_coef * value loss - entropy_coef * entropy, and these as metrics."""
+    entropy = distribution.entropy().mean()
+    total = policy_loss + config.value_coef * value_loss - config.entropy_coef * entropy
+    return total, {"policy_loss": policy_loss, "value_loss": value_loss, "entropy": entropy}

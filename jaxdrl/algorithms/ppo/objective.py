@@ -12,7 +12,7 @@ from jaxdrl.algorithms import rollout_learner, update_metrics
 from jaxdrl.algorithms.agent import Agent, evaluate_sequences
 from jaxdrl.algorithms.minibatch_sgd import Batch
 from jaxdrl.algorithms.optimizers import Optimizer
-from jaxdrl.algorithms.rollout_learner import evaluate_rows
+from jaxdrl.algorithms.rollout_learner import evaluate_rows, total_loss
 from jaxdrl.checks import require
 from jaxdrl.config.ppo import PPOConfig
 from jaxdrl.core import losses
@@ -81,12 +81,8 @@ def loss(
         value_loss = losses.clipped_value(
             value, batch.value, batch.target, clip_epsilon=config.value_clip_epsilon
         ).mean()
-    entropy = distribution.entropy().mean()
-    total = policy_loss + config.value_coef * value_loss - config.entropy_coef * entropy
-    metrics = {
-        "policy_loss": policy_loss,
-        "value_loss": value_loss,
-        "entropy": entropy,
+    total, metrics = total_loss(config, distribution, policy_loss, value_loss)
+    metrics |= {
         "approx_kl": losses.approx_kl(log_prob, batch.log_prob).mean(),
         "clip_fraction": losses.clip_fraction(
             log_prob, batch.log_prob, clip_epsilon=epsilon
