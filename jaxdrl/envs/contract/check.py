@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import numpy as np
@@ -15,11 +14,22 @@ from jaxdrl.checks import Count, Seed, checked, require
 from jaxdrl.core.keys import abstract_key, make_key
 from jaxdrl.core.trees import is_key
 from jaxdrl.envs import make
+from jaxdrl.envs.contract.check_host import check_on_host, most_steps
+from jaxdrl.envs.contract.findings import (
+    EnvironmentReport,
+    Finding,
+    Verdict,
+    check_flags,
+    check_limit,
+    check_masks,
+    check_observations,
+    check_rewards,
+    first_place,
+)
 from jaxdrl.envs.contract.random_play import Observed, Starts, play, play_alone
 from jaxdrl.envs.protocol import Environment, check_types
 from jaxdrl.errors import ConfigError
 from jaxdrl.io.console import make_console
-from jaxdrl.io.numerals import short
 
 MAX_STEPS = 10_000_000
 """The most steps over all copies, because every step is recorded."""
@@ -29,51 +39,6 @@ NUM_STEPS = 512
 
 NUM_STEPS_ALONE = 8
 """How many steps one environment plays without `vmap`, for comparison."""
-
-Verdict = Literal["holds", "broken", "note"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """The result of one check.
-
-    Attributes:
-      what: the property that was checked, in a few words.
-      verdict: whether it holds; "note" for something that may be intended.
-      detail: what was seen, with environment and step if the property is broken.
-    """
-
-    what: str
-    verdict: Verdict
-    detail: str = ""
-
-    def __str__(self) -> str:
-        sign = {"holds": "  ok    ", "broken": "  BROKEN", "note": "  note  "}[self.verdict]
-        return f"{sign}  {self.what}{': ' if self.detail else ''}{self.detail}"
-
-
-@dataclass(frozen=True)
-class EnvironmentReport:
-    """The findings of `check_environment`; `print` shows them."""
-
-    name: str
-    findings: tuple[Finding, ...]
-
-    @property
-    def holds(self) -> bool:
-        """Whether nothing is broken; there may be notes."""
-        return not self.broken
-
-    @property
-    def broken(self) -> tuple[Finding, ...]:
-        """The findings that break the contract."""
-        return tuple(found for found in self.findings if found.verdict == "broken")
-
-    def __str__(self) -> str:
-        number = len(self.broken)
-        verdict = f"{number} failed" if number else "none failed"
-        first = f"{self.name}: {len(self.findings)} checks, {verdict}"
-        return "\n".join([first, *map(str, self.findings)])
 
 
 @checked
@@ -86,20 +51,25 @@ def check_environment(
     differently, and that keys in states differ; that `step` does not reset the environment itself,
     neither state nor observation; that the flags exclude each other and episodes keep to
     `max_episode_steps`; that rewards are finite and observations in their space; masks; and that
-    `jit`, `vmap` and `scan` change nothing.
+    `jit`, `vmap` and `scan` change nothing. Of an environment of the host it checks what its copies
+    give row by row: also that rows that are not reset keep their observation, that seeds decide
+    episodes where that is promised, and that arrays are not written to later.
 
     Args:
       env: the environment.
       num_envs: number of copies to play.
       num_steps: number of steps of each; None takes enough for two episodes if there is a limit,
-        and at most 512.
+        and at most 512 (on the host 1,024, or fewer where observations are large).
       seed: seed of all random numbers.
     """
     if num_steps is None:
-        num_steps = min(2 * (env.max_episode_steps or NUM_STEPS) + 2, NUM_STEPS)
+        at_most = NUM_STEPS if env.host is None else most_steps(env, num_envs)
+        num_steps = min(2 * (env.max_episode_steps or at_most) + 2, at_most)
     most = max(1, MAX_STEPS // num_steps)
     works = f"must be at most {most} with {num_steps} steps of each"
     require(num_envs <= most and num_steps <= MAX_STEPS, "num_envs", num_envs, works)
+    if env.host is not None:
+        return EnvironmentReport(env.name, check_on_host(env, num_envs, num_steps, seed))
     # Keys are used twice on purpose: by the environment, and to find a hidden reset that used them.
     with jax.debug_key_reuse(False):
         return EnvironmentReport(env.name, _check_all(env, num_envs, num_steps, make_key(seed)))
@@ -121,10 +91,10 @@ def _check_all(
         _check_purity(env),
         *_check_starts(starts),
         *_check_ends(starts, seen),
-        _check_limit(env, seen),
-        _check_rewards(seen),
-        _check_observations(seen),
-        *_check_masks(env, seen),
+        check_limit(env, seen),
+        check_rewards(seen),
+        check_observations(seen),
+        *check_masks(env, seen),
         _check_alone(seen, alone),
     )
 
@@ -213,19 +183,8 @@ def _check_starts(starts: Starts) -> list[Finding]:
     return found
 
 
-def _where(mask: Any, seen: Observed) -> str:
-    """The first step where `mask` holds, in words."""
-    t, n = np.argwhere(mask)[0].tolist()
-    others = int(mask.sum()) - 1
-    more = f" (and {others:,} more)" if others else ""
-    return f"environment {n}, step {int(seen.step[t, n])} of an episode{more}"
-
-
 def _check_ends(starts: Starts, seen: Observed) -> list[Finding]:
-    both = seen.terminated & seen.truncated
-    what = "terminated and truncated exclude each other"
-    detail = f"both at {_where(both, seen)}" if both.any() else ""
-    found = [Finding(what, "broken" if both.any() else "holds", detail)]
+    found = [check_flags(seen)]
     ended = seen.terminated | seen.truncated
     what = "step does not reset the environment"
     if not ended.any():
@@ -235,7 +194,7 @@ def _check_ends(starts: Starts, seen: Observed) -> list[Finding]:
         "the state at the end is that of a reset": seen.state_is_reset & (seen.step > 1),
         "the counter of steps is back at its start": seen.counter_is_reset,
     }
-    details = [f"{words}, at {_where(m, seen)}" for words, m in reasons.items() if m.any()]
+    details = [f"{words}, at {first_place(m, seen)}" for words, m in reasons.items() if m.any()]
     counts = f"{int(seen.terminated.sum()):,} terminated, {int(seen.truncated.sum()):,} truncated"
     if details:
         found.append(Finding(what, "broken", "; ".join(details)))
@@ -250,51 +209,8 @@ def _check_ends(starts: Starts, seen: Observed) -> list[Finding]:
     # An episode may end where it began, but if starts differ, not all episodes can.
     starts_differ = len(np.unique(starts.prints)) > 1
     verdict: Verdict = "broken" if starts_differ and is_reset[ended].all() else "note"
-    where = f"{int(is_reset.sum())} of {num} are those of a reset: {_where(is_reset, seen)}"
+    where = f"{int(is_reset.sum())} of {num} are those of a reset: {first_place(is_reset, seen)}"
     return [*found, Finding(what, verdict, where)]
-
-
-def _check_limit(env: Environment, seen: Observed) -> Finding:
-    limit, what = env.max_episode_steps, "episodes keep to max_episode_steps"
-    if limit is None:
-        if not seen.truncated.any():
-            return Finding("there is no limit, and no episode is truncated", "holds")
-        where = _where(seen.truncated, seen)
-        return Finding(what, "broken", f"it is None, but an episode is truncated: {where}")
-    over = seen.step > limit
-    if over.any():
-        return Finding(what, "broken", f"it is {limit}, but one continues: {_where(over, seen)}")
-    early = seen.truncated & (seen.step < limit)
-    if early.any():
-        detail = f"it is {limit}, but an episode is truncated earlier: {_where(early, seen)}"
-        return Finding(what, "note", detail)
-    reached = int((seen.truncated & (seen.step == limit)).sum())
-    return Finding(what, "holds", f"at most {limit} steps, which {reached} episodes reached")
-
-
-def _check_rewards(seen: Observed) -> Finding:
-    bad = ~np.isfinite(seen.reward)
-    if bad.any():
-        return Finding("rewards are finite", "broken", _where(bad, seen))
-    low, high = seen.reward.min(), seen.reward.max()
-    return Finding("rewards are finite", "holds", f"{short(float(low))} to {short(float(high))}")
-
-
-def _check_observations(seen: Observed) -> Finding:
-    what = "observations are finite and in observation_space"
-    for words, bad in (("not finite", ~seen.finite), ("outside", ~seen.in_space)):
-        if bad.any():
-            return Finding(what, "broken", f"{words} at {_where(bad, seen)}")
-    return Finding(what, "holds")
-
-
-def _check_masks(env: Environment, seen: Observed) -> list[Finding]:
-    if env.action_mask is None:
-        return []
-    none = seen.num_allowed < 1
-    detail = f"it allows none at {_where(none, seen)}" if none.any() else ""
-    what = "action_mask always allows an action"
-    return [Finding(what, "broken" if none.any() else "holds", detail)]
 
 
 def _check_alone(seen: Observed, alone: tuple[np.ndarray, ...]) -> Finding:
