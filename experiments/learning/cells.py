@@ -86,11 +86,11 @@ def measure(
     return cell
 
 
-def curve(metrics_file: Path) -> dict[str, list[float]]:
-    """Mean return of the training episodes over `CURVE_POINTS` equal parts of the run."""
+def curve(metrics_file: Path, num_points: int = CURVE_POINTS) -> dict[str, list[float]]:
+    """Mean return of the training episodes over `num_points` equal parts of the run."""
     lines = [json.loads(line) for line in metrics_file.read_text().splitlines()]
     found: dict[str, list[float]] = {"env_steps": [], "episode_return": []}
-    for part in np.array_split(np.arange(len(lines)), min(CURVE_POINTS, len(lines))):
+    for part in np.array_split(np.arange(len(lines)), min(num_points, len(lines))):
         ended = [lines[i] for i in part if lines[i]["num_episodes"]]
         if not ended:
             continue

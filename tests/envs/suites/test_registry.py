@@ -172,7 +172,7 @@ def test_the_settings_of_a_task_of_a_suite_fit_it(name):
     if registry.missing(name.split("/")[0]):
         pytest.skip("is not installed")
     experiment = jaxdrl.make_experiment(name)
-    assert experiment.env == name and experiment.num_eval_episodes == 128
+    assert experiment.env == name and experiment.num_eval_episodes <= 128
     try:
         env = jaxdrl.make(name)
     except ConfigError as error:
