@@ -18,7 +18,8 @@ help:  ## list the targets (the default)
 	@echo "  VENV=.venv-3.12     where that environment is (default: .venv)"
 	@echo "  EXTRAS=cuda12       extras to install as well: cuda12, tpu, notebooks, video, tensorboard,"
 	@echo "                      wandb, mlflow, optuna, or suites for brax, craftax, jumanji, navix,"
-	@echo "                      playground and xminigrid; several with commas"
+	@echo "                      playground, xminigrid, gymnasium, mujoco, envpool and ale; several"
+	@echo "                      with commas"
 	@echo "  ARGS='...'          passed on to the training script, or to pytest"
 	@echo "  WORKERS=4           processes of the test suite (default: 2)"
 
@@ -29,7 +30,7 @@ help:  ## list the targets (the default)
 comma := ,
 extras := $(sort $(subst $(comma), ,$(EXTRAS)))
 known := cuda12 tpu notebooks video tensorboard wandb mlflow optuna suites brax craftax jumanji navix \
-         playground xminigrid test
+         playground xminigrid gymnasium mujoco envpool ale test
 unknown := $(filter-out $(known),$(extras))
 ifneq ($(unknown),)
 $(error EXTRAS=$(EXTRAS): there is no extra named $(unknown); there are $(known))
@@ -106,7 +107,9 @@ test-suites:  ## install every suite and test the adapters
 # there is kept there.
 suites := brax craftax jumanji navix playground xminigrid registry suites_on_devices
 pictures := craftax_tiles jumanji_boards mujoco_outlines
-adapters := $(suites:%=tests/envs/suites/test_%.py) $(pictures:%=tests/envs/drawing/test_%.py)
+on_host := host_gymnasium host_envpool host_ale
+adapters := $(suites:%=tests/envs/suites/test_%.py) $(pictures:%=tests/envs/drawing/test_%.py) \
+            $(on_host:%=tests/envs/host/test_%.py)
 
 test-adapters: export JAX_COMPILATION_CACHE_DIR := $(abspath $(VENV))/.compiled
 test-adapters: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS := 0
