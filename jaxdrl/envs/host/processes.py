@@ -67,6 +67,9 @@ class _Workers:
         self.name, self.observations, self.actions = name, observations, actions
         self.timeout, self.has_failed = timeout, False
         self.in_use = InUse(name, self.end, self.kill)
+        # What all of them import is imported once, by the server that they are forked from.
+        server = multiprocessing.get_context("forkserver")
+        server.set_forkserver_preload(["__main__", make_reporting.__module__])
         try:
             self.vector = AsyncVectorEnv(
                 [partial(make_reporting, make_env, os.getpid())] * num_envs,
@@ -75,8 +78,9 @@ class _Workers:
             )
         except (EOFError, OSError) as error:
             raise CopyError(
-                f"{name}: a process of a copy ended while it started; see above what it said. A "
-                'script that makes processes begins its work below `if __name__ == "__main__":`'
+                f"{name}: a process of a copy ended while it started ({type(error).__name__}); see "
+                "above what it said. A script that makes processes begins its work below "
+                'if __name__ == "__main__":'
             ) from error
 
     def reset(self, rows: np.ndarray, seeds: np.ndarray) -> Any:
