@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 
 import jax
 import numpy as np
@@ -65,7 +65,7 @@ def require_drawn(env: Environment) -> None:
     Raises:
       ConfigError: if it has no picture, or cannot draw it here.
     """
-    with closing(_make_drawn(env)(1)) as batch:
+    with _drawing(env), closing(_make_drawn(env)(1)) as batch:
         batch.reset(np.ones(1, bool), np.zeros(1, np.uint32))
         if batch.draw is None:
             raise ConfigError(
@@ -75,6 +75,19 @@ def require_drawn(env: Environment) -> None:
         _draw(env, batch, 0)
 
 
+@contextmanager
+def _drawing(env: Environment) -> Iterator[None]:
+    """Says in one sentence why there is no picture: a library or a display may be missing."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except Exception as error:  # of any kind, from any package
+        why = (str(error).strip() or type(error).__name__).splitlines()[0]
+        hint = "; without a display, MuJoCo draws with MUJOCO_GL=egl" if "GL" in str(error) else ""
+        raise ConfigError(f"env = {env.name!r}: could not be drawn: {why}{hint}") from error
+
+
 def _make_drawn(env: Environment) -> Callable[[int], HostBatch]:
     return env.host.make_drawn or env.host.make
 
@@ -82,11 +95,8 @@ def _make_drawn(env: Environment) -> Callable[[int], HostBatch]:
 def _draw(env: Environment, batch: HostBatch, row: int) -> Picture:
     """The picture of one copy."""
     assert batch.draw is not None
-    try:
+    with _drawing(env):
         drawn = batch.draw(row)
-    except Exception as error:  # of any kind: a library is missing, or there is no display
-        why = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ConfigError(f"env = {env.name!r}: could not be drawn: {why}") from error
     return packed(require_picture(env.name, drawn))
 
 

@@ -123,6 +123,10 @@ def without_display(num_envs):
     return make_counting(num_envs)._replace(draw=draw)
 
 
+def without_library(num_envs):
+    raise AttributeError("'NoneType' object has no attribute 'glGetError', of OpenGL")
+
+
 def with_numbers(num_envs):
     return make_counting(num_envs)._replace(draw=lambda row: np.zeros((2, 2)))
 
@@ -132,6 +136,7 @@ def with_numbers(num_envs):
     [
         (without_picture, r"env = 'test/Counting': has no picture.*jaxdrl evaluate plays"),
         (without_display, r"env = 'test/Counting': could not be drawn: there is no display$"),
+        (without_library, r"could not be drawn: 'NoneType' .*; without a display.*MUJOCO_GL=egl"),
         (with_numbers, r"test/Counting: draw returned float64\[2, 2\]"),
     ],
 )
