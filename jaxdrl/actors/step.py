@@ -92,7 +92,8 @@ class AsynchronousStep:
         depth = self.supervisor.depth()
         parts = self.supervisor.take(number)
         taken = time.perf_counter()
-        trajectory = self._join([part.collected.trajectory for part in parts])
+        specs = self.algorithm.trajectory_specs
+        trajectory = join([part.collected.trajectory for part in parts], specs, self.mesh)
         before = self.handed_over
         learner, metrics = self.learn(state.learner, trajectory)
         self.handed_over, self.computed, self.done = time.perf_counter(), metrics, number
@@ -121,20 +122,7 @@ class AsynchronousStep:
         known = {max(0, first + i): policy for i, policy in enumerate(self.policies)}
         self.versions.publish(known | {done: self.newest}, done + 1)
         self.done = done
-        self.supervisor.start(_split_envs(actor.envs, len(self.supervisor.makers)), done + 1)
-
-    def _join(self, trajectories: Sequence[Any]) -> Any:
-        """The whole trajectory, on the devices of the learner."""
-        specs = self.algorithm.trajectory_specs
-        whole = trajectories[0]
-        if len(trajectories) > 1:
-            whole = jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *trajectories)
-
-        def put(spec: PartitionSpec, tree: Any) -> Any:
-            target = None if self.mesh is None else NamedSharding(self.mesh, spec)
-            return jax.device_put(tree, target)
-
-        return jax.tree.map(put, specs, whole, is_leaf=is_spec)
+        self.supervisor.start(split_envs(actor.envs, len(self.supervisor.makers)), done + 1)
 
     def _figures(self, parts: Sequence[Delivered], number: int) -> dict[str, float]:
         """What the actors have done for an update."""
@@ -155,7 +143,19 @@ class AsynchronousStep:
         }
 
 
-def _split_envs(envs: Any, num_parts: int) -> list[ActorState]:
+def join(trajectories: Sequence[Any], specs: Any, mesh: Mesh | None) -> Any:
+    """The whole trajectory, on the devices of the learner, from the part of each actor."""
+    whole = trajectories[0]
+    if len(trajectories) > 1:
+        whole = jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *trajectories)
+
+    def put(spec: PartitionSpec, tree: Any) -> Any:
+        return jax.device_put(tree, None if mesh is None else NamedSharding(mesh, spec))
+
+    return jax.tree.map(put, specs, whole, is_leaf=is_spec)
+
+
+def split_envs(envs: Any, num_parts: int) -> list[ActorState]:
     """Equal parts of the environments, in host memory."""
     host = _on_host(envs)
     size = host.key.shape[0] // num_parts

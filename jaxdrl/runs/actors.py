@@ -12,9 +12,12 @@ import jax
 from jaxdrl.actors.collector import Collector
 from jaxdrl.actors.host_rollout import host_collector
 from jaxdrl.actors.jax_rollout import jax_collector
-from jaxdrl.actors.step import AsynchronousStep
+from jaxdrl.actors.rehearsal import rehearse, without_steps
+from jaxdrl.actors.step import AsynchronousStep, join
 from jaxdrl.actors.supervisor import Supervision, Supervisor
 from jaxdrl.actors.versions import Versions
+from jaxdrl.core.types import TrainState
+from jaxdrl.envs.protocol import Environment
 from jaxdrl.runs.assemble import Setup
 from jaxdrl.runs.session import Session
 
@@ -31,11 +34,11 @@ def acting(setup: Setup, learn: Any, session: Session) -> Iterator[AsynchronousS
         lambda: session.signals.name is not None,
         session.warn,
     )
+    devices = setup.actor_devices
     makers = [
-        partial(_make, setup, setup.actor_devices[index % len(setup.actor_devices)])
-        for index in range(config.actors)
+        partial(_make, setup, env, devices[index % len(devices)]) for index in range(config.actors)
     ]
-    supervisor = Supervisor(makers, setup.actor_devices, versions, supervision)
+    supervisor = Supervisor(makers, devices, versions, supervision)
     step = AsynchronousStep(setup.algorithm, learn, supervisor, versions, setup.mesh)
     try:
         yield step
@@ -44,11 +47,18 @@ def acting(setup: Setup, learn: Any, session: Session) -> Iterator[AsynchronousS
             session.warn(f"{setup.env.name}: {name} did not end in time, and is left behind")
 
 
-def _make(setup: Setup, device: jax.Device) -> Collector:
-    """A collector of one actor."""
-    experiment, env, algorithm = setup.experiment, setup.env, setup.algorithm
+def compile_acting(setup: Setup, state: TrainState) -> None:
+    """Compiles what the actors of a run compute."""
+    make = partial(_make, setup, without_steps(setup.env))
+    put = partial(join, specs=setup.algorithm.trajectory_specs, mesh=setup.mesh)
+    rehearse(make, setup.actor_devices, setup.experiment.acting.actors, state, put)
+
+
+def _make(setup: Setup, env: Environment, device: jax.Device) -> Collector:
+    """A collector of one actor, in copies of an environment."""
+    experiment, algorithm = setup.experiment, setup.algorithm
     if env.host is None:
-        return jax_collector(setup.without_actors(), device)
+        return jax_collector(setup.without_actors, device)
     num_envs = experiment.algorithm.num_envs // experiment.acting.actors
     assert algorithm.acting is not None
     return host_collector(env, algorithm.acting, device, num_envs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +112,7 @@ class Setup:
         """The same algorithm without a mesh."""
         return _make_agent(self.env, self.experiment, self.overrides, None)
 
+    @cached_property
     def without_actors(self) -> Algorithm:
         """The same algorithm without a mesh, whose rollout acts in one program."""
         plain = replace(self.experiment, acting=ActingConfig())

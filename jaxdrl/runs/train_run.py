@@ -21,7 +21,7 @@ from jaxdrl.evaluation.episodes import Evaluation
 from jaxdrl.io.json_files import sealed, write_sealed
 from jaxdrl.runs import memory, report
 from jaxdrl.runs import run_dir as files
-from jaxdrl.runs.actors import acting
+from jaxdrl.runs.actors import acting, compile_acting
 from jaxdrl.runs.assemble import Setup, init_state
 from jaxdrl.runs.checkpoint_manager import copy
 from jaxdrl.runs.loop import TrainingLoop
@@ -133,7 +133,9 @@ def compile_step(setup: Setup, state: TrainState) -> Any:
     """The compiled training step: nothing is compiled after this but the evaluation."""
     copy(state)  # compiles it too, or the first checkpoint would wait for that
     if setup.actor_devices:
-        return compile_learn(setup.algorithm, state, setup.mesh)
+        learn = compile_learn(setup.algorithm, state, setup.mesh)
+        compile_acting(setup, state)
+        return learn
     if setup.experiment.debug_nans:  # the state before the update is wanted afterwards
         return jax.jit(setup.algorithm.train_step).lower(state).compile()
     return jit_step(setup.algorithm).lower(state).compile()

@@ -6,6 +6,7 @@ import signal
 import threading
 from dataclasses import replace
 
+import jax
 import pytest
 
 import jaxdrl
@@ -159,3 +160,28 @@ def test_what_actors_cannot_do_is_refused(words, tmp_path):
         jaxdrl.run(replace(experiment, run_dir=tmp_path / "run"), quiet=True, **given)
     assert words in str(caught.value) and "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_nothing_is_compiled_while_a_run_trains(tmp_path):
+    """Else the first update would seem slow: the program of each part is compiled before it."""
+    jax.clear_caches()
+    compiled, at_step, at_end = [], [], []
+
+    def note(event, seconds, fun_name="", **_):
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(fun_name)
+
+    env = counting(
+        functools.partial(make_counting, before_step=lambda: at_step.append(len(compiled)))
+    )
+    jax.monitoring.register_event_duration_secs_listener(note)
+    try:
+        run_quietly(
+            replace(HOST, run_dir=tmp_path / "run"),
+            env=env,
+            on_update=lambda update, metrics: at_end.append(len(compiled)),
+        )
+    finally:
+        jax.monitoring.unregister_event_duration_listener(note)
+    assert compiled[at_step[0] : at_end[-1]] == []
+    assert {"jit(_decide)", "jit(_look)", "jit(_finish)"} <= set(compiled[: at_step[0]])
