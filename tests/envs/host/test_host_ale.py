@@ -40,9 +40,9 @@ def test_agrees_with_their_environment_that_keeps_the_last_observation():
                 num_ended += ended.sum()
                 last = info["final_obs"].transpose(0, 2, 3, 1)
                 np.testing.assert_array_equal(obs[ended], last[ended])
-                obs = batch.reset(ended, np.full(2, step))
-                seeds = np.full(ended.sum(), step)
-                expected, _ = theirs.reset(seed=seeds, options={"reset_mask": ended})
+                seeds = np.array([step, 1000 + step])
+                obs = batch.reset(ended, seeds)
+                expected, _ = theirs.reset(seed=seeds[ended], options={"reset_mask": ended})
     assert num_ended >= 2
     assert reward.dtype == np.float32
 
