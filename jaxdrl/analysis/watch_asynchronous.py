@@ -43,7 +43,7 @@ class ShownActors:
 
     Attributes:
       staleness: mean age of the data in updates.
-      oldest: greatest age of the data in updates.
+      oldest: the greatest age of the data in updates in those lines.
       queue_depth: trajectories that wait to be learned from.
       seconds: of one update, by part; those of actors are `PARTS`, that of the learner "learning".
       actor_idle: share of their time in which actors wait for the learner.
@@ -82,7 +82,7 @@ def take_actors(history: History, experiment: Experiment) -> ShownActors | None:
         )
     return ShownActors(
         staleness=_median(history, "staleness_mean"),
-        oldest=_median(history, "staleness_max"),
+        oldest=_oldest(history),
         queue_depth=_median(history, "queue_depth"),
         seconds=seconds,
         actor_idle=idle[0],
@@ -124,10 +124,10 @@ def find_bottleneck(
 
 def old_data(history: History, experiment: Experiment) -> list[str]:
     """A warning where the policy has moved too far on from the one that collected the data."""
-    oldest = _median(history, "staleness_max")
+    oldest = _oldest(history)
     values = {name: _median(history, name) for name in TOO_OLD}
     above = [f"{name} is {short(x)}" for name, x in values.items() if x > TOO_OLD[name]]
-    if not oldest > 0 or not above:
+    if oldest == 0 or not above:
         return []
     acting = experiment.acting
     remedy = f"lower --{'max-' if acting.is_free else ''}staleness (now {acting.bound})"
@@ -168,6 +168,10 @@ def milliseconds(seconds: float) -> str:
 def share(value: float) -> str:
     """A share of the time in words."""
     return f"{value:.0%}" if math.isfinite(value) else "unknown"
+
+
+def _oldest(history: History) -> float:
+    return max(record.get("staleness_max") or 0.0 for record in history.recent)
 
 
 def _median(history: History, name: str) -> float:

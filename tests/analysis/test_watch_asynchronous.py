@@ -93,6 +93,14 @@ def test_it_says_who_is_the_bottleneck_and_what_helps(take, values, experiment, 
     assert words in take(experiment, **values).bottleneck
 
 
+def test_the_oldest_data_of_the_last_lines_is_named(tmp_path):
+    ages = [{"update": i, **RECORDED, "staleness_max": float(i == 4)} for i in range(6)]
+    (tmp_path / "metrics.jsonl").write_text("".join(f"{json.dumps(age)}\n" for age in ages))
+    history = History(tmp_path)
+    history.update()
+    assert take_actors(history, RUN).oldest == 1.0
+
+
 def test_fewer_actors_are_proposed_where_there_are_several(take):
     many = replace(RUN, acting=ActingConfig(actors=4))
     assert take(many, **LEARNING).bottleneck.endswith(", and fewer --actors would do")
