@@ -60,7 +60,7 @@ PPO = {
     **dict.fromkeys(("normalize_rewards", "shared_torso", "remat", "reproducible"), FLAG),
     **dict.fromkeys(("torso", "activation", "memory", "action_distribution"), (*CHOICE, None)),
     **dict.fromkeys(("network_dtype", "matmul_precision"), (*CHOICE, None, np.float32)),
-    **dict.fromkeys(("hidden_sizes", "cnn_channels"), SIZES),
+    **dict.fromkeys(("hidden_sizes", "cnn_channels", "cnn_kernel_sizes", "cnn_strides"), SIZES),
     "initial_log_std": (-20.1, 5.1, math.nan, "0", None),
 }
 IMPALA = PPO | {
@@ -320,12 +320,12 @@ TRAIN = {
     **dict.fromkeys(("--debug-nans", "--profile"), ("no",)),
     "--config": ("nosuch",),
     "--hidden-sizes": ("0", "64 a"),
-    "--cnn-channels": ("-1",),
+    **dict.fromkeys(("--cnn-channels", "--cnn-kernel-sizes", "--cnn-strides"), ("-1",)),
     "--num-envs": ("0", "100", "x"),
     **{
         f"--{name.replace('_', '-')}": ("nope", "-100")
         for name in PPO
-        if name not in ("num_envs", "hidden_sizes", "cnn_channels")
+        if name not in ("num_envs", "hidden_sizes") and not name.startswith("cnn_")
     },
 }
 SWEEPS = {

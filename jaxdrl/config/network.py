@@ -26,7 +26,11 @@ class NetworkConfig:
     hidden_sizes: tuple[Count, ...] = (64, 64)
     """Units of the dense layers of the torso."""
     cnn_channels: tuple[Count, ...] = (16,)
-    """Channels of the 3 x 3 convolutions in front of the dense layers of a CNN torso."""
+    """Channels of the convolutions in front of the dense layers of a CNN torso."""
+    cnn_kernel_sizes: tuple[Count, ...] = (3,)
+    """Height and width of the kernels of these convolutions; one number is that of all."""
+    cnn_strides: tuple[Count, ...] = (1,)
+    """Pixels between neighbouring outputs of these convolutions; one number is that of all."""
     activation: Literal["tanh", "relu", "silu", "gelu"] = "tanh"
     """Nonlinearity between the layers."""
     shared_torso: bool = False
@@ -44,7 +48,20 @@ class NetworkConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        num = len(self.cnn_channels)
+        for name in ("cnn_kernel_sizes", "cnn_strides"):
+            works = f"must have one number, or {num} as cnn_channels = {self.cnn_channels} has"
+            require(len(getattr(self, name)) in (1, num), name, getattr(self, name), works)
         for name in ("hidden_sizes", "cnn_channels", "memory_size"):
             sizes = getattr(self, name)
             most = max(sizes, default=1) if isinstance(sizes, tuple) else sizes
             require(most <= MAX_UNITS, name, most, f"must be at most {MAX_UNITS}")
+
+    @property
+    def convolutions(self) -> tuple[tuple[int, int, int], ...]:
+        """Channels, kernel size and stride of each convolution."""
+        num = len(self.cnn_channels)
+        sizes, strides = (
+            x * num if len(x) == 1 else x for x in (self.cnn_kernel_sizes, self.cnn_strides)
+        )
+        return tuple(zip(self.cnn_channels, sizes, strides, strict=True))

@@ -167,6 +167,9 @@ _ATARI = with_settings(
     activation="relu",
     shared_torso=True,
     torso="cnn",
+    cnn_channels=(32, 64, 64),
+    cnn_kernel_sizes=(8, 4, 3),
+    cnn_strides=(4, 2, 1),
 )
 # A rate of 1e-3 clips half of the samples, and ends lower.
 _CHEETAH = with_settings(

@@ -33,20 +33,20 @@ def make_network(
       ConfigError: if `config.torso` is `cnn` and no observation is `[height, width, channels]`, or
         if an image is too small for the convolutions.
     """
-    channels = _cnn_channels(observation_space, config)
+    convolutions = _convolutions(observation_space, config)
     if config.memory == "none":
         return from_module(
             ActorCritic(
                 action_space=action_space,
                 hidden_sizes=config.hidden_sizes,
                 activation=config.activation,
-                cnn_channels=channels,
+                convolutions=convolutions,
                 shared_torso=config.shared_torso,
                 initial_log_std=config.initial_log_std,
                 dtype=dtype,
             )
         )
-    settings = (config.hidden_sizes, config.activation, channels, dtype)
+    settings = (config.hidden_sizes, config.activation, convolutions, dtype)
     return from_recurrent(
         RecurrentActorCritic(
             action_space=action_space,
@@ -58,8 +58,10 @@ def make_network(
     )
 
 
-def _cnn_channels(space: spaces.ObservationSpace, config: NetworkConfig) -> tuple[int, ...]:
-    """The channels of the convolutions for images; empty if there is no image."""
+def _convolutions(
+    space: spaces.ObservationSpace, config: NetworkConfig
+) -> tuple[tuple[int, int, int], ...]:
+    """Channels, kernel size and stride of each convolution; empty if there is no image."""
     shapes = [x.shape[1:] for x in jax.tree.leaves(prepared_shapes(space, 1))]
     images = [shape for shape in shapes if len(shape) == 3]
     if config.torso == "mlp" or (config.torso == "auto" and not images):
@@ -70,15 +72,20 @@ def _cnn_channels(space: spaces.ObservationSpace, config: NetworkConfig) -> tupl
             f"torso = 'cnn': observations {words} are not [height, width, channels]; "
             "use torso = 'mlp'"
         )
-    channels = config.cnn_channels
+    channels, needed = config.cnn_channels, 1
+    for _, size, stride in reversed(config.convolutions):
+        needed = (needed - 1) * stride + size
     smallest = min(images, key=lambda shape: min(shape[:2]))
-    if min(smallest[:2]) <= 2 * len(channels):
+    if min(smallest[:2]) < needed:
+        sizes = ", ".join(f"{size} x {size}" for size in config.cnn_kernel_sizes)
+        steps = config.cnn_strides
+        strides = "" if set(steps) == {1} else f" with cnn_strides = {steps}"
         raise ConfigError(
-            f"cnn_channels = {channels}: {len(channels)} convolutions of 3 x 3 need more than "
-            f"{2 * len(channels)} pixels each way, but observations are {smallest}; use fewer "
+            f"cnn_channels = {channels}: {len(channels)} convolutions of {sizes}{strides} need "
+            f"more than {needed - 1} pixels each way, but observations are {smallest}; use fewer "
             "convolutions, or torso = 'mlp'"
         )
-    return channels
+    return config.convolutions
 
 
 def check_network(env: Environment, network: Network, head: ActionHead) -> None:

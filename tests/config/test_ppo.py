@@ -50,7 +50,7 @@ CHOICES = {
     "network_dtype": ("float32", "bfloat16"),
     "matmul_precision": ("default", "high", "highest"),
 }
-SIZES = ("hidden_sizes", "cnn_channels")
+SIZES = ("hidden_sizes", "cnn_channels", "cnn_kernel_sizes", "cnn_strides")
 
 NO_NUMBERS = (math.nan, math.inf, -math.inf, True, False, "0.1", [0.1])
 IS_COUNT = "must be an integer of at least 1"
@@ -173,6 +173,8 @@ def test_minibatches_split_each_shard_or_the_nearest_counts_are_named(num_miniba
         ("initial_log_std", 5),
         ("hidden_sizes", ()),
         ("cnn_channels", (8, 16)),
+        ("cnn_kernel_sizes", (8,)),
+        ("cnn_strides", (2,)),
     ],
 )
 def test_good_values_pass(field, value):
@@ -262,3 +264,14 @@ def test_counts_beyond_all_measure_are_refused_at_once(changes, says):
     with pytest.raises(ConfigError) as caught:
         with_settings(PPOConfig(), **changes)
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("field", ["cnn_kernel_sizes", "cnn_strides"])
+@pytest.mark.parametrize("value", [(), (4, 2)])
+def test_convolutions_have_one_size_for_all_or_each_its_own(field, value):
+    works = r"must have one number, or 3 as cnn_channels = \(8, 8, 8\) has"
+    with pytest.raises(ConfigError, match=f"{field} = {re.escape(str(value))}: {works}"):
+        with_settings(PPOConfig(), cnn_channels=(8, 8, 8), **{field: value})
+    network = with_settings(PPOConfig(), cnn_channels=(8, 8), **{field: (4, 2)}).network
+    kernels, strides = ((4, 2), (1, 1)) if field == "cnn_kernel_sizes" else ((3, 3), (4, 2))
+    assert network.convolutions == tuple(zip((8, 8), kernels, strides, strict=True))

@@ -265,6 +265,33 @@ def test_cnn_against_numpy():
     np.testing.assert_allclose(value, expected, atol=1e-5)
 
 
+def test_strides_and_larger_kernels_against_numpy():
+    """4 x 4 by 3 pixels, then 2 x 2 by 1; what is left over at an edge is unused."""
+    settings = {"cnn_channels": (3, 4), "cnn_kernel_sizes": (4, 2), "cnn_strides": (3, 1)}
+    network, params, obs = init((12, 9, 2), hidden_sizes=(5,), shared_torso=True, **settings)
+    x = np.float64(obs)
+    for layer, stride, shape in (("Conv_0", 3, (3, 2, 3)), ("Conv_1", 1, (2, 1, 4))):
+        kernel = np.float64(params["actor"][layer]["kernel"])
+        size, out = kernel.shape[0], np.zeros((N, *shape))
+        for n, i, j, c in np.ndindex(out.shape):
+            row, column = stride * i, stride * j
+            window = x[n, row : row + size, column : column + size]
+            out[n, i, j, c] = (window * kernel[..., c]).sum()
+        x = np.tanh(out + np.float64(params["actor"][layer]["bias"]))
+    dense = params["actor"]["Dense_0"]
+    x = np.tanh(x.reshape(N, -1) @ np.float64(dense["kernel"]) + np.float64(dense["bias"]))
+    logits, value, _ = apply(network, params, obs)
+    np.testing.assert_allclose(logits, x @ np.float64(params["policy"]["kernel"]), atol=1e-6)
+    np.testing.assert_allclose(value, x @ np.float64(params["value"]["kernel"])[:, 0], atol=1e-5)
+
+
+def test_a_kernel_begins_orthogonal():
+    settings = {"cnn_channels": (5,), "cnn_kernel_sizes": (4,), "cnn_strides": (2,)}
+    _, params, _ = init((8, 8, 2), hidden_sizes=(4,), **settings)
+    kernel = params["actor"]["Conv_0"]["kernel"].reshape(-1, 5)
+    np.testing.assert_allclose(kernel.T @ kernel, 2 * np.eye(5), atol=1e-5)
+
+
 def test_rows_do_not_see_each_other():
     network, params, obs = init((7, 6, 2), hidden_sizes=(8, 8), cnn_channels=(3,))
     logits, value, _ = apply(network, params, obs)
@@ -302,6 +329,13 @@ def test_auto_takes_a_cnn_for_images_only():
             "way, but observations are (6, 5, 1); use fewer convolutions, or torso = 'mlp'",
         ),
         (
+            (12, 11, 1),
+            {"cnn_channels": (8, 8), "cnn_kernel_sizes": (8, 2), "cnn_strides": (4, 2)},
+            "cnn_channels = (8, 8): 2 convolutions of 8 x 8, 2 x 2 with cnn_strides = (4, 2) need "
+            "more than 11 pixels each way, but observations are (12, 11, 1); use fewer "
+            "convolutions, or torso = 'mlp'",
+        ),
+        (
             (2, 9, 1),
             {},
             "cnn_channels = (16,): 1 convolutions of 3 x 3 need more than 2 pixels each way, "
@@ -322,6 +356,12 @@ def test_as_many_convolutions_as_fit_work():
     sizes = sorted(leaf.size for leaf in jax.tree.leaves(params["actor"]))
     # Kernels 3 * 3 * 1 * 2 and 3 * 3 * 2 * 2, 1 x 3 pixels of 2 channels are left for 4 units.
     assert sizes == sorted([18, 2, 36, 2, 1 * 3 * 2 * 4, 4])
+
+
+def test_as_few_pixels_as_convolutions_need_are_enough():
+    settings = {"cnn_channels": (2, 2), "cnn_kernel_sizes": (8, 2), "cnn_strides": (4, 2)}
+    params = param_shapes((12, 12, 1), **settings, hidden_sizes=(4,))
+    assert params["actor"]["Dense_0"]["kernel"].shape == (2, 4)  # one pixel is left
 
 
 IMAGE = Box(0, 255, (2, 2, 1), "uint8")

@@ -137,6 +137,8 @@ def experiment():
             torso="mlp",
             hidden_sizes=(32,),
             cnn_channels=(),
+            cnn_kernel_sizes=(5,),
+            cnn_strides=(2,),
             activation="gelu",
             shared_torso=True,
             memory="lstm",
