@@ -77,8 +77,9 @@ class Torso(nn.Module):
     def __call__(self, obs: Any) -> jax.Array:
         """Features `[N, hidden_sizes[-1]]` of `obs [N, ...]`, an array or a tree of several."""
         activate = ACTIVATIONS[self.activation]
-        settings: Any = {"kernel_init": orthogonal(math.sqrt(2.0)), "dtype": self.dtype}
-        dense = partial(nn.Dense, **settings)
+        init = orthogonal(math.sqrt(2.0))
+        dense = partial(nn.Dense, kernel_init=init, dtype=self.dtype)
+        conv = partial(nn.Conv, padding="VALID", kernel_init=init, dtype=self.dtype)
         parts = []
         for x in jax.tree.leaves(obs):
             x = x.astype(self.dtype)
@@ -86,8 +87,7 @@ class Torso(nn.Module):
                 if (size, stride) == (3, 1):
                     x = activate(dense(channels)(patches(x)))
                     continue
-                window = {"kernel_size": (size, size), "strides": stride, "padding": "VALID"}
-                x = activate(nn.Conv(channels, **window, **settings)(x))
+                x = activate(conv(channels, (size, size), stride)(x))
             parts.append(x.reshape(x.shape[0], -1))
         x = jnp.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
         for size in self.hidden_sizes:
