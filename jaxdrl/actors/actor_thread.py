@@ -12,6 +12,7 @@ import jax
 
 from jaxdrl.actors.collector import Collected, Collector
 from jaxdrl.actors.versions import Versions
+from jaxdrl.config.acting import THREAD
 from jaxdrl.core.types import ActorState
 
 
@@ -84,7 +85,7 @@ class ActorThread:
         """
         self.before, self.trajectory = actor, trajectory
         self.thread = threading.Thread(
-            target=self._run, args=(anew,), name=f"actor-{self.index}", daemon=True
+            target=self._run, args=(anew,), name=f"{THREAD}{self.index}", daemon=True
         )
         self.thread.start()
 

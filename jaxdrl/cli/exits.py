@@ -5,11 +5,14 @@ Importing this module imports neither jax nor gymnax.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
+from jaxdrl.config.acting import THREAD
 from jaxdrl.errors import ActorError, ConfigError, is_said
 from jaxdrl.io.terminal import guarded_output
 from jaxdrl.runs.stopping import NonFiniteError, OutOfMemoryError, RunInterruptedError, Signals
@@ -38,8 +41,20 @@ def answer(action: Callable[[], Any]) -> None:
             signals.end()
         if words:
             print(words, file=sys.stderr)
+        if any(thread.name.startswith(THREAD) for thread in threading.enumerate()):
+            end_at_once(code)
         if code:
             sys.exit(code)
+
+
+def end_at_once(code: int) -> NoReturn:
+    """Ends this process although an actor was left behind, which compiles or whose step hangs.
+
+    If it came back while Python ends in good order, it would crash.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def outcome(action: Callable[[], Any], signals: Signals) -> tuple[str, int]:

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from jaxdrl.checks import Count, Index, Positive, check_fields, require
 
+THREAD = "actor-"
+"""How the names of threads that act begin."""
+
 DEFAULT_STALENESS = 1
 """How many updates old the data of environments of the host is, unless that is given."""
 
