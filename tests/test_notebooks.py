@@ -49,7 +49,7 @@ def problems(notebook):
 
 
 def test_there_are_notebooks():
-    assert len(PATHS) == 4
+    assert len(PATHS) == 5
 
 
 SHORTER = {
@@ -68,6 +68,11 @@ SHORTER = {
     "04_populations": {
         "num_updates=120": "num_updates=40",
         "total_env_steps=60_000": "total_env_steps=10_000",
+    },
+    "05_asynchronous": {
+        "NUM_UPDATES = 40": "NUM_UPDATES = 8",
+        "AGES = (0, 1, 2, 4, 8)": "AGES = (0, 2)",
+        "NUM_SEEDS = 2": "NUM_SEEDS = 1",
     },
 }
 """What makes the same cells learn less, by notebook."""
