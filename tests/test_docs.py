@@ -116,7 +116,7 @@ def check_command(monkeypatch, words):
     program, *rest = words
     for extras in re.findall(r"\[([\w,]+)\]", " ".join(words)):
         assert set(extras.split(",")) <= set(project()["project"]["optional-dependencies"])
-    alone = [f"experiments/{name}.py" for name in ("faults", "actor_faults", "pbt")]
+    alone = [f"experiments/{name}.py" for name in ("faults", "actor_faults", "pbt", "staleness")]
     if rest[:1] and rest[0] in (*alone, "docs/configuration.py"):
         assert rest[1:] == []
     elif rest[:1] in [
