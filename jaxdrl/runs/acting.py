@@ -97,7 +97,7 @@ def describe(
     if acting.is_free:
         return f"{words}data at most {updates}, as timing has it, so that no two runs are equal"
     words += f"data exactly {updates}" if acting.bound else "acting and learning in turn"
-    if env.host is None or env.host.replays:
+    if env.host is None or env.default_params.replays:
         return f"{words}; a run that is interrupted resumes to the same bits"
     return (
         f"{words}; a run that is interrupted resumes its learner exactly, and its episodes begin "
