@@ -69,7 +69,7 @@ class ActorThread:
         self.delivered: dict[int, Delivered] = {}
         self.error: BaseException | None = None
         self.num_lost = self.num_steps = self.trajectory = 0
-        self.is_stopped = self.has_collected = False
+        self.is_stopped = self.has_stepped = False
         self.is_waiting = False  # for a policy, which is no fault of its environments
         self.last_sign = time.monotonic()
         self.collector: Collector | None = None
@@ -136,13 +136,13 @@ class ActorThread:
             self._alive()  # what comes too late is another one's by now
             self.delivered[self.trajectory] = found
             self.before, self.trajectory = collected.actor, self.trajectory + 1
-            self.num_steps, self.has_collected = 0, True
+            self.num_steps = 0
             self.changed.notify_all()
 
     def _step(self) -> None:
         self._alive()
         self._sign()
-        self.num_steps += 1
+        self.num_steps, self.has_stepped = self.num_steps + 1, True
 
     def _sign(self) -> None:
         self.last_sign = time.monotonic()

@@ -17,8 +17,8 @@ from jaxdrl.core.types import ActorState
 from jaxdrl.errors import ActorError
 
 START_SECONDS = 300.0
-"""How long an actor may take, at least, until its first trajectory is done: it makes environments,
-plays episodes again and compiles."""
+"""How long an actor may take, at least, until its first step: it makes environments, and plays
+episodes again."""
 
 STOP_SECONDS = 4.0
 """How long an actor that is told to end may take."""
@@ -136,7 +136,7 @@ class Supervisor:
 
     def _patience(self, actor: ActorThread) -> float:
         timeout = self.supervision.timeout
-        return timeout if actor.has_collected else max(timeout, START_SECONDS)
+        return timeout if actor.has_stepped else max(timeout, START_SECONDS)
 
     def _replace(self, index: int, words: str, error: BaseException) -> None:
         """Starts another actor before the trajectory that the old one did not finish.

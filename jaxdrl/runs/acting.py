@@ -99,9 +99,11 @@ def describe(
     words += f"data exactly {updates}" if acting.bound else "acting and learning in turn"
     if env.host is None or env.default_params.replays:
         return f"{words}; a run that is interrupted resumes to the same bits"
+    has_limit = env.max_episode_steps is not None
+    why = "seeds and actions do not decide them" if has_limit else "their length has no limit"
     return (
         f"{words}; a run that is interrupted resumes its learner exactly, and its episodes begin "
-        "anew, since seeds and actions do not decide them"
+        f"anew, since {why}"
     )
 
 

@@ -16,8 +16,10 @@ from jaxdrl.actors.rehearsal import rehearse, without_steps
 from jaxdrl.actors.step import AsynchronousStep, join
 from jaxdrl.actors.supervisor import Supervision, Supervisor
 from jaxdrl.actors.versions import Versions
+from jaxdrl.actors.watched import watch_over
 from jaxdrl.core.types import TrainState
 from jaxdrl.envs.protocol import Environment
+from jaxdrl.evaluation.episodes import Evaluation
 from jaxdrl.runs.assemble import Setup
 from jaxdrl.runs.session import Session
 
@@ -27,13 +29,7 @@ def acting(setup: Setup, learn: Any, session: Session) -> Iterator[AsynchronousS
     """The step of a run with actors, who end with the block."""
     config, env = setup.experiment.acting, setup.env
     versions = Versions(config.bound, is_free=config.is_free)
-    supervision = Supervision(
-        env.name,
-        config.actor_timeout,
-        config.actor_retries,
-        lambda: session.signals.name is not None,
-        session.warn,
-    )
+    supervision = supervision_of(setup, session)
     devices = setup.actor_devices
     makers = [
         partial(_make, setup, env, devices[index % len(devices)]) for index in range(config.actors)
@@ -45,6 +41,33 @@ def acting(setup: Setup, learn: Any, session: Session) -> Iterator[AsynchronousS
     finally:
         for name in step.close():
             session.warn(f"{setup.env.name}: {name} did not end in time, and is left behind")
+
+
+def supervision_of(setup: Setup, session: Session) -> Supervision:
+    """How the environments of a run are supervised."""
+    config = setup.experiment.acting
+    return Supervision(
+        setup.env.name,
+        config.actor_timeout,
+        config.actor_retries,
+        lambda: session.signals.name is not None,
+        session.warn,
+    )
+
+
+def evaluate_supervised(
+    setup: Setup, state: TrainState, key: jax.Array, session: Session
+) -> Evaluation:
+    """The evaluation of a run, which a signal or a hang can end where it plays on the host.
+
+    Raises:
+      InterruptedWorkError: if a signal came first.
+      ActorError: if the environments fail or hang.
+    """
+    if setup.env.host is None:
+        return setup.evaluate(state, key)
+    work = partial(setup.evaluate, state, key)
+    return watch_over(work, supervision_of(setup, session), "an evaluation")
 
 
 def compile_acting(setup: Setup, state: TrainState) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import signal
 from typing import Any
 
+from jaxdrl.actors.watched import InterruptedWorkError
 from jaxdrl.algorithms.training import Hook, NoStepError, num_updates_of, run_updates
 from jaxdrl.core.types import TrainState
 from jaxdrl.distributed.peers import PEER_FAILED
+from jaxdrl.errors import ActorError
 from jaxdrl.evaluation.episodes import Evaluation
+from jaxdrl.runs.actors import evaluate_supervised
 from jaxdrl.runs.agenda import Agenda
 from jaxdrl.runs.assemble import Setup, evaluation_key
 from jaxdrl.runs.checkpoint_manager import copy
@@ -17,10 +20,6 @@ from jaxdrl.runs.pace import Pace
 from jaxdrl.runs.recorder import Recorder
 from jaxdrl.runs.session import Session
 from jaxdrl.runs.stopping import NonFiniteError, NonFiniteWatch, RunInterruptedError
-
-
-class InterruptedEvaluationError(Exception):
-    """A signal came while environments of the host were played."""
 
 
 class TrainingLoop:
@@ -197,7 +196,10 @@ class TrainingLoop:
         """The evaluation of a state, saved if that is due; None where a signal came first."""
         try:
             evaluation = self._evaluate(state)
-        except InterruptedEvaluationError:
+        except InterruptedWorkError:
+            return None
+        except ActorError as error:  # once the state is saved
+            self.error = self.error or error
             return None
         self.log.annotate({f"evaluation_{k}": v for k, v in evaluation_figures(evaluation).items()})
         self.log.flush()  # before the checkpoint, or a resumed run would write the line again
@@ -220,11 +222,7 @@ class TrainingLoop:
     def _evaluate(self, state: TrainState) -> Evaluation:
         self.hosts.status.phase = "evaluating"
         key = evaluation_key(self.setup.experiment, self.done)
-        return self.setup.evaluate(state, key, self._require_no_signal)
-
-    def _require_no_signal(self) -> None:
-        if self.session.signals.name is not None and self.hosts.is_alone:
-            raise InterruptedEvaluationError
+        return evaluate_supervised(self.setup, state, key, self.session)
 
     def _save(self, update: int, snapshot: TrainState, evaluation: Any) -> None:
         if isinstance(evaluation, Evaluation):

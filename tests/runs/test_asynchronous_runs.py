@@ -4,6 +4,7 @@ import functools
 import os
 import signal
 import threading
+import time
 from dataclasses import replace
 
 import jax
@@ -71,13 +72,16 @@ def test_several_actors_collect_for_one_learner(tmp_path):
     assert len(digests) == 1
 
 
+def in_evaluation():
+    return threading.current_thread().name == "actor-evaluation"
+
+
 def test_a_signal_ends_an_evaluation_too(tmp_path):
     evaluates = threading.Event()
 
     def make(num_envs):
         def interrupt():
-            is_evaluated = threading.current_thread() is threading.main_thread()
-            if is_evaluated and not evaluates.is_set():
+            if in_evaluation() and not evaluates.is_set():
                 evaluates.set()
                 os.kill(os.getpid(), signal.SIGTERM)
 
@@ -88,6 +92,25 @@ def test_a_signal_ends_an_evaluation_too(tmp_path):
         run_quietly(experiment, env=counting(make))
     run = jaxdrl.resume(tmp_path / "run", env=counting(), quiet=True)
     assert run.result["env_steps"] == 128 * 6
+
+
+def fails():
+    raise RuntimeError("the simulator is gone")
+
+
+@pytest.mark.parametrize(
+    ("act", "words"),
+    [(fails, "failed in an evaluation"), (lambda: time.sleep(1.5), "hangs in an evaluation")],
+)
+def test_environments_that_fail_or_hang_in_an_evaluation_end_the_run(act, words, tmp_path):
+    def make(num_envs):
+        return make_counting(num_envs, lambda: act() if in_evaluation() else None)
+
+    experiment = replace(HOST, run_dir=tmp_path / "run", evaluate_every=3)
+    experiment = with_settings(experiment, actor_timeout=0.5)
+    with pytest.raises(ActorError, match=f"test/Counting: {words}.*resume"):
+        run_quietly(experiment, env=counting(make))
+    assert (tmp_path / "run/checkpoints/00000003").is_dir()
 
 
 def failing(after):
