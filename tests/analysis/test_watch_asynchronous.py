@@ -128,16 +128,16 @@ def test_after_the_first_update_it_is_not_known_who_waits(take):
     ("values", "experiment", "words"),
     [
         (
-            {"clip_fraction": 0.263, "staleness_max": 8.0},
+            {"clip_fraction": 0.363, "staleness_max": 8.0},
             replace(RUN, acting=ActingConfig(staleness=8)),
-            "clip_fraction is 0.263 with data up to 8 updates old: the policy has moved "
+            "clip_fraction is 0.363 with data up to 8 updates old: the policy has moved "
             "on too far from it; lower --staleness (now 8), or correct for it by --correction "
             "vtrace",
         ),
         (
-            {"clip_fraction": 0.21, "approx_kl": 0.031},
+            {"clip_fraction": 0.31, "approx_kl": 0.031},
             with_settings(RUN, correction="vtrace"),
-            "clip_fraction is 0.21 and approx_kl is 0.031 with data up to 1 update old: the policy "
+            "clip_fraction is 0.31 and approx_kl is 0.031 with data up to 1 update old: the policy "
             "has moved on too far from it; lower --staleness (now 1)",
         ),
         ({"approx_kl": 0.2, "staleness_max": 3.0}, FREE, "lower --max-staleness (now 4), or"),
@@ -170,7 +170,7 @@ def test_restarts_are_counted_with_what_they_cost(take):
 
 def test_the_dashboard_has_these_lines_and_no_column_for_each_number(tmp_path):
     write_sealed(tmp_path / "config.json", config_of(RUN))
-    lines = [{"update": i, **RECORDED, "clip_fraction": 0.3} for i in range(1, 13)]
+    lines = [{"update": i, **RECORDED, "clip_fraction": 0.4} for i in range(1, 13)]
     text = "".join(f"{json.dumps(line)}\n" for line in lines)
     (tmp_path / "metrics.jsonl").write_text(text)
     snapshot = watch.take(tmp_path)
@@ -181,7 +181,7 @@ def test_the_dashboard_has_these_lines_and_no_column_for_each_number(tmp_path):
     Console(file=output, width=100).print(watch.render(snapshot, 100))
     lines = output.getvalue().splitlines()
     assert any(line.startswith("age of the data in updates:") for line in lines)
-    assert any(line.startswith("warning: clip_fraction is 0.3 with data") for line in lines)
+    assert any(line.startswith("warning: clip_fraction is 0.4 with data") for line in lines)
 
 
 def test_the_flags_that_it_names_exist():
