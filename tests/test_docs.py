@@ -29,6 +29,7 @@ from jaxdrl import launch
 from jaxdrl.analysis import evaluate_run, export, learning_curves, render, watch
 from jaxdrl.cli import doctor, launch_processes, list_envs, main
 from jaxdrl.cli import flags as cli_flags
+from jaxdrl.config.algorithms import ALGORITHMS
 from jaxdrl.envs.contract import check
 from jaxdrl.envs.suites import registry
 
@@ -210,9 +211,10 @@ def benchmark_flags():
 
 @pytest.mark.parametrize("path", FILES, ids=file_id)
 def test_flags_in_the_text_exist(path, capsys):
-    for verb in (*launch_processes.VERBS, "launch"):
+    of_algorithms = [["train", "--algorithm", name] for name in ALGORITHMS]
+    for words in (*([verb] for verb in (*launch_processes.VERBS, "launch")), *of_algorithms):
         with pytest.raises(SystemExit):
-            main.main([verb, "--help"])
+            main.main([*words, "--help"])
     known = set(re.findall(r"--[\w.-]+", capsys.readouterr().out))
     if path.parent.name == "experiments":
         known |= benchmark_flags()

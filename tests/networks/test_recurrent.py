@@ -336,7 +336,11 @@ def test_impala_recalls_it_from_whole_rollouts():
     ("changes", "message"),
     [
         ({"sequence_length": 5}, "sequence_length = 5: must divide num_steps = 12; the "),
-        ({"num_minibatches": 4}, "must divide num_steps / 12 * num_envs / num_shards = 2; the "),
+        ({"num_minibatches": 4}, "must divide num_envs / num_shards = 2; the "),
+        (
+            {"sequence_length": 6, "num_minibatches": 8},
+            "must divide num_steps / 6 * num_envs / num_shards = 4; the ",
+        ),
         (
             {"num_envs": 20},
             "num_envs = 20: must be a multiple of num_shards = 8; the ",
@@ -352,7 +356,7 @@ def test_minibatches_that_cut_sequences_are_refused(changes, message):
 def test_minibatches_are_refused_that_cut_the_sequences_of_a_network_of_ones_own():
     env = jaxdrl.make("CartPole-v1")
     config = with_settings(CONFIG, memory="none", num_minibatches=4)
-    with pytest.raises(ConfigError, match="must divide num_steps / 12 "):
+    with pytest.raises(ConfigError, match="num_minibatches = 4: must divide num_envs / num_shards"):
         jaxdrl.ppo(env, config, network=linear_recurrent(env.action_space))
 
 
