@@ -15,8 +15,8 @@ from matplotlib.image import imread
 
 from jaxdrl import make
 from jaxdrl.envs.drawing import craftax_tiles
-from jaxdrl.envs.protocol import TimeLimitState
 from jaxdrl.envs.suites import craftax
+from jaxdrl.envs.truncation import TimeLimitState
 
 CLASSIC, FULL = craftax.TASKS
 SIZES = {CLASSIC: (7, 9), FULL: (9, 11)}
