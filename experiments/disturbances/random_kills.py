@@ -13,7 +13,7 @@ from jaxdrl.runs.run_dir import CONFIG_FILE
 
 EACH = 5
 """Kills of a run, before it may come to its end."""
-UPDATES = 300
+UPDATES = 3000
 MOST_SECONDS = 12.0
 """From the start of compiling to a kill, at most."""
 
