@@ -104,26 +104,32 @@ def start(
     chosen = num_devices or most_devices(num_shards, min(of_each), hosts.count)
     mesh = make_mesh(chosen)
     require_alike(mesh, hosts)
-    left = num_devices is None and chosen < len(devices) - num_beside
-    of_all = f" of {len(devices)}, the most that divide num_shards = {num_shards}"
-    if not hosts.is_alone:
-        of_all += f" in equal parts of {hosts.count} processes"
-    kind = f"{mesh.devices.flat[0].device_kind}"
-    if not hosts.is_alone:
-        kind += f", {chosen // hosts.count} in each of {hosts.count} processes"
-    elif kind == "cpu" and chosen > 1:
-        kind = f"CPU, one for each of {chosen} of its {num_cores()} cores"
-        if chosen > num_cores():
-            kind = f"CPU, simulated on {num_cores()} core(s)"
-    words = f"devices: {chosen}{of_all if left else ''} ({kind}); "
-    words += f"compiled programs: {cache or 'not cached'}"
-    if is_late and kind == "cpu" and chosen < wanted and hosts.is_alone:
+    is_part = num_devices is None and chosen < len(devices) - num_beside
+    words = f"devices: {chosen}"
+    if is_part:
+        words += f" of {len(devices)}, the most that divide num_shards = {num_shards}"
+        words += "" if hosts.is_alone else f" in equal parts of {hosts.count} processes"
+    words += f" ({_kind_in_words(mesh, hosts)}); compiled programs: {cache or 'not cached'}"
+    is_cpu = devices[0].platform == "cpu"
+    if is_late and is_cpu and chosen == 1 < wanted and hosts.is_alone:
         words += (
             f"\nnote: {wanted} devices would train faster on {num_cores()} cores, but JAX had "
             "already started, as it does for the first array; put this line above that: "
             f'jax.config.update("jax_num_cpu_devices", {wanted})'
         )
     return mesh, words
+
+
+def _kind_in_words(mesh: Mesh, hosts: Hosts) -> str:
+    """The kind of the devices of a mesh, and how they are shared out."""
+    chosen, kind = int(mesh.devices.size), str(mesh.devices.flat[0].device_kind)
+    if not hosts.is_alone:
+        return f"{kind}, {chosen // hosts.count} in each of {hosts.count} processes"
+    if kind != "cpu" or chosen == 1:
+        return kind
+    if chosen > num_cores():
+        return f"CPU, simulated on {num_cores()} core(s)"
+    return f"CPU, one for each of {chosen} of its {num_cores()} cores"
 
 
 def require_alike(mesh: Mesh, hosts: Hosts) -> None:
