@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 import jaxdrl
+from jaxdrl.algorithms import acting
 from jaxdrl.algorithms import agent as agents
 from jaxdrl.algorithms.optimizers import adam, step_if_finite
 from jaxdrl.algorithms.sharded import shard_algorithm
@@ -41,9 +42,9 @@ def reinforce(env, config: ReinforceConfig, *, mesh=None) -> jaxdrl.Algorithm:
     return shard_algorithm(
         agent.layout,
         init=partial(init, agent, config),
-        rollout=partial(agents.collect_rollout, agent, num_steps=num_steps, gamma=config.gamma),
+        rollout=partial(acting.collect_rollout, agent, num_steps=num_steps, gamma=config.gamma),
         learn=partial(learn, agent, config),
-        policy=agents.policy_of(agent),
+        policy=acting.policy_of(agent),
         metrics={"value_loss": "each"},
     )
 
@@ -68,7 +69,7 @@ def learn(agent, config, learner, trajectory):
 
 def loss(agent, config, params, batch):
     carry, start = jax.tree.map(lambda x: x[0], batch.carry), batch.episode_start
-    distribution, value = agents.evaluate_sequences(agent, params, None, carry, batch.obs, start)
+    distribution, value = acting.evaluate_sequences(agent, params, None, carry, batch.obs, start)
     reward, ends = (batch.reward, batch.next_value), (batch.terminated, batch.truncated)
     target = lambda_returns(*reward, *ends, gamma=config.gamma, lambda_=1.0).reshape(-1)
     log_prob = distribution.log_prob(merge_leading_axes(batch.action))

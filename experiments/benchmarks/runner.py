@@ -17,7 +17,7 @@ from benchmarks import serving
 from benchmarks.cases import Job, from_json
 from benchmarks.tasks import make_env, ppo_config
 from jaxdrl.actors.host_rollout import host_collector
-from jaxdrl.algorithms.agent import acting_part
+from jaxdrl.algorithms.acting import acting_part
 
 WARM_UP = 4
 """Updates at the beginning of each measurement that do not count: while the run rested, actors have

@@ -14,8 +14,7 @@ import jax.numpy as jnp
 
 import jaxdrl
 from benchmarks.cases import Case
-from jaxdrl.algorithms import agent as acting
-from jaxdrl.algorithms import minibatch_sgd
+from jaxdrl.algorithms import acting, minibatch_sgd
 from jaxdrl.algorithms.agent import Agent
 from jaxdrl.algorithms.ppo import algorithm, objective
 from jaxdrl.core.types import TrainState

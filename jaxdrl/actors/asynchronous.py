@@ -7,7 +7,7 @@ from typing import Any
 import jax
 from flax import struct
 
-from jaxdrl.algorithms.agent import acting_part
+from jaxdrl.algorithms.acting import acting_part
 from jaxdrl.core.types import ActorState, Algorithm, LearnerState, TrainState
 from jaxdrl.distributed.layout import REPLICATED
 

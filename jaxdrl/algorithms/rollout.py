@@ -71,6 +71,7 @@ def collect(
     gamma: Any,
     sequence_length: int | None = None,
     costly_value: bool = False,
+    keep_final_obs: bool = False,
 ) -> tuple[ActorState, Transition]:
     """Steps `N` environments `num_steps` times.
 
@@ -88,13 +89,15 @@ def collect(
         None takes `T`.
       costly_value: whether evaluating `value_of` takes longer than a GPU takes to test whether any
         episode was truncated.
+      keep_final_obs: whether the trajectory has `final_obs`.
 
     Returns:
       `(actor, trajectory)`, the trajectory a `Transition [T, N, ...]`.
     """
 
     def one_step(actor: ActorState, _: None) -> tuple[ActorState, Transition]:
-        return _step(env, decide, value_of, actor, gamma, costly_value)
+        actor, final_obs, transition = _step(env, decide, value_of, actor, gamma, costly_value)
+        return actor, replace(transition, final_obs=final_obs if keep_final_obs else ())
 
     def one_sequence(actor: ActorState, _: None) -> tuple[ActorState, tuple[Any, Transition]]:
         after, transition = jax.lax.scan(
@@ -121,8 +124,8 @@ def _step(
     actor: ActorState,
     gamma: Any,
     costly_value: bool,
-) -> tuple[ActorState, Transition]:
-    """One step of all environments.
+) -> tuple[ActorState, Any, Transition]:
+    """One step of all environments, `(actor, final observations, transition)`.
 
     `next_value` of its transition is 0 where the episode was not truncated, and its carry is left
     out: that of the whole sequence is kept instead.
@@ -157,7 +160,8 @@ def _step(
         carry=(),
     )
     running = (~ended).astype(jnp.float32)
-    actor = ActorState(
+    actor = replace(
+        actor,
         env_state=stepped.env_state,
         obs=stepped.obs,
         carry=decision.carry,
@@ -167,7 +171,7 @@ def _step(
         episode_length=transition.episode_length * (~ended).astype(jnp.int32),
         discounted_return=transition.discounted_return * running,
     )
-    return actor, transition
+    return actor, stepped.final_obs, transition
 
 
 def _value_of_rows(value_of: Callable, carry: Any, obs: Any, rows: jax.Array) -> jax.Array:

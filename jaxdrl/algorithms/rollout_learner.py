@@ -14,16 +14,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxdrl.algorithms import minibatch_sgd, update_metrics
-from jaxdrl.algorithms.agent import (
-    Agent,
-    acting_of,
-    collect_rollout,
-    evaluate_sequences,
-    init_actor,
-    init_obs_statistics,
-    init_params,
-    policy_of,
-)
+from jaxdrl.algorithms.acting import acting_of, collect_rollout, evaluate_sequences, policy_of
+from jaxdrl.algorithms.agent import Agent, init_actor, init_obs_statistics, init_params
 from jaxdrl.algorithms.optimizers import Optimizer, learning_rate
 from jaxdrl.algorithms.sharded import shard_algorithm
 from jaxdrl.core import running_statistics

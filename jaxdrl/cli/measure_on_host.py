@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from jaxdrl.actors.host_rollout import host_collector
-from jaxdrl.algorithms.agent import acting_part
+from jaxdrl.algorithms.acting import acting_part
 from jaxdrl.algorithms.build import build
 from jaxdrl.config.algorithms import AlgorithmConfig
 from jaxdrl.core.keys import make_key

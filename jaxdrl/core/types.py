@@ -36,6 +36,8 @@ class Transition:
       episode_start: bool, `obs[t]` is the first of an episode.
       carry: recurrent state before the first step of each sequence of `L` steps,
         `[T / L, N, ...]`; `()` for a feed-forward network.
+      final_obs: the true successor observation, which differs from `obs[t + 1]` where an episode
+        ended; `()` unless the algorithm asked for it.
     """
 
     obs: Any
@@ -51,6 +53,7 @@ class Transition:
     episode_length: jax.Array
     episode_start: jax.Array
     carry: Any
+    final_obs: Any = ()
 
 
 @struct.dataclass
@@ -70,6 +73,7 @@ class LearnerState:
       hyperparams: hyperparameters by name, which the policy may read; only in a member of a
         population, as `jaxdrl.member` returns it. `()` in a run of one agent, whose config has
         them.
+      target_params: parameters of the target networks.
     """
 
     params: Any
@@ -79,6 +83,7 @@ class LearnerState:
     key: jax.Array
     num_updates: jax.Array
     hyperparams: Any = ()
+    target_params: Any = ()
 
 
 @struct.dataclass
@@ -94,6 +99,8 @@ class ActorState:
       episode_return: sum of rewards in the running episode, float32.
       episode_length: number of steps in the running episode, int32.
       discounted_return: discounted sum of rewards in the running episode, float32.
+      replay: the experience of each environment that is kept, a `jaxdrl.algorithms.replay.Replay`;
+        `()` for an algorithm that keeps none.
     """
 
     env_state: Any
@@ -104,6 +111,7 @@ class ActorState:
     episode_return: jax.Array
     episode_length: jax.Array
     discounted_return: jax.Array
+    replay: Any = ()
 
 
 @struct.dataclass

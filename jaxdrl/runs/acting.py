@@ -119,6 +119,6 @@ def with_actors(algorithm: Algorithm, experiment: Experiment, env: Environment) 
     if env.host is not None and algorithm.acting is None:
         raise ConfigError(
             f"{env.name}: runs on the host, and this algorithm acts only in its own program; give "
-            "its jaxdrl.Algorithm an `acting`, as jaxdrl.algorithms.agent.acting_of makes it"
+            "its jaxdrl.Algorithm an `acting`, as jaxdrl.algorithms.acting.acting_of makes it"
         )
     return asynchronous(algorithm, 0 if acting.is_free else acting.bound)

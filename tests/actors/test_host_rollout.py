@@ -14,7 +14,7 @@ from counting_host import counting, is_truncated, length_of, make_counting
 from jaxdrl import Network, PPOConfig, spaces
 from jaxdrl.actors.episodes import replay
 from jaxdrl.actors.host_rollout import host_collector
-from jaxdrl.algorithms.agent import acting_part
+from jaxdrl.algorithms.acting import acting_part
 from jaxdrl.config.settings import with_settings
 from jaxdrl.core.trees import raw
 from jaxdrl.envs.host.protocol import HostBatch, HostEnvironment, on_host
@@ -157,11 +157,13 @@ def test_each_row_is_that_of_the_episodes_played_one_by_one():
     assert collector.begin(actor) == 0
     parts = collected(collector, learner, 4)
     check(joined([part.trajectory for part in parts]), log)
-    dtypes = {
-        name: str(x.dtype) for name, x in vars(parts[0].trajectory).items() if name != "carry"
-    }
+    dtypes = dtypes_of(parts[0].trajectory)
     _, expected = jax.eval_shape(jaxdrl.ppo(env, CONFIG, network=LINEAR).rollout, learner, actor)
-    assert dtypes == {name: str(x.dtype) for name, x in vars(expected).items() if name != "carry"}
+    assert dtypes == dtypes_of(expected)
+
+
+def dtypes_of(trajectory):
+    return {name: str(x.dtype) for name, x in vars(trajectory).items() if not isinstance(x, tuple)}
 
 
 def reset_at_once(log, num_envs):

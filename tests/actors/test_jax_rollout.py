@@ -5,7 +5,7 @@ import pytest
 import jaxdrl
 from jaxdrl import PPOConfig
 from jaxdrl.actors.jax_rollout import jax_collector
-from jaxdrl.algorithms.agent import acting_part
+from jaxdrl.algorithms.acting import acting_part
 from jaxdrl.config.settings import with_settings
 from jaxdrl.core.trees import raw
 from probe_environments import counter

@@ -11,7 +11,7 @@ from flax import linen as nn
 import jaxdrl
 import probe_environments as probes
 from jaxdrl import Experiment, PPOConfig
-from jaxdrl.algorithms import agent
+from jaxdrl.algorithms.acting import evaluate_step
 from jaxdrl.algorithms.agent import Agent
 from jaxdrl.config.settings import with_settings
 from jaxdrl.core.distributions import action_head, has_action, mask_logits
@@ -46,7 +46,7 @@ def rolled_out(request):
 
 def distribution_of(acting, state, obs):
     start = np.zeros(len(obs), bool)
-    return agent.evaluate_step(acting, state.learner, (), jnp.asarray(obs), start)[0]
+    return evaluate_step(acting, state.learner, (), jnp.asarray(obs), start)[0]
 
 
 def test_actions_that_are_not_allowed_are_never_taken(rolled_out):

@@ -14,7 +14,7 @@ from flax import linen as nn
 import jaxdrl
 import probe_environments as probes
 from jaxdrl import IMPALAConfig, PPOConfig
-from jaxdrl.algorithms import agent
+from jaxdrl.algorithms.acting import evaluate_sequences
 from jaxdrl.algorithms.agent import Agent
 from jaxdrl.algorithms.build import build
 from jaxdrl.config.settings import with_settings
@@ -119,7 +119,7 @@ def replay(acting, state, trajectory, episode_start=None, carry=None):
     start = trajectory.episode_start if episode_start is None else episode_start
     carry = trajectory.carry if carry is None else carry
     found = []
-    evaluate = jax.jit(partial(agent.evaluate_sequences, acting))
+    evaluate = jax.jit(partial(evaluate_sequences, acting))
     for i in range(trajectory.reward.shape[0] // length):
         steps = slice(i * length, (i + 1) * length)
         distribution, value = evaluate(
