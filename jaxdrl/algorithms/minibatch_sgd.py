@@ -161,10 +161,15 @@ def fit(
         carry, sums = jax.lax.scan(epoch, carry, length=schedule.num_epochs)
     else:
         carry, sums, num_epochs = _epochs_until(epoch, schedule, carry)
+    return carry[:2], means_of_steps(sums, num_epochs * schedule.num_minibatches)
+
+
+def means_of_steps(sums: dict[str, jax.Array], num_steps: jax.Array) -> dict[str, jax.Array]:
+    """Metrics of `num_steps` gradient steps, from arrays of their sums: means over those taken."""
     metrics = jax.tree.map(jnp.sum, sums)
     counts = {name: metrics.pop(name) for name in ("skipped_steps", "nonfinite_params")}
-    taken = num_epochs * schedule.num_minibatches - counts["skipped_steps"]
-    return carry[:2], counts | jax.tree.map(lambda x: x / jnp.maximum(taken, 1.0), metrics)
+    taken = num_steps - counts["skipped_steps"]
+    return counts | jax.tree.map(lambda x: x / jnp.maximum(taken, 1.0), metrics)
 
 
 def _gradient_step(
@@ -182,22 +187,57 @@ def _gradient_step(
     # Rows are gathered one microbatch at a time, so that no whole minibatch is ever in memory.
     def loss_of_rows(params: Any, part: tuple) -> tuple[jax.Array, dict[str, jax.Array]]:
         rows, standardized = part
-        value, metrics = loss(params, replace(take(batch, rows), **standardized))
-        return value, metrics | ({LOSS: value} if optimizers.VALUE in optimizer.takes else {})
+        return loss(params, replace(take(batch, rows), **standardized))
 
-    gradient, metrics = mean_gradient(
+    return gradient_step(
         layout,
         loss_of_rows,
-        carry[0],
+        optimizer,
+        carry,
         minibatch,
-        schedule.num_accumulation_steps,
+        learning_rate,
+        num_microbatches=schedule.num_accumulation_steps,
         row_length=batch.log_prob.shape[1],
+    )
+
+
+def gradient_step(
+    layout: Layout,
+    loss: Loss,
+    optimizer: Optimizer,
+    fitted: tuple[Any, Any],
+    minibatch: Any,
+    learning_rate: Any,
+    *,
+    num_microbatches: int | None,
+    row_length: int = 1,
+) -> tuple[tuple[Any, Any], dict[str, jax.Array]]:
+    """One gradient step, `(fitted, metrics)`; metrics are 0 for a skipped step.
+
+    Args:
+      layout: the layout.
+      loss: as in `fit`.
+      optimizer: the optimiser.
+      fitted: `(params, opt_state)`, replicated.
+      minibatch: `[num_groups, ...]`.
+      learning_rate: what the optimiser takes by this name.
+      num_microbatches: as in `mean_gradient`.
+      row_length: likewise.
+    """
+    needs_value = optimizers.VALUE in optimizer.takes
+
+    def with_value(params: Any, batch: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+        value, metrics = loss(params, batch)
+        return value, metrics | ({LOSS: value} if needs_value else {})
+
+    gradient, metrics = mean_gradient(
+        layout, with_value, fitted[0], minibatch, num_microbatches, row_length=row_length
     )
     offered = {"learning_rate": learning_rate, optimizers.VALUE: metrics.pop(LOSS, None)}
     extra = {name: offered[name] for name in optimizer.takes}
-    carry, taken, of_step = step_if_finite(optimizer, gradient, extra, carry)
+    fitted, taken, of_step = step_if_finite(optimizer, gradient, extra, fitted)
     metrics = jax.tree.map(lambda x: jnp.where(taken, x, 0.0), metrics)
-    return carry, metrics | of_step
+    return fitted, metrics | of_step
 
 
 @jax.named_scope("shuffle")

@@ -12,8 +12,8 @@ MAX_STEPS = 2**31 - 1
 """Of one update, in all environments."""
 
 
-class RolloutSizes(Protocol):
-    """The settings of an algorithm that learns from rollouts in minibatches of rows."""
+class UpdateSizes(Protocol):
+    """The settings of an algorithm whose updates begin with a rollout."""
 
     @property
     def num_envs(self) -> int:
@@ -24,16 +24,20 @@ class RolloutSizes(Protocol):
         """Steps of each environment in one update."""
 
     @property
+    def execution(self) -> ExecutionConfig:
+        """How the step is computed."""
+
+
+class RolloutSizes(UpdateSizes, Protocol):
+    """The settings of an algorithm that learns from rollouts in minibatches of rows."""
+
+    @property
     def num_minibatches(self) -> int:
         """Gradient steps in one pass over a rollout."""
 
     @property
     def row_length(self) -> int:
         """Steps that are shuffled together; divides num_steps."""
-
-    @property
-    def execution(self) -> ExecutionConfig:
-        """How the step is computed."""
 
 
 def check_sizes(config: RolloutSizes) -> None:
@@ -53,7 +57,7 @@ def check_sizes(config: RolloutSizes) -> None:
     check_minibatches(config, config.row_length)
 
 
-def check_total(config: RolloutSizes) -> None:
+def check_total(config: UpdateSizes) -> None:
     """Refuses an update of more steps than 32 bits can number."""
     num_shards = config.execution.num_shards
     most_envs = MAX_STEPS // config.num_steps // num_shards * num_shards

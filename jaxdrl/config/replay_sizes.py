@@ -1,0 +1,58 @@
+"""How a replay buffer, its minibatches and the environments fit each other. Imports no jax."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from jaxdrl.checks import nearest_multiples, require
+from jaxdrl.config.rollout_sizes import UpdateSizes, check_total
+
+
+class ReplaySizes(UpdateSizes, Protocol):
+    """The settings of an algorithm that learns from a replay buffer."""
+
+    @property
+    def buffer_size(self) -> int:
+        """Steps that are kept, over all environments and devices."""
+
+    @property
+    def batch_size(self) -> int:
+        """Windows in a minibatch, over all devices."""
+
+    @property
+    def n_step(self) -> int:
+        """The most steps in a window."""
+
+    @property
+    def learning_starts(self) -> int:
+        """Environment steps before the first gradient step."""
+
+
+def check_replay(config: ReplaySizes) -> None:
+    """Refuses what shards do not divide, and a buffer that is too small for what is drawn from it.
+
+    Raises:
+      ConfigError: naming the nearest numbers that work.
+    """
+    check_total(config)
+    num_shards = config.execution.num_shards
+    for name in ("num_envs", "batch_size"):
+        value = getattr(config, name)
+        nearest = nearest_multiples(value, num_shards)
+        works = f"must be a multiple of num_shards = {num_shards}; the nearest that work: {nearest}"
+        require(value % num_shards == 0, name, value, works)
+    per_update, size = config.num_envs * config.num_steps, config.buffer_size
+    nearest = nearest_multiples(size, per_update)
+    works = f"must be a multiple of num_envs * num_steps = {per_update}; "
+    works += f"the nearest that work: {nearest}"
+    require(size % per_update == 0, "buffer_size", size, works)
+    needed = (config.n_step + 1) * config.num_envs
+    least = -(-needed // per_update) * per_update
+    works = f"must be at least {least}, to hold n_step + 1 = {config.n_step + 1} steps of each of "
+    works += f"{config.num_envs} environments"
+    require(size >= needed, "buffer_size", size, works)
+    starts = config.learning_starts
+    works = (
+        f"must be at least {needed}, (n_step + 1) * num_envs, so that there is something to draw"
+    )
+    require(starts >= needed, "learning_starts", starts, works)
