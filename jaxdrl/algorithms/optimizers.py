@@ -13,6 +13,7 @@ import optax
 from jaxdrl.core import control_flow
 from jaxdrl.core.dtype_promotion import default_promotion
 from jaxdrl.core.finiteness import stays_finite
+from jaxdrl.core.schedules import linear
 from jaxdrl.errors import ConfigError
 
 VALUE = "value"
@@ -74,8 +75,7 @@ def learning_rate(config: Any, num_updates: jax.Array) -> Any:
     if config.anneal_env_steps is None:
         return config.learning_rate
     updates = config.anneal_env_steps / config.env_steps_per_update
-    progress = jnp.minimum(num_updates.astype(jnp.float32) / updates, 1.0)
-    return config.learning_rate + (config.final_learning_rate - config.learning_rate) * progress
+    return linear(config.learning_rate, config.final_learning_rate, updates, num_updates)
 
 
 @jax.named_scope("optimizer")
