@@ -9,6 +9,7 @@ from pathlib import Path
 from jaxdrl.annotations import works
 from jaxdrl.checks import hints_of
 from jaxdrl.config.acting import ActingConfig
+from jaxdrl.config.dqn import DQNConfig
 from jaxdrl.config.execution import ExecutionConfig
 from jaxdrl.config.experiment import Experiment
 from jaxdrl.config.impala import IMPALAConfig
@@ -88,6 +89,7 @@ SECTIONS = (
     (Experiment, "What to train and for how long, and what to write on the way."),
     (PPOConfig, "The field `algorithm` of an experiment that trains by PPO, the default."),
     (IMPALAConfig, "The field `algorithm` of an experiment that trains by IMPALA."),
+    (DQNConfig, "The field `algorithm` of an experiment that trains by DQN."),
     (NetworkConfig, "The field `network` of the config of an algorithm."),
     (ExecutionConfig, "The field `execution` of the config of an algorithm."),
     (ActingConfig, "The field `acting` of an experiment, for environments of the host."),

@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jaxdrl.algorithms.dqn import dqn
     from jaxdrl.algorithms.impala import impala
     from jaxdrl.algorithms.ppo.algorithm import ppo
     from jaxdrl.algorithms.settings import make_config, make_experiment
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from jaxdrl.analysis.learning_curves import plot_runs
     from jaxdrl.analysis.policy_file import load_policy
     from jaxdrl.analysis.render import render_run
-    from jaxdrl.config.algorithms import IMPALAConfig, PPOConfig
+    from jaxdrl.config.algorithms import DQNConfig, IMPALAConfig, PPOConfig
     from jaxdrl.config.execution import ExecutionConfig
     from jaxdrl.config.experiment import Experiment
     from jaxdrl.config.network import NetworkConfig
@@ -43,6 +44,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Algorithm",
     "ConfigError",
+    "DQNConfig",
     "Environment",
     "Exchange",
     "ExecutionConfig",
@@ -54,6 +56,7 @@ __all__ = [
     "Range",
     "Sweep",
     "check_environment",
+    "dqn",
     "evaluate",
     "evaluate_run",
     "export_policy",
@@ -84,6 +87,7 @@ __all__ = [
 _HOMES = {
     "Algorithm": "jaxdrl.core.types",
     "ConfigError": "jaxdrl.errors",
+    "DQNConfig": "jaxdrl.config.algorithms",
     "Environment": "jaxdrl.envs",
     "Exchange": "jaxdrl.populations.pbt",
     "ExecutionConfig": "jaxdrl.config.execution",
@@ -95,6 +99,7 @@ _HOMES = {
     "Range": "jaxdrl.config.search_space",
     "Sweep": "jaxdrl.config.search_space",
     "check_environment": "jaxdrl.envs.contract.check",
+    "dqn": "jaxdrl.algorithms.dqn",
     "evaluate": "jaxdrl.evaluation.episodes",
     "evaluate_run": "jaxdrl.analysis.evaluate_run",
     "export_policy": "jaxdrl.analysis.export",

@@ -68,6 +68,19 @@ IMPALA = PPO | {
     **dict.fromkeys(("rmsprop_decay", "vtrace_lambda"), SHARE),
     "optimizer": (*CHOICE, None),
 }
+REPLAY = PPO | {
+    **dict.fromkeys(("num_gradient_steps", "buffer_size", "batch_size", "learning_starts"), COUNT),
+    "n_step": COUNT,
+    "reward_scale": POSITIVE,
+}
+DQN = REPLAY | {
+    "target_update_every": COUNT,
+    **dict.fromkeys(("target_update_rate", "initial_epsilon", "final_epsilon"), SHARE),
+    "exploration_env_steps": OPTIONAL_POSITIVE,
+    "epsilon_spread": NONNEGATIVE,
+    **dict.fromkeys(("double_q", "dueling"), FLAG),
+    "loss": (*CHOICE, None),
+}
 NETWORK, EXECUTION = (
     {name: PPO[name] for name in kind.__dataclass_fields__}
     for kind in (NetworkConfig, ExecutionConfig)
@@ -75,6 +88,7 @@ NETWORK, EXECUTION = (
 NESTED = {"network": ({}, 3, None, NetworkConfig), "execution": ({}, 3, None, NetworkConfig())}
 OF_PPO = {name: PPO[name] for name in PPO if name not in NETWORK | EXECUTION} | NESTED
 OF_IMPALA = {name: (IMPALA | NESTED)[name] for name in jaxdrl.IMPALAConfig.__dataclass_fields__}
+OF_DQN = {name: (DQN | NESTED)[name] for name in jaxdrl.DQNConfig.__dataclass_fields__}
 EXPERIMENT = {
     **dict.fromkeys(("total_env_steps", "num_eval_episodes", "log_every"), COUNT),
     **dict.fromkeys(("keep_checkpoints", "max_skipped_updates"), COUNT),
@@ -165,6 +179,7 @@ class Config(typing.NamedTuple):
 CONFIGS = [
     Config(PPOConfig, "", {}, OF_PPO),
     Config(jaxdrl.IMPALAConfig, "", {}, OF_IMPALA),
+    Config(jaxdrl.DQNConfig, "", {}, OF_DQN),
     Config(NetworkConfig, "", {}, NETWORK),
     Config(ExecutionConfig, "", {}, EXECUTION),
     Config(Experiment, "", {"env": "CartPole-v1"}, EXPERIMENT),
@@ -246,6 +261,9 @@ CALLS = {
     "ppo mesh": lambda: jaxdrl.ppo(made(), CONFIG, mesh=2),
     "impala env": lambda: jaxdrl.impala(ENV, jaxdrl.IMPALAConfig()),
     "impala config": lambda: jaxdrl.impala(made(), CONFIG),
+    "dqn env": lambda: jaxdrl.dqn(ENV, jaxdrl.DQNConfig()),
+    "dqn config": lambda: jaxdrl.dqn(made(), CONFIG),
+    "dqn network": lambda: jaxdrl.dqn(made(), jaxdrl.DQNConfig(), network="mlp"),
     "evaluate env": lambda: jaxdrl.evaluate(ENV, None, None, None, num_episodes=1),
     "population make_member": lambda: jaxdrl.population(ENV),
     "check_environment env": lambda: jaxdrl.check_environment(ENV),

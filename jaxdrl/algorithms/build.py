@@ -9,9 +9,10 @@ from typing import Any, get_type_hints
 
 from jax.sharding import Mesh
 
+from jaxdrl.algorithms.dqn import dqn
 from jaxdrl.algorithms.impala import impala
 from jaxdrl.algorithms.ppo.algorithm import ppo
-from jaxdrl.config.algorithms import IMPALAConfig, PPOConfig, StoredConfig
+from jaxdrl.config.algorithms import DQNConfig, IMPALAConfig, PPOConfig, StoredConfig
 from jaxdrl.core.types import Algorithm
 from jaxdrl.envs.protocol import Environment
 from jaxdrl.errors import ConfigError
@@ -51,6 +52,8 @@ def build(
             return ppo(env, config, mesh=mesh, **parts)
         case IMPALAConfig():
             return impala(env, config, mesh=mesh, **parts)
+        case DQNConfig():
+            return dqn(env, config, mesh=mesh, **parts)
     kind = config.kind if isinstance(config, StoredConfig) else type(config).__name__
     raise ConfigError(
         f"algorithm: {kind} are not settings of an algorithm of jaxdrl; make_algorithm=... is the "

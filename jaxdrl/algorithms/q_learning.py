@@ -7,8 +7,26 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxdrl.core import spaces
 from jaxdrl.core.exploration import EpsilonGreedy
 from jaxdrl.core.schedules import linear
+from jaxdrl.envs.protocol import Environment
+from jaxdrl.errors import ConfigError
+
+
+def require_discrete(env: Environment, algorithm: str) -> None:
+    """Refuses actions that are not numbered.
+
+    Raises:
+      ConfigError: naming the actions, and algorithms that take them.
+    """
+    if isinstance(env.action_space, spaces.Discrete):
+        return
+    others = "sac or td3" if isinstance(env.action_space, spaces.Box) else "ppo or impala"
+    raise ConfigError(
+        f"{env.name}: actions are {env.action_space}, and {algorithm} learns a value for each of a "
+        f"Discrete number of actions; {others} can learn this task"
+    )
 
 
 def epsilon(config: Any, num_updates: jax.Array) -> jax.Array:
@@ -31,6 +49,23 @@ def interpret(
     chance = jnp.broadcast_to(epsilon(config, num_updates), q_values.shape[:-1])
     distribution = EpsilonGreedy(q_values=q_values, epsilon=chance.astype(q_values.dtype))
     return distribution, q_values.max(axis=-1)
+
+
+def dueling(advantages: jax.Array, value: jax.Array) -> jax.Array:
+    """Action values from those of states and the advantages of actions.
+
+        Q(s, a) = V(s) + A(s, a) - mean_b A(s, b)
+
+    over the actions that are allowed. Wang et al. 2016, arXiv:1511.06581, equation 9.
+
+    Args:
+      advantages: float `[N, A]`, -inf for actions that are not allowed.
+      value: float `[N]`.
+    """
+    allowed = ~jnp.isneginf(advantages)
+    total = jnp.where(allowed, advantages, 0.0).sum(axis=-1)
+    mean = total / allowed.sum(axis=-1, dtype=jnp.int32).astype(advantages.dtype)
+    return advantages + (value - mean)[..., None]
 
 
 def of_action(q_values: jax.Array, action: jax.Array) -> jax.Array:

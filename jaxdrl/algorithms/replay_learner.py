@@ -22,6 +22,7 @@ from jaxdrl.algorithms.agent import Agent, init_actor, init_obs_statistics, init
 from jaxdrl.algorithms.optimizers import Optimizer
 from jaxdrl.algorithms.replay import Minibatch
 from jaxdrl.algorithms.sharded import STAGES, shard_algorithm
+from jaxdrl.config.replay_sizes import capacity
 from jaxdrl.core.types import (
     ActorState,
     Algorithm,
@@ -32,6 +33,7 @@ from jaxdrl.core.types import (
 )
 from jaxdrl.distributed.groups import split_groups
 from jaxdrl.distributed.layout import varying
+from jaxdrl.errors import ConfigError
 
 METRICS: dict[str, Reduction] = {"learning_rate": "each", "nonfinite_params": "mean"}
 """Metrics that these algorithms share, as `rollout_learner.METRICS`; all are 0 in an update before
@@ -87,6 +89,19 @@ def as_algorithm(learning: Learning, metrics: Mapping[str, Reduction]) -> Algori
     )
 
 
+def require_no_memory(agent: Agent, algorithm: str) -> None:
+    """Refuses a recurrent network, whose state before a step the buffer does not have.
+
+    Raises:
+      ConfigError: saying which algorithms have memory.
+    """
+    if agent.network.has_memory:
+        raise ConfigError(
+            f"network: is recurrent, and {algorithm} learns from single steps out of a buffer that "
+            "keeps no recurrent state; use memory = 'none', or ppo, impala or pqn"
+        )
+
+
 def init(learning: Learning, key: jax.Array) -> TrainState:
     """The state before the first update, with an empty buffer."""
     agent, config, optimizer = learning.agent, learning.config, learning.optimizer
@@ -104,10 +119,9 @@ def init(learning: Learning, key: jax.Array) -> TrainState:
     actor = init_actor(agent, env_key, config.num_envs)
     seen = (actor.carry, actor.obs, actor.episode_start, actor.key)
     action = jax.eval_shape(partial(decide, agent, learner), *seen).action
-    capacity = config.buffer_size // config.num_envs
     return TrainState(
         learner=learner,
-        actor=replace(actor, replay=replay.init(agent.env, actor, action, capacity)),
+        actor=replace(actor, replay=replay.init(agent.env, actor, action, capacity(config))),
     )
 
 

@@ -7,12 +7,13 @@ import difflib
 from typing import Any, Protocol
 
 from jaxdrl.checks import require
+from jaxdrl.config.dqn import DQNConfig
 from jaxdrl.config.execution import ExecutionConfig
 from jaxdrl.config.impala import IMPALAConfig
 from jaxdrl.config.ppo import PPOConfig
 from jaxdrl.errors import ConfigError
 
-ALGORITHMS: dict[str, type] = {"ppo": PPOConfig, "impala": IMPALAConfig}
+ALGORITHMS: dict[str, type] = {"ppo": PPOConfig, "impala": IMPALAConfig, "dqn": DQNConfig}
 """The settings of each algorithm of jaxdrl, by its name."""
 
 DEFAULT = next(iter(ALGORITHMS))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from jaxdrl.checks import nearest_multiples, require
-from jaxdrl.config.rollout_sizes import UpdateSizes, check_total
+from jaxdrl.config.rollout_sizes import UpdateSizes, check_accumulation, check_total
 
 
 class ReplaySizes(UpdateSizes, Protocol):
@@ -13,7 +13,7 @@ class ReplaySizes(UpdateSizes, Protocol):
 
     @property
     def buffer_size(self) -> int:
-        """Steps that are kept, over all environments and devices."""
+        """Steps that are kept, over all environments and devices, rounded up to whole updates."""
 
     @property
     def batch_size(self) -> int:
@@ -41,18 +41,20 @@ def check_replay(config: ReplaySizes) -> None:
         nearest = nearest_multiples(value, num_shards)
         works = f"must be a multiple of num_shards = {num_shards}; the nearest that work: {nearest}"
         require(value % num_shards == 0, name, value, works)
-    per_update, size = config.num_envs * config.num_steps, config.buffer_size
-    nearest = nearest_multiples(size, per_update)
-    works = f"must be a multiple of num_envs * num_steps = {per_update}; "
-    works += f"the nearest that work: {nearest}"
-    require(size % per_update == 0, "buffer_size", size, works)
+    check_accumulation(config, config.batch_size // num_shards, "batch_size / num_shards")
     needed = (config.n_step + 1) * config.num_envs
-    least = -(-needed // per_update) * per_update
-    works = f"must be at least {least}, to hold n_step + 1 = {config.n_step + 1} steps of each of "
+    held = capacity(config) * config.num_envs
+    works = f"must be at least {needed}, to hold n_step + 1 = {config.n_step + 1} steps of each of "
     works += f"{config.num_envs} environments"
-    require(size >= needed, "buffer_size", size, works)
+    require(held >= needed, "buffer_size", config.buffer_size, works)
     starts = config.learning_starts
-    works = (
-        f"must be at least {needed}, (n_step + 1) * num_envs, so that there is something to draw"
-    )
+    works = f"must be at least {needed}, (n_step + 1) * num_envs, before which nothing can be drawn"
     require(starts >= needed, "learning_starts", starts, works)
+    works = f"must be at most {held}, the steps that the buffer holds"
+    require(starts <= held, "learning_starts", starts, works)
+
+
+def capacity(config: ReplaySizes) -> int:
+    """Steps that are kept of each environment: those of `buffer_size`, in whole rollouts."""
+    num_rollouts = -(-config.buffer_size // (config.num_envs * config.num_steps))
+    return num_rollouts * config.num_steps

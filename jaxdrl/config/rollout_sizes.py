@@ -89,17 +89,24 @@ def check_minibatches(config: RolloutSizes, row_length: int) -> None:
         f"must divide {of_shard} = {rows}; "
         f"the nearest that work: {nearest_divisors(config.num_minibatches, rows)}",
     )
-    rows //= config.num_minibatches
+    check_accumulation(config, rows // config.num_minibatches, f"{of_shard} / num_minibatches")
+
+
+def check_accumulation(config: UpdateSizes, rows: int, words: str) -> None:
+    """Refuses a number of microbatches that does not divide the rows of a shard in a minibatch.
+
+    Args:
+      config: the settings.
+      rows: the number of these rows.
+      words: what they are, in terms of the settings.
+
+    Raises:
+      ConfigError: naming the nearest numbers that work.
+    """
     parts = config.execution.num_accumulation_steps
-    if parts is None:
-        return
-    require(
-        rows % parts == 0,
-        "num_accumulation_steps",
-        parts,
-        f"must divide {of_shard} / num_minibatches = {rows}; "
-        f"the nearest that work: {nearest_divisors(parts, rows)}",
-    )
+    if parts is not None and rows % parts != 0:
+        works = f"must divide {words} = {rows}; the nearest that work: "
+        require(False, "num_accumulation_steps", parts, works + nearest_divisors(parts, rows))
 
 
 def num_envs_multiple(config: RolloutSizes) -> int:

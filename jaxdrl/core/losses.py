@@ -52,6 +52,19 @@ def squared_value(value: jax.Array, target: jax.Array) -> jax.Array:
     return 0.5 * jnp.square(value - target)
 
 
+def huber_value(value: jax.Array, target: jax.Array) -> jax.Array:
+    """The Huber loss of the error x = value - target, with a slope of at most 1.
+
+        0.5 x^2 if |x| <= 1, else |x| - 0.5
+
+    Huber 1964; Mnih et al. 2015, methods, clip the error to the same effect.
+    """
+    _check(value=value, target=target)
+    size = jnp.abs(value - target)
+    near = jnp.minimum(size, 1.0)
+    return near * (size - 0.5 * near)
+
+
 def clipped_value(
     value: jax.Array,
     old_value: jax.Array,

@@ -20,8 +20,8 @@ import jaxdrl
 from jaxdrl import launch
 from jaxdrl.cli import main
 from jaxdrl.config.acting import ActingConfig
+from jaxdrl.config.algorithms import ALGORITHMS
 from jaxdrl.config.experiment import Experiment
-from jaxdrl.config.impala import IMPALAConfig
 from jaxdrl.config.ppo import PPOConfig
 from jaxdrl.config.settings import with_settings
 from jaxdrl.config.stored import to_json
@@ -357,9 +357,10 @@ def explanations(cls):
     return found
 
 
-@pytest.mark.parametrize("cls", [Experiment, ActingConfig, PPOConfig, IMPALAConfig])
+@pytest.mark.parametrize("cls", [Experiment, ActingConfig, *ALGORITHMS.values()])
 def test_help_explains_every_field(cls):
-    text = help_of(["train", "--algorithm", "impala" if cls is IMPALAConfig else "ppo", "--help"])
+    names = {config: name for name, config in ALGORITHMS.items()}
+    text = help_of(["train", "--algorithm", names.get(cls, "ppo"), "--help"])
     explained = explanations(cls)
     assert set(explained) == {field.name for field in dataclasses.fields(cls)}
     explained.pop("sweep", None)  # which has a verb of its own
