@@ -95,6 +95,17 @@ def finite_state(num_devices=None):
     return replace(state, learner=jax.tree.map(finite, state.learner))
 
 
+def with_replay(state, rows=50):
+    """A copy of a state that has a replay buffer as well."""
+    obs = jnp.arange(NUM_ENVS * rows * 2, dtype=jnp.float32).reshape(NUM_ENVS, rows, 2)
+    half = jnp.full((NUM_ENVS, rows), -1.5, jnp.bfloat16)
+    kept = {"obs": obs, "half": half, "position": jnp.arange(NUM_ENVS)}
+    state = jax.tree.map(jnp.copy, state)  # which may be donated
+    along = state.actor.obs.sharding
+    kept = jax.device_put(kept, along if len(along.device_set) > 1 else None, may_alias=False)
+    return replace(state, actor=replace(state.actor, replay=kept))
+
+
 @functools.cache
 def abstract_state():
     return jax.eval_shape(build_state)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+import math
+from collections.abc import Iterator
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -52,6 +54,71 @@ def fetch(array: Any) -> np.ndarray:
     if is_spread(data):
         data = _gathering(NamedSharding(data.sharding.mesh, PartitionSpec()))(data)
     return np.asarray(jax.device_get(data))
+
+
+PIECE_BYTES = 2**24
+"""Size of a piece of an array; that of a larger one would only need more memory."""
+
+
+def pieces(array: Any) -> Iterator[np.ndarray]:
+    """The whole of an array in host memory, as `fetch` gives it, piece by piece in row-major order.
+
+    An array of more than `PIECE_BYTES` on the devices of this process has pieces of no more, and
+    can be donated in place afterwards, while a view of it on the host would lead to a copy.
+    """
+    data = raw(array)
+    if data.nbytes <= PIECE_BYTES or is_spread(data):
+        yield fetch(data)
+        return
+    read = partial(_read, data) if isinstance(data, jax.Array) else partial(_view, data)
+    yield from (read(start, sizes) for start, sizes in _regions(data.shape, data.dtype.itemsize))
+
+
+def _regions(
+    shape: tuple[int, ...], itemsize: int
+) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """`(start, sizes)` of the pieces of an array: rows along one axis, at one place of the others.
+
+    Axes before that one have size 1 in a piece, and those after it their own.
+    """
+    sizes = [itemsize * math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
+    axis = next(axis for axis, size in enumerate(sizes) if size <= PIECE_BYTES)
+    num, after = PIECE_BYTES // sizes[axis], shape[axis + 1 :]
+    for before in np.ndindex(*shape[:axis]):
+        for first in range(0, shape[axis], num):
+            start = (*before, first, *(0 for _ in after))
+            yield start, (*(1 for _ in before), min(num, shape[axis] - first), *after)
+
+
+def _view(array: np.ndarray, start: tuple[int, ...], sizes: tuple[int, ...]) -> np.ndarray:
+    return array[tuple(slice(a, a + n) for a, n in zip(start, sizes, strict=True))]
+
+
+def _read(array: jax.Array, start: tuple[int, ...], sizes: tuple[int, ...]) -> np.ndarray:
+    """A region of an array on the devices of this process, put together from its shards."""
+    region = np.empty(sizes, array.dtype)
+    for shard in array.addressable_shards:
+        if shard.replica_id != 0:
+            continue
+        own = (index.indices(size) for index, size in zip(shard.index, array.shape, strict=True))
+        where, local, shared = [], [], []
+        for first, num, (low, high, _) in zip(start, sizes, own, strict=True):
+            begin, end = max(first, low), min(first + num, high)
+            where.append(slice(begin - first, end - first))
+            local.append(np.int32(begin - low))
+            shared.append(end - begin)
+        if min(shared) > 0:
+            part = np.asarray(_slice(shard.data, tuple(local), sizes=tuple(shared)))
+            if part.shape == region.shape:
+                return part
+            region[tuple(where)] = part
+    return region
+
+
+@partial(jax.jit, static_argnames="sizes")
+def _slice(array: jax.Array, start: tuple[Any, ...], *, sizes: tuple[int, ...]) -> jax.Array:
+    # Not a view on the host, which would keep the array from being donated.
+    return jax.lax.dynamic_slice(array, start, sizes)
 
 
 def everywhere(tree: Any, mesh: Mesh | None) -> Any:

@@ -16,11 +16,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import io
 import json
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from operator import eq
 from pathlib import Path
@@ -38,13 +37,14 @@ from jaxdrl.io.safe_files import remove as remove_whole
 from jaxdrl.runs import checkpoint_rows
 from jaxdrl.runs.checkpoint_arrays import (
     UNREADABLE,
+    Archive,
     damaged,
     data_of,
     name_of,
     named_leaves,
-    plain,
     read_array,
     with_key,
+    write_archive,
 )
 from jaxdrl.runs.run_dir import require_format
 
@@ -96,32 +96,29 @@ def describe(state: Any) -> dict[str, list]:
 def write(
     directory: Path,
     update: int,
-    arrays: dict[str, np.ndarray],
+    arrays: Mapping[str, Any],
     described: dict[str, list],
     manifest: dict[str, Any],
+    begun: Archive | None = None,
 ) -> Path:
     """Writes a checkpoint and returns its path; one of the same update is replaced.
 
     Args:
       directory: with the checkpoints of a run.
       update: updates done.
-      arrays: from `to_host`.
+      arrays: by their paths, on the host or on devices; random keys as their data.
       described: from `describe`.
       manifest: JSON that is stored with them.
+      begun: an archive with further arrays.
 
     Raises:
       OSError: if it cannot be written; then nothing of it is left.
     """
-    buffer = io.BytesIO()
-    np.savez(buffer, **{name: plain(array) for name, array in arrays.items()})  # type: ignore[arg-type]
-    files = {
-        MANIFEST_FILE: manifest_text(update, described, manifest),
-        STATE_FILE: buffer.getvalue(),
-    }
-    digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    text = manifest_text(update, described, manifest)
+    digests = {MANIFEST_FILE: hashlib.sha256(text).hexdigest()}
     with unfinished(directory, update) as where:
-        for name, content in files.items():
-            write_file(where / name, content)
+        write_file(where / MANIFEST_FILE, text)
+        digests[STATE_FILE] = write_archive(where / STATE_FILE, arrays.items(), begun)
         write_file(where / DIGESTS_FILE, digests_text(digests))
     return path_of(directory, update)
 

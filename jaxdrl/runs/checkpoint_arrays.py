@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import jax
 import numpy as np
 
 from jaxdrl.core.trees import is_key, raw
+from jaxdrl.distributed.spread import pieces
 from jaxdrl.errors import ConfigError
 from jaxdrl.io.safe_files import NEW
 
@@ -48,10 +51,9 @@ def named_leaves(state: Any) -> dict[str, Any]:
     return named
 
 
-def plain(array: np.ndarray) -> np.ndarray:
-    """Types that NumPy lacks, such as bfloat16, as unsigned integers of the same size."""
-    array = np.ascontiguousarray(array).reshape(array.shape)
-    return array.view(f"u{array.dtype.itemsize}") if array.dtype.kind == "V" else array
+def _stored_as(dtype: np.dtype) -> np.dtype:
+    """Types that NumPy lacks, such as bfloat16, are stored as unsigned integers of their size."""
+    return np.dtype(f"u{dtype.itemsize}") if dtype.kind == "V" else dtype
 
 
 class _Digested:
@@ -68,27 +70,115 @@ class _Digested:
         self.file.flush()
 
 
-def write_archive(path: Path, arrays: Iterable[tuple[str, np.ndarray]]) -> str:
+class Archive:
+    """A new archive that is written array after array; no more than a piece is in host memory.
+
+    Args:
+      path: of the file, which must not exist; it is created with the first array.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.file = path, None  # type: tuple[Path, Any]
+        self.error: OSError | None = None  # of what has been written so far
+
+    def add(self, name: str, array: Any) -> None:
+        """Writes an array, of the host or of the devices of this process.
+
+        Raises:
+          OSError: if it cannot be written.
+        """
+        self._open()
+        with self.zip.open(f"{name}.npy", "w", force_zip64=True) as entry:
+            stored_as = np.lib.format.dtype_to_descr(_stored_as(np.dtype(array.dtype)))
+            header = {"descr": stored_as, "fortran_order": False, "shape": tuple(array.shape)}
+            np.lib.format.write_array_header_1_0(entry, header)
+            for piece in pieces(array):
+                entry.write(np.ascontiguousarray(piece).reshape(-1).view(np.uint8))
+
+    def move(self, path: Path) -> None:
+        """Renames the file, before it is complete or afterwards.
+
+        Raises:
+          OSError: if it cannot be renamed.
+        """
+        if self.path != path:
+            self.path = self.path.rename(path)
+
+    def finish(self) -> str:
+        """Completes the file, which is on the disk then, and returns its digest.
+
+        Raises:
+          OSError: if it cannot be written.
+        """
+        self._open()
+        self.zip.close()
+        self.file.flush()
+        os.fsync(self.file.fileno())
+        self.file.close()
+        return self.digested.digest.hexdigest()
+
+    def abandon(self) -> None:
+        """Closes and removes a file that is not complete; otherwise does nothing."""
+        if self.file is None or self.file.closed:
+            return
+        for close in (self.zip.close, self.file.close, self.path.unlink):
+            with contextlib.suppress(OSError):
+                close()
+
+    def _open(self) -> None:
+        if self.file is None:
+            self.file = os.fdopen(os.open(self.path, NEW, 0o666), "wb")
+            self.digested = _Digested(self.file)
+            self.zip = zipfile.ZipFile(self.digested, "w")  # type: ignore[call-overload]
+
+
+def write_archive(
+    path: Path, arrays: Iterable[tuple[str, Any]], begun: Archive | None = None
+) -> str:
     """Writes a new archive, one array after another, and returns its digest.
 
     No more than one array has to be in host memory at a time. The file is on the disk at the end.
 
     Args:
       path: of the file, which must not exist.
-      arrays: their names and values.
+      arrays: their names and values, as in `Archive.add`.
+      begun: an archive with other arrays that becomes this one; None begins one.
 
     Raises:
-      OSError: if it cannot be written.
+      OSError: if it cannot be written, or the archive that was begun could not.
     """
-    with os.fdopen(os.open(path, NEW, 0o666), "wb") as file:
-        digested = _Digested(file)
-        with zipfile.ZipFile(digested, "w") as archive:  # type: ignore[call-overload]
-            for name, array in arrays:
-                with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
-                    np.lib.format.write_array(entry, plain(array), allow_pickle=False)
-        file.flush()
-        os.fsync(file.fileno())
-    return digested.digest.hexdigest()
+    archive = begun or Archive(path)
+    if archive.error is not None:
+        raise archive.error
+    archive.move(path)  # if its directory is not seen yet, the caller may try again
+    try:
+        for name, array in arrays:
+            archive.add(name, array)
+        return archive.finish()
+    except BaseException:
+        archive.abandon()
+        raise
+
+
+@dataclass(frozen=True)
+class Staged:
+    """Stands in a state for an array that is written already.
+
+    Attributes:
+      shape: of the array.
+      dtype: likewise.
+      archive: that it is in.
+    """
+
+    shape: tuple[int, ...]
+    dtype: Any
+    archive: Archive
+
+
+def archive_of(state: Any) -> Archive | None:
+    """The archive with the arrays of a state that are written already."""
+    leaves = (leaf for leaf in jax.tree.leaves(state) if isinstance(leaf, Staged))
+    return next((leaf.archive for leaf in leaves), None)
 
 
 UNREADABLE = (
@@ -96,6 +186,9 @@ UNREADABLE = (
     *(KeyError, ValueError, EOFError, OSError, RuntimeError),
 )
 """What reading a file that is no such archive may raise."""
+
+READ_BYTES = 2**20
+"""How much of an array is read at a time, beside which the archive needs memory of its own."""
 
 Fits = Callable[[tuple[int, ...]], bool]
 """Whether an array may have a shape."""
@@ -116,15 +209,25 @@ def read_array(archive: zipfile.ZipFile, path: Path, name: str, like: Any, fits:
       UNREADABLE: if the file is not such an archive.
     """
     dtype = np.dtype(like.dtype)
-    stored_as = np.dtype(f"u{dtype.itemsize}") if dtype.kind == "V" else dtype
+    stored_as = _stored_as(dtype)
     with archive.open(f"{name}.npy") as file:
         np.lib.format.read_magic(file)
         shape, fortran_order, stored = np.lib.format.read_array_header_1_0(file)
         if stored != stored_as or fortran_order or not fits(shape):
             raise damaged(path, f"has {name} as {stored}{list(shape)}")
-        content = file.read(int(np.prod(shape)) * stored_as.itemsize)
-    # A copy, since the buffer is neither writeable nor aligned.
-    return np.frombuffer(content, stored_as).reshape(shape).copy().view(dtype)
+        array = np.empty(shape, stored_as)
+        content = array.reshape(-1).view(np.uint8).data
+        while content:
+            content = content[_read_into(file, content[:READ_BYTES]) :]
+        file.read()  # its end, where the archive compares the sum
+    return array.view(dtype)
+
+
+def _read_into(file: Any, content: memoryview) -> int:
+    num = file.readinto(content)
+    if num == 0:
+        raise EOFError("it ends within an array")
+    return num
 
 
 def with_key(array: Any, leaf: Any) -> Any:

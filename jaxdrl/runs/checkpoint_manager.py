@@ -9,19 +9,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-
 from jaxdrl.core.finiteness import find_nonfinite
 from jaxdrl.core.types import TrainState
 from jaxdrl.distributed.hosts import Hosts
 from jaxdrl.errors import ConfigError
 from jaxdrl.io.json_files import read_object
 from jaxdrl.io.outages import Outage
-from jaxdrl.io.safe_files import remove, set_aside
-from jaxdrl.runs import checkpoint, checkpoint_rows, joint_save
+from jaxdrl.runs import checkpoint, checkpoint_rows, joint_save, staging
 from jaxdrl.runs import run_dir as files
-from jaxdrl.runs.checkpoint_arrays import DamagedCheckpointError
+from jaxdrl.runs.checkpoint_arrays import Archive, DamagedCheckpointError, archive_of
 from jaxdrl.runs.checkpoint_binding import require_of_run
 from jaxdrl.runs.checkpoint_scores import (
     Check,
@@ -37,18 +33,12 @@ from jaxdrl.runs.run_dir import RESULT_FILE
 from jaxdrl.runs.run_dir_keeper import Keeper, with_checkpoints
 
 
-@jax.jit
-def copy(state: TrainState) -> TrainState:
-    """A copy on the same devices, which survives the donation of the state."""
-    return jax.tree.map(jnp.copy, state)
-
-
 class Saver:
     """Writes checkpoints, and keeps the last few and the best; a context manager.
 
-    The training thread only asks the devices for a copy of the state. Another thread fetches it,
-    writes it and removes what is no longer kept. A save that fails is reported, and leaves earlier
-    checkpoints as they are.
+    The training thread only asks the devices for a copy of the state, and writes what is too large
+    for that. Another thread fetches the copy, writes it and removes what is no longer kept. A save
+    that fails is reported, and leaves earlier checkpoints as they are.
 
     Where several processes train, all of them save the same updates in the same order, each the
     rows that it holds. What is due, is the best and is kept is up to process 0 alone.
@@ -79,13 +69,14 @@ class Saver:
         self.last_time = time.monotonic()
         self.executor = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
         self.writing: Future | None = None
+        self.begun: Archive | None = None
         self.outage = Outage(warn)
 
     def __enter__(self) -> Saver:
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self.wait()
+        self.drop()
         self.executor.shutdown()
         num_failed = self.outage.num_failed
         if num_failed > 1:
@@ -107,6 +98,21 @@ class Saver:
         self.wait()
         return all(mean_return > score for score in self.scores.values() if score is not None)
 
+    def take(self, update: int, state: TrainState) -> TrainState:
+        """What `save` needs of a state, which may be donated afterwards."""
+        if not staging.is_any_staged(state):
+            return staging.copy(state)
+        self.drop()
+        recreate = self.keeper.recreate if self.keeper and self.hosts.is_first else tuple
+        self.begun = staging.begin(self.directory, update, self.hosts.index, recreate)
+        return staging.take(state, self.begun)
+
+    def drop(self) -> None:
+        """Removes what was written of a state that is not saved in the end."""
+        self.wait()
+        if self.begun is not None:
+            self.begun.abandon()
+
     def save(
         self,
         update: int,
@@ -114,11 +120,11 @@ class Saver:
         progress: dict[str, Any],
         evaluation: dict[str, Any] | None = None,
     ) -> None:
-        """Hands a `copy` of the state to the thread, once the previous save is done.
+        """Hands what was taken of the state to the thread, once the previous save is done.
 
         Args:
           update: updates done.
-          snapshot: from `copy`.
+          snapshot: from `take`.
           progress: the state of the run on the host, as JSON.
           evaluation: figures of the evaluation of this state.
         """
@@ -144,13 +150,13 @@ class Saver:
         progress: dict[str, Any],
         evaluation: dict[str, Any] | None,
     ) -> None:
-        if not self.hosts.is_first:
-            parts = checkpoint_rows.split(snapshot)
-            if joint_save.join(self.hosts, self._key(update), self.directory, update, parts):
-                self.last_update = update
-            return
-        manifest = {"config": self.config, "progress": progress, "evaluation": evaluation}
         try:
+            if not self.hosts.is_first:
+                parts = checkpoint_rows.split(snapshot)
+                if joint_save.join(self.hosts, self._key(update), self.directory, update, parts):
+                    self.last_update = update
+                return
+            manifest = {"config": self.config, "progress": progress, "evaluation": evaluation}
             self._write_files(update, snapshot, manifest)
         except NotFiniteError as error:
             self.warn(self._unwritten(update, str(error)))
@@ -158,6 +164,9 @@ class Saver:
         except OSError as error:
             self.outage.failed(self._unwritten(update, error.strerror or str(error)))
             return
+        finally:
+            if begun := archive_of(snapshot):
+                begun.abandon()
         self.outage.is_over(f"checkpoints can be written again: that of update {update} is")
         self.scores[update], self.last_update = score_of(manifest), update
         for old in expendable(self.scores, self.keep):
@@ -177,12 +186,12 @@ class Saver:
         described, directory = checkpoint.describe(snapshot), self.directory
         prepare = partial(self.keeper.before, manifest["progress"]) if self.keeper else tuple
         if self.hosts.is_alone:
-            arrays = checkpoint.to_host(snapshot)
-            names, is_nonfinite = find_nonfinite(arrays)
+            parts = checkpoint_rows.split(snapshot)
+            names, is_nonfinite = find_nonfinite(parts.whole)
             if is_nonfinite.all():  # some of several members may still be finite
                 raise NotFiniteError(f"{names[0]} holds NaN or infinity")
             prepare()
-            checkpoint.write(directory, update, arrays, described, manifest)
+            checkpoint.write(directory, update, parts.whole, described, manifest, parts.begun)
         else:
             parts, key = checkpoint_rows.split(snapshot), self._key(update)
             joint_save.write(
@@ -282,18 +291,3 @@ def had_checkpoints(run_dir: Path) -> bool:
     """Whether `config.json` says that there were checkpoints."""
     path = run_dir / files.CONFIG_FILE
     return path.exists() and bool(read_object(path, files.PUT_BACK).get("has_checkpoints"))
-
-
-def drop_what_came_after(run_dir: Path, update: int) -> list[Path]:
-    """Removes the result and later checkpoints: they will be written again, or are damaged.
-
-    Before the first update the logs are renamed; their new names are returned.
-    """
-    directory = run_dir / files.CHECKPOINTS
-    checkpoint.remove_unfinished(directory)
-    for later in checkpoint.updates_in(directory):
-        if later > update:
-            checkpoint.remove(directory, later)
-    remove(run_dir / files.RESULT_FILE)
-    logs = [run_dir / name for name in files.LOG_FILES] if update == 0 else []
-    return [set_aside(path) for path in logs if path.exists()]

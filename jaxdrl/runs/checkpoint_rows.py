@@ -18,7 +18,15 @@ import numpy as np
 
 from jaxdrl.core.trees import raw
 from jaxdrl.distributed.spread import is_spread
-from jaxdrl.runs.checkpoint_arrays import UNREADABLE, damaged, named_leaves, read_array
+from jaxdrl.runs.checkpoint_arrays import (
+    UNREADABLE,
+    Archive,
+    Staged,
+    archive_of,
+    damaged,
+    named_leaves,
+    read_array,
+)
 
 NUM_PROCESSES = "num_processes"
 """The field of a manifest with the number of processes that have written rows."""
@@ -52,27 +60,38 @@ class Parts(NamedTuple):
       whole: arrays that it holds as a whole, by name; those of process 0 are written.
       blocks: its share of the others, of which every number is one process's.
       num_members: for a population, how many members it has; otherwise None.
+      begun: the archive with blocks that it has written already.
     """
 
     whole: dict[str, Any]
     blocks: list[Block]
     num_members: int | None
+    begun: Archive | None = None
 
 
 def split(state: Any) -> Parts:
     """What this process can write of a state; nothing is computed for it."""
     whole, blocks, leaves = {}, [], named_leaves(state)
     for name, leaf in leaves.items():
-        array = raw(leaf)
-        if not is_spread(array):
-            whole[name] = array
+        if isinstance(leaf, Staged):
             continue
-        for shard in array.addressable_shards:
-            if shard.replica_id == 0:
-                start = tuple(index.indices(size)[0] for index, size in _axes(shard, array))
-                blocks.append(Block(name, start, shard.data))
+        array = raw(leaf)
+        if is_spread(array):
+            blocks += blocks_of(name, array)
+        else:
+            whole[name] = array
     members = getattr(leaves.get("learner/num_updates"), "shape", ())
-    return Parts(whole, blocks, members[0] if members else None)
+    return Parts(whole, blocks, members[0] if members else None, archive_of(state))
+
+
+def blocks_of(name: str, array: jax.Array) -> list[Block]:
+    """The share of this process in an array that is spread over several."""
+    blocks = []
+    for shard in array.addressable_shards:
+        if shard.replica_id == 0:
+            start = tuple(index.indices(size)[0] for index, size in _axes(shard, array))
+            blocks.append(Block(name, start, shard.data))
+    return blocks
 
 
 def _axes(shard: Any, array: jax.Array) -> Any:

@@ -169,7 +169,7 @@ def _write_rows(path: Path, parts: Parts) -> dict[str, Any]:
             found.look(block.name, block.start, array)
             yield block.entry, array
 
-    digest = write_archive(path, arrays())
+    digest = write_archive(path, arrays(), parts.begun)
     return {
         "sha256": digest,
         "num_bytes": path.stat().st_size,

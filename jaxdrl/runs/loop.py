@@ -14,7 +14,6 @@ from jaxdrl.evaluation.episodes import Evaluation
 from jaxdrl.runs.actors import evaluate_supervised
 from jaxdrl.runs.agenda import Agenda
 from jaxdrl.runs.assemble import Setup, evaluation_key
-from jaxdrl.runs.checkpoint_manager import copy
 from jaxdrl.runs.metrics_log import episode_figures, evaluation_figures, split
 from jaxdrl.runs.pace import Pace
 from jaxdrl.runs.recorder import Recorder
@@ -77,7 +76,7 @@ class TrainingLoop:
                 break
             state, evaluation = self._advance(state, step), None
         if self.saved != self.done and self.watch.num_skipped == 0:
-            self._save(self.done, copy(state), evaluation)
+            self._save(self.done, self.saver.take(self.done, state), evaluation)
         self.log.flush(is_final=not self.agenda.is_interrupted(self.done))
         self.saver.wait()
         if self.error is not None:
@@ -154,11 +153,11 @@ class TrainingLoop:
         self.error = self.error or error.__cause__
 
     def _look(self, update: int, state: TrainState) -> bool:
-        """Copies a state that has to be saved before it is donated; true stops the loop."""
+        """Takes what has to be saved of a state before it is donated; true stops the loop."""
         self.saver.check()
         self.agenda.look(update)
         if self.agenda.is_saved(update) and not self._is_evaluated(update):
-            self.snapshot = update, copy(state)
+            self.snapshot = update, self.saver.take(update, state)
         if self.tracer is not None:
             self.tracer.look(update, state, self._next_evaluation(update - 1))
         return self.agenda.is_interrupted(update) or self.agenda.is_cut(update)
@@ -169,6 +168,8 @@ class TrainingLoop:
             return
         if self.watch.num_skipped == 0:
             self._save(update, self.snapshot[1], None)
+        else:
+            self.saver.drop()
         self.snapshot = None
 
     def _show(self, update: int, metrics: dict[str, Any]) -> None:
@@ -208,7 +209,7 @@ class TrainingLoop:
             self.done * per_update, evaluation_figures(evaluation)
         )
         if self.hosts.first(f"save-{self.done}", lambda: self._wants_save(evaluation)):
-            self._save(self.done, copy(state), evaluation)
+            self._save(self.done, self.saver.take(self.done, state), evaluation)
         if self.done % self.setup.experiment.log_every and self.log.latest:
             self.recorder.progress.show(self.log.latest)
         return evaluation

@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from jaxdrl.distributed.spread import fetch
+from jaxdrl.distributed.spread import pieces
 from jaxdrl.evaluation.episodes import Evaluation, best_of
 from jaxdrl.io.json_files import finite
 from jaxdrl.io.log_files import LogFile
@@ -170,5 +170,6 @@ def sha256(tree: Any) -> str:
     """
     digest = hashlib.sha256()
     for leaf in jax.tree.leaves(tree):
-        digest.update(fetch(leaf).tobytes())
+        for piece in pieces(leaf):
+            digest.update(piece.tobytes())
     return digest.hexdigest()

@@ -19,6 +19,7 @@ from jaxdrl.checks import require
 from jaxdrl.config.experiment import Experiment, default_run_dir, resolve
 from jaxdrl.core.keys import abstract_key
 from jaxdrl.distributed.mesh import make_mesh
+from jaxdrl.io.safe_files import remove, set_aside
 from jaxdrl.runs import acting, backend, checkpoint_manager, finite_states, memory, together
 from jaxdrl.runs import checkpoint as checkpoints
 from jaxdrl.runs import run_dir as files
@@ -111,7 +112,7 @@ def plan_resume(
         console.print(f"resuming from update {update}{where}", soft_wrap=True)
         if words := schedule_words(before, experiment, overrides):
             console.print(words, soft_wrap=True)
-        dropped = checkpoint_manager.drop_what_came_after if hosts.is_first else _drop_nothing
+        dropped = _drop_what_came_after if hosts.is_first else _drop_nothing
         for kept in dropped(run_dir, update):
             words = "it ended before its first checkpoint and starts again; its lines so far"
             session.warn(f"{words} are kept in {kept}")
@@ -190,6 +191,21 @@ def _choose_together(
         return found[0] if found else (None, None)
     path = run_dir / files.CHECKPOINTS / name
     return path, checkpoints.read_manifest(path)
+
+
+def _drop_what_came_after(run_dir: Path, update: int) -> list[Path]:
+    """Removes the result and later checkpoints: they will be written again, or are damaged.
+
+    Before the first update the logs are renamed; their new names are returned.
+    """
+    directory = run_dir / files.CHECKPOINTS
+    checkpoints.remove_unfinished(directory)
+    for later in checkpoints.updates_in(directory):
+        if later > update:
+            checkpoints.remove(directory, later)
+    remove(run_dir / files.RESULT_FILE)
+    logs = [run_dir / name for name in files.LOG_FILES] if update == 0 else []
+    return [set_aside(path) for path in logs if path.exists()]
 
 
 def _drop_nothing(run_dir: Path, update: int) -> list[Path]:

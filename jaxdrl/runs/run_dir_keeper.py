@@ -35,6 +35,18 @@ class Keeper:
           OSError: if it cannot be written.
           ConfigError: if another process is now its writer.
         """
+        self.recreate()
+        for name in progress["log"]["files"]:
+            if (self.run_dir / name).exists():
+                sync(self.run_dir / name)
+
+    def recreate(self) -> None:
+        """Recreates a directory that was removed.
+
+        Raises:
+          OSError: if it cannot be written.
+          ConfigError: if another process is now its writer.
+        """
         was_removed = not self.run_dir.exists()
         self.run_dir.mkdir(parents=True, exist_ok=True)
         self.claim.check()
@@ -45,9 +57,6 @@ class Keeper:
                 f"{what} was removed while the run trained; it is created again, with what is "
                 "written from here on"
             )
-        for name in progress["log"]["files"]:
-            if (self.run_dir / name).exists():
-                sync(self.run_dir / name)
 
     def after(self) -> None:
         """Notes in the config that there are checkpoints, so that their loss would be noticed.

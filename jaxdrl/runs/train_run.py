@@ -23,7 +23,6 @@ from jaxdrl.runs import memory, report
 from jaxdrl.runs import run_dir as files
 from jaxdrl.runs.actors import acting, compile_acting
 from jaxdrl.runs.assemble import Setup, init_state
-from jaxdrl.runs.checkpoint_manager import copy
 from jaxdrl.runs.loop import TrainingLoop
 from jaxdrl.runs.memory import MemoryBudget
 from jaxdrl.runs.nan_finder import find_operation, watched
@@ -31,6 +30,7 @@ from jaxdrl.runs.overseer import Overseer
 from jaxdrl.runs.profiling.breakdown import current_names
 from jaxdrl.runs.recorder import recording
 from jaxdrl.runs.session import Session
+from jaxdrl.runs.staging import copy, to_copy
 from jaxdrl.runs.trackers import Tracking
 
 
@@ -131,7 +131,7 @@ def compile_run(setup: Setup, session: Session) -> tuple[TrainState, Compiled]:
 
 def compile_step(setup: Setup, state: TrainState) -> Any:
     """The compiled training step: nothing is compiled after this but the evaluation."""
-    copy(state)  # compiles it too, or the first checkpoint would wait for that
+    copy(to_copy(state))  # compiles it too, or the first checkpoint would wait for that
     if setup.actor_devices:
         learn = compile_learn(setup.algorithm, state, setup.mesh)
         compile_acting(setup, state)

@@ -3,13 +3,15 @@
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
+from jaxdrl.distributed import spread
 from jaxdrl.distributed.layout import place
 from jaxdrl.distributed.mesh import make_mesh, spans_processes
-from jaxdrl.distributed.spread import fetch, is_spread
+from jaxdrl.distributed.spread import fetch, is_spread, pieces
 from jaxdrl.runs.metrics_log import sha256
 from processes import run_together
 
@@ -92,3 +94,37 @@ def test_nothing_is_spread_in_one_process(state):
         data = jax.random.key_data(state[name]) if "key" in name else state[name]
         np.testing.assert_array_equal(fetch(placed[name]), np.asarray(data))
     assert sha256(placed) == sha256(place(placed, mesh, PartitionSpec())) == sha256(state)
+
+
+# Pieces
+
+
+@pytest.mark.parametrize("specs", [None, (), ("data",), (None, "data"), ("population", "data")])
+@pytest.mark.parametrize("limit", [2, 6, 13, 24, 96, 10_000])
+def test_pieces_are_an_array_in_its_order(monkeypatch, limit, specs):
+    monkeypatch.setattr(spread, "PIECE_BYTES", limit)
+    array = np.arange(4 * 8 * 3 * 2, dtype=np.int16).reshape(4, 8, 3, 2)
+    placed = array
+    if specs is not None:
+        mesh = make_mesh(8, population=2 if "population" in specs else None)
+        mesh = make_mesh(4) if "data" in specs[:1] else mesh
+        placed = jax.device_put(array, NamedSharding(mesh, PartitionSpec(*specs)), may_alias=False)
+    found = list(pieces(placed))
+    assert b"".join(piece.tobytes() for piece in found) == array.tobytes()
+    assert all(piece.nbytes <= limit for piece in found)
+    if specs is not None and array.nbytes > limit:  # nothing keeps it from being donated
+        jax.block_until_ready(jax.jit(jnp.copy, donate_argnums=0)(placed))
+        assert placed.is_deleted()
+
+
+@pytest.mark.parametrize("shape", [(), (0, 3), (5,)])
+def test_pieces_of_small_arrays(monkeypatch, shape):
+    monkeypatch.setattr(spread, "PIECE_BYTES", 4)
+    for array in (jnp.ones(shape, jnp.bfloat16), np.ones(shape, np.int8)):
+        whole = b"".join(piece.tobytes() for piece in pieces(array))
+        assert whole == np.asarray(array).tobytes()
+
+
+def test_pieces_of_keys_are_their_data():
+    keys = jax.random.split(jax.random.key(1), 3)
+    np.testing.assert_array_equal(np.concatenate(list(pieces(keys))), jax.random.key_data(keys))

@@ -18,7 +18,7 @@ from jaxdrl.core.types import ActorState, LearnerState, TrainState
 from jaxdrl.distributed.layout import place
 from jaxdrl.distributed.mesh import make_mesh
 from jaxdrl.errors import ConfigError
-from jaxdrl.runs import checkpoint, checkpoint_manager, checkpoint_rows, joint_save
+from jaxdrl.runs import checkpoint, checkpoint_manager, checkpoint_rows, joint_save, staging
 from jaxdrl.runs.checkpoint_arrays import DamagedCheckpointError
 from jaxdrl.runs.checkpoint_manager import Saver, choose
 from jaxdrl.runs.checkpoint_scores import read_scores
@@ -310,7 +310,7 @@ def test_a_copy_outlives_the_donation_of_the_state(saver_of, tmp_path, num_devic
     state = make_state(6, mesh)
     # Not of this very state: a view of it on the host would keep it from being donated.
     abstract, expected = jax.eval_shape(lambda: make_state(6)), bits(make_state(6))
-    snapshot = checkpoint_manager.copy(state)
+    snapshot = staging.copy(state)
     for ours, theirs in zip(jax.tree.leaves(snapshot), jax.tree.leaves(state), strict=True):
         assert ours.sharding.is_equivalent_to(theirs.sharding, ours.ndim)
     donated = jax.tree.leaves(state)
@@ -619,10 +619,10 @@ def test_a_write_that_fails_in_one_process_is_reported_by_process_0(
     savers, write_archive = savers_of(), joint_save.write_archive
     savers.save(1, 3.0)
 
-    def fail(path, arrays):
+    def fail(path, arrays, begun=None):
         if path.name == "rows-00002.npz":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return write_archive(path, arrays)
+        return write_archive(path, arrays, begun)
 
     with monkeypatch.context() as patch:
         patch.setattr(joint_save, "write_archive", fail)

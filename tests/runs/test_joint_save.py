@@ -143,8 +143,8 @@ def full_disk(monkeypatch, name):
     """Within the block no file of this name can be written to its end."""
     write_archive = joint_save.write_archive
 
-    def write(path, arrays):
-        digest = write_archive(path, arrays)
+    def write(path, arrays, begun=None):
+        digest = write_archive(path, arrays, begun)
         if path.name == name:
             raise OSError(28, "No space left on device")
         return digest

@@ -20,7 +20,7 @@ from jaxdrl.runs import checkpoint, finite_states
 from jaxdrl.runs.metrics_log import sha256
 from processes import free_port, run_together
 from small_runs import CARTPOLE, PPO, config_of, run_quietly
-from states import abstract_state, bits, finite_state
+from states import bits, finite_state, with_replay
 
 FULLY_OPTIMIZED = True
 
@@ -35,7 +35,8 @@ from jaxdrl.distributed.hosts import Hosts
 from jaxdrl.distributed.layout import place
 from jaxdrl.distributed.store import coordinator_store
 from jaxdrl.runs import checkpoint
-from jaxdrl.runs.checkpoint_manager import Saver, copy
+from jaxdrl.runs.checkpoint_manager import Saver
+from jaxdrl.runs.staging import copy
 from jaxdrl.runs.metrics_log import sha256
 hosts = Hosts(coordinator_store(distributed.global_state.client, "test"), index, ["a"] * num)
 mesh = Mesh(np.array(jax.devices()), ("data",), axis_types=(AxisType.Auto,))
@@ -45,9 +46,18 @@ saver = Saver(directory, {}, every=1, minutes=None, keep=2, warn=said.append, ho
 
 SAVE = """
 from jaxdrl.algorithms.sharded import STATE_SPECS
-from states import finite_state
+from jaxdrl.distributed import spread
+from jaxdrl.runs import staging
+from states import finite_state, with_replay
+def save(update, state):
+    state = place(state, mesh, STATE_SPECS)
+    taken = saver.take(update, state)
+    jax.block_until_ready(jax.jit(lambda x: x + np.uint8(1), donate_argnums=0)(state.actor.obs))
+    saver.save(update, taken, {}, None)
 with saver:
-    saver.save(7, place(finite_state(), mesh, STATE_SPECS), {}, None)
+    save(7, finite_state())
+    staging.STAGED_BYTES, spread.PIECE_BYTES = 1024, 256
+    save(8, with_replay(finite_state()))
 print(json.dumps([said, saver.last_update]))
 """
 
@@ -86,11 +96,14 @@ def last_lines(program, *args):
     return [json.loads(output.splitlines()[-1]) for output in outputs]
 
 
-def test_a_state_with_every_kind_of_array_is_read_in_one_process(tmp_path):
-    assert last_lines(SAVER + SAVE, tmp_path) == [[[], 7]] * 2
-    path = checkpoint.path_of(tmp_path, 7)
-    assert checkpoint.read_manifest(path)["num_processes"] == 2
-    assert bits(checkpoint.load(path, abstract_state(), "here")) == bits(finite_state())
+def test_states_of_two_processes_are_read_in_one(tmp_path):
+    """One with every kind of array, and one with a replay buffer that is not copied."""
+    assert last_lines(SAVER + SAVE, tmp_path) == [[[], 8]] * 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["00000007", "00000008"]
+    for update, state in {7: finite_state(), 8: with_replay(finite_state())}.items():
+        path, abstract = checkpoint.path_of(tmp_path, update), jax.eval_shape(lambda x: x, state)
+        assert checkpoint.read_manifest(path)["num_processes"] == 2
+        assert bits(checkpoint.load(path, abstract, "here")) == bits(state)
 
 
 @pytest.mark.slow
