@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 from jaxdrl.actors.asynchronous import ActorsState
 from jaxdrl.config.algorithms import AlgorithmConfig
 from jaxdrl.config.experiment import Experiment
+from jaxdrl.config.replay_sizes import capacity
 from jaxdrl.config.search_space import Sweep
 from jaxdrl.core.keys import abstract_key
 from jaxdrl.core.trees import raw
@@ -22,6 +23,7 @@ from jaxdrl.errors import ConfigError
 from jaxdrl.populations.state import learner_of
 from jaxdrl.runs.host_memory import free_host_memory
 from jaxdrl.runs.run_dir import in_words
+from jaxdrl.runs.staging import to_copy
 
 WORKING_COPIES = 4.5
 """Rollouts' worth of memory that the step works in: the compiler counted 2.7 to 4.5 on the tasks of
@@ -40,6 +42,7 @@ class MemoryEstimate:
       rollout: the experience of one update.
       working: what the step needs beside the state: the compiler's count, or an estimate.
       is_counted: whether it is the compiler's count.
+      replay: the replay buffer, without a copy of what is large in it.
     """
 
     fixed: int
@@ -47,16 +50,17 @@ class MemoryEstimate:
     rollout: int
     working: int
     is_counted: bool
+    replay: int = 0
 
     @property
     def total(self) -> int:
         """All of it."""
-        return self.fixed + self.actor + self.working
+        return self.fixed + self.actor + self.replay + self.working
 
     @property
     def least(self) -> int:
         """What no compiler can do without: the state and one rollout."""
-        return self.fixed + self.actor + self.rollout
+        return self.fixed + self.actor + self.replay + self.rollout
 
 
 @dataclass(frozen=True)
@@ -88,13 +92,21 @@ def estimate(experiment: Experiment, algorithm: Algorithm, num_devices: int) -> 
     rollout, sweep = num_bytes(trajectory) // num_devices, experiment.sweep
     num_held = experiment.acting.bound + 1 if isinstance(state.actor, ActorsState) else 0
     along = 1 if sweep is None else math.gcd(num_devices, sweep.num_members)
+    actor, replay = num_bytes(state.actor), num_bytes(replay_of(state))
+    copied = num_bytes(replay_of(to_copy(state)))
     return MemoryEstimate(
         fixed=2 * num_bytes(state.learner) // along,
-        actor=2 * num_bytes(state.actor) // num_devices + num_held * rollout,
+        actor=2 * (actor - replay) // num_devices + num_held * rollout,
         rollout=rollout,
         working=int(WORKING_COPIES * rollout),
         is_counted=False,
+        replay=(replay + copied) // num_devices,
     )
+
+
+def replay_of(state: Any) -> Any:
+    """The replay buffer in a state, `()` without one."""
+    return getattr(state.actor, "replay", ())
 
 
 def count(budget: MemoryBudget, compiled: Any) -> MemoryBudget:
@@ -141,43 +153,53 @@ def check(experiment: Experiment, budget: MemoryBudget) -> str:
     certain = needed.total if needed.is_counted else needed.least
     if free is not None and certain > free:
         raise ConfigError(
-            f"{subject(experiment)}: needs {'' if needed.is_counted else 'at least '}"
+            f"{subject(experiment, budget, free)}: needs {'' if needed.is_counted else 'at least '}"
             f"{in_words(certain)} on each device, and {in_words(free)} are free; "
             f"{advice(experiment, budget, free)}"
         )
     by = "counted by the compiler" if needed.is_counted else "estimated"
-    state = in_words(needed.fixed + needed.actor)
+    replay = f"replay buffer {in_words(needed.replay)}, " if needed.replay else ""
     return (
-        f"memory per device: {in_words(needed.total)} {by} (state {state}, "
-        f"rollout {in_words(needed.rollout)}); "
+        f"memory per device: {in_words(needed.total)} {by} (state "
+        f"{in_words(needed.fixed + needed.actor)}, {replay}rollout {in_words(needed.rollout)}); "
         f"free: {'unknown' if free is None else in_words(free)}"
     )
 
 
-def subject(experiment: Experiment) -> str:
+def subject(experiment: Experiment, budget: MemoryBudget, free: int) -> str:
     """The setting that decides how much memory a run needs, and its value."""
-    sweep = experiment.sweep
-    if sweep is None:
-        return f"num_envs = {experiment.algorithm.num_envs}"
-    return f"sweep.{'members' if sweep.pbt else 'wave_size'} = {sweep.num_members}"
+    config, sweep = experiment.algorithm, experiment.sweep
+    if sweep is not None:
+        return f"sweep.{'members' if sweep.pbt else 'wave_size'} = {sweep.num_members}"
+    if largest_buffer_size(config, budget.needed, free):
+        return f"buffer_size = {config.buffer_size}"
+    return f"num_envs = {config.num_envs}"
 
 
 def advice(experiment: Experiment, budget: MemoryBudget, free: int) -> str:
-    """Names the largest `num_envs`, or number of members, that fits into `free` bytes a device."""
+    """Names the largest number that fits into `free` bytes a device.
+
+    It is that of the members of a sweep where some of them fit; of the steps in a replay buffer
+    where all else fits; and of environments otherwise.
+    """
     config, sweep = experiment.algorithm, experiment.sweep
-    needed, few = budget.needed, ""
+    needed, few, which = budget.needed, "", ""
     if sweep is not None:
         largest = largest_num_members(sweep, budget, free)
         if largest >= (2 if sweep.pbt else 1):
             return f"the largest that fits: {largest}"
         few = f"not even {'two members fit' if sweep.pbt else 'one member fits'}; "
-        few += f"of num_envs = {config.num_envs}, "
         needed, free = of_members(sweep, budget, 1), free // (2 if sweep.pbt else 1)
+    if largest := largest_buffer_size(config, needed, free):
+        which = few and f"of buffer_size = {config.buffer_size}, "
+        return f"{few}{which}the largest that fits: {largest}"
+    which = few and f"of num_envs = {config.num_envs}, "
     largest = largest_num_envs(config, needed, free)
     if largest == 0:
-        words = "not even the smallest number fits: take fewer num_steps or a smaller network"
-        return few + words
-    return f"{few}the largest that fits: {largest}"
+        buffer = ", a smaller buffer_size" if needed.replay else ""
+        words = f"take fewer num_steps{buffer} or a smaller network"
+        return f"{few}{which}not even the smallest number fits: {words}"
+    return f"{few}{which}the largest that fits: {largest}"
 
 
 def of_members(sweep: Sweep, budget: MemoryBudget, num: int) -> MemoryEstimate:
@@ -192,6 +214,7 @@ def of_members(sweep: Sweep, budget: MemoryBudget, num: int) -> MemoryEstimate:
         actor=math.ceil(needed.actor * share),
         rollout=math.ceil(needed.rollout * share),
         working=math.ceil(needed.working * share),
+        replay=math.ceil(needed.replay * share),
     )
 
 
@@ -240,7 +263,21 @@ def largest_num_envs(config: AlgorithmConfig, needed: MemoryEstimate, free: int)
     """The largest `num_envs` that `config` allows and that fits into `free` bytes a device."""
     per_env = (needed.actor + needed.working) / config.num_envs
     multiple = getattr(config, "num_envs_multiple", config.execution.num_shards)
-    return max(0, int((free - needed.fixed) / per_env) // multiple * multiple)
+    return max(0, int((free - needed.fixed - needed.replay) / per_env) // multiple * multiple)
+
+
+def largest_buffer_size(config: Any, needed: MemoryEstimate, free: int) -> int:
+    """The largest `buffer_size` that `config` allows and that fits into `free` bytes a device.
+
+    0 without a replay buffer, and where all else does not fit or leaves too little for one.
+    """
+    if not needed.replay:
+        return 0
+    per_update, held = config.num_envs * config.num_steps, capacity(config) * config.num_envs
+    room = free - (needed.total - needed.replay)
+    largest = int(room * held / needed.replay) // per_update * per_update
+    least = max(config.learning_starts, (config.n_step + 1) * config.num_envs)
+    return largest if largest >= least else 0
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -34,8 +34,10 @@ def out_of_memory_words(experiment: Experiment, budget: MemoryBudget, error: Exc
     """The message for a run that ran out of memory, with what would fit."""
     first_line, needed = str(error).splitlines()[0], budget.needed.total
     free = needed if budget.free is None else min(needed, budget.free)
-    advice = memory.advice(experiment, budget, int(0.8 * free))  # less than what was not enough
-    return f"out of memory with {memory.subject(experiment)}: {first_line}; {advice}"
+    less = int(0.8 * free)  # than what was not enough
+    subject = memory.subject(experiment, budget, less)
+    advice = memory.advice(experiment, budget, less)
+    return f"out of memory with {subject}: {first_line}; {advice}"
 
 
 def last_good(saver: Saver, run_dir: Path) -> str:

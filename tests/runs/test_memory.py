@@ -9,10 +9,12 @@ import jax.numpy as jnp
 import pytest
 
 import jaxdrl
+from jaxdrl.config.dqn import DQNConfig
+from jaxdrl.config.execution import ExecutionConfig
 from jaxdrl.config.experiment import Experiment
 from jaxdrl.config.search_space import Sweep
 from jaxdrl.errors import ConfigError
-from jaxdrl.runs import memory, train_run
+from jaxdrl.runs import memory, staging, train_run
 from jaxdrl.runs.assemble import assemble
 from jaxdrl.runs.memory import MemoryBudget, MemoryEstimate
 from jaxdrl.runs.overrides import Overrides
@@ -140,6 +142,82 @@ def test_members_that_do_not_fit_are_shared_out_evenly(free, size):
 def test_a_sweep_that_does_not_fit_is_refused_in_terms_of_members(fields, free, says):
     with pytest.raises(ConfigError, match=says):
         memory.check(of_sweep(**fields), MemoryBudget(MEMBERS, free, 2))
+
+
+# A replay buffer
+
+
+DQN = DQNConfig(
+    num_envs=16,
+    num_steps=8,
+    buffer_size=4096,
+    learning_starts=256,
+    execution=ExecutionConfig(num_shards=8),
+)
+REPLAY = MemoryEstimate(1000, 800, 1600, 7200, is_counted=True, replay=40_960)
+"""Of ten bytes a step."""
+
+
+@pytest.mark.parametrize("copied", [True, False])
+def test_the_estimate_has_the_buffer_once_or_twice(monkeypatch, copied):
+    monkeypatch.setattr(staging, "STAGED_BYTES", 2**40 if copied else 0)
+    mesh = jaxdrl.make_mesh(2)
+    need, same = (
+        needed(assemble(replace(EXPERIMENT, algorithm=config), Overrides(), mesh))
+        for config in (DQN, replace(DQN, buffer_size=2048))
+    )
+    # Half of the environments; obs 16 bytes, action and reward 4 each, how it goes on 1 byte; of
+    # final observations of 500 steps and what they follow there is one in 256 steps.
+    assert need.replay == (1 + copied) * 8 * (256 * 25 + 20 + 12)
+    assert same.replay == (1 + copied) * 8 * (128 * 25 + 20 + 12)
+    assert replace(same, replay=need.replay) == need
+    assert need.total - need.working == need.fixed + need.actor + need.replay
+
+
+def test_members_of_a_population_have_a_buffer_each():
+    alone = needed(assemble(replace(EXPERIMENT, algorithm=DQN), Overrides(), jaxdrl.make_mesh(2)))
+    experiment = replace(EXPERIMENT, algorithm=DQN, sweep=replace(SWEEP, members=4))
+    mesh = jaxdrl.make_mesh(2, population=2)
+    assert needed(assemble(experiment, Overrides(), mesh)).replay == 4 * alone.replay
+
+
+@pytest.mark.parametrize(
+    ("free", "says"),
+    [
+        (49_959, r"^buffer_size = 4096: needs 48\.8 KiB .* are free; the largest that fits: 3968$"),
+        (11_560, "the largest that fits: 256$"),
+        # Learning starts at 256.
+        (11_559, r"^num_envs = 16: .*; .* take fewer num_steps, a smaller buffer_size or .*"),
+        (8_000, "^num_envs = 16: "),
+    ],
+)
+def test_a_buffer_that_does_not_fit_is_refused_in_terms_of_steps(free, says):
+    experiment = replace(EXPERIMENT, algorithm=DQN)
+    with pytest.raises(ConfigError, match=says):
+        memory.check(experiment, MemoryBudget(REPLAY, free))
+    said = memory.check(experiment, MemoryBudget(REPLAY, 49_960))
+    assert "(state 1.8 KiB, replay buffer 40.0 KiB, rollout 1.6 KiB)" in said
+
+
+def test_the_buffers_of_members_that_do_not_fit():
+    sweep = replace(EXPERIMENT, algorithm=DQN, sweep=replace(SWEEP, members=2))
+    members = replace(REPLAY, **{f: 2 * getattr(REPLAY, f) for f in ("fixed", "actor", "replay")})
+    with pytest.raises(ConfigError, match=r"^sweep.wave_size = 2: .* the largest that fits: 1$"):
+        memory.check(sweep, MemoryBudget(members, 60_000))
+    says = "not even one member fits; of buffer_size = 4096, the largest that fits: 2944$"
+    with pytest.raises(ConfigError, match=says):
+        memory.check(sweep, MemoryBudget(members, 36_000))
+
+
+@pytest.mark.usefixtures("no_compile")
+def test_a_huge_buffer_is_refused_before_anything_compiles(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "free_host_memory", lambda: 2**30)
+    large = replace(DQN, buffer_size=10**10)
+    run = replace(EXPERIMENT, run_dir=tmp_path / "run", algorithm=large)
+    says = r"^buffer_size = 10000000000: needs at least .* GiB .* the largest that fits: \d+$"
+    with pytest.raises(ConfigError, match=says):
+        jaxdrl.run(run)
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_count_is_the_compilers():
