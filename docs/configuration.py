@@ -15,6 +15,7 @@ from jaxdrl.config.experiment import Experiment
 from jaxdrl.config.impala import IMPALAConfig
 from jaxdrl.config.network import NetworkConfig
 from jaxdrl.config.ppo import PPOConfig
+from jaxdrl.config.pqn import PQNConfig
 from jaxdrl.config.search_space import Sweep
 from jaxdrl.config.settings import HYPERPARAMETER
 
@@ -26,8 +27,7 @@ HEAD = """\
 This page lists every setting of a run with its type, default, meaning and flag. In Python, settings
 are the fields of `jaxdrl.Experiment` and of the configs inside it, all of them frozen dataclasses:
 
-- `experiment.algorithm` is the config of the algorithm, a `jaxdrl.PPOConfig` or
-  `jaxdrl.IMPALAConfig`;
+- `experiment.algorithm` is the config of the algorithm, such as a `jaxdrl.PPOConfig`;
 - `experiment.algorithm.network` and `experiment.algorithm.execution` hold its network and execution
   settings;
 - `experiment.acting` says how acting and learning overlap;
@@ -89,6 +89,7 @@ SECTIONS = (
     (Experiment, "What to train and for how long, and what to write on the way."),
     (PPOConfig, "The field `algorithm` of an experiment that trains by PPO, the default."),
     (IMPALAConfig, "The field `algorithm` of an experiment that trains by IMPALA."),
+    (PQNConfig, "The field `algorithm` of an experiment that trains by PQN."),
     (DQNConfig, "The field `algorithm` of an experiment that trains by DQN."),
     (NetworkConfig, "The field `network` of the config of an algorithm."),
     (ExecutionConfig, "The field `execution` of the config of an algorithm."),

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from jaxdrl.algorithms.dqn import dqn
     from jaxdrl.algorithms.impala import impala
     from jaxdrl.algorithms.ppo.algorithm import ppo
+    from jaxdrl.algorithms.pqn import pqn
     from jaxdrl.algorithms.settings import make_config, make_experiment
     from jaxdrl.algorithms.training import jit_step, train
     from jaxdrl.analysis.evaluate_run import evaluate_run
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from jaxdrl.analysis.learning_curves import plot_runs
     from jaxdrl.analysis.policy_file import load_policy
     from jaxdrl.analysis.render import render_run
-    from jaxdrl.config.algorithms import DQNConfig, IMPALAConfig, PPOConfig
+    from jaxdrl.config.algorithms import DQNConfig, IMPALAConfig, PPOConfig, PQNConfig
     from jaxdrl.config.execution import ExecutionConfig
     from jaxdrl.config.experiment import Experiment
     from jaxdrl.config.network import NetworkConfig
@@ -53,6 +54,7 @@ __all__ = [
     "Network",
     "NetworkConfig",
     "PPOConfig",
+    "PQNConfig",
     "Range",
     "Sweep",
     "check_environment",
@@ -73,6 +75,7 @@ __all__ = [
     "plot_runs",
     "population",
     "ppo",
+    "pqn",
     "randomize",
     "render_run",
     "restore",
@@ -96,6 +99,7 @@ _HOMES = {
     "Network": "jaxdrl.core.types",
     "NetworkConfig": "jaxdrl.config.network",
     "PPOConfig": "jaxdrl.config.algorithms",
+    "PQNConfig": "jaxdrl.config.algorithms",
     "Range": "jaxdrl.config.search_space",
     "Sweep": "jaxdrl.config.search_space",
     "check_environment": "jaxdrl.envs.contract.check",
@@ -116,6 +120,7 @@ _HOMES = {
     "plot_runs": "jaxdrl.analysis.learning_curves",
     "population": "jaxdrl.populations.members",
     "ppo": "jaxdrl.algorithms.ppo.algorithm",
+    "pqn": "jaxdrl.algorithms.pqn",
     "randomize": "jaxdrl.envs",
     "render_run": "jaxdrl.analysis.render",
     "restore": "jaxdrl.runs.restore",

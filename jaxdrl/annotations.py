@@ -34,6 +34,7 @@ OBJECTS = {
     "Experiment": "a jaxdrl.Experiment, such as jaxdrl.make_experiment('CartPole-v1') makes",
     "PPOConfig": "a jaxdrl.PPOConfig, such as PPOConfig(num_envs=64)",
     "IMPALAConfig": "a jaxdrl.IMPALAConfig, such as IMPALAConfig(num_envs=64)",
+    "PQNConfig": "a jaxdrl.PQNConfig, such as PQNConfig(num_envs=64)",
     "DQNConfig": "a jaxdrl.DQNConfig, such as DQNConfig(num_envs=16)",
     "NetworkConfig": "a jaxdrl.NetworkConfig, such as NetworkConfig(hidden_sizes=(64, 64))",
     "ExecutionConfig": "a jaxdrl.ExecutionConfig, such as ExecutionConfig(reproducible=True)",

@@ -57,7 +57,9 @@ PPO = {
     **dict.fromkeys(("final_learning_rate", "value_coef", "entropy_coef"), NONNEGATIVE),
     **dict.fromkeys(("gamma", "gae_lambda"), SHARE),
     **dict.fromkeys(("standardize_advantages", "normalize_observations"), FLAG),
-    **dict.fromkeys(("normalize_rewards", "shared_torso", "remat", "reproducible"), FLAG),
+    **dict.fromkeys(
+        ("normalize_rewards", "shared_torso", "remat", "reproducible", "layer_norm"), FLAG
+    ),
     **dict.fromkeys(("torso", "activation", "memory", "action_distribution"), (*CHOICE, None)),
     **dict.fromkeys(("network_dtype", "matmul_precision"), (*CHOICE, None, np.float32)),
     **dict.fromkeys(("hidden_sizes", "cnn_channels", "cnn_kernel_sizes", "cnn_strides"), SIZES),
@@ -67,6 +69,11 @@ IMPALA = PPO | {
     **dict.fromkeys(("optimizer_epsilon",), POSITIVE),
     **dict.fromkeys(("rmsprop_decay", "vtrace_lambda"), SHARE),
     "optimizer": (*CHOICE, None),
+}
+PQN = IMPALA | {
+    **dict.fromkeys(("q_lambda", "initial_epsilon", "final_epsilon"), SHARE),
+    "exploration_env_steps": OPTIONAL_POSITIVE,
+    "reward_scale": POSITIVE,
 }
 REPLAY = PPO | {
     **dict.fromkeys(("num_gradient_steps", "buffer_size", "batch_size", "learning_starts"), COUNT),
@@ -88,6 +95,7 @@ NETWORK, EXECUTION = (
 NESTED = {"network": ({}, 3, None, NetworkConfig), "execution": ({}, 3, None, NetworkConfig())}
 OF_PPO = {name: PPO[name] for name in PPO if name not in NETWORK | EXECUTION} | NESTED
 OF_IMPALA = {name: (IMPALA | NESTED)[name] for name in jaxdrl.IMPALAConfig.__dataclass_fields__}
+OF_PQN = {name: (PQN | NESTED)[name] for name in jaxdrl.PQNConfig.__dataclass_fields__}
 OF_DQN = {name: (DQN | NESTED)[name] for name in jaxdrl.DQNConfig.__dataclass_fields__}
 EXPERIMENT = {
     **dict.fromkeys(("total_env_steps", "num_eval_episodes", "log_every"), COUNT),
@@ -179,6 +187,7 @@ class Config(typing.NamedTuple):
 CONFIGS = [
     Config(PPOConfig, "", {}, OF_PPO),
     Config(jaxdrl.IMPALAConfig, "", {}, OF_IMPALA),
+    Config(jaxdrl.PQNConfig, "", {}, OF_PQN),
     Config(jaxdrl.DQNConfig, "", {}, OF_DQN),
     Config(NetworkConfig, "", {}, NETWORK),
     Config(ExecutionConfig, "", {}, EXECUTION),
@@ -261,6 +270,8 @@ CALLS = {
     "ppo mesh": lambda: jaxdrl.ppo(made(), CONFIG, mesh=2),
     "impala env": lambda: jaxdrl.impala(ENV, jaxdrl.IMPALAConfig()),
     "impala config": lambda: jaxdrl.impala(made(), CONFIG),
+    "pqn env": lambda: jaxdrl.pqn(ENV, jaxdrl.PQNConfig()),
+    "pqn config": lambda: jaxdrl.pqn(made(), CONFIG),
     "dqn env": lambda: jaxdrl.dqn(ENV, jaxdrl.DQNConfig()),
     "dqn config": lambda: jaxdrl.dqn(made(), CONFIG),
     "dqn network": lambda: jaxdrl.dqn(made(), jaxdrl.DQNConfig(), network="mlp"),

@@ -68,6 +68,7 @@ def make_agent(
     network: nn.Module | Network | None = None,
     sequence_length: int = 1,
     observation_clip: Any = None,
+    action_values: bool = False,
 ) -> Agent:
     """Makes an agent, after checking that environment and network fit each other.
 
@@ -79,6 +80,7 @@ def make_agent(
       network: a flax module or a `Network` that replaces the one the settings describe.
       sequence_length: as in `Agent`, used where the network is recurrent.
       observation_clip: as in `Agent`.
+      action_values: whether the settings describe a network of action values, as in `make_network`.
 
     Raises:
       ConfigError: if the mesh does not divide the shards, or environment and network do not fit.
@@ -88,7 +90,11 @@ def make_agent(
     check_mask(env)
     if network is None:
         network = make_network(
-            env.observation_space, env.action_space, settings, execution.network_dtype
+            env.observation_space,
+            env.action_space,
+            settings,
+            execution.network_dtype,
+            action_values=action_values,
         )
     elif not isinstance(network, Network):
         network = from_module(network)

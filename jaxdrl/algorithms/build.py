@@ -12,7 +12,14 @@ from jax.sharding import Mesh
 from jaxdrl.algorithms.dqn import dqn
 from jaxdrl.algorithms.impala import impala
 from jaxdrl.algorithms.ppo.algorithm import ppo
-from jaxdrl.config.algorithms import DQNConfig, IMPALAConfig, PPOConfig, StoredConfig
+from jaxdrl.algorithms.pqn import pqn
+from jaxdrl.config.algorithms import (
+    DQNConfig,
+    IMPALAConfig,
+    PPOConfig,
+    PQNConfig,
+    StoredConfig,
+)
 from jaxdrl.core.types import Algorithm
 from jaxdrl.envs.protocol import Environment
 from jaxdrl.errors import ConfigError
@@ -52,6 +59,8 @@ def build(
             return ppo(env, config, mesh=mesh, **parts)
         case IMPALAConfig():
             return impala(env, config, mesh=mesh, **parts)
+        case PQNConfig():
+            return pqn(env, config, mesh=mesh, **parts)
         case DQNConfig():
             return dqn(env, config, mesh=mesh, **parts)
     kind = config.kind if isinstance(config, StoredConfig) else type(config).__name__

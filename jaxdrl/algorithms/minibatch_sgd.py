@@ -35,7 +35,7 @@ class Batch:
       log_prob: log-probabilities when they were sampled, float32.
       value: V(obs) before the update, float32.
       target: regression target of the value, float32.
-      advantage: float32.
+      advantage: float32; `()` where the loss has none.
       episode_start: bool.
       carry: recurrent state before the first step of each row, `[rows, ...]`.
     """
@@ -45,7 +45,7 @@ class Batch:
     log_prob: jax.Array
     value: jax.Array
     target: jax.Array
-    advantage: jax.Array
+    advantage: Any
     episode_start: jax.Array
     carry: Any
 

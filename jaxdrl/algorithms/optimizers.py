@@ -50,6 +50,11 @@ def adam(max_grad_norm: Any = None, epsilon: Any = 1e-8) -> Optimizer:
     return _clipped(max_grad_norm, optax.scale_by_adam(eps=epsilon))
 
 
+def radam(max_grad_norm: Any = None, epsilon: Any = 1e-8) -> Optimizer:
+    """Rectified Adam (Liu et al. 2020, arXiv:1908.03265); the rest as `adam`."""
+    return _clipped(max_grad_norm, optax.scale_by_radam(eps=epsilon))
+
+
 def rmsprop(max_grad_norm: Any = None, decay: Any = 0.99, epsilon: Any = 1e-8) -> Optimizer:
     """RMSProp without momentum and with epsilon inside the square root; the rest as `adam`."""
     return _clipped(max_grad_norm, optax.scale_by_rms(decay=decay, eps=epsilon))

@@ -11,9 +11,15 @@ from jaxdrl.config.dqn import DQNConfig
 from jaxdrl.config.execution import ExecutionConfig
 from jaxdrl.config.impala import IMPALAConfig
 from jaxdrl.config.ppo import PPOConfig
+from jaxdrl.config.pqn import PQNConfig
 from jaxdrl.errors import ConfigError
 
-ALGORITHMS: dict[str, type] = {"ppo": PPOConfig, "impala": IMPALAConfig, "dqn": DQNConfig}
+ALGORITHMS: dict[str, type] = {
+    "ppo": PPOConfig,
+    "impala": IMPALAConfig,
+    "pqn": PQNConfig,
+    "dqn": DQNConfig,
+}
 """The settings of each algorithm of jaxdrl, by its name."""
 
 DEFAULT = next(iter(ALGORITHMS))

@@ -33,6 +33,8 @@ class NetworkConfig:
     """Pixels between neighbouring outputs of these convolutions; one number is that of all."""
     activation: Literal["tanh", "relu", "silu", "gelu"] = "tanh"
     """Nonlinearity between the layers."""
+    layer_norm: bool = False
+    """Layer normalisation before each nonlinearity of the torso."""
     shared_torso: bool = False
     """Share one torso, and one recurrent layer, between actor and critic."""
     memory: Literal["none", "gru", "lstm"] = "none"

@@ -5,18 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from jaxdrl.checks import (
-    Count,
-    NonNegative,
-    Positive,
-    Share,
-    check_fields,
-    nearest_divisors,
-    require,
-)
+from jaxdrl.checks import Count, NonNegative, Positive, Share, check_fields
 from jaxdrl.config.execution import ExecutionConfig
 from jaxdrl.config.network import NetworkConfig
-from jaxdrl.config.rollout_sizes import check_sizes, check_total, num_envs_multiple
+from jaxdrl.config.rollout_sizes import check_sequence, check_sizes, check_total, num_envs_multiple
 from jaxdrl.config.settings import hyperparameter
 
 
@@ -95,15 +87,7 @@ class PPOConfig:
     def __post_init__(self) -> None:
         check_fields(self)
         check_total(self)
-        length = self.sequence_length
-        if length is not None:
-            require(
-                self.num_steps % length == 0,
-                "sequence_length",
-                length,
-                f"must divide num_steps = {self.num_steps}; "
-                f"the nearest that work: {nearest_divisors(length, self.num_steps)}",
-            )
+        check_sequence(self.sequence_length, self.num_steps)
         check_sizes(self)
 
     @property

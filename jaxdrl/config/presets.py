@@ -13,6 +13,7 @@ from jaxdrl.config.algorithms import ALGORITHMS, DEFAULT
 from jaxdrl.config.experiment import Experiment
 from jaxdrl.config.impala import IMPALAConfig
 from jaxdrl.config.ppo import PPOConfig
+from jaxdrl.config.pqn import PQNConfig
 from jaxdrl.config.settings import with_settings
 
 CONTROL = PPOConfig(
@@ -223,9 +224,24 @@ SUITE_TASKS = {
 
 _IMPALA_CARTPOLE = IMPALAConfig(num_envs=64, num_steps=32, num_minibatches=8, learning_rate=2e-3)
 
+_PQN_CARTPOLE = with_settings(
+    PQNConfig(),
+    num_envs=64,
+    num_steps=32,
+    num_epochs=4,
+    num_minibatches=16,
+    learning_rate=2.5e-4,
+    q_lambda=0.95,
+    final_epsilon=0.2,
+    exploration_env_steps=100_000.0,
+    reward_scale=0.1,
+    hidden_sizes=(256, 256),
+)
+
 PRESETS = {
     "ppo": TASKS | SUITE_TASKS,
     "impala": {"CartPole-v1": _task("CartPole-v1", 500_000, _IMPALA_CARTPOLE)},
+    "pqn": {"CartPole-v1": _task("CartPole-v1", 500_000, _PQN_CARTPOLE)},
 }
 """All of them, by algorithm and environment."""
 
@@ -250,4 +266,5 @@ def adapted(config: Any, algorithm: str) -> Any:
     if isinstance(config, kind):
         return config
     own = {field.name for field in dataclasses.fields(kind)}
-    return kind(**{name: getattr(config, name) for name in OF_TASK if name in own})
+    made = kind(**{name: getattr(config, name) for name in OF_TASK if name in own})
+    return with_settings(made, layer_norm=kind().network.layer_norm)

@@ -69,6 +69,18 @@ def check_total(config: UpdateSizes) -> None:
     require(is_small, field, getattr(config, field), works)
 
 
+def check_sequence(length: int | None, num_steps: int) -> None:
+    """Refuses sequences of `length` steps that do not divide a rollout; None is all of it."""
+    if length is not None:
+        require(
+            num_steps % length == 0,
+            "sequence_length",
+            length,
+            f"must divide num_steps = {num_steps}; "
+            f"the nearest that work: {nearest_divisors(length, num_steps)}",
+        )
+
+
 def check_minibatches(config: RolloutSizes, row_length: int) -> None:
     """Refuses a number of minibatches that does not divide the rows of a shard.
 

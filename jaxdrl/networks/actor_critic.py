@@ -61,19 +61,21 @@ class Torso(nn.Module):
 
     In a dictionary, each image has convolutions of its own, and all entries are concatenated before
     the dense layers. A convolution is given by its channels, the size of its kernel and its stride,
-    and has no padding. Initialisation is orthogonal with gain sqrt(2). Computes in `dtype`;
-    features are float32.
+    and has no padding. Initialisation is orthogonal with gain sqrt(2). With `layer_norm`, what goes
+    into a nonlinearity is normalised over the units, or over the channels of each pixel (Ba et al.
+    2016, arXiv:1607.06450). Computes in `dtype`; features are float32.
     """
 
     hidden_sizes: tuple[int, ...]
     activation: str
     convolutions: tuple[tuple[int, int, int], ...] = ()
     dtype: str = "float32"
+    layer_norm: bool = False
 
     @nn.compact
     def __call__(self, obs: Any) -> jax.Array:
         """Features `[N, hidden_sizes[-1]]` of `obs [N, ...]`, an array or a tree of several."""
-        activate = ACTIVATIONS[self.activation]
+        activate = self._activate
         dense = partial(nn.Dense, kernel_init=orthogonal(math.sqrt(2.0)), dtype=self.dtype)
         parts = []
         for x in jax.tree.leaves(obs):
@@ -85,6 +87,11 @@ class Torso(nn.Module):
         for size in self.hidden_sizes:
             x = activate(dense(size)(x))
         return x.astype(jnp.float32)
+
+    def _activate(self, x: jax.Array) -> jax.Array:
+        if self.layer_norm:
+            x = nn.LayerNorm(dtype=self.dtype)(x)
+        return ACTIVATIONS[self.activation](x)
 
 
 def patches(x: jax.Array, size: int, stride: int) -> jax.Array:
@@ -103,34 +110,13 @@ def patches(x: jax.Array, size: int, stride: int) -> jax.Array:
     return jnp.concatenate(shifted, axis=-1)
 
 
-class ActorCritic(nn.Module):
-    """Policy outputs and value of an observation.
-
-    Policy outputs are logits `[N, num_logits]` for discrete and multi-discrete actions, and
-    `(mean, log_std)`, each `[N, *shape]`, for continuous ones, where `log_std` is a parameter that
-    does not depend on the observation.
-    """
-
-    action_space: spaces.Space
-    hidden_sizes: tuple[int, ...]
-    activation: str
-    convolutions: tuple[tuple[int, int, int], ...]
-    shared_torso: bool
-    initial_log_std: Any
-    dtype: str = "float32"
-
-    @nn.compact
-    def __call__(self, obs: Any) -> tuple[Any, jax.Array]:
-        """`(policy_outputs, value [N])` of `obs [N, ...]` float32, an array or a dictionary."""
-        settings = (self.hidden_sizes, self.activation, self.convolutions, self.dtype)
-        actor = Torso(*settings, name="actor")
-        actor_features = critic_features = actor(obs)
-        if not self.shared_torso:
-            critic_features = Torso(*settings, name="critic")(obs)
-        return heads(self, self.action_space, self.initial_log_std, actor_features, critic_features)
+Heads = Callable[[nn.Module, spaces.Space, Any, jax.Array, jax.Array], tuple[Any, jax.Array]]
+"""The last layers of a network, which belong to the given module: `(module, action_space,
+initial_log_std, actor_features, critic_features) -> (policy_outputs, value [N])`, of features
+`[N, ...]`."""
 
 
-def heads(
+def actor_critic_heads(
     module: nn.Module,
     action_space: spaces.Space,
     initial_log_std: Any,
@@ -150,6 +136,52 @@ def heads(
     log_std = module.param("log_std", nn.initializers.constant(initial_log_std), shape)
     mean = outputs.reshape(actor_features.shape[0], *shape)
     return (mean, jnp.broadcast_to(log_std[None], mean.shape)), value
+
+
+def q_heads(
+    module: nn.Module,
+    action_space: spaces.Space,
+    initial_log_std: Any,
+    actor_features: jax.Array,
+    critic_features: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """`Heads` of a network of action values, `(Q(s, a) [N, A], max_a Q(s, a) [N])`."""
+    del initial_log_std, critic_features
+    num_actions = num_policy_outputs(action_space)
+    layer = nn.Dense(num_actions, kernel_init=orthogonal(1.0), name="q_values")
+    q_values = layer(actor_features)
+    return q_values, q_values.max(axis=-1)
+
+
+class ActorCritic(nn.Module):
+    """Policy outputs and value of an observation, by the layers of `heads` on those of the torsos.
+
+    Policy outputs are logits `[N, num_logits]` for discrete and multi-discrete actions, and
+    `(mean, log_std)`, each `[N, *shape]`, for continuous ones, where `log_std` is a parameter that
+    does not depend on the observation.
+    """
+
+    action_space: spaces.Space
+    hidden_sizes: tuple[int, ...]
+    activation: str
+    convolutions: tuple[tuple[int, int, int], ...]
+    shared_torso: bool
+    initial_log_std: Any
+    dtype: str = "float32"
+    layer_norm: bool = False
+    heads: Heads = actor_critic_heads
+
+    @nn.compact
+    def __call__(self, obs: Any) -> tuple[Any, jax.Array]:
+        """`(policy_outputs, value [N])` of `obs [N, ...]` float32, an array or a dictionary."""
+        settings = (self.hidden_sizes, self.activation, self.convolutions, self.dtype)
+        torso = partial(Torso, *settings, self.layer_norm)
+        actor = torso(name="actor")
+        actor_features = critic_features = actor(obs)
+        if not self.shared_torso:
+            critic_features = torso(name="critic")(obs)
+        features = (actor_features, critic_features)
+        return self.heads(self, self.action_space, self.initial_log_std, *features)
 
 
 def num_policy_outputs(action_space: spaces.Space) -> int:

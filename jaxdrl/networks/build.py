@@ -17,7 +17,14 @@ from jaxdrl.core.preprocessing import prepared_shapes, zeros
 from jaxdrl.core.types import Network
 from jaxdrl.envs.protocol import Environment
 from jaxdrl.errors import ConfigError
-from jaxdrl.networks.actor_critic import ActorCritic, Torso, from_module, num_policy_outputs
+from jaxdrl.networks.actor_critic import (
+    ActorCritic,
+    Torso,
+    actor_critic_heads,
+    from_module,
+    num_policy_outputs,
+    q_heads,
+)
 from jaxdrl.networks.recurrent import CELLS, RecurrentActorCritic, from_recurrent
 
 
@@ -26,14 +33,26 @@ def make_network(
     action_space: spaces.Space,
     config: NetworkConfig,
     dtype: str = "float32",
+    *,
+    action_values: bool = False,
 ) -> Network:
     """The network that `config` describes, whose torso computes in `dtype`.
+
+    Args:
+      observation_space: the space of the observations.
+      action_space: that of the actions.
+      config: the settings.
+      dtype: as in `ExecutionConfig.network_dtype`.
+      action_values: whether the policy outputs are action values instead, `[N, A]`, and the value
+        is their maximum. Such a network has one torso, whatever `config.shared_torso` says.
 
     Raises:
       ConfigError: if `config.torso` is `cnn` and no observation is `[height, width, channels]`, or
         if an image is too small for the convolutions.
     """
     convolutions = _convolutions(observation_space, config)
+    shared_torso = config.shared_torso or action_values
+    heads = q_heads if action_values else actor_critic_heads
     if config.memory == "none":
         return from_module(
             ActorCritic(
@@ -41,19 +60,22 @@ def make_network(
                 hidden_sizes=config.hidden_sizes,
                 activation=config.activation,
                 convolutions=convolutions,
-                shared_torso=config.shared_torso,
+                shared_torso=shared_torso,
                 initial_log_std=config.initial_log_std,
                 dtype=dtype,
+                layer_norm=config.layer_norm,
+                heads=heads,
             )
         )
-    settings = (config.hidden_sizes, config.activation, convolutions, dtype)
+    settings = (config.hidden_sizes, config.activation, convolutions, dtype, config.layer_norm)
     return from_recurrent(
         RecurrentActorCritic(
             action_space=action_space,
             torso=partial(Torso, *settings),
             cell=partial(CELLS[config.memory], config.memory_size),
-            shared_torso=config.shared_torso,
+            shared_torso=shared_torso,
             initial_log_std=config.initial_log_std,
+            heads=heads,
         )
     )
 

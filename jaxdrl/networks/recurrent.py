@@ -13,7 +13,13 @@ from jaxdrl.core import spaces
 from jaxdrl.core.dtype_promotion import default_promotion
 from jaxdrl.core.trees import match_rank, merge_leading_axes
 from jaxdrl.core.types import Network
-from jaxdrl.networks.actor_critic import check_steps, check_variables, heads, orthogonal
+from jaxdrl.networks.actor_critic import (
+    Heads,
+    actor_critic_heads,
+    check_steps,
+    check_variables,
+    orthogonal,
+)
 
 
 class Cell(Protocol):
@@ -130,6 +136,7 @@ class RecurrentActorCritic(nn.Module):
       cell: makes a `Cell`, `(name) -> module`.
       shared_torso: whether actor and critic share one torso and cell instead of having one each.
       initial_log_std: initial log standard deviation of continuous actions.
+      heads: the layers after the cell.
     """
 
     action_space: spaces.Space
@@ -137,6 +144,7 @@ class RecurrentActorCritic(nn.Module):
     cell: Callable[..., Any]
     shared_torso: bool
     initial_log_std: Any
+    heads: Heads = actor_critic_heads
 
     @property
     def towers(self) -> tuple[str, ...]:
@@ -169,7 +177,7 @@ class RecurrentActorCritic(nn.Module):
             features[name] = merge_leading_axes(x)
         actor = features["actor"]
         critic = features.get("critic", actor)
-        outputs, value = heads(self, self.action_space, self.initial_log_std, actor, critic)
+        outputs, value = self.heads(self, self.action_space, self.initial_log_std, actor, critic)
         outputs, value = jax.tree.map(lambda x: x.reshape(*steps, *x.shape[1:]), (outputs, value))
         return outputs, value, after
 

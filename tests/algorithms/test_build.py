@@ -27,7 +27,7 @@ def own(env, config: OwnConfig, *, mesh=None) -> jaxdrl.Algorithm:
     return jaxdrl.ppo(env, PPO, mesh=mesh)
 
 
-@pytest.mark.parametrize("config", [PPO, adapted(PPO, "impala")])
+@pytest.mark.parametrize("config", [PPO, adapted(PPO, "impala"), adapted(PPO, "pqn")])
 def test_settings_give_their_algorithm(config):
     algorithm = build(ENV, config)
     assert isinstance(algorithm, jaxdrl.Algorithm)

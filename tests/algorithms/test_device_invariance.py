@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import jaxdrl
-from jaxdrl import IMPALAConfig, PPOConfig
+from jaxdrl import IMPALAConfig, PPOConfig, PQNConfig
+from jaxdrl.algorithms.build import build
 from jaxdrl.algorithms.sharded import STATE_SPECS
 from jaxdrl.config.settings import with_settings
 from jaxdrl.distributed.groups import map_rows
@@ -35,7 +36,7 @@ SETTINGS = {
         "num_minibatches": 2,
         "correction": "vtrace",
     },
-    "Acrobot-v1": {  # by IMPALA
+    "Acrobot-v1": {
         "num_envs": 32,
         "num_steps": 8,
         "num_minibatches": 2,
@@ -44,7 +45,25 @@ SETTINGS = {
         "normalize_rewards": True,
     },
     "Breakout-MinAtar": {"num_envs": 16, "num_steps": 8, "num_epochs": 2, "activation": "relu"},
+    "Freeway-MinAtar": {"num_envs": 16, "num_steps": 8, "num_accumulation_steps": 2},
+    "Catch-bsuite": {
+        "num_envs": 32,
+        "num_steps": 8,
+        "sequence_length": 4,
+        "memory": "gru",
+        "memory_size": 16,
+        "num_minibatches": 2,
+        "torso": "mlp",
+        "normalize_observations": True,
+        "normalize_rewards": True,
+    },
 }
+DEFAULTS = {
+    "Acrobot-v1": IMPALAConfig(),
+    "Freeway-MinAtar": PQNConfig(exploration_env_steps=2000.0),
+    "Catch-bsuite": PQNConfig(exploration_env_steps=2000.0),
+}
+"""Where they are not PPO's."""
 
 
 def confident(params, batch, distribution, value):
@@ -56,11 +75,9 @@ EXTRA_LOSS = {"MemoryChain-bsuite": confident}
 
 def agent_on(name, num_devices, **changes):
     mesh = None if num_devices is None else jaxdrl.make_mesh(num_devices)
-    if name == "Acrobot-v1":
-        config = with_settings(IMPALAConfig(), **SETTINGS[name], **changes)
-        return jaxdrl.impala(jaxdrl.make(name), config, mesh=mesh)
-    config = with_settings(PPOConfig(), **SETTINGS[name], **changes)
-    return jaxdrl.ppo(jaxdrl.make(name), config, extra_loss=EXTRA_LOSS.get(name), mesh=mesh)
+    config = with_settings(DEFAULTS.get(name, PPOConfig()), **SETTINGS[name], **changes)
+    given = {"extra_loss": EXTRA_LOSS[name]} if name in EXTRA_LOSS else {}
+    return build(jaxdrl.make(name), config, mesh=mesh, **given)
 
 
 def test_a_sum_in_turn_has_the_bits_of_the_sum_alone():
@@ -100,7 +117,7 @@ def relative_difference(params, others):
 
 QUICK = {
     *{("CartPole-v1", None), ("Pendulum-v1", 1), ("MemoryChain-bsuite", 1)},
-    ("Acrobot-v1", 2),
+    *{("Acrobot-v1", 2), ("Catch-bsuite", 1)},
 }
 """What is not left to the slow tests: each costs two programs that compile as users' do."""
 

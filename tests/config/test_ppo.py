@@ -38,6 +38,7 @@ FLAGS = (
     "normalize_observations",
     "normalize_rewards",
     "shared_torso",
+    "layer_norm",
     "remat",
     "reproducible",
 )

@@ -150,6 +150,35 @@ def test_a_shared_torso_learns_from_both_heads():
     assert touched(network, params, obs, "value") == {"actor", "value"}
 
 
+def test_a_network_of_action_values_has_one_torso_and_the_largest_as_its_value():
+    config = with_settings(NetworkConfig(), hidden_sizes=(8,), shared_torso=False)
+    network = make_network(obs_space((4,)), ACTIONS["discrete"], config, action_values=True)
+    obs = jnp.asarray(np.random.default_rng(0).normal(size=(N, 4)), jnp.float32)
+    params = network.init(jax.random.key(0), obs)
+    assert set(params) == {"actor", "q_values"}
+    q_values, value, _ = apply(network, params, obs)
+    assert q_values.shape == (N, 3)
+    np.testing.assert_array_equal(value, q_values.max(axis=-1))
+
+
+@pytest.mark.parametrize("obs_shape", [(4,), (7, 6, 2)])
+def test_layer_norm_takes_away_the_scale_of_a_layer(obs_shape):
+    """Doubled weights and biases before a normalisation change nothing but by its epsilon."""
+    settings = {"hidden_sizes": (8, 6), "activation": "relu"}
+    assert "LayerNorm_0" not in param_shapes(obs_shape, **settings)["actor"]
+    network, params, obs = init(obs_shape, **settings, layer_norm=True)
+    layers = {name for name in params["actor"] if name.startswith("Dense")}
+    assert {f"LayerNorm_{name[-1]}" for name in layers} == set(params["actor"]) - layers
+    for name in layers:
+        other = jax.tree.map(lambda x: 2.0 * x, params["actor"][name])
+        scaled = {**params, "actor": {**params["actor"], name: other}}
+        for ours, theirs in zip(
+            apply(network, params, obs)[:2], apply(network, scaled, obs)[:2], strict=True
+        ):
+            np.testing.assert_allclose(ours, theirs, atol=1e-4)
+        assert np.abs(np.asarray(apply(network, params, obs)[0])).max() > 1e-3
+
+
 def test_signs_of_orthogonal_matrices_are_even():
     """The matrices of a QR decomposition alone have columns of one sign."""
     keys = jax.random.split(jax.random.key(0), 400)

@@ -13,7 +13,7 @@ from flax import linen as nn
 
 import jaxdrl
 import probe_environments as probes
-from jaxdrl import IMPALAConfig, PPOConfig
+from jaxdrl import IMPALAConfig, PPOConfig, PQNConfig
 from jaxdrl.algorithms.acting import evaluate_sequences
 from jaxdrl.algorithms.agent import Agent
 from jaxdrl.algorithms.build import build
@@ -327,6 +327,11 @@ def test_only_memory_recalls_a_cue():
 def test_impala_recalls_it_from_whole_rollouts():
     config = with_settings(IMPALAConfig(), **RECALL, memory="gru")
     assert recalled(config, num_updates=240) == 1.0
+
+
+def test_action_values_recall_it():
+    config = with_settings(PQNConfig(exploration_env_steps=10_000.0), **RECALL, memory="gru")
+    assert recalled(config, num_updates=60) == 1.0
 
 
 # What is refused.

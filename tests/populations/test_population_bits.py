@@ -4,17 +4,25 @@ import dataclasses
 import math
 import re
 
+import jax
 import numpy as np
 import pytest
 from test_members import (
+    ENV,
     MESHES,
     NUM_MEMBERS,
     alone,
     assert_same_bits,
     check_fast_mode,
+    hyperparams,
+    plain,
+    start,
     together,
 )
 
+import jaxdrl
+from jaxdrl import PQNConfig, with_settings
+from jaxdrl.populations.members import population
 from jaxdrl.populations.state import member
 
 FULLY_OPTIMIZED = True
@@ -36,6 +44,38 @@ def test_a_member_has_the_bits_of_its_run_alone_in_reproducible_mode(name):
 @pytest.mark.parametrize("name", MESHES)
 def test_a_member_is_its_run_alone_to_rounding_in_fast_mode(name):
     check_fast_mode(name)
+
+
+def test_members_that_learn_action_values_have_the_bits_of_their_runs_alone():
+    config = with_settings(
+        PQNConfig(exploration_env_steps=600.0),
+        num_envs=16,
+        num_steps=8,
+        num_minibatches=2,
+        hidden_sizes=(8,),
+        reproducible=True,
+    )
+    values = hyperparams(8)
+    values["final_epsilon"] = np.linspace(0.0, 0.3, 8, dtype=np.float32)
+    del values["entropy_coef"]
+
+    def make(h):
+        return jaxdrl.pqn(ENV, with_settings(config, **h))
+
+    agent = population(make, one_by_one=True)
+    state, step = start(agent, values), jax.jit(agent.train_step)
+    init = jax.jit(lambda h, key: make(h).init(key))
+    step_alone = jax.jit(lambda h, state: make(h).train_step(state))
+    own = [{name: value[i] for name, value in values.items()} for i in range(8)]
+    keys = jax.random.split(jax.random.key(0), 8)
+    alone = [init(h, key) for h, key in zip(own, keys, strict=True)]
+    for _ in range(3):
+        state, _ = step(state)
+        alone = [step_alone(h, one)[0] for h, one in zip(own, alone, strict=True)]
+    for i in range(8):
+        ours = member(plain(state), i)
+        learnt = dataclasses.replace(ours.learner, hyperparams=())
+        assert_same_bits(dataclasses.replace(ours, learner=learnt), plain(alone[i]))
 
 
 @pytest.mark.parametrize("name", ["4x2", *SLOW_ONES])
