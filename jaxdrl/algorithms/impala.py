@@ -24,7 +24,7 @@ from jaxdrl.algorithms.rollout_learner import Learning, evaluate_rows, in_rows, 
 from jaxdrl.checks import checked
 from jaxdrl.config.impala import IMPALAConfig
 from jaxdrl.core import losses
-from jaxdrl.core.returns import VTrace, lambda_returns
+from jaxdrl.core.returns import VTrace
 from jaxdrl.core.trees import merge_leading_axes
 from jaxdrl.core.types import Algorithm, LearnerState, Network, Transition
 from jaxdrl.envs.protocol import Environment
@@ -140,8 +140,6 @@ def _learn(
         num_epochs=1,
         num_minibatches=config.num_minibatches,
         num_accumulation_steps=config.execution.num_accumulation_steps,
-        standardize_advantages=False,
-        target_kl=None,
     )
     parts = (partial(_make_batch, impala), partial(loss, impala))
     return rollout_learner.learn(
@@ -154,14 +152,7 @@ def _make_batch(impala: IMPALA, learner: LearnerState, trajectory: Transition) -
     """The rollouts of one group, a row for each environment: `[N, T, ...]`."""
     config = impala.config
     reward = rollout_learner.scaled_reward(config, learner, trajectory)
-    target = lambda_returns(
-        reward,
-        trajectory.next_value,
-        trajectory.terminated,
-        trajectory.truncated,
-        gamma=config.gamma,
-        lambda_=config.vtrace_lambda,
-    )
+    target = rollout_learner.targets_of(config, trajectory, reward, config.vtrace_lambda)
     rollouts = Rollouts(
         obs=trajectory.obs,
         action=trajectory.action,

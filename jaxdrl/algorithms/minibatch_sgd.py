@@ -74,8 +74,8 @@ class Schedule:
     num_epochs: int
     num_minibatches: int
     num_accumulation_steps: int | None
-    standardize_advantages: bool
-    target_kl: Any
+    standardize_advantages: bool = False
+    target_kl: Any = None
 
 
 def minibatch_rows(

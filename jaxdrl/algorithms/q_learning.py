@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
+from jax.sharding import Mesh
 
+from jaxdrl.algorithms import agent
+from jaxdrl.algorithms.agent import Agent
 from jaxdrl.core import spaces
 from jaxdrl.core.exploration import EpsilonGreedy
 from jaxdrl.core.schedules import linear
+from jaxdrl.core.types import Network
 from jaxdrl.envs.protocol import Environment
 from jaxdrl.errors import ConfigError
 
@@ -27,6 +33,42 @@ def require_discrete(env: Environment, algorithm: str) -> None:
         f"{env.name}: actions are {env.action_space}, and {algorithm} learns a value for each of a "
         f"Discrete number of actions; {others} can learn this task"
     )
+
+
+def make_agent(
+    env: Environment,
+    config: Any,
+    algorithm: str,
+    *,
+    mesh: Mesh | None,
+    network: nn.Module | Network | None,
+    sequence_length: int = 1,
+) -> Agent:
+    """An agent that acts by the action values which its network gives.
+
+    Args:
+      env: the environment.
+      config: the settings of the algorithm.
+      algorithm: its name, for messages.
+      mesh: as in `agent.make_agent`.
+      network: likewise; its policy outputs are action values.
+      sequence_length: likewise.
+
+    Raises:
+      ConfigError: if actions are not Discrete, or as `agent.make_agent`.
+    """
+    require_discrete(env, algorithm)
+    made = agent.make_agent(
+        env,
+        config.network,
+        config.execution,
+        mesh=mesh,
+        network=network,
+        sequence_length=sequence_length,
+        observation_clip=config.observation_clip,
+        action_values=True,
+    )
+    return made._replace(interpret=partial(interpret, config))
 
 
 def epsilon(config: Any, num_updates: jax.Array) -> jax.Array:

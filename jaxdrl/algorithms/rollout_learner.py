@@ -1,4 +1,4 @@
-"""Learning from one rollout, which is then discarded: what PPO and IMPALA share.
+"""Learning from one rollout, which is then discarded: what PPO, IMPALA and PQN share.
 
 The functions run on every device, each over its own environments.
 """
@@ -16,10 +16,12 @@ import jax.numpy as jnp
 from jaxdrl.algorithms import minibatch_sgd, update_metrics
 from jaxdrl.algorithms.acting import acting_of, collect_rollout, evaluate_sequences, policy_of
 from jaxdrl.algorithms.agent import Agent, init_actor, init_obs_statistics, init_params
+from jaxdrl.algorithms.minibatch_sgd import Batch, Schedule
 from jaxdrl.algorithms.optimizers import Optimizer, learning_rate
 from jaxdrl.algorithms.sharded import shard_algorithm
 from jaxdrl.core import running_statistics
 from jaxdrl.core.distributions import Distribution
+from jaxdrl.core.returns import lambda_returns
 from jaxdrl.core.running_statistics import init_statistics
 from jaxdrl.core.trees import merge_leading_axes
 from jaxdrl.core.types import Algorithm, LearnerState, Reduction, TrainState, Transition
@@ -59,7 +61,7 @@ class Learning(NamedTuple):
     agent: Agent
     config: Any
     optimizer: Optimizer
-    schedule: minibatch_sgd.Schedule
+    schedule: Schedule
     make_batch: Callable[[LearnerState, Transition], Any]
     loss: Callable[[Any, Any, Any], tuple[jax.Array, dict[str, jax.Array]]]
 
@@ -148,6 +150,47 @@ def scaled_reward(config: Any, learner: LearnerState, trajectory: Transition) ->
     return running_statistics.scale(
         trajectory.reward, learner.return_statistics, config.reward_clip
     )
+
+
+def schedule_of(agent: Agent, config: Any, *, num_epochs: int, **more: Any) -> Schedule:
+    """Epochs of minibatches of sequences; `more` are further fields of the schedule."""
+    return Schedule(
+        rows_per_env=config.num_steps // agent.sequence_length,
+        num_epochs=num_epochs,
+        num_minibatches=config.num_minibatches,
+        num_accumulation_steps=config.execution.num_accumulation_steps,
+        **more,
+    )
+
+
+def targets_of(config: Any, trajectory: Transition, reward: jax.Array, lambda_: Any) -> jax.Array:
+    """Lambda-returns of a trajectory, with the values of the network that acted."""
+    return lambda_returns(
+        reward,
+        trajectory.next_value,
+        trajectory.terminated,
+        trajectory.truncated,
+        gamma=config.gamma,
+        lambda_=lambda_,
+    )
+
+
+def make_rows(
+    agent: Agent, trajectory: Transition, value: jax.Array, target: jax.Array, advantage: Any = ()
+) -> Batch:
+    """A trajectory of one group in rows of `L` steps: `[T / L * N, L, ...]`."""
+    batch = Batch(
+        obs=trajectory.obs,
+        action=trajectory.action,
+        log_prob=trajectory.log_prob,
+        value=value,
+        target=target,
+        advantage=advantage,
+        episode_start=trajectory.episode_start,
+        carry=(),
+    )
+    rows = in_rows(batch, agent.sequence_length)
+    return replace(rows, carry=merge_leading_axes(trajectory.carry))
 
 
 def in_rows(tree: Any, length: int) -> Any:

@@ -5,7 +5,6 @@ environment -> rollout -> advantages -> loss -> all-reduced gradient -> params
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 
 import jax
@@ -20,12 +19,11 @@ from jaxdrl.algorithms.minibatch_sgd import Batch
 from jaxdrl.algorithms.optimizers import Optimizer
 from jaxdrl.algorithms.ppo import objective
 from jaxdrl.algorithms.ppo.objective import PPO, ExtraLoss
-from jaxdrl.algorithms.rollout_learner import Learning, in_rows
+from jaxdrl.algorithms.rollout_learner import Learning
 from jaxdrl.checks import checked
 from jaxdrl.config.ppo import PPOConfig
 from jaxdrl.config.rollout_sizes import check_minibatches
 from jaxdrl.core.returns import gae
-from jaxdrl.core.trees import merge_leading_axes
 from jaxdrl.core.types import Algorithm, LearnerState, Network, Transition
 from jaxdrl.envs.protocol import Environment
 from jaxdrl.networks.build import shapes_of_params
@@ -103,11 +101,10 @@ def _learn(
 
 def _schedule(ppo: PPO) -> minibatch_sgd.Schedule:
     config = ppo.config
-    return minibatch_sgd.Schedule(
-        rows_per_env=config.num_steps // ppo.agent.sequence_length,
+    return rollout_learner.schedule_of(
+        ppo.agent,
+        config,
         num_epochs=config.num_epochs,
-        num_minibatches=config.num_minibatches,
-        num_accumulation_steps=config.execution.num_accumulation_steps,
         standardize_advantages=config.standardize_advantages,
         target_kl=config.target_kl,
     )
@@ -121,18 +118,7 @@ def _make_batch(ppo: PPO, learner: LearnerState, trajectory: Transition) -> Batc
         value, target, advantage = _as_acted(ppo, trajectory, reward)
     else:
         value, target, advantage = _corrected(ppo, learner, trajectory, reward)
-    batch = Batch(
-        obs=trajectory.obs,
-        action=trajectory.action,
-        log_prob=trajectory.log_prob,
-        value=value,
-        target=target,
-        advantage=advantage,
-        episode_start=trajectory.episode_start,
-        carry=(),
-    )
-    rows = in_rows(batch, ppo.agent.sequence_length)
-    return replace(rows, carry=merge_leading_axes(trajectory.carry))
+    return rollout_learner.make_rows(ppo.agent, trajectory, value, target, advantage)
 
 
 def _as_acted(ppo: PPO, trajectory: Transition, reward: jax.Array) -> tuple[jax.Array, ...]:
