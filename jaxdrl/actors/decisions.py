@@ -46,12 +46,14 @@ class Outcome:
       terminated: bool.
       truncated: bool.
       final_value: V of the true successor where `truncated`, float32; meaningless elsewhere.
+      final_obs: the true successor where `truncated`, `[T, N, ...]`; `()` where it is not kept.
     """
 
     reward: Any
     terminated: Any
     truncated: Any
     final_value: Any
+    final_obs: Any
 
 
 class Programs(NamedTuple):
@@ -59,9 +61,9 @@ class Programs(NamedTuple):
 
     Attributes:
       start: `(learner, actor) -> (record, final_value)`, empty ones.
-      decide: `(learner, record, key, num_steps, carry, obs, episode_start) -> (record, carry,
-        env_action)`. `key` and `num_steps` are those of the actor before the trajectory; the
-        record is donated.
+      decide: `(learner, record, key, env_ids, num_steps, carry, obs, episode_start) -> (record,
+        carry, env_action)`. `key` and `num_steps` are those of the actor before the trajectory;
+        the record is donated.
       look: `(learner, final_value, step, carry, obs) -> final_value`, with V of the final
         observations of one step in its row; `final_value` is donated.
       finish: `(learner, record, outcome, actor) -> (trajectory, actor)`. `actor` has the
@@ -113,6 +115,7 @@ def _decide(
     learner: LearnerState,
     record: Record,
     key: jax.Array,
+    env_ids: jax.Array,
     num_steps: jax.Array,
     carry: Any,
     obs: Any,
@@ -120,7 +123,7 @@ def _decide(
 ) -> tuple[Record, Any, Any]:
     step = record.step
     keys = jax.vmap(jax.random.fold_in)(key, num_steps + step)
-    decision = acting.decide(learner, carry, obs, episode_start, keys)
+    decision = acting.decide(learner, carry, obs, episode_start, keys, env_ids=env_ids)
     sequence, place = jnp.divmod(step, jnp.int32(_sequence_length(acting)))
 
     def keep_first(rows: jax.Array, row: jax.Array) -> jax.Array:
@@ -174,6 +177,7 @@ def _finish(
         episode_length=sums[2],
         episode_start=jnp.concatenate([actor.episode_start[None], ended[:-1]]),
         carry=record.carry,
+        final_obs=outcome.final_obs,
     )
     actor = actor.replace(  # type: ignore[attr-defined]
         episode_start=ended[-1],

@@ -56,11 +56,12 @@ class _Host:
     device: jax.Device
     num_envs: int
     programs: Programs
+    env_ids: jax.Array
     place: _Place = field(default_factory=_Place)
 
 
 def host_collector(
-    env: Environment, acting: Acting, device: jax.Device, num_envs: int
+    env: Environment, acting: Acting, device: jax.Device, num_envs: int, first: int = 0
 ) -> Collector:
     """A collector in copies of an environment of the host.
 
@@ -72,8 +73,10 @@ def host_collector(
       acting: of the algorithm.
       device: where the decisions are computed.
       num_envs: number of copies, `n`.
+      first: global index of the first of them.
     """
-    host = _Host(env, acting, device, num_envs, programs_of(acting))
+    env_ids = jax.device_put(np.arange(first, first + num_envs, dtype=np.int32), device)
+    host = _Host(env, acting, device, num_envs, programs_of(acting), env_ids)
     return Collector(
         begin=partial(_begin, host), collect=partial(_collect, host), close=partial(_close, host)
     )
@@ -182,6 +185,7 @@ def _play(
     programs, step_batch, reset_batch = host.programs, place.batch.step, place.batch.reset
     record, final_value = programs.start(learner, actor)
     num_steps = jax.device_put(place.num_steps, host.device)
+    final_obs = _empty_like(place.obs, host.acting)
     taken, reward, terminated, truncated = _empty(host.acting.num_steps, place.actions)
     carry, obs, ended = actor.carry, place.obs, np.asarray(actor.episode_start)
     in_environment = in_inference = 0.0
@@ -189,24 +193,29 @@ def _play(
     for t in range(len(taken)):
         alive()
         record, carry, action = programs.decide(
-            learner, record, actor.key, num_steps, carry, obs, ended
+            learner, record, actor.key, host.env_ids, num_steps, carry, obs, ended
         )
         taken[t] = np.asarray(action)  # waits
         before, now = now, perf_counter()
         in_inference += now - before
         obs, reward[t], terminated[t], truncated[t] = step_batch(taken[t].copy())
-        ended, final_obs = terminated[t] | truncated[t], obs
+        ended, last_obs = terminated[t] | truncated[t], obs
         if ended.any():
             place.episode = place.episode + ended
             obs = reset_batch(ended, episodes.seeds_of(place.base, place.episode))
         before, now = now, perf_counter()
         in_environment += now - before
         if truncated[t].any():
-            final_value = programs.look(learner, final_value, np.int32(t), carry, final_obs)
+            final_value = programs.look(learner, final_value, np.int32(t), carry, last_obs)
+            _keep(final_obs, t, truncated[t], last_obs)
     place.obs = obs
     seconds = {"environment": in_environment, "inference": in_inference}
     outcome = Outcome(
-        reward=reward, terminated=terminated, truncated=truncated, final_value=final_value
+        reward=reward,
+        terminated=terminated,
+        truncated=truncated,
+        final_value=final_value,
+        final_obs=final_obs,
     )
     return _Played(record, outcome, taken, carry, seconds)
 
@@ -219,6 +228,19 @@ def _empty(num_steps: int, actions: np.ndarray) -> tuple[np.ndarray, ...]:
     shape, of_action = (num_steps, len(actions)), actions.shape[2:]
     taken = np.empty((*shape, *of_action), actions.dtype)
     return taken, np.empty(shape, np.float32), np.empty(shape, np.bool), np.empty(shape, np.bool)
+
+
+def _empty_like(obs: Any, acting: Acting) -> Any:
+    """Final observations of a trajectory, all still to be filled; `()` where they are not kept."""
+    if not acting.keep_final_obs:
+        return ()
+    return jax.tree.map(lambda x: np.zeros((acting.num_steps, *x.shape), x.dtype), obs)
+
+
+def _keep(final_obs: Any, t: int, truncated: np.ndarray, obs: Any) -> None:
+    """Fills in the final observations of the episodes that were truncated in step `t`."""
+    for rows, row in zip(jax.tree.leaves(final_obs), jax.tree.leaves(obs), strict=False):
+        rows[t, truncated] = row[truncated]
 
 
 def _count(place: _Place, played: _Played) -> HostState:

@@ -22,7 +22,7 @@ class _Place:
 
 
 def jax_collector(algorithm: Algorithm, device: jax.Device) -> Collector:
-    """A collector that runs the `rollout` of an algorithm on one device.
+    """A collector that runs the part of an algorithm that acts on one device.
 
     Environment and inference are one program here; its time is that of "inference".
 
@@ -31,7 +31,7 @@ def jax_collector(algorithm: Algorithm, device: jax.Device) -> Collector:
       device: where it runs.
     """
     place = _Place()
-    run = program(algorithm.rollout, ())
+    run = program(algorithm.collect or algorithm.rollout, ())
     return Collector(
         begin=partial(_begin, place, device),
         collect=partial(_collect, place, run, device),

@@ -15,6 +15,7 @@ from jaxdrl.actors.actor_thread import Delivered
 from jaxdrl.actors.asynchronous import ActorsState
 from jaxdrl.actors.supervisor import Supervisor
 from jaxdrl.actors.versions import Versions, published
+from jaxdrl.algorithms.acting import acting_part
 from jaxdrl.algorithms.training import num_updates_of
 from jaxdrl.core.trees import is_key
 from jaxdrl.core.types import ActorState, Algorithm, TrainState
@@ -25,22 +26,32 @@ PARTS = ("environment", "inference", "transfer")
 
 
 def compile_learn(algorithm: Algorithm, state: TrainState, mesh: Mesh | None) -> Any:
-    """`learn` as the step calls it, compiled: it donates the learner.
+    """`(learner, replay, steps) -> (learner, replay, metrics)`, which donates learner and replay.
 
     Args:
-      algorithm: of a run whose state is `state`.
+      algorithm: from `asynchronous`, of a run whose state is `state`.
       state: on the devices of the learner, or abstract.
       mesh: these devices.
     """
-    _, trajectory = jax.eval_shape(algorithm.rollout, state.learner, state.actor)
+    actor: Any = state.actor
+    collect, remember = algorithm.collect, algorithm.remember
+    assert collect is not None and remember is not None
+    _, steps = jax.eval_shape(collect, acting_part(state.learner), actor.envs)
     if mesh is not None:
-        trajectory = jax.tree.map(
+        steps = jax.tree.map(
             lambda spec, tree: jax.tree.map(lambda x: _sharded(x, mesh, spec), tree),
             algorithm.trajectory_specs,
-            trajectory,
+            steps,
             is_leaf=is_spec,
         )
-    return jax.jit(algorithm.learn, donate_argnums=0).lower(state.learner, trajectory).compile()
+
+    def learn(learner: Any, replay: Any, steps: Any) -> tuple[Any, Any, dict[str, jax.Array]]:
+        replay, trajectory = remember(replay, steps)
+        learner, metrics = algorithm.learn(learner, trajectory)
+        return learner, replay, metrics
+
+    jitted = jax.jit(learn, donate_argnums=(0, 1))
+    return jitted.lower(state.learner, actor.replay, steps).compile()
 
 
 def _sharded(x: Any, mesh: Mesh, spec: PartitionSpec) -> jax.ShapeDtypeStruct:
@@ -93,15 +104,16 @@ class AsynchronousStep:
         parts = self.supervisor.take(number)
         taken = time.perf_counter()
         specs = self.algorithm.trajectory_specs
-        trajectory = join([part.collected.trajectory for part in parts], specs, self.mesh)
+        steps = join([part.collected.trajectory for part in parts], specs, self.mesh)
         before = self.handed_over
-        learner, metrics = self.learn(state.learner, trajectory)
+        before_it: Any = state.actor
+        learner, replay, metrics = self.learn(state.learner, before_it.replay, steps)
         self.handed_over, self.computed, self.done = time.perf_counter(), metrics, number
         self.policies = (*self.policies, self.newest)[1:]
         self.newest = published(learner)
         self.versions.publish({number: self.newest}, number + 1)
         envs = _join_envs([part.collected.actor for part in parts])
-        actor = ActorsState(envs=envs, policies=self.policies)
+        actor = ActorsState(envs=envs, policies=self.policies, replay=replay)
         figures = self._figures(parts, number) | {"queue_depth": float(depth)}
         if before:  # of the first update nothing is known yet
             figures["learner_idle_share"] = (taken - free) / (self.handed_over - before)

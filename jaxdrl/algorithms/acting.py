@@ -67,7 +67,7 @@ def collect_rollout(
     return actor, merge_groups(layout, trajectory, axis=1)
 
 
-def acting_of(agent: Agent, num_steps: int, gamma: Any) -> Acting:
+def acting_of(agent: Agent, num_steps: int, gamma: Any, *, keep_final_obs: bool = False) -> Acting:
     """How the agent acts outside a program, in trajectories of `num_steps` steps."""
     return Acting(
         decide=partial(decide, agent),
@@ -75,12 +75,16 @@ def acting_of(agent: Agent, num_steps: int, gamma: Any) -> Acting:
         num_steps=num_steps,
         gamma=gamma,
         sequence_length=agent.sequence_length if agent.network.has_memory else None,
+        keep_final_obs=keep_final_obs,
     )
 
 
 def acting_part(learner: LearnerState) -> LearnerState:
     """What acting reads of a learner; everything else is `()`."""
-    return replace(learner, opt_state=(), return_statistics=None, key=())  # type: ignore[arg-type]
+    unread: Any = ()
+    return replace(
+        learner, opt_state=unread, return_statistics=None, key=unread, target_params=unread
+    )
 
 
 def policy_of(agent: Agent) -> Policy:

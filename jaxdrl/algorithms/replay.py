@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from jaxdrl.core.trees import match_rank
-from jaxdrl.core.types import ActorState, Transition
+from jaxdrl.core.types import Transition
 from jaxdrl.distributed.layout import Layout
 from jaxdrl.envs.protocol import Environment
 
@@ -38,6 +38,8 @@ class Replay:
       num_truncated: truncations so far, modulo `S`, int32 `[N]`.
       position: the row that is written next, int32 `[N]`; the same in all environments.
       size: number of rows that hold experience, int32 `[N]`; likewise.
+      key: one PRNG key for each environment, of which that of the first in each logical shard draws
+        the samples of the shard.
     """
 
     obs: Any
@@ -49,6 +51,7 @@ class Replay:
     num_truncated: jax.Array
     position: jax.Array
     size: jax.Array
+    key: jax.Array
 
 
 @struct.dataclass
@@ -84,16 +87,17 @@ def num_final_obs(capacity: int, max_episode_steps: int | None) -> int:
     return min(capacity, (capacity - 1) // max_episode_steps + 1)
 
 
-def init(env: Environment, actor: ActorState, action: Any, capacity: int) -> Replay:
+def init(env: Environment, obs: Any, action: Any, key: jax.Array, capacity: int) -> Replay:
     """An empty buffer.
 
     Args:
       env: the environment.
-      actor: whose `obs` are `[N, ...]`.
-      action: shape and dtype of the actions `[N, ...]`.
+      obs: shape and dtype of the observations `[N, ...]`, or these themselves.
+      action: the same of the actions.
+      key: one key for each environment, `[N]`, consumed.
       capacity: steps of each environment, `C`.
     """
-    num_envs, places = actor.key.shape[0], num_final_obs(capacity, env.max_episode_steps)
+    num_envs, places = key.shape[0], num_final_obs(capacity, env.max_episode_steps)
     dtype = next(d for d in ("uint8", "uint16", "uint32") if TRUNCATED + places <= jnp.iinfo(d).max)
 
     def empty(num: int, like: Any) -> Any:
@@ -101,15 +105,16 @@ def init(env: Environment, actor: ActorState, action: Any, capacity: int) -> Rep
 
     count = jnp.zeros((num_envs,), jnp.int32)
     return Replay(
-        obs=empty(capacity, actor.obs),
+        obs=empty(capacity, obs),
         action=empty(capacity, action),
         reward=jnp.zeros((num_envs, capacity), jnp.float32),
         ends=jnp.zeros((num_envs, capacity), dtype),
-        final_obs=empty(places, actor.obs),
+        final_obs=empty(places, obs),
         final_row=jnp.full((num_envs, places), -1, jnp.int32),
         num_truncated=count,
         position=jnp.copy(count),
         size=jnp.copy(count),
+        key=key,
     )
 
 
@@ -157,8 +162,8 @@ def insert(replay: Replay, steps: Transition) -> Replay:
 
 @jax.named_scope("replay")
 def sample(
-    layout: Layout, replay: Replay, keys: jax.Array, *, num: int, batch_size: int, n: int
-) -> Minibatch:
+    layout: Layout, replay: Replay, *, num: int, batch_size: int, n: int
+) -> tuple[Replay, Minibatch]:
     """Draws minibatches with replacement: an equal part of each from every logical shard.
 
     Within a shard, every window that begins at least `n` steps before the newest one has the same
@@ -167,16 +172,17 @@ def sample(
     Args:
       layout: the layout.
       replay: the buffer of the environments on this device.
-      keys: one key for each logical shard on this device, consumed.
       num: number of minibatches.
       batch_size: windows in a minibatch, over all devices; the number of shards divides it.
       n: the most steps in a window.
 
     Returns:
-      `[num, rows on this device, ...]`, those of a shard together.
+      `(replay, minibatches [num, rows on this device, ...])`, the rows of a shard together, and the
+      buffer with the next keys.
     """
-    num_envs, capacity = replay.reward.shape
-    shard_envs, shape = num_envs // keys.shape[0], (num, batch_size // layout.num_shards)
+    (num_envs, capacity), num_shards = replay.reward.shape, layout.num_shards // layout.num_devices
+    shard_envs, shape = num_envs // num_shards, (num, batch_size // layout.num_shards)
+    keys = jax.vmap(jax.random.split)(replay.key)
     num_starts, newest = jnp.maximum(replay.size[0] - n, 1), replay.position[0] - 1
 
     def of_shard(key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -185,11 +191,12 @@ def sample(
         age = jax.random.randint(age_key, shape, n, n + num_starts)
         return env, age, jax.random.split(row_key, shape)
 
-    env, age, row_keys = jax.vmap(of_shard)(keys)
-    env += shard_envs * jnp.arange(keys.shape[0], dtype=jnp.int32)[:, None, None]
+    env, age, row_keys = jax.vmap(of_shard)(keys[::shard_envs, 1])
+    env += shard_envs * jnp.arange(num_shards, dtype=jnp.int32)[:, None, None]
     # [shards, minibatches, rows of a shard] to [minibatches, rows]
     env, age, row_keys = (jnp.moveaxis(x, 0, 1).reshape(num, -1) for x in (env, age, row_keys))
-    return _windows(replay, env, (newest - age) % capacity, row_keys, n)
+    minibatches = _windows(replay, env, (newest - age) % capacity, row_keys, n)
+    return replace(replay, key=keys[:, 0]), minibatches
 
 
 def _windows(replay: Replay, env: jax.Array, row: jax.Array, key: jax.Array, n: int) -> Minibatch:

@@ -17,10 +17,10 @@ import jax.numpy as jnp
 from flax import struct
 
 from jaxdrl.algorithms import minibatch_sgd, optimizers, replay, update_metrics
-from jaxdrl.algorithms.acting import collect_rollout, decide, policy_of
+from jaxdrl.algorithms.acting import acting_of, collect_rollout, decide, policy_of
 from jaxdrl.algorithms.agent import Agent, init_actor, init_obs_statistics, init_params
 from jaxdrl.algorithms.optimizers import Optimizer
-from jaxdrl.algorithms.replay import Minibatch
+from jaxdrl.algorithms.replay import Minibatch, Replay
 from jaxdrl.algorithms.sharded import STAGES, shard_algorithm
 from jaxdrl.config.replay_sizes import capacity
 from jaxdrl.core.types import (
@@ -32,7 +32,7 @@ from jaxdrl.core.types import (
     Transition,
 )
 from jaxdrl.distributed.groups import split_groups
-from jaxdrl.distributed.layout import varying
+from jaxdrl.distributed.layout import Layout, varying
 from jaxdrl.errors import ConfigError
 
 METRICS: dict[str, Reduction] = {"learning_rate": "each", "nonfinite_params": "mean"}
@@ -78,14 +78,17 @@ class Learning(NamedTuple):
 
 def as_algorithm(learning: Learning, metrics: Mapping[str, Reduction]) -> Algorithm:
     """The algorithm of an agent that learns from a replay buffer."""
+    agent, config = learning.agent, learning.config
     return shard_algorithm(
-        learning.agent.layout,
+        agent.layout,
         init=partial(init, learning),
-        rollout=partial(rollout, learning.agent, learning.config),
+        rollout=partial(collect, agent, config),
         learn=partial(learn, learning),
-        policy=policy_of(learning.agent),
+        policy=policy_of(agent),
         metrics={**METRICS, **metrics},
         stages=("replay", *STAGES),
+        acting=acting_of(agent, config.num_steps, config.gamma, keep_final_obs=True),
+        remember=partial(remember, agent.layout, config),
     )
 
 
@@ -119,41 +122,42 @@ def init(learning: Learning, key: jax.Array) -> TrainState:
     actor = init_actor(agent, env_key, config.num_envs)
     seen = (actor.carry, actor.obs, actor.episode_start, actor.key)
     action = jax.eval_shape(partial(decide, agent, learner), *seen).action
-    return TrainState(
-        learner=learner,
-        actor=replace(actor, replay=replay.init(agent.env, actor, action, capacity(config))),
-    )
+    keys = jax.vmap(jax.random.split)(actor.key)
+    kept = replay.init(agent.env, actor.obs, action, keys[:, 1], capacity(config))
+    return TrainState(learner=learner, actor=replace(actor, key=keys[:, 0], replay=kept))
 
 
-def rollout(
+def collect(
     agent: Agent, config: Any, learner: LearnerState, actor: ActorState
-) -> tuple[ActorState, Experience]:
-    """Acts, keeps what was done, and draws the minibatches of all gradient steps of the update."""
-    layout, kept = agent.layout, actor.replay
-    actor, steps = collect_rollout(
+) -> tuple[ActorState, Transition]:
+    """Acts: `(actor, steps)`, neither actor with the buffer."""
+    return collect_rollout(
         agent,
         learner,
-        replace(actor, replay=()),
+        actor,
         num_steps=config.num_steps,
         gamma=config.gamma,
         keep_final_obs=True,
     )
-    # Outside of the loop over groups, in which the buffer would be copied.
-    kept = replay.insert(kept, steps)
-    keys = jax.vmap(jax.random.split)(actor.key)
-    shard_envs = config.num_envs // layout.num_shards
-    minibatches = replay.sample(
+
+
+def remember(
+    layout: Layout, config: Any, kept: Replay, steps: Transition
+) -> tuple[Replay, Experience]:
+    """Keeps steps in the buffer, and draws the minibatches of all gradient steps of the update.
+
+    Nothing of it is within a loop over groups, in which the buffer would be copied.
+    """
+    kept, minibatches = replay.sample(
         layout,
-        kept,
-        keys[::shard_envs, 1],
+        replay.insert(kept, steps),
         num=config.num_gradient_steps,
         batch_size=config.batch_size,
         n=config.n_step,
     )
     unused: Any = ()
     steps = replace(steps, value=unused, next_value=unused, log_prob=unused, final_obs=unused)
-    actor = replace(actor, key=keys[:, 0], replay=kept)
-    return actor, Experience(steps=steps, minibatches=minibatches)
+    return kept, Experience(steps=steps, minibatches=minibatches)
 
 
 def learn(

@@ -11,7 +11,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxdrl.actors.asynchronous import asynchronous
 from jaxdrl.actors.host_rollout import host_collector
+from jaxdrl.actors.step import compile_learn
 from jaxdrl.algorithms.acting import acting_part
 from jaxdrl.algorithms.build import build
 from jaxdrl.config.algorithms import AlgorithmConfig
@@ -45,25 +47,25 @@ class Speeds:
 
 def measure(env: Environment, config: AlgorithmConfig, seconds: float) -> Speeds:
     """Measures one actor and the learner, on one device and without compiling."""
-    agent = build(env, config)
+    agent = asynchronous(build(env, config), 0)
     state = jax.jit(agent.init)(make_key(0))
-    policy, learn = acting_part(state.learner), jax.jit(agent.learn)
+    policy, learn = acting_part(state.learner), compile_learn(agent, state, None)
     assert agent.acting is not None
     with closing(
         host_collector(env, agent.acting, jax.local_devices()[0], config.num_envs)
     ) as collector:
-        collector.begin(state.actor)
-        trajectory = collector.collect(policy, _go_on).trajectory
+        collector.begin(state.actor.envs)
+        steps = collector.collect(policy, _go_on).trajectory
         acting = _median_seconds(lambda: collector.collect(policy, _go_on), seconds)
-    learner, _ = jax.block_until_ready(learn(state.learner, trajectory))
+    kept = jax.block_until_ready(learn(state.learner, state.actor.replay, steps))[:2]
 
     def learn_again() -> None:
-        nonlocal learner
-        learner, _ = jax.block_until_ready(learn(learner, trajectory))
+        nonlocal kept
+        kept = jax.block_until_ready(learn(*kept, steps))[:2]
 
     learning = _median_seconds(learn_again, seconds)
-    steps = config.env_steps_per_update
-    return Speeds(acting=steps / acting, learning=steps / learning)
+    num_steps = config.env_steps_per_update
+    return Speeds(acting=num_steps / acting, learning=num_steps / learning)
 
 
 def _go_on() -> None:

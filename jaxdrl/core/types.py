@@ -36,8 +36,8 @@ class Transition:
       episode_start: bool, `obs[t]` is the first of an episode.
       carry: recurrent state before the first step of each sequence of `L` steps,
         `[T / L, N, ...]`; `()` for a feed-forward network.
-      final_obs: the true successor observation, which differs from `obs[t + 1]` where an episode
-        ended; `()` unless the algorithm asked for it.
+      final_obs: the true successor observation where `truncated`, and of no meaning elsewhere; `()`
+        unless the algorithm asked for it.
     """
 
     obs: Any
@@ -173,13 +173,15 @@ class Acting(NamedTuple):
     """How an algorithm acts in environments that are stepped outside its program.
 
     Attributes:
-      decide: `(learner, carry, obs [N, ...], episode_start [N], keys [N]) -> decision`, a
-        `jaxdrl.algorithms.rollout.Decision`. Of the learner it may read what `acting_part` leaves.
+      decide: `(learner, carry, obs [N, ...], episode_start [N], keys [N], *, env_ids [N]) ->
+        decision`, a `jaxdrl.algorithms.rollout.Decision`. Of the learner it may read what
+        `acting_part` leaves. `env_ids` are global indices of the environments.
       value_of: `(learner, carry, obs, episode_start) -> V(obs)`, float32 `[N]`.
       num_steps: steps of a trajectory, `T`.
       gamma: discount of `Transition.discounted_return`.
       sequence_length: steps between the recurrent states that a trajectory keeps, `L`; None keeps
         that before its first step.
+      keep_final_obs: whether the trajectory has `final_obs`.
     """
 
     decide: Callable[..., Any]
@@ -187,6 +189,7 @@ class Acting(NamedTuple):
     num_steps: int
     gamma: Any
     sequence_length: int | None = None
+    keep_final_obs: bool = False
 
 
 class Algorithm(NamedTuple):
@@ -213,6 +216,9 @@ class Algorithm(NamedTuple):
       stages: scopes of `jax.named_scope` in the step, by which a profile breaks down its time;
         `a/b` is the scope b within a. Scopes that the program does not have are left out.
       acting: how it acts in environments of the host, None if it cannot.
+      collect: of an algorithm with a replay buffer, the part of `rollout` that acts: `(learner,
+        actor) -> (actor, steps)`, with `()` for the replay of both actors; None for the others.
+      remember: the part that follows: `(replay, steps) -> (replay, trajectory)`.
     """
 
     init: Callable[Concatenate[jax.Array, ...], Any]
@@ -225,6 +231,8 @@ class Algorithm(NamedTuple):
     metrics: Mapping[str, Reduction] = REQUIRED_METRICS
     stages: tuple[str, ...] = ("rollout",)
     acting: Acting | None = None
+    collect: Callable[[Any, Any], tuple[Any, Any]] | None = None
+    remember: Callable[[Any, Any], tuple[Any, Any]] | None = None
 
 
 class Network(NamedTuple):

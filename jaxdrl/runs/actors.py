@@ -32,7 +32,8 @@ def acting(setup: Setup, learn: Any, session: Session) -> Iterator[AsynchronousS
     supervision = supervision_of(setup, session)
     devices = setup.actor_devices
     makers = [
-        partial(_make, setup, env, devices[index % len(devices)]) for index in range(config.actors)
+        partial(_make, setup, env, devices[index % len(devices)], index=index)
+        for index in range(config.actors)
     ]
     supervisor = Supervisor(makers, devices, versions, supervision)
     step = AsynchronousStep(setup.algorithm, learn, supervisor, versions, setup.mesh)
@@ -77,11 +78,11 @@ def compile_acting(setup: Setup, state: TrainState) -> None:
     rehearse(make, setup.actor_devices, setup.experiment.acting.actors, state, put)
 
 
-def _make(setup: Setup, env: Environment, device: jax.Device) -> Collector:
-    """A collector of one actor, in copies of an environment."""
+def _make(setup: Setup, env: Environment, device: jax.Device, *, index: int = 0) -> Collector:
+    """A collector of the actor with this number, in copies of an environment."""
     experiment, algorithm = setup.experiment, setup.algorithm
     if env.host is None:
         return jax_collector(setup.without_actors, device)
     num_envs = experiment.algorithm.num_envs // experiment.acting.actors
     assert algorithm.acting is not None
-    return host_collector(env, algorithm.acting, device, num_envs)
+    return host_collector(env, algorithm.acting, device, num_envs, index * num_envs)
