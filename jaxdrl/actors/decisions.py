@@ -92,8 +92,9 @@ def _sequence_length(acting: Acting) -> int:
 
 
 def _start(acting: Acting, learner: LearnerState, actor: ActorState) -> tuple[Record, jax.Array]:
+    decide = partial(acting.decide, env_ids=jnp.zeros(actor.key.shape, jnp.int32))
     decision = jax.eval_shape(
-        acting.decide, learner, actor.carry, actor.obs, actor.episode_start, actor.key
+        decide, learner, actor.carry, actor.obs, actor.episode_start, actor.key
     )
 
     def empty(tree: Any, num: int = acting.num_steps) -> Any:

