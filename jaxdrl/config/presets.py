@@ -254,7 +254,7 @@ def find(env: str, algorithm: str) -> Experiment | None:
 
     Where an algorithm has no preset of its own, it is PPO's with the defaults of the algorithm.
     """
-    if env in PRESETS[algorithm]:
+    if env in PRESETS.get(algorithm, {}):
         return PRESETS[algorithm][env]
     task = PRESETS[DEFAULT].get(env)
     return task and with_settings(task, algorithm=adapted(task.algorithm, algorithm))
