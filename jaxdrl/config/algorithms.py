@@ -26,6 +26,10 @@ DEFAULT = next(iter(ALGORITHMS))
 """The algorithm of an experiment that names none."""
 
 
+ACTOR_CRITICS = ("ppo", "impala")
+"""Algorithms whose parameters mean the same: a policy and the value of an observation."""
+
+
 class AlgorithmConfig(Protocol):
     """What a run asks of the settings of any algorithm, which are a frozen dataclass."""
 
@@ -69,6 +73,15 @@ def kind_of(config: Any) -> str:
         return config.kind
     names = {kind: name for name, kind in ALGORITHMS.items()}
     return names.get(type(config), type(config).__name__)
+
+
+def can_start_from(here: str, there: str) -> bool:
+    """Whether an algorithm can begin with the parameters of another, both as `kind_of` names them.
+
+    Of algorithms of one's own this is not known, and not refused.
+    """
+    is_own = here not in ALGORITHMS or there not in ALGORITHMS
+    return here == there or is_own or (here in ACTOR_CRITICS and there in ACTOR_CRITICS)
 
 
 def require_algorithm(name: str) -> None:

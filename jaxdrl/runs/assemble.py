@@ -17,7 +17,7 @@ from jaxdrl.algorithms.contract import check_algorithm
 from jaxdrl.config.acting import ActingConfig
 from jaxdrl.config.experiment import Experiment
 from jaxdrl.core.keys import abstract_key, make_key
-from jaxdrl.core.types import Algorithm, TrainState
+from jaxdrl.core.types import Algorithm, LearnerState, TrainState
 from jaxdrl.distributed.layout import place
 from jaxdrl.distributed.mesh import spans_processes
 from jaxdrl.distributed.spread import fetch_tree
@@ -261,9 +261,30 @@ def load_state(
 ) -> TrainState:
     """The state in a verified checkpoint, in host memory; refused if it is not finite."""
     abstract = jax.eval_shape(setup.algorithm.init, abstract_key())
+    return finite_states.load(path, abstract, _origin(setup, stored), member)
+
+
+def load_learner(
+    setup: Setup, path: Path, stored: StoredRun, member: int | None = None
+) -> LearnerState:
+    """`load_state` of the learner alone; for a population that of a member, as it would be alone.
+
+    Nothing else is read, and so no replay buffer.
+    """
+    abstract, names = jax.eval_shape(setup.algorithm.init, abstract_key()), ["learner"]
+    names += [] if member is None else ["hyperparams"]
+    fields = {name: getattr(abstract, name) for name in names}
+    complete = tuple(f"{name}/" for name in names)
+    found = finite_states.load(path, fields, _origin(setup, stored), member, complete)
+    if member is None:
+        return found["learner"]
+    every = replace(found["learner"], hyperparams=found["hyperparams"])
+    return jax.tree.map(lambda x: x[member], every)
+
+
+def _origin(setup: Setup, stored: StoredRun) -> str:
     env = setup.env
-    what = f"{env.name} ({spaces_of(env)}); the run was made on {stored.spaces}"
-    return finite_states.load(path, abstract, what, member)
+    return f"{env.name} ({spaces_of(env)}); the run was made on {stored.spaces}"
 
 
 def spaces_of(env: Environment) -> str:

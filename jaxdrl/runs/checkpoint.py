@@ -249,7 +249,7 @@ def with_stored_keys(path: Path, abstract: Any) -> Any:
     return jax.tree_util.tree_map_with_path(of_kind, abstract)
 
 
-def load(path: Path, abstract: Any, what: str) -> Any:
+def load(path: Path, abstract: Any, what: str, complete: tuple[str, ...] = ()) -> Any:
     """The state in a checkpoint that `read_manifest` has verified, in host memory.
 
     Args:
@@ -257,6 +257,8 @@ def load(path: Path, abstract: Any, what: str) -> Any:
       abstract: the shapes and dtypes that the arrays must have, as a tree: the whole state or a
         part of it under the same paths. They are checked before anything is read.
       what: what messages call the origin of `abstract`.
+      complete: beginnings of paths under which the checkpoint must have no further array; by
+        default anywhere, if `abstract` has the number of updates.
 
     Raises:
       ConfigError: naming the first array that is missing or has another shape or dtype.
@@ -265,14 +267,16 @@ def load(path: Path, abstract: Any, what: str) -> Any:
     expected = describe(abstract)
     manifest = read_object(path / MANIFEST_FILE, PUT_BACK)
     stored = manifest["arrays"]
-    whole = "learner/num_updates" in expected
-    for name in expected | (stored if whole else {}):
+    complete = complete or (("",) if "learner/num_updates" in expected else ())
+    for name in expected | {
+        name: there for name, there in stored.items() if name.startswith(complete)
+    }:
         here, there = (_text(arrays.get(name)) for arrays in (expected, stored))
         if here != there:
             raise ConfigError(f"{path}: does not fit {what}: {name} is {there} there, {here} here")
     leaves, treedef = jax.tree_util.tree_flatten_with_path(abstract)
-    data = {name_of(where): data_of(leaf) for where, leaf in leaves}
-    arrays = _read_arrays(path, data, checkpoint_rows.file_names(manifest))
+    like = {name_of(where): data_of(leaf) for where, leaf in leaves}
+    arrays = _read_arrays(path, like, checkpoint_rows.file_names(manifest))
     found = [with_key(arrays[name_of(where)], leaf) for where, leaf in leaves]
     return jax.tree.unflatten(treedef, found)
 

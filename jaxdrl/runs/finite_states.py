@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,9 @@ from jaxdrl.errors import ConfigError
 from jaxdrl.runs import checkpoint
 
 
-def load(path: Path, abstract: Any, what: str, member: int | None = None) -> Any:
+def load(
+    path: Path, abstract: Any, what: str, member: int | None = None, complete: tuple[str, ...] = ()
+) -> Any:
     """`checkpoint.load` of a state, or of parts of its learner, without NaN or infinity.
 
     Its random keys may be of any kind.
@@ -22,13 +26,15 @@ def load(path: Path, abstract: Any, what: str, member: int | None = None) -> Any
       abstract: as in `checkpoint.load`.
       what: likewise.
       member: for a population, the one that must be finite; None: any one.
+      complete: as in `checkpoint.load`.
 
     Raises:
       ConfigError: as `checkpoint.load`; and if the learner is not finite, naming the array, the
         checkpoint, and the last checkpoint beside it that is finite.
     """
     abstract = checkpoint.with_stored_keys(path, abstract)
-    state = checkpoint.load(path, abstract, what)
+    read = partial(checkpoint.load, abstract=abstract, what=what, complete=complete)
+    state = read(path)
     name = _nonfinite(state, member)
     if name is None:
         return state
@@ -36,7 +42,7 @@ def load(path: Path, abstract: Any, what: str, member: int | None = None) -> Any
     beside = "no other checkpoint beside it is finite"
     for update in reversed(checkpoint.updates_in(path.parent)):
         other = checkpoint.path_of(path.parent, update)
-        if other != path and _is_finite(other, abstract, what, member):
+        if other != path and _is_finite(other, read, member):
             beside = f"the last one beside it that is finite is that of update {update}"
             break
     raise ConfigError(
@@ -50,9 +56,9 @@ def _nonfinite(state: Any, member: int | None) -> str | None:
     return names[0] if np.all(is_bad if member is None else is_bad[member]) else None
 
 
-def _is_finite(path: Path, abstract: Any, what: str, member: int | None) -> bool:
+def _is_finite(path: Path, read: Callable[[Path], Any], member: int | None) -> bool:
     try:
         checkpoint.read_manifest(path)
-        return _nonfinite(checkpoint.load(path, abstract, what), member) is None
+        return _nonfinite(read(path), member) is None
     except ConfigError:
         return False

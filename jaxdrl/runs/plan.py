@@ -16,6 +16,7 @@ from typing import Any
 import jax
 
 from jaxdrl.checks import require
+from jaxdrl.config.algorithms import can_start_from, kind_of
 from jaxdrl.config.experiment import Experiment, default_run_dir, resolve
 from jaxdrl.core.keys import abstract_key
 from jaxdrl.distributed.mesh import make_mesh
@@ -156,8 +157,8 @@ def load_warm_start(setup: Setup, session: Session) -> dict[str, Any] | None:
     """Parameters and statistics in the last checkpoint of `from_run`, None without such a run.
 
     Raises:
-      ConfigError: if it is not a run, or a sweep, or was trained on other spaces, another network
-        or another normalisation.
+      ConfigError: if it is not a run, or a sweep, or of an algorithm with parameters of another
+        meaning, or was trained on other spaces, another network or another normalisation.
     """
     run_dir = setup.experiment.from_run
     if run_dir is None:
@@ -166,13 +167,17 @@ def load_warm_start(setup: Setup, session: Session) -> dict[str, Any] | None:
     works = f"name a run of one agent, such as that of `jaxdrl train --config {whole_of(run_dir)}"
     works = f"is a sweep, each member of which has parameters of its own; {works}/best.json`"
     require(stored.experiment.sweep is None, "from", str(run_dir), works)
+    there, here = (kind_of(e.algorithm) for e in (stored.experiment, setup.experiment))
+    works = f"is a run of {there}, whose parameters {here} cannot use; name a run of {here}"
+    require(can_start_from(here, there), "from", str(run_dir), works)
     check = partial(require_of_run, stored.content)
     path, _ = checkpoint_manager.choose(run_dir / files.CHECKPOINTS, None, session.warn, check)
     learner = jax.eval_shape(setup.algorithm.init, abstract_key()).learner
-    names = ("params", "obs_statistics", "return_statistics")
+    names = ("params", "target_params", "obs_statistics", "return_statistics")
     abstract = {"learner": {name: getattr(learner, name) for name in names}}
     what = f"{setup.env.name} with this config; --from wants the same spaces and network"
-    return finite_states.load(path, abstract, what)["learner"]
+    complete = tuple(f"learner/{name}/" for name in names[:3])
+    return finite_states.load(path, abstract, what, complete=complete)["learner"]
 
 
 def _choose_together(

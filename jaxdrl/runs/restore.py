@@ -22,7 +22,7 @@ from jaxdrl.envs import Environment
 from jaxdrl.io.console import make_console, warner
 from jaxdrl.populations import state as states
 from jaxdrl.runs import checkpoint_manager
-from jaxdrl.runs.assemble import assemble, load_state, read_stored
+from jaxdrl.runs.assemble import assemble, load_learner, load_state, read_stored
 from jaxdrl.runs.checkpoint_binding import require_of_run
 from jaxdrl.runs.overrides import Overrides
 from jaxdrl.runs.run_dir import CHECKPOINTS, StoredRun, read_run
@@ -144,13 +144,12 @@ def load_player(
     experiment = found.stored.experiment
     setup = assemble(experiment, overrides, None, found.stored)
     member = None if experiment.sweep is None else found.number
-    state: Any = load_state(setup, found.path, found.stored, member)
+    learner = load_learner(setup, found.path, found.stored, member)
     which = None
     if experiment.sweep is not None:
-        state = states.member(state, found.number)
-        values = _floats(state.learner)
+        values = _floats(learner)
         which = describe(found.place, found.number, experiment.sweep, values, experiment.algorithm)
-    learner = jax.device_put(state.learner, jax.local_devices()[0])
+    learner = jax.device_put(learner, jax.local_devices()[0])
     update = int(learner.num_updates)
     steps = update * experiment.algorithm.env_steps_per_update
     policy = setup.algorithm.policy
