@@ -16,8 +16,10 @@ from jaxdrl.config.impala import IMPALAConfig
 from jaxdrl.config.network import NetworkConfig
 from jaxdrl.config.ppo import PPOConfig
 from jaxdrl.config.pqn import PQNConfig
+from jaxdrl.config.sac import SACConfig
 from jaxdrl.config.search_space import Sweep
 from jaxdrl.config.settings import HYPERPARAMETER
+from jaxdrl.config.td3 import TD3Config
 
 PAGE = Path(__file__).with_suffix(".md")
 
@@ -91,6 +93,8 @@ SECTIONS = (
     (IMPALAConfig, "The field `algorithm` of an experiment that trains by IMPALA."),
     (PQNConfig, "The field `algorithm` of an experiment that trains by PQN."),
     (DQNConfig, "The field `algorithm` of an experiment that trains by DQN."),
+    (SACConfig, "The field `algorithm` of an experiment that trains by SAC."),
+    (TD3Config, "The field `algorithm` of an experiment that trains by TD3."),
     (NetworkConfig, "The field `network` of the config of an algorithm."),
     (ExecutionConfig, "The field `execution` of the config of an algorithm."),
     (ActingConfig, "The field `acting` of an experiment, for environments of the host."),

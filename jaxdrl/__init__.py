@@ -13,14 +13,23 @@ if TYPE_CHECKING:
     from jaxdrl.algorithms.impala import impala
     from jaxdrl.algorithms.ppo.algorithm import ppo
     from jaxdrl.algorithms.pqn import pqn
+    from jaxdrl.algorithms.sac import sac
     from jaxdrl.algorithms.settings import make_config, make_experiment
+    from jaxdrl.algorithms.td3 import td3
     from jaxdrl.algorithms.training import jit_step, train
     from jaxdrl.analysis.evaluate_run import evaluate_run
     from jaxdrl.analysis.export import export_policy
     from jaxdrl.analysis.learning_curves import plot_runs
     from jaxdrl.analysis.policy_file import load_policy
     from jaxdrl.analysis.render import render_run
-    from jaxdrl.config.algorithms import DQNConfig, IMPALAConfig, PPOConfig, PQNConfig
+    from jaxdrl.config.algorithms import (
+        DQNConfig,
+        IMPALAConfig,
+        PPOConfig,
+        PQNConfig,
+        SACConfig,
+        TD3Config,
+    )
     from jaxdrl.config.execution import ExecutionConfig
     from jaxdrl.config.experiment import Experiment
     from jaxdrl.config.network import NetworkConfig
@@ -56,7 +65,9 @@ __all__ = [
     "PPOConfig",
     "PQNConfig",
     "Range",
+    "SACConfig",
     "Sweep",
+    "TD3Config",
     "check_environment",
     "dqn",
     "evaluate",
@@ -81,7 +92,9 @@ __all__ = [
     "restore",
     "resume",
     "run",
+    "sac",
     "spaces",
+    "td3",
     "time_limit",
     "train",
     "with_settings",
@@ -101,7 +114,9 @@ _HOMES = {
     "PPOConfig": "jaxdrl.config.algorithms",
     "PQNConfig": "jaxdrl.config.algorithms",
     "Range": "jaxdrl.config.search_space",
+    "SACConfig": "jaxdrl.config.algorithms",
     "Sweep": "jaxdrl.config.search_space",
+    "TD3Config": "jaxdrl.config.algorithms",
     "check_environment": "jaxdrl.envs.contract.check",
     "dqn": "jaxdrl.algorithms.dqn",
     "evaluate": "jaxdrl.evaluation.episodes",
@@ -126,7 +141,9 @@ _HOMES = {
     "restore": "jaxdrl.runs.restore",
     "resume": "jaxdrl.launch",
     "run": "jaxdrl.launch",
+    "sac": "jaxdrl.algorithms.sac",
     "spaces": "jaxdrl.core",
+    "td3": "jaxdrl.algorithms.td3",
     "time_limit": "jaxdrl.envs",
     "train": "jaxdrl.algorithms.training",
     "with_settings": "jaxdrl.config.settings",

@@ -13,7 +13,7 @@ from jaxdrl.envs.protocol import Environment
 BINARY = Discrete(2)
 
 
-def constant_reward(num_steps, ends):
+def constant_reward(num_steps, ends, action_space=BINARY):
     """Reward 1 at every step, and an end after `num_steps` that `ends` calls the kind of.
 
     obs is the time modulo `num_steps`, one-hot, so that the final observation of a truncated
@@ -40,7 +40,9 @@ def constant_reward(num_steps, ends):
         return observe(time), time, reward, flags["terminated"], flags["truncated"], {}
 
     space = Box(0.0, 1.0, (num_steps,))
-    return Environment("constant_reward", reset, step, space, BINARY, max_episode_steps=num_steps)
+    return Environment(
+        "constant_reward", reset, step, space, action_space, max_episode_steps=num_steps
+    )
 
 
 def bad_reward(at, for_ever=False):

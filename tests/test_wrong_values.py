@@ -88,6 +88,18 @@ DQN = REPLAY | {
     **dict.fromkeys(("double_q", "dueling"), FLAG),
     "loss": (*CHOICE, None),
 }
+ACTOR_CRITICS = REPLAY | {
+    **dict.fromkeys(("critic_learning_rate", "temperature_learning_rate"), POSITIVE),
+    **dict.fromkeys(("initial_temperature", "min_exploration_noise"), POSITIVE),
+    "max_exploration_noise": (*POSITIVE, 0.05),  # below the other's
+    **dict.fromkeys(("target_noise", "target_noise_clip"), NONNEGATIVE),
+    "target_update_rate": SHARE,
+    **dict.fromkeys(("learn_temperature", "critic_layer_norm"), FLAG),
+    "policy_delay": COUNT,
+    "num_atoms": (*OPTIONAL_COUNT, 1),
+    "target_entropy": (math.nan, math.inf, "0", None, True),
+    **dict.fromkeys(("v_min", "v_max"), (math.nan, -math.inf, "0", None, True)),
+}
 NETWORK, EXECUTION = (
     {name: PPO[name] for name in kind.__dataclass_fields__}
     for kind in (NetworkConfig, ExecutionConfig)
@@ -97,6 +109,10 @@ OF_PPO = {name: PPO[name] for name in PPO if name not in NETWORK | EXECUTION} | 
 OF_IMPALA = {name: (IMPALA | NESTED)[name] for name in jaxdrl.IMPALAConfig.__dataclass_fields__}
 OF_PQN = {name: (PQN | NESTED)[name] for name in jaxdrl.PQNConfig.__dataclass_fields__}
 OF_DQN = {name: (DQN | NESTED)[name] for name in jaxdrl.DQNConfig.__dataclass_fields__}
+OF_SAC, OF_TD3 = (
+    {name: (ACTOR_CRITICS | NESTED)[name] for name in kind.__dataclass_fields__}
+    for kind in (jaxdrl.SACConfig, jaxdrl.TD3Config)
+)
 EXPERIMENT = {
     **dict.fromkeys(("total_env_steps", "num_eval_episodes", "log_every"), COUNT),
     **dict.fromkeys(("keep_checkpoints", "max_skipped_updates"), COUNT),
@@ -189,6 +205,8 @@ CONFIGS = [
     Config(jaxdrl.IMPALAConfig, "", {}, OF_IMPALA),
     Config(jaxdrl.PQNConfig, "", {}, OF_PQN),
     Config(jaxdrl.DQNConfig, "", {}, OF_DQN),
+    Config(jaxdrl.SACConfig, "", {}, OF_SAC),
+    Config(jaxdrl.TD3Config, "", {}, OF_TD3),
     Config(NetworkConfig, "", {}, NETWORK),
     Config(ExecutionConfig, "", {}, EXECUTION),
     Config(Experiment, "", {"env": "CartPole-v1"}, EXPERIMENT),
@@ -275,6 +293,12 @@ CALLS = {
     "dqn env": lambda: jaxdrl.dqn(ENV, jaxdrl.DQNConfig()),
     "dqn config": lambda: jaxdrl.dqn(made(), CONFIG),
     "dqn network": lambda: jaxdrl.dqn(made(), jaxdrl.DQNConfig(), network="mlp"),
+    "sac env": lambda: jaxdrl.sac(ENV, jaxdrl.SACConfig()),
+    "sac config": lambda: jaxdrl.sac(made(), CONFIG),
+    "sac network": lambda: jaxdrl.sac(made(), jaxdrl.SACConfig(), network="mlp"),
+    "td3 env": lambda: jaxdrl.td3(ENV, jaxdrl.TD3Config()),
+    "td3 config": lambda: jaxdrl.td3(made(), jaxdrl.SACConfig()),
+    "td3 optimizer": lambda: jaxdrl.td3(made(), jaxdrl.TD3Config(), optimizer="adam"),
     "evaluate env": lambda: jaxdrl.evaluate(ENV, None, None, None, num_episodes=1),
     "population make_member": lambda: jaxdrl.population(ENV),
     "check_environment env": lambda: jaxdrl.check_environment(ENV),

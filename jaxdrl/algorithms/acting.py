@@ -96,8 +96,8 @@ def evaluate_step(
     agent: Agent, learner: LearnerState, carry: Any, obs: Any, episode_start: jax.Array
 ) -> tuple[Distribution, jax.Array, Any]:
     """Evaluates one step: `(distribution of actions, value [N], carry)`."""
-    x = _prepare(agent, learner.obs_statistics, obs)
-    with _precision(agent):
+    x = prepare(agent, learner.obs_statistics, obs)
+    with precision_of(agent):
         outputs, value, carry = agent.network.apply(learner.params, carry, x, episode_start)
     return *_interpret(agent, learner.num_updates, outputs, value, obs), carry
 
@@ -119,9 +119,9 @@ def evaluate_sequences(
       `(distribution, value)`, each with one leading axis of `T * N` steps.
     """
     flat = merge_leading_axes(obs)
-    x = _prepare(agent, statistics, flat)
+    x = prepare(agent, statistics, flat)
     x = jax.tree.map(lambda x: x.reshape(*episode_start.shape, *x.shape[1:]), x)
-    with _precision(agent):
+    with precision_of(agent):
         outputs, value = actor_critic.unroll(agent.network, params, carry, x, episode_start)
     outputs, value = merge_leading_axes((outputs, value))
     return _interpret(agent, jnp.zeros((), jnp.int32), outputs, value, flat)
@@ -143,7 +143,7 @@ def decide(
     """
     distribution, value, carry = evaluate_step(agent, learner, carry, obs, episode_start)
     if agent.explore is not None and not isinstance(env_ids, tuple):
-        distribution = agent.explore(distribution, learner.num_updates, env_ids)
+        distribution = agent.explore(distribution, learner, env_ids)
     action = jax.vmap(lambda row, key: row.sample(key))(distribution, keys)
     log_prob = distribution.log_prob(action)
     return rollout.Decision(action, agent.head.to_env(action), log_prob, value, carry)
@@ -175,7 +175,7 @@ def value_of(
     return evaluate_step(agent, learner, carry, obs, episode_start)[1]
 
 
-def _prepare(agent: Agent, statistics: Any, obs: Any) -> Any:
+def prepare(agent: Agent, statistics: Any, obs: Any) -> Any:
     """Prepares and normalises observations `[N, ...]` for the network."""
     x = prepare_observation(agent.env.observation_space, obs)
     if statistics is None:
@@ -195,6 +195,7 @@ def _interpret(
     return agent.head.distribution(outputs), value
 
 
-def _precision(agent: Agent) -> AbstractContextManager:
+def precision_of(agent: Agent) -> AbstractContextManager:
+    """The precision of the network's matrix products, as a context."""
     precision = agent.matmul_precision
     return nullcontext() if precision == "default" else jax.default_matmul_precision(precision)

@@ -17,7 +17,7 @@ from jaxdrl.config.network import NetworkConfig
 from jaxdrl.core.distributions import ActionHead, Distribution, action_head
 from jaxdrl.core.preprocessing import prepared_shapes, zeros
 from jaxdrl.core.running_statistics import RunningStatistics, init_statistics
-from jaxdrl.core.types import ActorState, Network
+from jaxdrl.core.types import ActorState, LearnerState, Network
 from jaxdrl.distributed.groups import map_groups, merge_groups, split_groups
 from jaxdrl.distributed.layout import Layout, make_layout, shard_ids
 from jaxdrl.envs.protocol import Environment, check_types
@@ -44,8 +44,8 @@ class Agent(NamedTuple):
       interpret: `(num_updates, outputs, value) -> (distribution, V)` of what the network gives,
         `[N, ...]`, with -inf for forbidden actions; None takes them as those of an actor and a
         critic.
-      explore: `(distribution, num_updates, env_ids [N]) -> distribution` that acts in a rollout,
-        by the global index of each environment; None acts with the distribution itself.
+      explore: `(distribution, learner, env_ids [N]) -> distribution` that acts in a rollout, by the
+        global index of each environment; None acts with the distribution itself.
     """
 
     env: Environment
@@ -56,7 +56,7 @@ class Agent(NamedTuple):
     observation_clip: Any = None
     matmul_precision: str = "default"
     interpret: Callable[[jax.Array, Any, jax.Array], tuple[Distribution, jax.Array]] | None = None
-    explore: Callable[[Distribution, jax.Array, jax.Array], Distribution] | None = None
+    explore: Callable[[Any, LearnerState, jax.Array], Distribution] | None = None
 
 
 def make_agent(

@@ -13,12 +13,16 @@ from jaxdrl.algorithms.dqn import dqn
 from jaxdrl.algorithms.impala import impala
 from jaxdrl.algorithms.ppo.algorithm import ppo
 from jaxdrl.algorithms.pqn import pqn
+from jaxdrl.algorithms.sac import sac
+from jaxdrl.algorithms.td3 import td3
 from jaxdrl.config.algorithms import (
     DQNConfig,
     IMPALAConfig,
     PPOConfig,
     PQNConfig,
+    SACConfig,
     StoredConfig,
+    TD3Config,
 )
 from jaxdrl.core.types import Algorithm
 from jaxdrl.envs.protocol import Environment
@@ -63,6 +67,10 @@ def build(
             return pqn(env, config, mesh=mesh, **parts)
         case DQNConfig():
             return dqn(env, config, mesh=mesh, **parts)
+        case SACConfig():
+            return sac(env, config, mesh=mesh, **parts)
+        case TD3Config():
+            return td3(env, config, mesh=mesh, **parts)
     kind = config.kind if isinstance(config, StoredConfig) else type(config).__name__
     raise ConfigError(
         f"algorithm: {kind} are not settings of an algorithm of jaxdrl; make_algorithm=... is the "

@@ -107,13 +107,13 @@ def _interpret(
 
 
 def _explore(
-    config: DQNConfig, distribution: EpsilonGreedy, num_updates: jax.Array, env_ids: jax.Array
+    config: DQNConfig, distribution: EpsilonGreedy, learner: LearnerState, env_ids: jax.Array
 ) -> EpsilonGreedy:
     """`Agent.explore`: environment i of N explores with epsilon^(1 + spread i / (N - 1)).
 
     Horgan et al. 2018, arXiv:1803.00933, section 4.1, with an epsilon that may change.
     """
-    del num_updates
+    del learner
     place = env_ids.astype(jnp.float32) / max(config.num_envs - 1, 1)
     epsilon = distribution.epsilon ** (1.0 + config.epsilon_spread * place)
     return replace(distribution, epsilon=epsilon)

@@ -211,6 +211,7 @@ def gradient_step(
     *,
     num_microbatches: int | None,
     row_length: int = 1,
+    due: Any = None,
 ) -> tuple[tuple[Any, Any], dict[str, jax.Array]]:
     """One gradient step, `(fitted, metrics)`; metrics are 0 for a skipped step.
 
@@ -223,6 +224,7 @@ def gradient_step(
       learning_rate: what the optimiser takes by this name.
       num_microbatches: as in `mean_gradient`.
       row_length: likewise.
+      due: what the optimiser takes by this name.
     """
     needs_value = optimizers.VALUE in optimizer.takes
 
@@ -233,7 +235,8 @@ def gradient_step(
     gradient, metrics = mean_gradient(
         layout, with_value, fitted[0], minibatch, num_microbatches, row_length=row_length
     )
-    offered = {"learning_rate": learning_rate, optimizers.VALUE: metrics.pop(LOSS, None)}
+    offered = {"learning_rate": learning_rate, "due": due}
+    offered[optimizers.VALUE] = metrics.pop(LOSS, None)
     extra = {name: offered[name] for name in optimizer.takes}
     fitted, taken, of_step = step_if_finite(optimizer, gradient, extra, fitted)
     metrics = jax.tree.map(lambda x: jnp.where(taken, x, 0.0), metrics)

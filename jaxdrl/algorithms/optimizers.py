@@ -25,7 +25,8 @@ class Optimizer(NamedTuple):
 
     Attributes:
       transformation: the optax optimiser.
-      takes: names of the extra arguments: `learning_rate`, and `value`, the loss of the minibatch.
+      takes: names of the extra arguments: `learning_rate`, `value`, the loss of the minibatch, and
+        `due`, whether a part of the parameters moves that does not in every step.
     """
 
     transformation: optax.GradientTransformationExtraArgs
@@ -73,6 +74,36 @@ def _clipped(max_grad_norm: Any, scaling: optax.GradientTransformation) -> Optim
     scale_by_rate = optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), scale)
     chain = optax.chain(clip, scaling, scale_by_rate)
     return Optimizer(optax.flatten(chain), ("learning_rate",))
+
+
+def of_parts(parts: Mapping[str, tuple[Optimizer, Any]], delayed: str | None = None) -> Optimizer:
+    """An optimiser for each entry of a dictionary of parameters.
+
+    Args:
+      parts: for each entry an optimiser that takes `learning_rate`, and the factor of that rate.
+      delayed: an entry that stays as it is, its optimiser's state included, unless the extra
+        argument `due` is true, bool `[]`.
+    """
+
+    def init(params: Any) -> Any:
+        return {name: part.transformation.init(params[name]) for name, (part, _) in parts.items()}
+
+    def update(
+        gradient: Any, state: Any, params: Any = None, *, learning_rate: Any, due: Any = None
+    ) -> Any:
+        del params
+        updates, after = {}, {}
+        for name, (part, factor) in parts.items():
+            rate = factor * learning_rate
+            own = part.transformation.update(gradient[name], state[name], learning_rate=rate)
+            if name == delayed:
+                unmoved = jax.tree.map(jnp.zeros_like, own[0]), state[name]
+                own = jax.tree.map(partial(jnp.where, due), own, unmoved)
+            updates[name], after[name] = own
+        return updates, after
+
+    takes = ("learning_rate",) if delayed is None else ("learning_rate", "due")
+    return Optimizer(optax.GradientTransformationExtraArgs(init, update), takes)
 
 
 def learning_rate(config: Any, num_updates: jax.Array) -> Any:

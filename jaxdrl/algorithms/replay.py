@@ -67,7 +67,8 @@ class Minibatch:
       next_obs: the true successor of the last step; of no meaning where `terminated`.
       weight: 1; or 0 where the final observation of a truncated episode is no longer there, which
         happens only if episodes are truncated more often than `max_episode_steps` says; float32.
-      key: a PRNG key for each row, for the noise of a loss.
+      seed: a random number for each row, from which a loss draws its noise, uint32. Not a key: JAX
+        takes a key that was transposed for one that was used (`jax_debug_key_reuse`).
     """
 
     obs: Any
@@ -77,7 +78,7 @@ class Minibatch:
     terminated: jax.Array
     next_obs: Any
     weight: jax.Array
-    key: jax.Array
+    seed: jax.Array
 
 
 def num_final_obs(capacity: int, max_episode_steps: int | None) -> int:
@@ -189,17 +190,17 @@ def sample(
         env_key, age_key, row_key = jax.random.split(key, 3)
         env = jax.random.randint(env_key, shape, 0, shard_envs)
         age = jax.random.randint(age_key, shape, n, n + num_starts)
-        return env, age, jax.random.split(row_key, shape)
+        return env, age, jax.random.bits(row_key, shape)
 
-    env, age, row_keys = jax.vmap(of_shard)(keys[::shard_envs, 1])
+    env, age, seed = jax.vmap(of_shard)(keys[::shard_envs, 1])
     env += shard_envs * jnp.arange(num_shards, dtype=jnp.int32)[:, None, None]
     # [shards, minibatches, rows of a shard] to [minibatches, rows]
-    env, age, row_keys = (jnp.moveaxis(x, 0, 1).reshape(num, -1) for x in (env, age, row_keys))
-    minibatches = _windows(replay, env, (newest - age) % capacity, row_keys, n)
+    env, age, seed = (jnp.moveaxis(x, 0, 1).reshape(num, -1) for x in (env, age, seed))
+    minibatches = _windows(replay, env, (newest - age) % capacity, seed, n)
     return replace(replay, key=keys[:, 0]), minibatches
 
 
-def _windows(replay: Replay, env: jax.Array, row: jax.Array, key: jax.Array, n: int) -> Minibatch:
+def _windows(replay: Replay, env: jax.Array, row: jax.Array, seed: jax.Array, n: int) -> Minibatch:
     """The windows that begin in rows of environments, all arrays `[...]`."""
     (_, capacity), places = replay.reward.shape, replay.final_row.shape[1]
 
@@ -236,7 +237,7 @@ def _windows(replay: Replay, env: jax.Array, row: jax.Array, key: jax.Array, n: 
         terminated=end == TERMINATED,
         next_obs=jax.tree.map(choose, final_obs, following),
         weight=1.0 - is_lost.astype(jnp.float32),
-        key=key,
+        seed=seed,
     )
 
 

@@ -66,14 +66,17 @@ class Learning(NamedTuple):
       targets_of: `(params) -> params` of the networks that have target networks.
       target_rate: `(number of gradient steps before) -> tau`, by which targets follow these:
         `target + tau (params - target)`.
+      due: `(number of gradient steps before) -> bool []` of an algorithm that moves a part of the
+        params more seldom; the loss takes it after the learner, and an optimiser may.
     """
 
     agent: Agent
     config: Any
     optimizer: Optimizer
-    loss: Callable[[LearnerState, Any, Minibatch], tuple[jax.Array, dict[str, jax.Array]]]
+    loss: Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
     targets_of: Callable[[Any], Any]
     target_rate: Callable[[jax.Array], Any]
+    due: Callable[[jax.Array], jax.Array] | None = None
 
 
 def as_algorithm(learning: Learning, metrics: Mapping[str, Reduction]) -> Algorithm:
@@ -214,14 +217,17 @@ def _gradient_step(
     layout = learning.agent.layout
     nothing: Any = ()
     seen = replace(learner, params=nothing, opt_state=nothing, key=nothing, target_params=targets)
+    due = None if learning.due is None else learning.due(number)
+    given = (seen,) if due is None else (seen, due)
     fitted, metrics = minibatch_sgd.gradient_step(
         layout,
-        partial(learning.loss, varying(layout, seen)),
+        partial(learning.loss, *varying(layout, given)),
         learning.optimizer,
         (params, opt_state),
         minibatch,
         rate,
         num_microbatches=learning.config.execution.num_accumulation_steps,
+        due=due,
     )
     params, opt_state = fitted
     follow = partial(_follow, learning.target_rate(number))

@@ -12,6 +12,8 @@ from jaxdrl.config.execution import ExecutionConfig
 from jaxdrl.config.impala import IMPALAConfig
 from jaxdrl.config.ppo import PPOConfig
 from jaxdrl.config.pqn import PQNConfig
+from jaxdrl.config.sac import SACConfig
+from jaxdrl.config.td3 import TD3Config
 from jaxdrl.errors import ConfigError
 
 ALGORITHMS: dict[str, type] = {
@@ -19,6 +21,8 @@ ALGORITHMS: dict[str, type] = {
     "impala": IMPALAConfig,
     "pqn": PQNConfig,
     "dqn": DQNConfig,
+    "sac": SACConfig,
+    "td3": TD3Config,
 }
 """The settings of each algorithm of jaxdrl, by its name."""
 

@@ -14,7 +14,9 @@ from jaxdrl.config.experiment import Experiment
 from jaxdrl.config.impala import IMPALAConfig
 from jaxdrl.config.ppo import PPOConfig
 from jaxdrl.config.pqn import PQNConfig
+from jaxdrl.config.sac import SACConfig
 from jaxdrl.config.settings import with_settings
+from jaxdrl.config.td3 import TD3Config
 
 CONTROL = PPOConfig(
     num_envs=64,
@@ -237,16 +239,36 @@ _PQN_CARTPOLE = with_settings(
     reward_scale=0.1,
     hidden_sizes=(256, 256),
 )
+_SMALL_REPLAY: dict[str, Any] = {"buffer_size": 32_000, "hidden_sizes": (64, 64)}
+_SAC_PENDULUM = with_settings(
+    SACConfig(),
+    **_SMALL_REPLAY,
+    learning_rate=1e-3,
+    critic_learning_rate=1e-3,
+    temperature_learning_rate=1e-3,
+)
+_TD3_PENDULUM = with_settings(
+    TD3Config(),
+    **_SMALL_REPLAY,
+    learning_rate=1e-3,
+    critic_learning_rate=1e-3,
+    max_exploration_noise=0.4,
+)
 
 PRESETS = {
     "ppo": TASKS | SUITE_TASKS,
     "impala": {"CartPole-v1": _task("CartPole-v1", 500_000, _IMPALA_CARTPOLE)},
     "pqn": {"CartPole-v1": _task("CartPole-v1", 500_000, _PQN_CARTPOLE)},
+    "sac": {"Pendulum-v1": _task("Pendulum-v1", 20_000, _SAC_PENDULUM, episodes=2048)},
+    "td3": {"Pendulum-v1": _task("Pendulum-v1", 20_000, _TD3_PENDULUM, episodes=2048)},
 }
 """All of them, by algorithm and environment."""
 
 OF_TASK = ("gamma", "normalize_observations", "normalize_rewards", "network")
 """Settings that follow from a task more than from an algorithm."""
+
+BODY_OF_TASK = ("torso", "cnn_channels", "cnn_kernel_sizes", "cnn_strides", "memory")
+"""Those of the network, for an algorithm that has networks of its own size."""
 
 
 def find(env: str, algorithm: str) -> Experiment | None:
@@ -266,5 +288,8 @@ def adapted(config: Any, algorithm: str) -> Any:
     if isinstance(config, kind):
         return config
     own = {field.name for field in dataclasses.fields(kind)}
-    made = kind(**{name: getattr(config, name) for name in OF_TASK if name in own})
-    return with_settings(made, layer_norm=kind().network.layer_norm)
+    known = {name: getattr(config, name) for name in OF_TASK if name in own}
+    if kind in (SACConfig, TD3Config):  # which learn with larger networks than PPO
+        body = {name: getattr(config.network, name) for name in BODY_OF_TASK}
+        return kind(**known | {"network": dataclasses.replace(kind().network, **body)})
+    return with_settings(kind(**known), layer_norm=kind().network.layer_norm)

@@ -50,7 +50,7 @@ def make_network(
       ConfigError: if `config.torso` is `cnn` and no observation is `[height, width, channels]`, or
         if an image is too small for the convolutions.
     """
-    convolutions = _convolutions(observation_space, config)
+    convolutions = convolutions_of(observation_space, config)
     shared_torso = config.shared_torso or action_values
     heads = q_heads if action_values else actor_critic_heads
     if config.memory == "none":
@@ -80,7 +80,7 @@ def make_network(
     )
 
 
-def _convolutions(
+def convolutions_of(
     space: spaces.ObservationSpace, config: NetworkConfig
 ) -> tuple[tuple[int, int, int], ...]:
     """Channels, kernel size and stride of each convolution; empty if there is no image."""

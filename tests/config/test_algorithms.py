@@ -19,7 +19,7 @@ class OwnConfig:
 
 
 def test_every_algorithm_is_known_by_its_name():
-    assert list(ALGORITHMS) == ["ppo", "impala", "pqn", "dqn"]
+    assert list(ALGORITHMS) == ["ppo", "impala", "pqn", "dqn", "sac", "td3"]
     assert [kind_of(config()) for config in ALGORITHMS.values()] == list(ALGORITHMS)
     assert kind_of(OwnConfig()) == "OwnConfig"
     for name in ALGORITHMS:
