@@ -94,7 +94,7 @@ ACTOR_CRITICS = REPLAY | {
     "max_exploration_noise": (*POSITIVE, 0.05),  # below the other's
     **dict.fromkeys(("target_noise", "target_noise_clip"), NONNEGATIVE),
     "target_update_rate": SHARE,
-    **dict.fromkeys(("learn_temperature", "critic_layer_norm"), FLAG),
+    **dict.fromkeys(("learn_temperature", "critic_layer_norm", "hold_noise"), FLAG),
     "policy_delay": COUNT,
     "num_atoms": (*OPTIONAL_COUNT, 1),
     "target_entropy": (math.nan, math.inf, "0", None, True),
