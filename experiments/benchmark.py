@@ -7,6 +7,7 @@ from typing import Any
 
 import tyro
 from benchmarks import plot, report
+from benchmarks.algorithms import Algorithms
 from benchmarks.asynchronous import Asynchronous
 from benchmarks.breakdown import Breakdown
 from benchmarks.envs import Envs
@@ -32,6 +33,7 @@ Mode = (
     | Recurrent
     | Population
     | Asynchronous
+    | Algorithms
 )
 
 SMOKE: dict[type, dict[str, Any]] = {
@@ -44,8 +46,15 @@ SMOKE: dict[type, dict[str, Any]] = {
     Population: {"members": 2, "peers": (), "devices": (1,), "repetitions": 2, "env_steps": 256},
     Recurrent: {"repetitions": 2, "seconds": 0.01, "size": 8, "sequence_lengths": (8, 4)},
     Asynchronous: {"peers": (), "acting": (8,), "repetitions": 2, "updates": 2},
+    Algorithms: {
+        "peers": (),
+        "algorithms": ("dqn",),
+        "devices": (1,),
+        "repetitions": 2,
+        "scale": 0,
+    },
 }
-"""What `--smoke` changes, by mode; the work itself becomes `cases.TINY`."""
+"""What `--smoke` changes, by mode; the work itself becomes tiny, as `cases.TINY`."""
 
 
 def benchmark(config: Mode, console: Console) -> dict[str, Any]:

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, replace
 class Case:
     """The work of one update, the same for everyone.
 
-    The network is two separate tanh MLPs, actor and critic, of `hidden_sizes`.
+    PPO's network is two separate tanh MLPs, actor and critic, of `hidden_sizes`; those of the other
+    algorithms are MLPs of such layers with ReLU.
     """
 
     env: str
@@ -26,6 +27,16 @@ class Case:
     """Units of the hidden layers of each network."""
     normalize: bool = False
     """Whether observations and rewards are normalised by running statistics."""
+    algorithm: str = "ppo"
+    """What learns: an algorithm of jaxdrl, and that of the same name of a peer."""
+    num_gradient_steps: int = 0
+    """Gradient steps of an update from a replay buffer, in place of epochs and minibatches."""
+    batch_size: int = 0
+    """Samples of each."""
+    buffer_size: int = 0
+    """Environment steps that the replay buffer holds; 0: there is none."""
+    learning_starts: int = 0
+    """Environment steps before the first gradient step; runs are timed after them."""
 
     @property
     def env_steps(self) -> int:
@@ -35,12 +46,12 @@ class Case:
     @property
     def gradient_steps(self) -> int:
         """Gradient steps of one update."""
-        return self.num_epochs * self.num_minibatches
+        return self.num_gradient_steps or self.num_epochs * self.num_minibatches
 
     @property
     def minibatch_size(self) -> int:
         """Samples of one gradient step."""
-        return self.env_steps // self.num_minibatches
+        return self.batch_size or self.env_steps // self.num_minibatches
 
 
 @dataclass(frozen=True)
@@ -48,8 +59,8 @@ class Job:
     """What one worker process does."""
 
     trainer: str
-    """`jaxdrl`, `textbook`, `rejax`, `brax` or `sbx`; `run` for a whole run of jaxdrl, and `actor`
-    for one of its actors alone."""
+    """`jaxdrl`, `textbook`, `rejax`, `brax` or `sbx`; `looped` for jaxdrl with all updates of a run
+    in one program, `run` for a whole run of it, and `actor` for one of its actors alone."""
     case: Case
     """The work of an update."""
     updates: int
@@ -91,6 +102,31 @@ HOST_CASES = {
     ),
 }
 """Environments of the host, for runs with actors; HalfCheetah as in its preset."""
+_OFF_POLICY = Case(
+    "Pendulum-v1",
+    *(8, 1),
+    hidden_sizes=(256, 256),
+    num_gradient_steps=8,
+    batch_size=256,
+    buffer_size=51_200,
+    learning_starts=1_000,
+)
+ALGORITHM_CASES = {
+    "pqn": Case("CartPole-v1", 64, 32, num_minibatches=16, algorithm="pqn"),
+    "dqn": replace(
+        _OFF_POLICY,
+        env="CartPole-v1",
+        num_envs=10,
+        hidden_sizes=(64, 64),
+        num_gradient_steps=5,
+        batch_size=64,
+        algorithm="dqn",
+    ),
+    "sac": replace(_OFF_POLICY, algorithm="sac"),
+    "td3": replace(_OFF_POLICY, algorithm="td3"),
+}
+"""By algorithm: with a replay buffer, a gradient step for each step of Pendulum, and one for two of
+CartPole."""
 TINY = Case("Costly", 16, 8, num_epochs=2, num_minibatches=2, hidden_sizes=(8,))
 """For `--smoke`."""
 TINY_HOST = replace(TINY, env="gymnasium/CartPole-v1")

@@ -1,11 +1,11 @@
-"""A process that trains by the PPO of brax: `python -m benchmarks.peer_brax JOB`, likewise.
+"""A process that trains by PPO or SAC of brax: `python -m benchmarks.peer_brax JOB`, likewise.
 
 Its policies are continuous, so it has Pendulum alone, written below as an environment of brax
 with the dynamics, reward, observation, start and time limit of gymnax's. Its `train` is one
 function that returns when all is done; a run is one of its "epochs", entered from its progress
 callback, and timed by its own clock, which leaves out what it does between them.
 
-Where its work differs from ours, by its version 0.14.2:
+Where the work of PPO differs from ours, by its version 0.14.2:
 
 - whole trajectories are shuffled, not steps, so that a minibatch holds every step of a quarter of
   the environments;
@@ -16,13 +16,25 @@ Where its work differs from ours, by its version 0.14.2:
 - an episode begins again at the environment's own first state, kept: no reset is computed;
 - the policy is a normal squashed by tanh, with a deviation that depends on the observation;
 - a step at which a time limit cuts an episode short is masked out of the advantages;
-- it computes KL divergences and statistics of the distribution as metrics;
-- it needs jax 0.9, where ours has 0.10.
+- it computes KL divergences and statistics of the distribution as metrics.
+
+Where that of SAC differs:
+
+- the minibatches of an update are drawn at once, from the whole buffer, which has each observation
+  twice; where it is full, an insertion that would pass its end moves all of it;
+- actor, critics and temperature have an optimiser and a pass each, one after the other, and the
+  temperature samples actions of its own; ours have one loss and one gradient of all parameters;
+- what follows a step at which a time limit cuts an episode is not learnt from;
+- an episode begins again at the environment's own first state, kept: no reset is computed;
+- gradients are not clipped, and there are no metrics of episodes.
+
+Both need jax 0.9, where ours has 0.10.
 """
 
 import functools
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -74,8 +86,50 @@ def pendulum_step(
     return jnp.stack([angle + 0.05 * speed, speed]), reward
 
 
-def settings(job: Job) -> dict[str, Any]:
-    """Arguments of brax's `train` with the job's work."""
+def trainer(job: Job) -> tuple[Callable, dict[str, Any]]:
+    """`(train, its arguments)` with the job's work."""
+    if job.case.algorithm == "sac":
+        from brax.training.agents.sac import train as sac  # type: ignore[import-not-found]
+
+        return sac.train, sac_settings(job)
+    from brax.training.agents.ppo import train as ppo  # type: ignore[import-not-found]
+
+    return ppo.train, ppo_settings(job)
+
+
+def prefilled(job: Job) -> int:
+    """Environment steps that it takes before the first epoch: whole steps of all copies."""
+    num_envs = job.case.num_envs
+    return -(-job.case.learning_starts // num_envs) * num_envs
+
+
+def sac_settings(job: Job) -> dict[str, Any]:
+    """Arguments of SAC."""
+    from brax.training.agents.sac import networks  # type: ignore[import-not-found]
+
+    case = job.case
+    return {
+        "num_timesteps": prefilled(job) + NEVER * job.updates * case.env_steps,
+        "num_evals": NEVER + 1,
+        "num_eval_envs": 1,  # it cannot do without
+        "num_envs": case.num_envs,
+        "episode_length": EPISODE_STEPS,
+        "min_replay_size": case.learning_starts,
+        "max_replay_size": case.buffer_size,
+        "batch_size": case.batch_size,
+        "grad_updates_per_step": case.num_gradient_steps,
+        "learning_rate": cases.LEARNING_RATE,
+        "discounting": cases.GAMMA,
+        "network_factory": functools.partial(
+            networks.make_sac_networks,
+            hidden_layer_sizes=case.hidden_sizes,
+            activation=jax.nn.relu,
+        ),
+    }
+
+
+def ppo_settings(job: Job) -> dict[str, Any]:
+    """Arguments of PPO."""
     from brax.training.agents.ppo import networks  # type: ignore[import-not-found]
 
     case = job.case
@@ -111,14 +165,16 @@ def main() -> None:
     channel, job = serving.open_channel(), from_json(sys.argv[1])
     if job.case.env != "Pendulum-v1":
         sys.exit(f"env = {job.case.env!r}: brax trains Pendulum-v1 alone here")
-    from brax.training.agents.ppo import train  # type: ignore[import-not-found]
-
+    train, settings = trainer(job)
     env_steps, walltimes, started = job.updates * job.case.env_steps, [], time.perf_counter()
 
     def progress(steps: int, metrics: dict[str, Any]) -> None:
+        if "training/walltime" not in metrics:  # its evaluation before training
+            return
         walltimes.append(float(metrics["training/walltime"]))
-        if steps != len(walltimes) * env_steps:
-            sys.exit(f"brax did {steps} steps; {len(walltimes) * env_steps} were its work")
+        work = prefilled(job) + len(walltimes) * env_steps
+        if steps != work:
+            sys.exit(f"brax did {steps} steps; {work} were its work")
         if len(walltimes) < 3:  # two compile: its state changes type after the first
             return
         if len(walltimes) == 3:
@@ -130,7 +186,7 @@ def main() -> None:
         if not serving.wait_for_run():
             sys.exit()
 
-    train.train(pendulum(), progress_fn=progress, **settings(job))
+    train(pendulum(), progress_fn=progress, **settings)
 
 
 if __name__ == "__main__":

@@ -176,6 +176,7 @@ DRAWINGS: dict[str, Callable[[Any, dict[str, Any]], None]] = {
     "overheads": _overheads,
     "recurrent": _recurrent,
     "asynchronous": _asynchronous,
+    "algorithms": _throughput,
     "hosts_measure": _hosts_measured,
     "hosts_predict": _hosts_predicted,
 }

@@ -12,6 +12,7 @@ from benchmarks import cases
 from benchmarks.cases import Case
 from benchmarks.costly import costly
 from benchmarks.textbook import Task
+from jaxdrl.config.algorithms import ALGORITHMS
 from jaxdrl.core import preprocessing
 from jaxdrl.networks.actor_critic import num_policy_outputs
 
@@ -42,6 +43,27 @@ def ppo_config(case: Case) -> jaxdrl.PPOConfig:
         entropy_coef=cases.ENTROPY_COEF,
         max_grad_norm=cases.MAX_GRAD_NORM,
     )
+
+
+def config_of(case: Case, num_shards: int) -> Any:
+    """The config of any algorithm for jaxdrl."""
+    if case.algorithm == "ppo":
+        return jaxdrl.with_settings(ppo_config(case), num_shards=num_shards)
+    settings: dict[str, Any] = {
+        "num_envs": case.num_envs,
+        "num_steps": case.num_steps,
+        "hidden_sizes": case.hidden_sizes,
+        "activation": "relu",
+        "torso": "mlp",
+        "learning_rate": cases.LEARNING_RATE,
+        "gamma": cases.GAMMA,
+        "num_shards": num_shards,
+    }
+    names: tuple[str, ...] = ("num_epochs", "num_minibatches")
+    if case.buffer_size:
+        names = ("num_gradient_steps", "batch_size", "buffer_size", "learning_starts")
+    settings |= {name: getattr(case, name) for name in names}
+    return jaxdrl.with_settings(ALGORITHMS[case.algorithm](), **settings)
 
 
 def layers(case: Case, env: jaxdrl.Environment) -> list[tuple[int, int]]:

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -13,8 +14,9 @@ import jaxdrl
 from benchmarks import serving
 from benchmarks.cases import Case, Job, from_json
 from benchmarks.hlo import count_collectives
-from benchmarks.tasks import layers, make_env, make_task, ppo_config
+from benchmarks.tasks import config_of, layers, make_env, make_task, ppo_config
 from benchmarks.textbook import make
+from jaxdrl.algorithms.build import build
 
 
 def num_bytes(tree: Any) -> int:
@@ -68,18 +70,34 @@ def jaxdrl_trainer(job: Job) -> tuple[Callable[[], Any], dict[str, Any]]:
         return population_trainer(job)
     mesh = jaxdrl.make_mesh(job.devices) if job.devices > 1 else None
     config = jaxdrl.with_settings(
-        ppo_config(job.case), num_shards=job.num_shards, reproducible=job.reproducible
+        config_of(job.case, job.num_shards), reproducible=job.reproducible
     )
-    agent = jaxdrl.ppo(make_env(job.case), config, mesh=mesh)
+    agent = build(make_env(job.case), config, mesh=mesh)
     state = jax.jit(agent.init)(jax.random.key(0))
     started = time.perf_counter()
+    if job.trainer == "looped":
+        step = jax.jit(partial(looped, agent, job.updates), donate_argnums=0).lower(state).compile()
+        return repeat(step, state, 1), serving.facts(time.perf_counter() - started)
     step = jaxdrl.jit_step(agent).lower(state).compile()
     ready = serving.facts(time.perf_counter() - started)
+    if job.case.algorithm != "ppo":  # whose buffer has to be filled before it learns
+        return repeat(step, state, job.updates, warm_up=job.updates), ready
     collectives = count_collectives(step.as_text())
     ready["collectives"] = vars(collectives)
     ready["needed_bytes"] = needed_bytes(job.case, agent, state)
     ready["compiled_bytes"] = compiled_bytes(step)
     return repeat(step, state, job.updates), ready
+
+
+def looped(agent: jaxdrl.Algorithm, updates: int, state: Any) -> tuple[Any, Any]:
+    """Updates in one program, as the peers do them; what they give is that of the last."""
+
+    def update(carry: tuple, _: None) -> tuple[tuple, None]:
+        return agent.train_step(carry[0]), None
+
+    shapes = jax.eval_shape(agent.train_step, state)[1]
+    metrics = jax.tree.map(lambda x: jax.numpy.zeros(x.shape, x.dtype), shapes)
+    return jax.lax.scan(update, (state, metrics), length=updates)[0]
 
 
 def textbook_trainer(job: Job) -> tuple[Callable[[], Any], dict[str, Any]]:
@@ -91,8 +109,10 @@ def textbook_trainer(job: Job) -> tuple[Callable[[], Any], dict[str, Any]]:
     return repeat(step, state, job.updates), serving.facts(time.perf_counter() - started)
 
 
-def repeat(step: Callable[[Any], tuple[Any, Any]], state: Any, updates: int) -> Callable[[], Any]:
-    """A run of so many updates, after one to warm up, that goes on from the last.
+def repeat(
+    step: Callable[[Any], tuple[Any, Any]], state: Any, updates: int, warm_up: int = 1
+) -> Callable[[], Any]:
+    """A run of so many updates, after some to warm up, that goes on from the last.
 
     Never more than two are on their way, as in jaxdrl's own loop: with more than about 32 of them,
     simulated devices have waited for each other for ever (jaxlib 0.10.2).
@@ -100,13 +120,14 @@ def repeat(step: Callable[[Any], tuple[Any, Any]], state: Any, updates: int) -> 
     last = [step(state)]
     jax.block_until_ready(last)
 
-    def run() -> Any:
+    def run(updates: int = updates) -> Any:
         for _ in range(updates):
             state, metrics = last.pop()
             last.append(step(state))
             jax.block_until_ready(metrics)
         return last
 
+    run(warm_up - 1)
     return run
 
 
@@ -114,7 +135,7 @@ def main() -> None:
     """Does the job of the command line."""
     channel, job = serving.open_channel(), from_json(sys.argv[1])
     jax.config.update("jax_num_cpu_devices", job.devices)
-    trainer = {"jaxdrl": jaxdrl_trainer, "textbook": textbook_trainer}[job.trainer]
+    trainer = textbook_trainer if job.trainer == "textbook" else jaxdrl_trainer
     run, ready = trainer(job)
     serving.serve(channel, run, job.updates * job.env_steps, ready)
 

@@ -15,6 +15,7 @@ import pytest
 
 import jaxdrl
 from jaxdrl import ConfigError
+from jaxdrl.config.algorithms import ALGORITHMS
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 SCRIPT = EXPERIMENTS / "benchmark.py"
@@ -227,6 +228,46 @@ def test_asynchronous_compares_runs_and_measures_an_actor_alone(smoke):
     assert [run["env_steps"] for run in acting["runs"]] == [2 * 8 * 8] * 2
     assert is_spread(acting["cpu"])
     assert "an actor alone" in printed
+
+
+def test_algorithms_compare_speeds_on_the_same_work(smoke):
+    """In updates of one step in one program, as the peers have them, and in longer ones."""
+    result, printed = smoke("algorithms")
+    trainers = result["dqn"]["trainers"]
+    assert set(trainers) == {"jaxdrl", "jaxdrl, 16 steps an update"}
+    for trainer in trainers.values():
+        assert is_spread(trainer["speed"])
+        for run, speed in zip(trainer["runs"], trainer["speeds"], strict=True):
+            assert run["env_steps"] == 320
+            assert speed == pytest.approx(320 / run["seconds"])
+    assert "dqn: CartPole-v1, 10 environments x 1" in printed
+
+
+def test_the_work_of_an_algorithm_is_that_of_its_case(bench):
+    """By the settings that jaxdrl takes for it, in short updates and in long ones."""
+    from benchmarks import algorithms
+
+    mode = algorithms.Algorithms(peers=(), devices=(1,))
+    known = [name for name in algorithms.RUN_STEPS if name in ALGORITHMS]
+    assert known
+    for algorithm in known:
+        for job in algorithms.jobs(mode, algorithm).values():
+            assert bench.cases.from_json(bench.cases.to_json(job)) == job
+            config = bench.tasks.config_of(job.case, job.num_shards)
+            assert isinstance(config, ALGORITHMS[algorithm])
+            assert config.env_steps_per_update == job.env_steps
+            assert config.network.hidden_sizes == job.case.hidden_sizes
+            env_steps = job.updates * job.env_steps
+            assert env_steps >= max(
+                job.case.learning_starts, 0.95 * algorithms.RUN_STEPS[algorithm]
+            )
+            gradient_steps = job.updates * job.case.gradient_steps
+            if algorithm == "pqn":
+                assert config.num_epochs * config.num_minibatches == job.case.gradient_steps
+            else:
+                assert config.num_gradient_steps == job.case.gradient_steps
+                assert gradient_steps / env_steps == (0.5 if algorithm == "dqn" else 1.0)
+                assert config.batch_size == job.case.minibatch_size
 
 
 def test_runs_rest_and_do_not_count_the_updates_after(bench, monkeypatch):
