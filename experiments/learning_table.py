@@ -1,5 +1,7 @@
 """Trains every task of gymnax with its shipped settings, and tables what they reach.
 
+Each algorithm trains the tasks for which it has a preset of its own.
+
 Can be stopped at any time and goes on where it was; cells whose settings changed are done anew.
 """
 
@@ -7,7 +9,7 @@ import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import tyro
 from learning import cells, pictures, tables
@@ -15,7 +17,8 @@ from rich.console import Console
 
 from jaxdrl import ConfigError, Experiment
 from jaxdrl.algorithms.settings import make_experiment
-from jaxdrl.config.presets import TASKS
+from jaxdrl.config.algorithms import ALGORITHMS, DEFAULT, require_algorithm
+from jaxdrl.config.presets import PRESETS, TASKS
 from jaxdrl.runs.stopping import RunInterruptedError
 
 RESULTS = Path(__file__).parent / "results"
@@ -27,6 +30,8 @@ class LearningTable:
 
     tasks: tuple[str, ...] = tuple(TASKS)
     """Environments; all that are known by default."""
+    algorithms: tuple[str, ...] = tuple(ALGORITHMS)
+    """Algorithms, by name."""
     seeds: int = 5
     """Seeds of each, from 0 on."""
     results: Path = RESULTS
@@ -39,55 +44,91 @@ class LearningTable:
     """A few updates and episodes: shows that it works, measures nothing."""
 
 
-def experiment_of(config: LearningTable, task: str, seed: int) -> Experiment:
+class Cell(NamedTuple):
+    """Which cell of the table."""
+
+    task: str
+    algorithm: str
+    seed: int
+
+    def __str__(self) -> str:
+        suffix = "" if self.algorithm == DEFAULT else f" by {self.algorithm}"
+        return f"{self.task}{suffix}, seed {self.seed}"
+
+    @property
+    def path(self) -> Path:
+        """Where it is kept, of a directory; those of the default algorithm have none for it."""
+        folder = "" if self.algorithm == DEFAULT else self.algorithm
+        return Path(self.task, folder, f"seed{self.seed}")
+
+
+def algorithms_of(config: LearningTable, task: str) -> list[str]:
+    """Those that have a preset of the task; an unknown task has the defaults of all."""
+    known = [name for name in PRESETS if task in PRESETS[name]]
+    return [name for name in config.algorithms if not known or name in known]
+
+
+def experiment_of(config: LearningTable, cell: Cell) -> Experiment:
     """What one cell trains."""
-    experiment = replace(make_experiment(task), seed=seed)
+    experiment = replace(make_experiment(cell.task, cell.algorithm), seed=cell.seed)
     if config.short:
         steps = 2 * experiment.algorithm.env_steps_per_update
         experiment = replace(experiment, total_env_steps=steps, num_eval_episodes=4)
     return experiment
 
 
-def load_cell(config: LearningTable, task: str, seed: int) -> dict[str, Any] | None:
-    """A cell, None where it has to be done."""
-    return cells.load(path_of(config, task, seed), experiment_of(config, task, seed))
+def load_cell(config: LearningTable, cell: Cell) -> dict[str, Any] | None:
+    """What a cell holds, None where it has to be done."""
+    return cells.load(path_of(config, cell), experiment_of(config, cell))
 
 
-def path_of(config: LearningTable, task: str, seed: int) -> Path:
+def path_of(config: LearningTable, cell: Cell) -> Path:
     """The file of a cell."""
-    return config.results / "learning" / task / f"seed{seed}.json"
+    return config.results / "learning" / cell.path.with_suffix(".json")
 
 
 def learn(config: LearningTable, console: Console) -> None:
     """Fills the cells that are missing, seed by seed, and writes the table after each seed."""
     started = time.perf_counter()
+    for name in config.algorithms:
+        require_algorithm(name)
+    pairs = [(task, name) for task in config.tasks for name in algorithms_of(config, task)]
     for seed in range(config.seeds):
-        for task in config.tasks:
-            if load_cell(config, task, seed) is not None:
+        for cell in (Cell(task, algorithm, seed) for task, algorithm in pairs):
+            if load_cell(config, cell) is not None:
                 continue
             if config.minutes is not None and time.perf_counter() - started > config.minutes * 60:
                 console.print(f"{config.minutes:g} minutes are over; the same command goes on")
                 return write(config)
-            experiment = experiment_of(config, task, seed)
-            run_dir = config.runs / task / f"seed{seed}-{cells.digest(experiment)}"
-            console.rule(f"{task}, seed {seed}")
-            cells.measure(experiment, path_of(config, task, seed), run_dir, console.print)
+            fill(config, cell, console)
         write(config)
     return None
 
 
+def fill(config: LearningTable, cell: Cell, console: Console) -> None:
+    """Trains a cell."""
+    experiment = experiment_of(config, cell)
+    name = f"{cell.path.name}-{cells.digest(experiment)}"
+    console.rule(str(cell))
+    run_dir = config.runs / cell.path.with_name(name)
+    cells.measure(experiment, path_of(config, cell), run_dir, console.print)
+
+
 def write(config: LearningTable) -> None:
-    """The table, the JSON file and the picture of all cells that there are."""
-    found = {}
+    """The table, the JSON file and the pictures of all cells that there are."""
+    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for task in config.tasks:
-        loaded = [load_cell(config, task, seed) for seed in range(config.seeds)]
-        found[task] = [cell for cell in loaded if cell is not None]
-    rows = tables.summarise({task: there for task, there in found.items() if there})
-    if not rows:
+        for algorithm in algorithms_of(config, task):
+            each = (Cell(task, algorithm, seed) for seed in range(config.seeds))
+            there = [x for x in (load_cell(config, cell) for cell in each) if x is not None]
+            if there:
+                found.setdefault(task, {})[algorithm] = there
+    if not found:
         return
+    rows = tables.summarise(found)
     tables.write_json(config.results / "learning_table.json", rows)
     tables.write_markdown(config.results / "learning_table.md", rows)
-    pictures.draw(config.results / "learning_curves.png", found, rows)
+    pictures.draw(config.results, found, rows)
 
 
 def main() -> None:

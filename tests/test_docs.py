@@ -380,8 +380,13 @@ def test_the_table_of_what_is_learnt_is_that_of_the_script(monkeypatch):
     from learning import tables
 
     results = json.loads((ROOT / "experiments/results/learning_table.json").read_text())
-    for page in ("docs/performance.md", "experiments/results/learning_table.md"):
-        assert "\n".join(tables.markdown_rows(results["tasks"])) in (ROOT / page).read_text()
+    rows, text = results["tasks"], (ROOT / "experiments/results/learning_table.md").read_text()
+    for algorithm in tables.algorithms_in(rows):
+        assert "\n".join(tables.markdown_rows(tables.of_algorithm(rows, algorithm))) in text
+    ppo = "\n".join(tables.markdown_rows(tables.of_algorithm(rows, "ppo")))
+    assert ppo in (ROOT / "docs/performance.md").read_text()
+    if tables.compared(rows):
+        assert "\n".join(tables.comparison(rows)) in text
 
 
 PEERS = ("rejax", "textbook", "brax")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -44,38 +45,66 @@ def fill(directory, *flags):
 def filled(tmp_path_factory):
     directory = tmp_path_factory.mktemp("table")
     pytest.importorskip("matplotlib")
-    printed = fill(directory, "--tasks", TASK, "CartPole-v1", "--seeds", "2")
+    printed = fill(directory, "--tasks", TASK, "CartPole-v1", "--seeds", "2", "--algorithms", "ppo")
     return directory, printed
 
 
 def test_the_table_has_a_row_a_task_and_says_what_its_figures_are(filled):
     directory, printed = filled
     assert [f"{TASK}, seed {seed} " in printed for seed in (0, 1)] == [True, True]
-    table = json.loads((directory / "results/learning_table.json").read_text())
-    assert list(table["tasks"]) == [TASK, "CartPole-v1"]
-    row = table["tasks"][TASK]
+    rows = json.loads((directory / "results/learning_table.json").read_text())["tasks"]
+    assert list(rows) == [TASK, "CartPole-v1"]
+    row = rows[TASK]["ppo"]
     assert row["num_seeds"] == len(row["returns"]) == 2
     assert row["ci95_low"] <= row["mean"] <= row["ci95_high"]
     assert row["env_steps"] == 2 * jaxdrl.make_config(TASK).env_steps_per_update
     text = (directory / "results/learning_table.md").read_text()
-    for line in tables.markdown_rows(table["tasks"]):
+    for line in tables.markdown_rows(tables.of_algorithm(rows, "ppo")):
         assert line in text
-    assert "over 2 seeds with\n4 whole greedy episodes each" in text
+    assert "over 2 seeds\nwith 4 whole greedy episodes each" in text
     assert f"| {TASK} (GRU) | " in text
     assert f"- {TASK}: needs a recurrent policy." in text
     assert (directory / "results/learning_curves.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_table_has_a_column_for_each_algorithm_that_has_a_preset_of_the_task(filled, tmp_path):
+    """Cells of PPO lie where they did before there were others, and are not trained anew."""
+    shutil.copytree(filled[0] / "results", tmp_path / "results")
+    flags = ("--tasks", TASK, "CartPole-v1", "--seeds", "1", "--algorithms", "ppo", "impala")
+    printed = fill(tmp_path, *flags)
+    assert printed.count(", seed 0 ") == printed.count("CartPole-v1 by impala, seed 0 ") == 1
+    assert (tmp_path / "results/learning/CartPole-v1/impala/seed0.json").exists()
+    rows = json.loads((tmp_path / "results/learning_table.json").read_text())["tasks"]
+    assert {task: list(of_task) for task, of_task in rows.items()} == {
+        TASK: ["ppo"],
+        "CartPole-v1": ["ppo", "impala"],
+    }
+    heading, _, line = tables.comparison(rows)
+    assert heading == "| task | PPO | IMPALA |"
+    task, *cells_of_task = line.strip("| ").split(" | ")
+    assert task == "CartPole-v1"
+    for text, row in zip(cells_of_task, rows["CartPole-v1"].values(), strict=True):
+        assert text.startswith(f"{tables.number(row['mean'])} (")
+        assert f"; {row['env_steps'] / 1000:.0f}k, " in text
+    page = (tmp_path / "results/learning_table.md").read_text()
+    assert f"{heading}\n| --- | --- | --- |\n{line}\n" in page
+    assert "## PPO\n" in page and "## IMPALA\n" in page
+    picture = tmp_path / "results/learning_curves_by_algorithm.png"
+    assert picture.read_bytes()[:4] == b"\x89PNG"
 
 
 def test_a_cell_is_kept_unless_its_settings_change(filled):
     directory, _ = filled
     path = directory / "results/learning" / TASK / "seed0.json"
     before = path.read_text()
-    assert "seed 0" not in fill(directory, "--tasks", TASK, "--seeds", "1")
+    assert "seed 0" not in fill(directory, "--tasks", TASK, "--algorithms", "ppo", "--seeds", "1")
     assert path.read_text() == before
     cell = json.loads(before)
     cell["settings"]["ppo"]["gamma"] = 0.5
     path.write_text(json.dumps(cell))
-    printed = fill(directory, "--tasks", TASK, "--seeds", "1", "--minutes", "1e-9")
+    printed = fill(
+        directory, "--tasks", TASK, "--algorithms", "ppo", "--seeds", "1", "--minutes", "1e-9"
+    )
     assert "minutes are over; the same command goes on" in printed
 
 
