@@ -13,7 +13,7 @@ from jaxdrl.config.algorithms import ALGORITHMS, DEFAULT
 from jaxdrl.config.experiment import Experiment
 from jaxdrl.config.impala import IMPALAConfig
 from jaxdrl.config.ppo import PPOConfig
-from jaxdrl.config.pqn import PQNConfig
+from jaxdrl.config.pqn_tasks import PQN_TASKS
 from jaxdrl.config.sac import SACConfig
 from jaxdrl.config.settings import with_settings
 from jaxdrl.config.td3 import TD3Config
@@ -226,19 +226,6 @@ SUITE_TASKS = {
 
 _IMPALA_CARTPOLE = IMPALAConfig(num_envs=64, num_steps=32, num_minibatches=8, learning_rate=2e-3)
 
-_PQN_CARTPOLE = with_settings(
-    PQNConfig(),
-    num_envs=64,
-    num_steps=32,
-    num_epochs=4,
-    num_minibatches=16,
-    learning_rate=2.5e-4,
-    q_lambda=0.95,
-    final_epsilon=0.2,
-    exploration_env_steps=100_000.0,
-    reward_scale=0.1,
-    hidden_sizes=(256, 256),
-)
 _SMALL_REPLAY: dict[str, Any] = {"buffer_size": 32_000, "hidden_sizes": (64, 64)}
 _SAC_PENDULUM = with_settings(
     SACConfig(),
@@ -258,7 +245,7 @@ _TD3_PENDULUM = with_settings(
 PRESETS = {
     "ppo": TASKS | SUITE_TASKS,
     "impala": {"CartPole-v1": _task("CartPole-v1", 500_000, _IMPALA_CARTPOLE)},
-    "pqn": {"CartPole-v1": _task("CartPole-v1", 500_000, _PQN_CARTPOLE)},
+    "pqn": {env: _task(env, *task) for env, task in PQN_TASKS.items()},
     "sac": {"Pendulum-v1": _task("Pendulum-v1", 20_000, _SAC_PENDULUM, episodes=2048)},
     "td3": {"Pendulum-v1": _task("Pendulum-v1", 20_000, _TD3_PENDULUM, episodes=2048)},
 }

@@ -35,6 +35,7 @@ TAGS = {
     "entropy": "losses/entropy",
     "approx_kl": "losses/approx_kl",
     "clip_fraction": "losses/clipfrac",
+    "q_value": "losses/q_values",
     "explained_variance": "losses/explained_variance",
     "grad_norm": "losses/grad_norm",
     "skipped_steps": "health/skipped_steps",
