@@ -6,6 +6,7 @@ import pytest
 
 import jaxdrl
 import probe_environments as probes
+from jaxdrl.algorithms.build import build
 from jaxdrl.config import presets
 from jaxdrl.core.spaces import Box
 from jaxdrl.envs.suites.gymnax import DOWNLOADS
@@ -16,11 +17,17 @@ def test_every_task_of_gymnax_is_known_but_those_that_download():
     assert set(presets.TASKS) == set(gymnax.registered_envs) - set(DOWNLOADS)
 
 
-@pytest.mark.parametrize("name", presets.TASKS)
-def test_the_settings_of_a_task_fit_its_environment(name):
-    experiment = jaxdrl.make_experiment(name)
+OTHERS = [(name, kind) for kind in presets.PRESETS for name in presets.PRESETS[kind]]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [*((name, "ppo") for name in presets.TASKS), *(x for x in OTHERS if x[1] != "ppo")],
+)
+def test_the_settings_of_a_task_fit_its_environment(name, kind):
+    experiment = jaxdrl.make_experiment(name, kind)
     assert experiment.env == name
-    agent = jaxdrl.ppo(jaxdrl.make(name), jaxdrl.make_config(name))
+    agent = build(jaxdrl.make(name), jaxdrl.make_config(name, kind))
     state = jax.eval_shape(agent.init, jax.eval_shape(lambda: jax.random.key(0)))
     after, _ = jax.eval_shape(agent.train_step, state)
     assert jax.tree.structure(after) == jax.tree.structure(state)
@@ -37,6 +44,8 @@ def test_an_algorithm_without_a_preset_has_what_is_known_of_the_task():
     assert (other.algorithm.gamma, other.algorithm.num_envs) == (task.algorithm.gamma, 64)
     assert other.algorithm.normalize_observations
     assert jaxdrl.make_config("MemoryChain-bsuite", "impala").network.memory == "gru"
+    values = jaxdrl.make_config("FourRooms-misc", "pqn").network
+    assert values.layer_norm  # which it needs, and PPO's preset does not have
     unknown = jaxdrl.make_config(probes.continuous_target(-1.0, 1.0, (2,)), "impala")
     assert unknown == jaxdrl.IMPALAConfig(normalize_observations=True, normalize_rewards=True)
 
