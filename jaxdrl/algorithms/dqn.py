@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 
 from jaxdrl.algorithms import optimizers, q_learning, replay_learner
 from jaxdrl.algorithms.acting import evaluate_step
-from jaxdrl.algorithms.agent import Agent, make_agent
+from jaxdrl.algorithms.agent import Agent
 from jaxdrl.algorithms.replay import Minibatch, n_step_return
 from jaxdrl.algorithms.replay_learner import Learning
 from jaxdrl.checks import checked
@@ -72,17 +72,13 @@ def dqn(
       ConfigError: if the mesh does not divide the shards, or if environment, network or optimiser
         break their contracts.
     """
-    q_learning.require_discrete(env, "DQN")
-    agent = make_agent(
-        env,
-        config.network,
-        config.execution,
-        mesh=mesh,
-        network=network,
-        observation_clip=config.observation_clip,
+    agent = q_learning.make_agent(
+        env, config, "DQN", mesh=mesh, network=network, action_values=not config.dueling
     )
     replay_learner.require_no_memory(agent, "DQN")
-    agent = agent._replace(interpret=partial(_interpret, config), explore=partial(_explore, config))
+    agent = agent._replace(
+        interpret=partial(_interpret, config), explore=partial(_explore, config)
+    )
     if optimizer is None:
         chosen = optimizers.adam(config.max_grad_norm, config.adam_epsilon)
     else:

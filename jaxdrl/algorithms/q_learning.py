@@ -43,6 +43,7 @@ def make_agent(
     mesh: Mesh | None,
     network: nn.Module | Network | None,
     sequence_length: int = 1,
+    action_values: bool = True,
 ) -> Agent:
     """An agent that acts by the action values which its network gives.
 
@@ -53,6 +54,7 @@ def make_agent(
       mesh: as in `agent.make_agent`.
       network: likewise; its policy outputs are action values.
       sequence_length: likewise.
+      action_values: likewise; False for a dueling network, which has advantages and a value.
 
     Raises:
       ConfigError: if actions are not Discrete, or as `agent.make_agent`.
@@ -66,7 +68,7 @@ def make_agent(
         network=network,
         sequence_length=sequence_length,
         observation_clip=config.observation_clip,
-        action_values=True,
+        action_values=action_values,
     )
     return made._replace(interpret=partial(interpret, config))
 

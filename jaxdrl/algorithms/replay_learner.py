@@ -174,8 +174,7 @@ def learn(
     learner = replace(learner, obs_statistics=statistics)
     rate = optimizers.learning_rate(config, learner.num_updates)
     num_groups = agent.layout.num_groups
-    # [gradient steps, groups, rows], without a transposition, which the key-reuse checker takes for
-    # the use of a key.
+    # [gradient steps, groups, rows]
     minibatches = jax.tree.map(
         lambda x: x.reshape(x.shape[0], num_groups, x.shape[1] // num_groups, *x.shape[2:]),
         experience.minibatches,

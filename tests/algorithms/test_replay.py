@@ -1,6 +1,5 @@
 """The replay buffer: what is drawn from it, against the whole history in NumPy."""
 
-from dataclasses import replace
 from functools import lru_cache, partial
 from types import SimpleNamespace
 
@@ -24,6 +23,11 @@ from jaxdrl.distributed.layout import (
 from jaxdrl.runs.metrics_log import sha256
 
 NUM_ENVS, CAPACITY, NUM_STEPS, LIMIT, SHARDS = 4, 12, 3, 5, 2
+
+
+def transition(**arrays):
+    """Steps of which a buffer looks at these arrays alone."""
+    return Transition(**{**dict.fromkeys(Transition.__dataclass_fields__, ()), **arrays})
 
 
 class History:
@@ -51,7 +55,7 @@ class History:
     def rollout(self, number):
         names = ("obs", "action", "reward", "terminated", "truncated", "final_obs")
         rows = slice(number * NUM_STEPS, (number + 1) * NUM_STEPS)
-        return SimpleNamespace(**{name: jnp.asarray(getattr(self, name)[rows]) for name in names})
+        return transition(**{name: jnp.asarray(getattr(self, name)[rows]) for name in names})
 
     def window(self, time, env, n):
         """`(rewards [n], steps, terminated, next_obs, time of the last step)`."""
@@ -66,9 +70,10 @@ class History:
 
 
 def empty(max_episode_steps, num_envs=NUM_ENVS, capacity=CAPACITY):
-    actor = SimpleNamespace(key=jnp.zeros(num_envs), obs=jnp.zeros((num_envs, 2)))
     env = SimpleNamespace(max_episode_steps=max_episode_steps)
-    return replay.init(env, actor, jax.ShapeDtypeStruct((num_envs,), jnp.int32), capacity)
+    obs = jax.ShapeDtypeStruct((num_envs, 2), jnp.float32)
+    action = jax.ShapeDtypeStruct((num_envs,), jnp.int32)
+    return replay.init(env, obs, action, jax.random.split(jax.random.key(1), num_envs), capacity)
 
 
 insert = jax.jit(replay.insert)
@@ -80,13 +85,9 @@ def draw(n, num=100, batch_size=40):
     return jax.jit(partial(replay.sample, layout, num=num, batch_size=batch_size, n=n))
 
 
-def keys(seed=0):
-    return jax.random.split(jax.random.key(seed), SHARDS)
-
-
 def check_windows(history, kept, num_rollouts, n):
     """Every window that there is, and no other, is drawn, and is what happened."""
-    batch = jax.device_get(replace(draw(n)(kept, keys(num_rollouts)), key=()))
+    batch = jax.device_get(draw(n)(kept)[1])
     rows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
     starts = set()
     for i, (time, env) in enumerate(rows.obs.astype(int)):
@@ -128,7 +129,7 @@ def test_a_final_observation_that_is_no_longer_there_has_no_weight():
         kept = insert(kept, history.rollout(number))
     rows = jax.tree.map(
         lambda x: x.reshape(-1, *x.shape[2:]),
-        jax.device_get(replace(draw(2)(kept, keys()), key=())),
+        jax.device_get(draw(2)(kept)[1]),
     )
     weights = set()
     for i, (time, env) in enumerate(rows.obs.astype(int)):
@@ -160,7 +161,7 @@ def test_every_window_of_a_shard_is_as_likely_as_any_other():
     history, kept = History(6), empty(LIMIT)
     for number in range(6):
         kept = insert(kept, history.rollout(number))
-    batch = draw(2, num=400)(kept, keys(3))
+    _, batch = draw(2, num=400)(kept)
     by_shard = np.asarray(batch.obs).reshape(400, SHARDS, -1, 2).astype(int)
     for number in range(SHARDS):
         time, env = np.moveaxis(by_shard[:, number], -1, 0)
@@ -168,8 +169,7 @@ def test_every_window_of_a_shard_is_as_likely_as_any_other():
         _, counts = np.unique(100 * env + time, return_counts=True)
         assert counts.shape == (2 * (CAPACITY - 2),)
         assert 0.001 < chisquare(counts).pvalue < 0.999
-    chances = np.asarray(jax.vmap(jax.random.uniform)(batch.key.reshape(-1)))
-    assert len(set(chances.tolist())) > 0.99 * chances.size
+    assert np.unique(batch.seed).size > 0.99 * batch.seed.size
 
 
 @lru_cache
@@ -186,18 +186,16 @@ def digest_of_samples(num_devices, reproducible):
         "terminated": rng.random((NUM_STEPS, num_envs)) < 0.2,
         "truncated": rng.random((NUM_STEPS, num_envs)) < 0.0,
     }
-    unused = dict.fromkeys(Transition.__dataclass_fields__, ())
-    steps = Transition(**{**unused, **steps, "final_obs": steps["obs"] + 0.5})
+    steps = transition(**steps, final_obs=steps["obs"] + 0.5)
 
-    def insert_and_sample(kept, steps, keys):
+    def insert_and_sample(kept, steps):
         for _ in range(5):
             kept = replay.insert(kept, steps)
-        return replay.sample(layout, kept, keys, num=3, batch_size=16, n=2)
+        return replay.sample(layout, kept, num=3, batch_size=16, n=2)
 
-    specs = (ALONG_ENVS, ALONG_ENVS_IN_TIME, ALONG_ENVS)
-    on_devices = shard(layout, insert_and_sample, specs, ALONG_ENVS_IN_TIME, check_vma=False)
-    kept = empty(None, num_envs)
-    return sha256(jax.jit(on_devices)(kept, steps, jax.random.split(jax.random.key(1), 8)))
+    specs = (ALONG_ENVS, ALONG_ENVS_IN_TIME)
+    on_devices = shard(layout, insert_and_sample, specs, specs, check_vma=False)
+    return sha256(jax.jit(on_devices)(empty(None, num_envs), steps))
 
 
 @pytest.mark.parametrize("num_devices", [1, 2, 4, 8])
@@ -230,16 +228,17 @@ def test_observations_are_kept_in_their_own_dtype(make):
     dtypes = jax.tree.map(lambda x: x.dtype, env.reset(jax.random.key(0), env.default_params)[0])
 
     def insert_and_sample(keys):
-        obs, _ = jax.vmap(env.reset, in_axes=(0, None))(keys, env.default_params)
-        action = jnp.zeros(env.action_space.shape, jnp.int32)[None].repeat(SHARDS, axis=0)
-        kept = replay.init(env, SimpleNamespace(key=keys, obs=obs), action, 4)
+        both = jax.vmap(jax.random.split)(keys)
+        reset_keys, own_keys = both[:, 0], both[:, 1]
+        obs, _ = jax.vmap(env.reset, in_axes=(0, None))(reset_keys, env.default_params)
+        action = jnp.zeros((SHARDS, *env.action_space.shape), jnp.int32)
+        kept = replay.init(env, obs, action, own_keys, 4)
         obs, action = jax.tree.map(lambda x: jnp.stack([x, x]), (obs, action))
         flags = jnp.zeros((2, SHARDS), jnp.bool)
         rest = {"reward": jnp.zeros((2, SHARDS)), "terminated": flags, "truncated": flags}
-        steps = SimpleNamespace(obs=obs, action=action, final_obs=obs, **rest)
-        kept = replay.insert(kept, steps)
-        return kept, draw(1)(kept, keys)
+        kept = replay.insert(kept, transition(obs=obs, action=action, final_obs=obs, **rest))
+        return draw(1)(kept)
 
-    kept, batch = jax.eval_shape(insert_and_sample, keys())
+    kept, batch = jax.eval_shape(insert_and_sample, jax.random.split(jax.random.key(0), SHARDS))
     for obs in (kept.obs, kept.final_obs, batch.obs, batch.next_obs):
         assert jax.tree.map(lambda x: x.dtype, obs) == dtypes
