@@ -76,9 +76,7 @@ def dqn(
         env, config, "DQN", mesh=mesh, network=network, action_values=not config.dueling
     )
     replay_learner.require_no_memory(agent, "DQN")
-    agent = agent._replace(
-        interpret=partial(_interpret, config), explore=partial(_explore, config)
-    )
+    agent = agent._replace(interpret=partial(_interpret, config), explore=partial(_explore, config))
     if optimizer is None:
         chosen = optimizers.adam(config.max_grad_norm, config.adam_epsilon)
     else:

@@ -219,7 +219,7 @@ FLOATS = {
 def test_vmap_over_its_floats_is_a_loop_over_them(cartpole):
     """Each of eight members differs in one of them, and all take part in the result."""
     base = with_settings(SMALL, target_update_every=1, exploration_env_steps=None)
-    base = with_settings(base, final_epsilon=0.5, num_gradient_steps=4)
+    base = with_settings(base, final_epsilon=0.5, num_gradient_steps=4, loss="squared")
 
     def one_update(key, floats):
         agent = jaxdrl.dqn(cartpole, with_settings(base, **floats))

@@ -86,8 +86,9 @@ def draw(n, num=100, batch_size=40):
 
 
 def check_windows(history, kept, num_rollouts, n):
-    """Every window that there is, and no other, is drawn, and is what happened."""
-    batch = jax.device_get(draw(n)(kept)[1])
+    """Every window that there is, and no other, is drawn, and is what happened; the buffer then."""
+    kept, batch = draw(n)(kept)
+    batch = jax.device_get(batch)
     rows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
     starts = set()
     for i, (time, env) in enumerate(rows.obs.astype(int)):
@@ -101,6 +102,7 @@ def check_windows(history, kept, num_rollouts, n):
     newest = num_rollouts * NUM_STEPS
     oldest = max(newest - CAPACITY, 0)
     assert starts == {(t, env) for t in range(oldest, newest - n) for env in range(NUM_ENVS)}
+    return kept
 
 
 @pytest.mark.parametrize("n", [1, 3, 4])
@@ -111,7 +113,7 @@ def test_windows_are_what_happened_whatever_the_ring_has_overwritten(limit, n):
     for number in range(9):
         kept = insert(kept, history.rollout(number))
         if (number + 1) * NUM_STEPS > n:
-            check_windows(history, kept, number + 1, n)
+            kept = check_windows(history, kept, number + 1, n)
 
 
 def test_without_episodes_that_end_every_window_has_its_full_length():
