@@ -119,11 +119,11 @@ def make_optimizer(config: Any, rates: dict[str, Any], delayed: str | None = Non
 
 def prepared(made: ActorCritics, learner: LearnerState, batch: Minibatch) -> tuple[Any, Any]:
     """`(obs, next_obs)` of a minibatch as the networks see them."""
-    statistics = learner.obs_statistics
-    return (
-        prepare(made.agent, statistics, batch.obs),
-        prepare(made.agent, statistics, batch.next_obs),
-    )
+    # Together, because XLA rounded the two differently, and only on a single device.
+    both = jax.tree.map(lambda *x: jnp.concatenate(x), batch.obs, batch.next_obs)
+    both = prepare(made.agent, learner.obs_statistics, both)
+    num = batch.weight.shape[0]
+    return jax.tree.map(lambda x: x[:num], both), jax.tree.map(lambda x: x[num:], both)
 
 
 def returns_of(made: ActorCritics, batch: Minibatch) -> tuple[jax.Array, jax.Array]:
