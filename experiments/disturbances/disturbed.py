@@ -23,7 +23,7 @@ PLACES = {
     "ending": ("jaxdrl.distributed.connect:_end", 1, False),
     "leaving": ("jaxdrl.distributed.connect:_end", 1, True),
     "acting": ("jaxdrl.actors.actor_thread:ActorThread._step", 60, False),
-    "learning": ("jaxdrl.actors.step:AsynchronousStep._join", 5, False),
+    "learning": ("jaxdrl.actors.step:join", 5, False),
     "writing": ("jaxdrl.runs.checkpoint_manager:Saver._write_files", 2, False),
 }
 """By phase: what is called in it, at which call it is disturbed, and whether after that call."""

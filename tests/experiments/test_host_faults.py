@@ -1,8 +1,10 @@
 """Processes of a run that are lost, in the short form of `experiments/host_faults.py`."""
 
+import importlib
 import io
 import random
 from collections import Counter
+from operator import attrgetter
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -30,6 +32,12 @@ def test_each_process_is_lost_in_each_phase_in_each_way(made):
     assert {case.phase for case in found} <= made.disturbed.PLACES.keys()
     assert {case.action for case in found} <= made.disturbed.ACTIONS.keys()
     assert Counter(case.count_after for case in found).keys() == {1, 2, 4}
+
+
+def test_every_place_that_is_disturbed_is_there(made):
+    for place, _, _ in made.disturbed.PLACES.values():
+        module, _, path = place.partition(":")
+        assert callable(attrgetter(path)(importlib.import_module(module))), place
 
 
 def test_the_table_says_how_many_hold(made):
