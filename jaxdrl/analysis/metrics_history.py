@@ -134,6 +134,8 @@ def find_warnings(history: History) -> list[str]:
     entropy, kl = history.median("entropy"), history.median("approx_kl")
     explained = history.median("explained_variance")
     first = history.first.get("entropy", 0.0)
+    if "temperature" in history.last:  # which keeps the entropy where it is to be
+        entropy = None
     if entropy is not None and first > 0 and 0 <= entropy < limits.entropy * first:
         found.append(
             f"entropy has collapsed (from {short(first)} to {short(entropy)}): the policy no "
@@ -145,9 +147,10 @@ def find_warnings(history: History) -> list[str]:
             "or set target_kl"
         )
     if explained is not None and explained < limits.explained_variance:
+        remedy = "reward_scale" if "q_value" in history.last else "normalize_rewards"
         found.append(
             f"explained_variance is {short(explained)}: the values are worse than a constant; "
-            "normalize_rewards may help"
+            f"{remedy} may help"
         )
     for name, words in FAULTS.items():
         if num := history.faults[name]:

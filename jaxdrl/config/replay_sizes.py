@@ -28,6 +28,10 @@ class ReplaySizes(UpdateSizes, Protocol):
         """Environment steps before the first gradient step."""
 
 
+MAX_ROWS = 2**31 - 1
+"""Steps of an environment that a buffer can number."""
+
+
 def check_replay(config: ReplaySizes) -> None:
     """Refuses what shards do not divide, and a buffer that is too small for what is drawn from it.
 
@@ -47,6 +51,9 @@ def check_replay(config: ReplaySizes) -> None:
     works = f"must be at least {needed}, to hold n_step + 1 = {config.n_step + 1} steps of each of "
     works += f"{config.num_envs} environments"
     require(held >= needed, "buffer_size", config.buffer_size, works)
+    largest = MAX_ROWS // config.num_steps * config.num_steps * config.num_envs
+    works = f"must be at most {largest}, {MAX_ROWS} steps of each of {config.num_envs} environments"
+    require(capacity(config) <= MAX_ROWS, "buffer_size", config.buffer_size, works)
     starts = config.learning_starts
     works = f"must be at least {needed}, (n_step + 1) * num_envs, before which nothing can be drawn"
     require(starts >= needed, "learning_starts", starts, works)

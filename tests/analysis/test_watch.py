@@ -168,9 +168,14 @@ def lines(**columns):
         ({}, []),
         ({"entropy": [0.7] + [0.01] * 11}, ["entropy has collapsed (from 0.7 to 0.01)"]),
         ({"entropy": [-0.5] + [-3.0] * 11}, []),  # of a density
+        ({"entropy": [0.7] + [0.01] * 11, "temperature": 0.2}, []),  # which SAC brings there
         ({"approx_kl": 0.2}, ["approx_kl is 0.2: updates of the policy are too large"]),
         ({"approx_kl": [0.01] * 11 + [9.0]}, []),  # once is no illness
         ({"explained_variance": -0.5}, ["explained_variance is -0.5: the values are worse"]),
+        (
+            {"explained_variance": -0.5, "q_value": 1.0},
+            ["explained_variance is -0.5: the values are worse than a constant; reward_scale may"],
+        ),
         ({"skipped_steps": [0.0] * 11 + [3.0]}, ["3 gradient steps were not finite"]),
         ({"nonfinite_values": 2.0}, ["24 numbers were NaN, infinite or beyond 1e15; --debug-nans"]),
     ],

@@ -24,6 +24,11 @@ SMALL = with_settings(
             "buffer_size",
             "at least 176, to hold n_step . 1 = 11 steps of each of 16 env",
         ),
+        (
+            {"buffer_size": 2**36},
+            "buffer_size",
+            "at most 34359738304, 2147483647 steps",
+        ),
         ({"learning_starts": 31}, "learning_starts", "at least 32, .*before which nothing"),
         ({"learning_starts": 641}, "learning_starts", "at most 640, the steps that"),
         (
@@ -39,6 +44,7 @@ def test_sizes_that_do_not_fit_are_refused_with_those_that_do(changes, field, wo
         with_settings(SMALL, **changes)
     named = re.findall(r"\d+", works.rpartition("* ")[2]) if "; .*" in works else []
     named += re.findall(r"at least (\d+)", works)
+    named += re.findall(r"at most (\d+),", works)
     for number in named:
         with_settings(SMALL, **changes | {field: int(number)})
 
