@@ -53,12 +53,56 @@ def adam(max_grad_norm: Any = None, epsilon: Any = 1e-8) -> Optimizer:
 
 def radam(max_grad_norm: Any = None, epsilon: Any = 1e-8) -> Optimizer:
     """Rectified Adam (Liu et al. 2020, arXiv:1908.03265); the rest as `adam`."""
-    return _clipped(max_grad_norm, optax.scale_by_radam(eps=epsilon))
+    return _clipped(max_grad_norm, _scale_by_radam(epsilon))
 
 
 def rmsprop(max_grad_norm: Any = None, decay: Any = 0.99, epsilon: Any = 1e-8) -> Optimizer:
     """RMSProp without momentum and with epsilon inside the square root; the rest as `adam`."""
     return _clipped(max_grad_norm, optax.scale_by_rms(decay=decay, eps=epsilon))
+
+
+def _scale_by_radam(epsilon: Any, b1: float = 0.9, b2: float = 0.999) -> Any:
+    """`optax.scale_by_radam` with the same bits on any number of devices.
+
+    XLA rounds a division of an array by a number in one of two ways. Here, what depends on the
+    number of steps alone is computed apart, and arrays are multiplied with it.
+    """
+
+    def init(params: Any) -> optax.ScaleByAdamState:
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        return optax.ScaleByAdamState(count=jnp.zeros((), jnp.int32), mu=zeros, nu=zeros)
+
+    def update(updates: Any, state: Any, params: Any = None) -> Any:
+        mean = jax.tree.map(lambda g, m: b1 * m + (1.0 - b1) * g, updates, state.mu)
+        square = jax.tree.map(lambda g, v: b2 * v + (1.0 - b2) * g * g, updates, state.nu)
+        count = optax.safe_increment(state.count)
+        of_mean, of_square, rectified, is_long = _radam_factors(count, b1, b2)
+
+        def scaled(m: jax.Array, v: jax.Array) -> jax.Array:
+            by_deviation = rectified * m / (jnp.sqrt(of_square * v) + epsilon)
+            return jnp.where(is_long, by_deviation, of_mean * m)
+
+        after = optax.ScaleByAdamState(count=count, mu=mean, nu=square)
+        return jax.tree.map(scaled, mean, square), after
+
+    return optax.GradientTransformation(init, update)
+
+
+def _radam_factors(count: jax.Array, b1: float, b2: float) -> Any:
+    """What rectified Adam multiplies with at step t, algorithm 2 of Liu et al. 2020.
+
+    Returns:
+      `(1 / (1 - b1^t), 1 / (1 - b2^t), l_t / (1 - b1^t), is_long)`, with the rectification l_t, and
+      whether the average is long enough for it to exist.
+    """
+    time, longest = count.astype(jnp.float32), 2.0 / (1.0 - b2) - 1.0
+    of_mean, of_square = 1.0 / (1.0 - b1**time), 1.0 / (1.0 - b2**time)
+    length = longest - 2.0 * time * b2**time * of_square
+    is_long = length >= 5.0
+    share = (length - 4.0) * (length - 2.0) * longest
+    share /= (longest - 4.0) * (longest - 2.0) * length
+    rectified = jnp.sqrt(jnp.where(is_long, share, 1.0)) * of_mean
+    return jax.lax.optimization_barrier((of_mean, of_square, rectified, is_long))
 
 
 def _clipped(max_grad_norm: Any, scaling: optax.GradientTransformation) -> Optimizer:

@@ -11,9 +11,10 @@ from optax import contrib
 
 import jaxdrl
 import probe_environments as probes
-from jaxdrl.algorithms.optimizers import of_own, rmsprop
+from jaxdrl.algorithms.optimizers import of_own, radam, rmsprop
 from jaxdrl.config.ppo import PPOConfig
 from jaxdrl.config.settings import with_settings
+from jaxdrl.core.dtype_promotion import default_promotion
 from jaxdrl.errors import ConfigError
 
 PARAMS = {"kernel": jnp.ones((2, 3)), "bias": jnp.zeros((3,))}
@@ -72,6 +73,22 @@ def test_rmsprop_clips_by_the_global_norm_and_has_its_epsilon_inside_the_root():
         mean = 0.8 * mean + 0.2 * clipped**2
         expected -= 0.5 * clipped / np.sqrt(mean + 0.04)
     np.testing.assert_allclose(params["a"], expected, rtol=1e-6)
+
+
+def test_rectified_adam_is_that_of_optax():
+    """Before and after its sixth step, from which on it divides by the deviation."""
+    ours = radam(0.5, 1e-4)
+    theirs = optax.chain(optax.clip_by_global_norm(0.5), optax.radam(0.1, eps=1e-4))
+    params = others = {"a": jnp.array([1.0, 2.0]), "b": jnp.ones((2, 2))}
+    state, other_state = ours.init(params), theirs.init(others)
+    for i in range(12):
+        gradient = jax.tree.map(lambda x, i=i: jnp.cos(3.0 * x + i), others)
+        params, state = ours.step(gradient, {"learning_rate": 0.1}, params, state)
+        with default_promotion():
+            updates, other_state = theirs.update(gradient, other_state, others)
+        others = optax.apply_updates(others, updates)
+        for x, y in zip(jax.tree.leaves(params), jax.tree.leaves(others), strict=True):
+            np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("num_devices", [1, 2])
