@@ -131,6 +131,28 @@ def tables(result: dict[str, Any]) -> list[RenderableType]:
     return found
 
 
+def markdown_rows(result: dict[str, Any]) -> list[str]:
+    """A table for the documentation, with the faster of ours that has the peers' updates."""
+    columns = ("work", "jaxdrl, steps/s", "vs rejax 0.1.3", "vs brax 0.14.2")
+    lines = [f"| {' | '.join(columns)} |", "|" + " --- |" * len(columns)]
+    for algorithm, measured in result.items():
+        case, trainers = measured["case"], measured["trainers"]
+        ours = [name for name in measured["ratios"] if "an update" not in name]
+        best = max(ours, key=lambda name: trainers[name]["speed"]["median"])
+        steps = case["num_gradient_steps"] or case["num_epochs"] * case["num_minibatches"]
+        work = (
+            f"{algorithm.upper()}, {case['env']}: {case['num_envs']} x {case['num_steps']} steps, "
+            f"then {steps} gradient steps; {'-'.join(map(str, case['hidden_sizes']))}"
+        )
+        cells = [
+            with_spread(measured["ratios"][best][peer], ".2f") if peer in trainers else "–"
+            for peer in ("rejax", "brax")
+        ]
+        speed = f"{trainers[best]['speed']['median'] / 1e3:.1f}k"
+        lines.append(f"| {' | '.join((work, speed, *cells))} |")
+    return lines
+
+
 def table(algorithm: str, measured: dict[str, Any]) -> RenderableType:
     """The trainers of an algorithm."""
     trainers, case = measured["trainers"], measured["case"]
