@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jaxdrl
-from jaxdrl import IMPALAConfig, PPOConfig, PQNConfig
+from jaxdrl import IMPALAConfig, PPOConfig, PQNConfig, SACConfig, TD3Config
 from jaxdrl.algorithms.build import build
 from jaxdrl.algorithms.sharded import STATE_SPECS
 from jaxdrl.config.settings import with_settings
@@ -18,6 +18,17 @@ from jaxdrl.runs.metrics_log import sha256
 
 FULLY_OPTIMIZED = True
 
+REPLAY = {
+    "num_envs": 16,
+    "num_steps": 4,
+    "num_gradient_steps": 4,
+    "batch_size": 32,
+    "buffer_size": 512,
+    "learning_starts": 128,
+    "n_step": 3,
+    "hidden_sizes": (16, 16),
+    "normalize_observations": True,
+}
 SETTINGS = {
     "CartPole-v1": {"num_envs": 64, "num_steps": 16, "num_accumulation_steps": 2},
     "Pendulum-v1": {  # two environments a shard: sums over time and environments once went astray
@@ -57,11 +68,15 @@ SETTINGS = {
         "normalize_observations": True,
         "normalize_rewards": True,
     },
+    "Reacher-misc": {**REPLAY, "num_accumulation_steps": 2},
+    "MountainCarContinuous-v0": {**REPLAY, "num_atoms": 11, "critic_layer_norm": True},
 }
 DEFAULTS = {
     "Acrobot-v1": IMPALAConfig(),
     "Freeway-MinAtar": PQNConfig(exploration_env_steps=2000.0),
     "Catch-bsuite": PQNConfig(exploration_env_steps=2000.0),
+    "Reacher-misc": SACConfig(),
+    "MountainCarContinuous-v0": TD3Config(max_exploration_noise=0.5),
 }
 """Where they are not PPO's."""
 
@@ -118,6 +133,7 @@ def relative_difference(params, others):
 QUICK = {
     *{("CartPole-v1", None), ("Pendulum-v1", 1), ("MemoryChain-bsuite", 1)},
     *{("Acrobot-v1", 2), ("Catch-bsuite", 1)},
+    *{("Reacher-misc", None), ("MountainCarContinuous-v0", 1)},
 }
 """What is not left to the slow tests: each costs two programs that compile as users' do."""
 

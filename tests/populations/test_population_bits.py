@@ -21,7 +21,8 @@ from test_members import (
 )
 
 import jaxdrl
-from jaxdrl import PQNConfig, with_settings
+from jaxdrl import PQNConfig, SACConfig, TD3Config, with_settings
+from jaxdrl.algorithms.build import build
 from jaxdrl.populations.members import population
 from jaxdrl.populations.state import member
 
@@ -46,21 +47,29 @@ def test_a_member_is_its_run_alone_to_rounding_in_fast_mode(name):
     check_fast_mode(name)
 
 
-def test_members_that_learn_action_values_have_the_bits_of_their_runs_alone():
-    config = with_settings(
-        PQNConfig(exploration_env_steps=600.0),
-        num_envs=16,
-        num_steps=8,
-        num_minibatches=2,
-        hidden_sizes=(8,),
-        reproducible=True,
-    )
+REPLAY = {
+    **{"num_gradient_steps": 2, "batch_size": 16, "buffer_size": 256, "learning_starts": 128},
+    "n_step": 2,
+}
+OTHERS = {
+    "pqn": (PQNConfig(exploration_env_steps=600.0), {"num_minibatches": 2}, "final_epsilon"),
+    "sac": (SACConfig(), REPLAY, "initial_temperature"),
+    "td3": (TD3Config(max_exploration_noise=0.3), REPLAY, "target_noise"),
+}
+
+
+@pytest.mark.parametrize("name", ["pqn", "sac", pytest.param("td3", marks=SLOW)])
+def test_members_of_other_algorithms_have_the_bits_of_their_runs_alone(name):
+    config, settings, varied = OTHERS[name]
+    sizes = {"num_envs": 16, "num_steps": 8, "hidden_sizes": (8,), "reproducible": True}
+    config = with_settings(config, **sizes, **settings)
+    env = ENV if name == "pqn" else jaxdrl.make("Pendulum-v1")
     values = hyperparams(8)
-    values["final_epsilon"] = np.linspace(0.0, 0.3, 8, dtype=np.float32)
+    values[varied] = np.linspace(0.01, 0.3, 8, dtype=np.float32)
     del values["entropy_coef"]
 
     def make(h):
-        return jaxdrl.pqn(ENV, with_settings(config, **h))
+        return build(env, with_settings(config, **h))
 
     agent = population(make, one_by_one=True)
     state, step = start(agent, values), jax.jit(agent.train_step)

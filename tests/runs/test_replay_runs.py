@@ -82,6 +82,21 @@ def test_a_run_that_was_stopped_goes_on_with_its_buffer(run, tmp_path):
     assert sha256(state) == run.result["state_sha256"]
 
 
+@pytest.mark.parametrize("name", ["sac", "td3"])
+def test_actor_and_critics_go_on_with_their_buffer(name, tmp_path):
+    config = with_settings(
+        {"sac": jaxdrl.SACConfig(), "td3": jaxdrl.TD3Config()}[name],
+        **{"num_steps": 4, "num_gradient_steps": 3, "buffer_size": 128, "batch_size": 16},
+        **{"learning_starts": 64, "hidden_sizes": (8,), "num_shards": 2},
+    )
+    experiment = dataclasses.replace(EXPERIMENT, env="Pendulum-v1", algorithm=config)
+    whole, _ = run_quietly(dataclasses.replace(experiment, run_dir=tmp_path / "whole"))
+    stopped = dataclasses.replace(experiment, run_dir=tmp_path / "run")
+    stopped_after(4, stopped)
+    resumed = jaxdrl.resume(stopped.run_dir, quiet=True)
+    assert resumed.result["state_sha256"] == whole.result["state_sha256"]
+
+
 def test_a_policy_is_played_without_its_buffer(run, tmp_path):
     run_dir = without_actor(run.run_dir, tmp_path / "run")
     players = [load_player(where, Overrides(), "evaluate") for where in (run.run_dir, run_dir)]
