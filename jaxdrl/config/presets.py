@@ -226,27 +226,45 @@ SUITE_TASKS = {
 
 _IMPALA_CARTPOLE = IMPALAConfig(num_envs=64, num_steps=32, num_minibatches=8, learning_rate=2e-3)
 
-_SMALL_REPLAY: dict[str, Any] = {"buffer_size": 32_000, "hidden_sizes": (64, 64)}
-_SAC_PENDULUM = with_settings(
+_SAC_SMALL = with_settings(
     SACConfig(),
-    **_SMALL_REPLAY,
+    buffer_size=32_000,
+    hidden_sizes=(64, 64),
     learning_rate=1e-3,
     critic_learning_rate=1e-3,
     temperature_learning_rate=1e-3,
 )
+# Noise that differs from step to step does not reach the goal.
+_SAC_MOUNTAIN_CAR = with_settings(
+    _SAC_SMALL,
+    num_steps=16,
+    num_gradient_steps=64,
+    buffer_size=65_536,
+    learning_starts=2_000,
+    n_step=3,
+    gamma=0.999,
+    hold_noise=True,
+    normalize_observations=True,
+)
 _TD3_PENDULUM = with_settings(
     TD3Config(),
-    **_SMALL_REPLAY,
+    buffer_size=32_000,
+    hidden_sizes=(64, 64),
     learning_rate=1e-3,
     critic_learning_rate=1e-3,
-    max_exploration_noise=0.4,
+    final_learning_rate=2e-4,
+    target_update_rate=0.01,
+    max_exploration_noise=0.8,
 )
 
 PRESETS = {
     "ppo": TASKS | SUITE_TASKS,
     "impala": {"CartPole-v1": _task("CartPole-v1", 500_000, _IMPALA_CARTPOLE)},
     "pqn": {env: _task(env, *task) for env, task in PQN_TASKS.items()},
-    "sac": {"Pendulum-v1": _task("Pendulum-v1", 20_000, _SAC_PENDULUM, episodes=2048)},
+    "sac": {
+        "Pendulum-v1": _task("Pendulum-v1", 20_000, _SAC_SMALL, episodes=2048),
+        "MountainCarContinuous-v0": _task("MountainCarContinuous-v0", 50_000, _SAC_MOUNTAIN_CAR),
+    },
     "td3": {"Pendulum-v1": _task("Pendulum-v1", 20_000, _TD3_PENDULUM, episodes=2048)},
 }
 """All of them, by algorithm and environment."""

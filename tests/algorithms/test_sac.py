@@ -1,5 +1,7 @@
 """SAC's loss: its parts by NumPy, and which part each moves."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,7 @@ from jaxdrl import SACConfig, with_settings
 from jaxdrl.algorithms import sac as module
 from jaxdrl.algorithms.replay import Minibatch
 from jaxdrl.core.spaces import Box
+from jaxdrl.errors import ConfigError
 
 CONFIG = with_settings(
     SACConfig(),
@@ -127,3 +130,29 @@ def test_a_temperature_that_is_not_learnt_stays():
     assert set(state.learner.params) == {"actor", "critic"}
     _, metrics = jax.jit(algorithm.train_step)(state)
     np.testing.assert_allclose(metrics["temperature"], 0.3, rtol=1e-6)
+
+
+def test_held_noise_is_that_of_the_policy_and_lasts_for_a_rollout():
+    """It differs between environments and rollouts, and is standard normal over many."""
+    env = probes.constant_reward(5, "truncated", Box(-2.0, 2.0, (3,)))
+    algorithm = jaxdrl.sac(env, with_settings(CONFIG, hold_noise=True))
+    learner = jax.jit(algorithm.init)(jax.random.key(0)).learner
+    agent = algorithm.learn.args[0].agent
+    num = 2000
+    shown = agent.head.distribution((jnp.full((num, 3), 0.5), jnp.full((num, 3), jnp.log(2.0))))
+
+    @jax.jit
+    def sampled(num_updates, key):
+        held = agent.explore(shown, replace(learner, num_updates=num_updates), jnp.arange(num))
+        return held.sample(key)
+
+    with jax.debug_key_reuse(False):
+        first, again = (sampled(3, jax.random.key(i)) for i in (1, 2))
+        later = sampled(4, jax.random.key(1))
+    np.testing.assert_allclose(first, again, atol=2e-3)
+    noise = (np.stack([first, later]) - 0.5) / 2.0
+    assert np.abs(noise.mean(axis=1)).max() < 0.1
+    assert np.abs(noise.std(axis=1) - 1.0).max() < 0.1
+    assert np.abs(np.corrcoef(noise[0].ravel(), noise[1].ravel())[0, 1]) < 0.1
+    with pytest.raises(ConfigError, match=r"^hold_noise = True: must be False for an environment"):
+        jaxdrl.sac(env._replace(host=object()), with_settings(CONFIG, hold_noise=True))

@@ -52,7 +52,7 @@ def values_of(algorithm, learner, obs):
 
 PROBE = {
     **{"gamma": 0.9, "num_steps": 10, "num_gradient_steps": 50, "batch_size": 64},
-    **{"buffer_size": 800, "learning_starts": 400, "learning_rate": 3e-3, "hidden_sizes": (32,)},
+    **{"buffer_size": 800, "learning_starts": 400, "learning_rate": 1e-5, "hidden_sizes": (32,)},
     **{"critic_learning_rate": 1e-2, "target_update_rate": 0.05, "n_step": 3},
 }
 
