@@ -230,6 +230,7 @@ def test_asynchronous_compares_runs_and_measures_an_actor_alone(smoke):
     assert "an actor alone" in printed
 
 
+@pytest.mark.slow
 def test_algorithms_compare_speeds_on_the_same_work(smoke):
     """In updates of one step in one program, as the peers have them, and in longer ones."""
     result, printed = smoke("algorithms")
