@@ -242,7 +242,7 @@ _SAC_MOUNTAIN_CAR = with_settings(
     buffer_size=65_536,
     learning_starts=2_000,
     n_step=3,
-    gamma=0.999,
+    final_learning_rate=2e-4,
     hold_noise=True,
     normalize_observations=True,
 )
