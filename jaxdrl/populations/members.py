@@ -173,13 +173,22 @@ def _rollout(
     learner: PopulationLearner,
     actor: ActorState,
 ) -> tuple[ActorState, Any]:
-    def of_member(hyperparams: Any, learner: LearnerState, actor: ActorState) -> Any:
-        return make_member(hyperparams).rollout(learner, actor)
+    def act(hyperparams: Any, learner: LearnerState, actor: ActorState) -> Any:
+        member = make_member(hyperparams)
+        return (member.rollout if member.collect is None else member.collect)(learner, actor)
 
-    in_specs = (EACH, one.state_specs.learner, one.state_specs.actor)
-    out_specs = (one.state_specs.actor, one.trajectory_specs)
-    members = map_members(of_member, mesh, one_by_one, in_specs, out_specs)
-    return members(learner.hyperparams, learner.members, actor)
+    def remember(hyperparams: Any, learner: LearnerState, replay: Any, steps: Any) -> Any:
+        return make_member(hyperparams).remember(replay, steps)  # type: ignore[misc]
+
+    of_learner, acted = one.state_specs.learner, (one.state_specs.actor, one.trajectory_specs)
+    act_all = map_members(act, mesh, one_by_one, (EACH, of_learner, acted[0]), acted)
+    if one.remember is None:
+        return act_all(learner.hyperparams, learner.members, actor)
+    after, steps = act_all(learner.hyperparams, learner.members, replace(actor, replay=()))
+    # All members at once, since one by one each buffer would be copied. It only moves data.
+    remember_all = map_members(remember, mesh, False, (EACH, of_learner, *acted), acted)
+    replay, trajectory = remember_all(learner.hyperparams, learner.members, actor.replay, steps)
+    return replace(after, replay=replay), trajectory
 
 
 def _learn(

@@ -21,10 +21,10 @@ from test_members import (
 )
 
 import jaxdrl
-from jaxdrl import PQNConfig, SACConfig, TD3Config, with_settings
+from jaxdrl import DQNConfig, PQNConfig, SACConfig, TD3Config, with_settings
 from jaxdrl.algorithms.build import build
 from jaxdrl.populations.members import population
-from jaxdrl.populations.state import member
+from jaxdrl.populations.state import learner_of, member
 
 FULLY_OPTIMIZED = True
 
@@ -53,17 +53,21 @@ REPLAY = {
 }
 OTHERS = {
     "pqn": (PQNConfig(exploration_env_steps=600.0), {"num_minibatches": 2}, "final_epsilon"),
+    "dqn": (DQNConfig(exploration_env_steps=600.0), REPLAY, "final_epsilon"),
     "sac": (SACConfig(), REPLAY, "initial_temperature"),
     "td3": (TD3Config(max_exploration_noise=0.3), REPLAY, "target_noise"),
 }
 
 
-@pytest.mark.parametrize("name", ["pqn", "sac", pytest.param("td3", marks=SLOW)])
+SLOW_OTHERS = [pytest.param(name, marks=SLOW) for name in ("dqn", "td3")]
+
+
+@pytest.mark.parametrize("name", ["pqn", "sac", *SLOW_OTHERS])
 def test_members_of_other_algorithms_have_the_bits_of_their_runs_alone(name):
     config, settings, varied = OTHERS[name]
     sizes = {"num_envs": 16, "num_steps": 8, "hidden_sizes": (8,), "reproducible": True}
     config = with_settings(config, **sizes, **settings)
-    env = ENV if name == "pqn" else jaxdrl.make("Pendulum-v1")
+    env = ENV if name in ("pqn", "dqn") else jaxdrl.make("Pendulum-v1")
     values = hyperparams(8)
     values[varied] = np.linspace(0.01, 0.3, 8, dtype=np.float32)
     del values["entropy_coef"]
@@ -85,6 +89,18 @@ def test_members_of_other_algorithms_have_the_bits_of_their_runs_alone(name):
         ours = member(plain(state), i)
         learnt = dataclasses.replace(ours.learner, hyperparams=())
         assert_same_bits(dataclasses.replace(ours, learner=learnt), plain(alone[i]))
+
+
+def test_members_one_by_one_do_not_copy_their_buffers():
+    config = with_settings(DQNConfig(), **REPLAY | {"buffer_size": 1_000_000}, reproducible=True)
+    agent = population(lambda h: jaxdrl.dqn(ENV, with_settings(config, **h)), one_by_one=True)
+    values = {"gamma": np.full(2, 0.9, np.float32)}
+    state = jax.eval_shape(agent.init, jax.random.key(0), values)
+    rollout = jax.jit(agent.rollout, donate_argnums=1)
+    memory = rollout.lower(learner_of(state), state.actor).compile().memory_analysis()
+    assert memory.argument_size_in_bytes > 2 * 1_000_000 * 24
+    assert memory.alias_size_in_bytes > 0.99 * memory.argument_size_in_bytes
+    assert memory.temp_size_in_bytes < 2**20
 
 
 @pytest.mark.parametrize("name", ["4x2", *SLOW_ONES])
