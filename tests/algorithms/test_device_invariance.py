@@ -132,7 +132,7 @@ def relative_difference(params, others):
 
 QUICK = {
     *{("CartPole-v1", None), ("Pendulum-v1", 1), ("MemoryChain-bsuite", 1)},
-    *{("Acrobot-v1", 2), ("Catch-bsuite", 1)},
+    ("Catch-bsuite", 1),
     *{("Reacher-misc", None), ("MountainCarContinuous-v0", 1)},
 }
 """What is not left to the slow tests: each costs two programs that compile as users' do."""

@@ -148,7 +148,10 @@ def test_continuous_actions_within_their_bounds(kind, low, high, shape, start):
     assert greedy_return(env, agent, state) > -0.05 * half**2
 
 
-@by_each
+OVER_IMAGES = [CONFIG, pytest.param(IMPALA, marks=pytest.mark.slow), PQN]  # four times the updates
+
+
+@pytest.mark.parametrize("start", OVER_IMAGES, ids=["ppo", "impala", "pqn"])
 def test_images_of_bytes_through_a_cnn(start):
     env = probes.image()
     agent, state, trajectory = trained(env, 40, start, cnn_channels=(8,), activation="relu")
