@@ -10,6 +10,7 @@ import dataclasses
 from typing import Any
 
 from jaxdrl.config.algorithms import ALGORITHMS, DEFAULT
+from jaxdrl.config.dqn_tasks import DQN_TASKS
 from jaxdrl.config.experiment import Experiment
 from jaxdrl.config.impala import IMPALAConfig
 from jaxdrl.config.ppo import PPOConfig
@@ -145,6 +146,7 @@ GRID = with_settings(
 )
 """Grids, one-hot."""
 
+_NAVIX = with_settings(GRID, num_steps=32, num_minibatches=4)
 _BOARD = with_settings(GRID, num_envs=128, hidden_sizes=(256, 256))
 _INVERTED_PENDULUM = with_settings(CONTROL, num_minibatches=16)
 _ANT = with_settings(
@@ -195,12 +197,7 @@ SUITE_TASKS = {
         _task("playground/CartpoleBalance", 1_000_000, _CARTPOLE_BALANCE, episodes=128),
         _task("xminigrid/MiniGrid-Empty-8x8", 300_000, GRID, episodes=128),
         _task("xminigrid/MiniGrid-DoorKey-5x5", 600_000, GRID, episodes=128),
-        _task(
-            "navix/Navix-Empty-5x5-v0",
-            100_000,
-            with_settings(GRID, num_steps=32, num_minibatches=4),
-            episodes=128,
-        ),
+        _task("navix/Navix-Empty-5x5-v0", 100_000, _NAVIX, episodes=128),
         _task("jumanji/Snake-v1", 1_500_000, _BOARD, episodes=128),
         _task(
             "jumanji/Game2048-v1",
@@ -261,6 +258,7 @@ PRESETS = {
     "ppo": TASKS | SUITE_TASKS,
     "impala": {"CartPole-v1": _task("CartPole-v1", 500_000, _IMPALA_CARTPOLE)},
     "pqn": {env: _task(env, *task) for env, task in PQN_TASKS.items()},
+    "dqn": {env: _task(env, *task) for env, task in DQN_TASKS.items()},
     "sac": {
         "Pendulum-v1": _task("Pendulum-v1", 20_000, _SAC_SMALL, episodes=2048),
         "MountainCarContinuous-v0": _task("MountainCarContinuous-v0", 50_000, _SAC_MOUNTAIN_CAR),

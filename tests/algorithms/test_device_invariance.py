@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jaxdrl
-from jaxdrl import IMPALAConfig, PPOConfig, PQNConfig, SACConfig, TD3Config
+from jaxdrl import DQNConfig, IMPALAConfig, PPOConfig, PQNConfig, SACConfig, TD3Config
 from jaxdrl.algorithms.build import build
 from jaxdrl.algorithms.sharded import STATE_SPECS
 from jaxdrl.config.settings import with_settings
@@ -70,6 +70,17 @@ SETTINGS = {
     },
     "Reacher-misc": {**REPLAY, "num_accumulation_steps": 2},
     "MountainCarContinuous-v0": {**REPLAY, "num_atoms": 11, "critic_layer_norm": True},
+    "FourRooms-misc": {
+        "num_envs": 16,
+        "num_steps": 4,
+        "num_gradient_steps": 4,
+        "buffer_size": 512,  # which goes round twice
+        "learning_starts": 64,
+        "n_step": 3,
+        "dueling": True,
+        "target_update_every": 10,
+        "num_accumulation_steps": 2,
+    },
 }
 DEFAULTS = {
     "Acrobot-v1": IMPALAConfig(),
@@ -77,6 +88,7 @@ DEFAULTS = {
     "Catch-bsuite": PQNConfig(exploration_env_steps=2000.0),
     "Reacher-misc": SACConfig(),
     "MountainCarContinuous-v0": TD3Config(max_exploration_noise=0.5),
+    "FourRooms-misc": DQNConfig(exploration_env_steps=800.0),
 }
 """Where they are not PPO's."""
 
