@@ -80,10 +80,7 @@ def updates_in(directory: Path) -> list[int]:
 
 
 def to_host(state: Any) -> dict[str, np.ndarray]:
-    """The leaves of `state` on the host by their paths; random keys as their data.
-
-    Where the state is spread over processes, all of them must call this, as in `fetch`.
-    """
+    """The leaves of `state` by their paths, as `fetch` gives them; random keys as their data."""
     return {name: fetch(leaf) for name, leaf in named_leaves(state).items()}
 
 
