@@ -30,6 +30,10 @@ CONFIGS = {
     ),
 }
 UNIT = Box(-1.0, 1.0, (1,))
+SLOW = pytest.mark.slow
+FEW = ["sac", *(pytest.param(name, marks=SLOW) for name in CONFIGS if name != "sac")]
+"""All of them, of which one is not left to the slow tests."""
+SOME = ["sac", "td3", pytest.param("td3 with atoms", marks=SLOW)]
 
 
 def trained(env, config, num_updates):
@@ -57,8 +61,14 @@ PROBE = {
 }
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-@pytest.mark.parametrize("ends", ["truncated", "terminated"])
+@pytest.mark.parametrize(
+    ("name", "ends"),
+    [
+        pytest.param(name, ends, marks=SLOW if name == "td3 with atoms" else ())
+        for name in CONFIGS
+        for ends in ("truncated", "terminated")
+    ],
+)
 def test_the_value_after_an_end_is_that_of_its_kind(name, ends):
     """10 at every time where a limit cuts the episode, less and less before a real end."""
     num_updates = 60
@@ -72,7 +82,7 @@ def test_the_value_after_an_end_is_that_of_its_kind(name, ends):
     np.testing.assert_allclose(found, exact, rtol=1e-3)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", FEW)
 def test_it_finds_actions_of_any_bounds(name):
     settings = {"batch_size": 64, "num_gradient_steps": 32, "learning_rate": 3e-3, "n_step": 1}
     config = with_settings(CONFIGS[name], **settings, critic_learning_rate=3e-3)
@@ -91,7 +101,7 @@ def pendulum():
     return jaxdrl.make("Pendulum-v1")
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", SOME)
 def test_its_metrics_are_finite_scalars_and_it_learns_from_its_start_on(name):
     """32 of 64 environment steps come before the first gradient step."""
     algorithm = build(pendulum(), replace(CONFIGS[name], learning_starts=64))
@@ -111,7 +121,7 @@ def test_its_metrics_are_finite_scalars_and_it_learns_from_its_start_on(name):
     assert not all(map(np.array_equal, jax.tree.leaves(before.target_params), targets))
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", SOME)
 def test_a_gradient_that_is_not_finite_moves_no_part(name):
     env = probes.continuous_target(-1.0, 1.0, (1,))
 
@@ -128,7 +138,7 @@ def test_a_gradient_that_is_not_finite_moves_no_part(name):
         assert all(map(np.array_equal, old, new))
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", SOME)
 def test_a_gradient_step_costs_one_all_reduce(name):
     """Beside those of the metrics of an update, which are sums over all of its steps."""
 
@@ -161,7 +171,7 @@ FLOATS = {
 }
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", FEW)
 def test_vmap_over_its_floats_is_a_loop_over_them(name):
     """Each member differs in one of them, and all take part in the result."""
     config = replace(CONFIGS[name], max_grad_norm=10.0)
