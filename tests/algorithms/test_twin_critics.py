@@ -174,10 +174,10 @@ FLOATS = {
 @pytest.mark.parametrize("name", FEW)
 def test_vmap_over_its_floats_is_a_loop_over_them(name):
     """Each member differs in one of them, and all take part in the result."""
-    config = replace(CONFIGS[name], max_grad_norm=10.0)
+    config, env = replace(CONFIGS[name], max_grad_norm=10.0), pendulum()
 
     def two_updates(key, floats):
-        algorithm = build(pendulum(), with_settings(config, **floats))
+        algorithm = build(env, with_settings(config, **floats))
         state = algorithm.init(key)
         for _ in range(2):
             state, _ = algorithm.train_step(state)
