@@ -56,7 +56,12 @@ SETTINGS = {
         "normalize_rewards": True,
     },
     "Breakout-MinAtar": {"num_envs": 16, "num_steps": 8, "num_epochs": 2, "activation": "relu"},
-    "Freeway-MinAtar": {"num_envs": 16, "num_steps": 8, "num_accumulation_steps": 2},
+    "Freeway-MinAtar": {
+        "num_envs": 16,
+        "num_steps": 8,
+        "num_minibatches": 4,
+        "num_accumulation_steps": 2,
+    },
     "Catch-bsuite": {
         "num_envs": 32,
         "num_steps": 8,

@@ -203,11 +203,20 @@ def test_the_cartpole_script_solves_it(seed, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
-def test_impala_solves_cartpole_by_its_preset(seed, tmp_path):
-    experiment = jaxdrl.make_experiment("CartPole-v1", "impala", seed=seed)
+@pytest.mark.parametrize(
+    ("algorithm", "env", "least"),
+    [
+        ("impala", "CartPole-v1", 495),
+        ("pqn", "CartPole-v1", 495),
+        ("pqn", "Acrobot-v1", -85),
+        ("pqn", "MemoryChain-bsuite", 0.95),
+    ],
+)
+def test_a_preset_solves_its_task(algorithm, env, least, seed, tmp_path):
+    experiment = jaxdrl.make_experiment(env, algorithm, seed=seed)
     assert experiment.total_env_steps == 500_000
     run = jaxdrl.run(replace(experiment, devices=2, run_dir=tmp_path / "run"))
-    assert run.evaluation.mean_return >= 495
+    assert run.evaluation.mean_return >= least
 
 
 @pytest.mark.slow
