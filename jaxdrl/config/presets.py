@@ -234,22 +234,22 @@ _SAC_SMALL = with_settings(
 # Noise that differs from step to step does not reach the goal.
 _SAC_MOUNTAIN_CAR = with_settings(
     _SAC_SMALL,
-    num_steps=16,
-    num_gradient_steps=64,
-    buffer_size=65_536,
-    learning_starts=2_000,
+    **{"num_steps": 16, "num_gradient_steps": 64, "buffer_size": 65_536, "learning_starts": 2_000},
     n_step=3,
     final_learning_rate=2e-4,
     hold_noise=True,
+    normalize_observations=True,
+)
+_SAC_BRAX = with_settings(
+    _SAC_SMALL,
+    **{"num_envs": 16, "num_steps": 8, "num_gradient_steps": 32, "buffer_size": 131_072},
     normalize_observations=True,
 )
 _TD3_PENDULUM = with_settings(
     TD3Config(),
     buffer_size=32_000,
     hidden_sizes=(64, 64),
-    learning_rate=1e-3,
-    critic_learning_rate=1e-3,
-    final_learning_rate=2e-4,
+    **{"learning_rate": 1e-3, "critic_learning_rate": 1e-3, "final_learning_rate": 2e-4},
     target_update_rate=0.01,
     max_exploration_noise=0.8,
 )
@@ -262,6 +262,7 @@ PRESETS = {
     "sac": {
         "Pendulum-v1": _task("Pendulum-v1", 20_000, _SAC_SMALL, episodes=2048),
         "MountainCarContinuous-v0": _task("MountainCarContinuous-v0", 50_000, _SAC_MOUNTAIN_CAR),
+        "brax/inverted_pendulum": _task("brax/inverted_pendulum", 100_000, _SAC_BRAX, episodes=128),
     },
     "td3": {"Pendulum-v1": _task("Pendulum-v1", 20_000, _TD3_PENDULUM, episodes=2048)},
 }
