@@ -16,7 +16,7 @@ from benchmarks.throughput import measure_jobs
 Algorithm = Literal["pqn", "dqn", "sac", "td3"]
 Peer = Literal["rejax", "brax"]
 
-RUN_STEPS = {"pqn": 500_000, "dqn": 10_000, "sac": 2_400, "td3": 2_400}
+RUN_STEPS = {"pqn": 500_000, "dqn": 10_000, "sac": 8_000, "td3": 8_000}
 """Environment steps of one run, by algorithm."""
 
 SHARDS = {"pqn": 8, "dqn": 2, "sac": 8, "td3": 8}
@@ -37,7 +37,7 @@ class Algorithms:
     """Steps of each environment, with as many times the gradient steps, in the updates of a trainer
     that does them one by one, as a run does; 1: none does."""
     hidden_sizes: tuple[int, ...] | None = None
-    """Units of the hidden layers; None: 64-64 for PQN and DQN, 256-256 for SAC and TD3."""
+    """Units of the hidden layers; None: 64-64."""
     repetitions: int = 5
     """Rounds."""
     scale: float = 1.0
