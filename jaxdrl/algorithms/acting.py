@@ -97,6 +97,13 @@ def evaluate_step(
 ) -> tuple[Distribution, jax.Array, Any]:
     """Evaluates one step: `(distribution of actions, value [N], carry)`."""
     x = prepare(agent, learner.obs_statistics, obs)
+    return evaluate_prepared(agent, learner, carry, x, obs, episode_start)
+
+
+def evaluate_prepared(
+    agent: Agent, learner: LearnerState, carry: Any, x: Any, obs: Any, episode_start: jax.Array
+) -> tuple[Distribution, jax.Array, Any]:
+    """`evaluate_step` for `obs` that are prepared already, as `x`."""
     with precision_of(agent):
         outputs, value, carry = agent.network.apply(learner.params, carry, x, episode_start)
     return *_interpret(agent, learner.num_updates, outputs, value, obs), carry

@@ -16,7 +16,7 @@ from flax import linen as nn
 from jax.sharding import Mesh
 
 from jaxdrl.algorithms import optimizers, q_learning, replay_learner
-from jaxdrl.algorithms.acting import evaluate_step
+from jaxdrl.algorithms.acting import evaluate_prepared
 from jaxdrl.algorithms.agent import Agent
 from jaxdrl.algorithms.replay import Minibatch, n_step_return
 from jaxdrl.algorithms.replay_learner import Learning
@@ -28,7 +28,7 @@ from jaxdrl.core.types import Algorithm, LearnerState, Network, Reduction
 from jaxdrl.envs.protocol import Environment
 from jaxdrl.networks.build import shapes_of_params
 
-METRICS: dict[str, Reduction] = {"q_loss": "mean", "q_value": "each"}
+METRICS: dict[str, Reduction] = {"td_loss": "mean", "q_value": "each"}
 """Metrics of DQN beside those of `replay_learner.METRICS`: its loss, and the mean value of the
 actions in the minibatches."""
 
@@ -139,24 +139,27 @@ def loss(
       `(loss, metrics)`.
     """
     config = dqn.config
-    q_value = q_learning.of_action(_q_values(dqn, learner, params, batch.obs), batch.action)
+    obs, next_obs = replay_learner.prepared(dqn.agent, learner, batch)
+    q_values = _q_values(dqn, learner, params, obs, batch.obs)
+    q_value = q_learning.of_action(q_values, batch.action)
 
-    following = _q_values(dqn, learner, learner.target_params, batch.next_obs)
+    following = _q_values(dqn, learner, learner.target_params, next_obs, batch.next_obs)
     choosing = following
     if config.double_q:
-        choosing = _q_values(dqn, learner, jax.lax.stop_gradient(params), batch.next_obs)
+        constant = jax.lax.stop_gradient(params)
+        choosing = _q_values(dqn, learner, constant, next_obs, batch.next_obs)
     next_value = q_learning.of_action(following, jnp.argmax(choosing, axis=-1).astype(jnp.int32))
     reward, discount = n_step_return(batch, config.gamma)
     target = jax.lax.stop_gradient(config.reward_scale * reward + discount * next_value)
     error_loss = losses.huber_value if config.loss == "huber" else losses.squared_value
-    q_loss = (batch.weight * error_loss(q_value, target)).mean()
-    return q_loss, {"q_loss": q_loss, "q_value": q_value.mean()}
+    td_loss = (batch.weight * error_loss(q_value, target)).mean()
+    return td_loss, {"td_loss": td_loss, "q_value": q_value.mean()}
 
 
-def _q_values(dqn: DQN, learner: LearnerState, params: Any, obs: Any) -> jax.Array:
-    """Q(s, a) `[rows, A]`, -inf for actions that are not allowed."""
+def _q_values(dqn: DQN, learner: LearnerState, params: Any, x: Any, obs: Any) -> jax.Array:
+    """Q(s, a) `[rows, A]` of `obs`, prepared as `x`; -inf for actions that are not allowed."""
     num_rows = jax.tree.leaves(obs)[0].shape[0]
     start = jnp.zeros((num_rows,), jnp.bool)
     seen = replace(learner, params=params)
-    distribution: Any = evaluate_step(dqn.agent, seen, (), obs, start)[0]
+    distribution: Any = evaluate_prepared(dqn.agent, seen, (), x, obs, start)[0]
     return distribution.q_values

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from jaxdrl.algorithms import minibatch_sgd, optimizers, replay, update_metrics
-from jaxdrl.algorithms.acting import acting_of, collect_rollout, decide, policy_of
+from jaxdrl.algorithms.acting import acting_of, collect_rollout, decide, policy_of, prepare
 from jaxdrl.algorithms.agent import Agent, init_actor, init_obs_statistics, init_params
 from jaxdrl.algorithms.optimizers import Optimizer
 from jaxdrl.algorithms.replay import Minibatch, Replay
@@ -237,3 +237,12 @@ def _gradient_step(
 def _follow(tau: Any, target: jax.Array, param: jax.Array) -> jax.Array:
     """Polyak averaging, `target + tau (param - target)`, which is exactly `param` for tau = 1."""
     return (1.0 - tau) * target + tau * param
+
+
+def prepared(agent: Agent, learner: LearnerState, batch: Minibatch) -> tuple[Any, Any]:
+    """`(obs, next_obs)` of a minibatch as the networks see them."""
+    # Together, because XLA rounded the two differently, and only on a single device.
+    both = jax.tree.map(lambda *x: jnp.concatenate(x), batch.obs, batch.next_obs)
+    both = prepare(agent, learner.obs_statistics, both)
+    num = batch.weight.shape[0]
+    return jax.tree.map(lambda x: x[:num], both), jax.tree.map(lambda x: x[num:], both)

@@ -131,7 +131,7 @@ def loss(
       `(loss, metrics)`.
     """
     config, critics = made.config, made.parts.critics
-    obs, next_obs = twin_critics.prepared(made, learner, batch)
+    obs, next_obs = replay_learner.prepared(made.agent, learner, batch)
     noise, next_noise = twin_critics.noise_of(made, batch, 2)
     frozen = jax.lax.stop_gradient(params)
     temperature = _temperature(config, frozen)

@@ -137,7 +137,7 @@ def loss(
     Returns:
       `(loss, metrics)`.
     """
-    obs, next_obs = twin_critics.prepared(made, learner, batch)
+    obs, next_obs = replay_learner.prepared(made.agent, learner, batch)
     with precision_of(made.agent):
         errors, value = _critic_errors(made, learner, params["critic"], obs, next_obs, batch)
 

@@ -12,12 +12,11 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from jaxdrl.algorithms import optimizers
-from jaxdrl.algorithms.acting import prepare
 from jaxdrl.algorithms.agent import Agent, make_agent
 from jaxdrl.algorithms.optimizers import Optimizer
 from jaxdrl.algorithms.replay import Minibatch, n_step_return
 from jaxdrl.core.spaces import Box
-from jaxdrl.core.types import LearnerState, Network
+from jaxdrl.core.types import Network
 from jaxdrl.envs.protocol import Environment
 from jaxdrl.errors import ConfigError
 from jaxdrl.networks.critics import Parts, make_parts
@@ -115,15 +114,6 @@ def make_optimizer(config: Any, rates: dict[str, Any], delayed: str | None = Non
     adam = optimizers.adam(config.max_grad_norm, config.adam_epsilon)
     parts = {name: (adam, rate / config.learning_rate) for name, rate in rates.items()}
     return optimizers.of_parts(parts, delayed)
-
-
-def prepared(made: ActorCritics, learner: LearnerState, batch: Minibatch) -> tuple[Any, Any]:
-    """`(obs, next_obs)` of a minibatch as the networks see them."""
-    # Together, because XLA rounded the two differently, and only on a single device.
-    both = jax.tree.map(lambda *x: jnp.concatenate(x), batch.obs, batch.next_obs)
-    both = prepare(made.agent, learner.obs_statistics, both)
-    num = batch.weight.shape[0]
-    return jax.tree.map(lambda x: x[:num], both), jax.tree.map(lambda x: x[num:], both)
 
 
 def returns_of(made: ActorCritics, batch: Minibatch) -> tuple[jax.Array, jax.Array]:

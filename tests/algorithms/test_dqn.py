@@ -129,7 +129,7 @@ def test_the_loss_and_its_gradient_are_those_of_the_paper(changes):
     slope = jax.value_and_grad(lambda params: learning.loss(learner, params, batch), has_aux=True)
     (loss, metrics), found = jax.jit(slope)(as_float32[0])
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
-    assert metrics["q_loss"] == loss
+    assert metrics["td_loss"] == loss
     for name, x in gradient.items():
         np.testing.assert_allclose(found[name], x, rtol=1e-4, atol=1e-6)
 
@@ -188,7 +188,7 @@ def test_it_waits_until_there_is_enough_and_then_learns(cartpole):
     agent = jaxdrl.dqn(cartpole, with_settings(SMALL, learning_starts=65), mesh=jaxdrl.make_mesh(2))
     before, waited, learnt = updated(agent, 2)
     assert difference(before[0], waited[0]) == 0.0 < difference(waited[0], learnt[0])
-    assert waited[2]["q_loss"] == waited[2]["grad_norm"] == 0.0 < learnt[2]["q_loss"]
+    assert waited[2]["td_loss"] == waited[2]["grad_norm"] == 0.0 < learnt[2]["td_loss"]
     assert set(learnt[2]) <= set(agent.metrics)
     assert {"q_value", "learning_rate", "skipped_steps", "nonfinite_params"} <= set(learnt[2])
     assert all(x.shape == () and np.isfinite(x) for x in learnt[2].values())
