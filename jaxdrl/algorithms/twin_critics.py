@@ -15,6 +15,7 @@ from jaxdrl.algorithms import optimizers
 from jaxdrl.algorithms.agent import Agent, make_agent
 from jaxdrl.algorithms.optimizers import Optimizer
 from jaxdrl.algorithms.replay import Minibatch, n_step_return
+from jaxdrl.core.keys import make_key
 from jaxdrl.core.spaces import Box
 from jaxdrl.core.types import Network
 from jaxdrl.envs.protocol import Environment
@@ -127,7 +128,7 @@ def noise_of(made: ActorCritics, batch: Minibatch, num: int) -> tuple[jax.Array,
     shape = (num, *made.agent.env.action_space.shape)
 
     def draw(seed: jax.Array) -> jax.Array:
-        return jax.random.normal(jax.random.key(seed), shape, jnp.float32)
+        return jax.random.normal(make_key(seed), shape, jnp.float32)
 
     drawn = jax.vmap(draw)(batch.seed)
     return tuple(drawn[:, i] for i in range(num))

@@ -19,7 +19,7 @@ IMPL = "threefry2x32"
 OTHERS = ("rbg", "unsafe_rbg")
 
 
-def make_key(seed: int) -> jax.Array:
+def make_key(seed: int | jax.Array) -> jax.Array:
     """A key of the implementation that reproducible mode needs."""
     return jax.random.key(seed, impl=IMPL)
 

@@ -167,9 +167,10 @@ def test_the_estimate_has_the_buffer_once_or_twice(monkeypatch, copied):
         for config in (DQN, replace(DQN, buffer_size=2048))
     )
     # Half of the environments; obs 16 bytes, action and reward 4 each, how it goes on 1 byte; of
-    # final observations of 500 steps and what they follow there is one in 256 steps.
-    assert need.replay == (1 + copied) * 8 * (256 * 25 + 20 + 12)
-    assert same.replay == (1 + copied) * 8 * (128 * 25 + 20 + 12)
+    # final observations of 500 steps and what they follow there is one in 256 steps. A key of 8
+    # bytes is always copied.
+    assert need.replay == (1 + copied) * 8 * (256 * 25 + 20 + 12) + 2 * 8 * 8
+    assert same.replay == (1 + copied) * 8 * (128 * 25 + 20 + 12) + 2 * 8 * 8
     assert replace(same, replay=need.replay) == need
     assert need.total - need.working == need.fixed + need.actor + need.replay
 
