@@ -25,8 +25,8 @@ _ACROBOT = with_settings(
     num_steps=16,
     num_gradient_steps=64,
     target_update_every=250,
-    final_epsilon=0.1,
-    exploration_env_steps=12_000.0,
+    final_epsilon=0.05,
+    exploration_env_steps=20_000.0,
 )
 
 DQN_TASKS = {
