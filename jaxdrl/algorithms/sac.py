@@ -101,6 +101,8 @@ def sac(
 
 def _hold_noise(distribution: TanhNormal, learner: LearnerState, env_ids: jax.Array) -> TanhNormal:
     """`Agent.explore` with the same noise at every step of a rollout."""
+    works = "must be False where actors act, whose policies have no key for the noise of a rollout"
+    require(not isinstance(learner.key, tuple), "hold_noise", True, works)
     key = jax.random.fold_in(learner.key, learner.num_updates)
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, env_ids)
     shape = distribution.mean.shape[1:]

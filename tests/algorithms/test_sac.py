@@ -10,6 +10,7 @@ import pytest
 import jaxdrl
 import probe_environments as probes
 from jaxdrl import SACConfig, with_settings
+from jaxdrl.actors.asynchronous import asynchronous
 from jaxdrl.algorithms import sac as module
 from jaxdrl.algorithms.replay import Minibatch
 from jaxdrl.core.spaces import Box
@@ -156,3 +157,11 @@ def test_held_noise_is_that_of_the_policy_and_lasts_for_a_rollout():
     assert np.abs(np.corrcoef(noise[0].ravel(), noise[1].ravel())[0, 1]) < 0.1
     with pytest.raises(ConfigError, match=r"^hold_noise = True: must be False for an environment"):
         jaxdrl.sac(env._replace(host=object()), with_settings(CONFIG, hold_noise=True))
+
+
+def test_noise_is_not_held_where_actors_act():
+    env = probes.constant_reward(5, "truncated", Box(-2.0, 2.0, (3,)))
+    algorithm = asynchronous(jaxdrl.sac(env, with_settings(CONFIG, hold_noise=True)), 1)
+    state = jax.eval_shape(algorithm.init, jax.random.key(0))
+    with pytest.raises(ConfigError, match=r"^hold_noise = True: must be False where actors act"):
+        jax.eval_shape(algorithm.rollout, state.learner, state.actor)

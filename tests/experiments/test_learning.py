@@ -15,6 +15,7 @@ from jaxdrl import IMPALAConfig, PPOConfig, PQNConfig
 from jaxdrl.algorithms.build import build
 from jaxdrl.config.settings import with_settings
 from jaxdrl.core.spaces import Discrete
+from jaxdrl.errors import ConfigError
 
 SCRIPTS = Path(__file__).parents[2] / "experiments"
 
@@ -116,7 +117,9 @@ def test_the_value_looks_ahead_to_a_delayed_reward(start):
 def test_discrete_actions(make, start):
     env = make()
     if start is PQN and not isinstance(env.action_space, Discrete):
-        return  # which it refuses
+        with pytest.raises(ConfigError, match="ppo or impala can learn this task"):
+            trained(env, 40, start)
+        return
     agent, state, _ = trained(env, 40, start)
     assert greedy_return(env, agent, state) == 1.0
 
