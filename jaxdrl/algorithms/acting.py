@@ -18,6 +18,7 @@ from jaxdrl.core.preprocessing import prepare_observation
 from jaxdrl.core.trees import merge_leading_axes
 from jaxdrl.core.types import Acting, ActorState, LearnerState, Policy, Transition
 from jaxdrl.distributed.groups import map_groups, merge_groups, split_groups
+from jaxdrl.envs.agents import for_each_agent
 from jaxdrl.networks import actor_critic
 
 
@@ -45,7 +46,7 @@ def collect_rollout(
     """
     layout = agent.layout
     num_params = sum(x.size for x in jax.tree.leaves(learner.params))
-    group_envs = actor.key.shape[0] // layout.num_groups
+    group_rows = actor.episode_start.shape[0] // layout.num_groups
 
     def collect(actor: ActorState, ids: Any) -> tuple[ActorState, Transition]:
         return rollout.collect(
@@ -56,11 +57,13 @@ def collect_rollout(
             num_steps=num_steps,
             gamma=gamma,
             sequence_length=agent.sequence_length if agent.network.has_memory else None,
-            costly_value=group_envs * num_params > control_flow.WORTH_A_TEST,
+            costly_value=group_rows * num_params > control_flow.WORTH_A_TEST,
             keep_final_obs=keep_final_obs,
         )
 
-    ids = () if agent.explore is None else env_ids(layout, actor.key.shape[0])
+    ids: Any = ()
+    if agent.explore is not None:
+        ids = for_each_agent(agent.env.num_agents, env_ids(layout, actor.key.shape[0]))
     groups = split_groups(layout, (actor, ids))
     actor, trajectory = map_groups(layout, collect, *groups)
     actor = merge_groups(layout, actor)

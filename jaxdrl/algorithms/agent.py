@@ -20,7 +20,8 @@ from jaxdrl.core.running_statistics import RunningStatistics, init_statistics
 from jaxdrl.core.types import ActorState, LearnerState, Network
 from jaxdrl.distributed.groups import map_groups, merge_groups, split_groups
 from jaxdrl.distributed.layout import Layout, make_layout, shard_ids
-from jaxdrl.envs.protocol import Environment, check_types
+from jaxdrl.envs.protocol import Environment
+from jaxdrl.envs.type_checks import check_types
 from jaxdrl.errors import ConfigError
 from jaxdrl.networks.actor_critic import from_module
 from jaxdrl.networks.build import check_mask, check_network, make_network

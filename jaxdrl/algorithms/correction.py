@@ -29,6 +29,7 @@ def correct(
     lambda_: Any,
     rho_clip: Any,
     c_clip: Any,
+    active: Any = (),
 ) -> VTrace:
     """V-trace of experience `[T, N]`.
 
@@ -45,7 +46,12 @@ def correct(
       lambda_: likewise.
       rho_clip: `clip_rho` and `clip_pg_rho` of `vtrace`.
       c_clip: its `clip_c`.
+      active: 0 where an action had no effect, whose ratio of probabilities is then 1; `()` where
+        all have.
     """
+    log_ratio = log_prob - data.log_prob
+    if not isinstance(active, tuple):
+        log_ratio = jnp.where(active > 0, log_ratio, 0.0)
     following = jnp.concatenate([value[1:], data.next_value[-1:]])
     return vtrace(
         reward,
@@ -53,7 +59,7 @@ def correct(
         jnp.where(data.truncated, data.next_value, following),
         data.terminated,
         data.truncated,
-        log_prob - data.log_prob,
+        log_ratio,
         gamma=gamma,
         lambda_=lambda_,
         clip_rho=rho_clip,

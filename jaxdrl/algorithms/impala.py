@@ -24,9 +24,11 @@ from jaxdrl.algorithms.rollout_learner import Learning, evaluate_rows, in_rows, 
 from jaxdrl.checks import checked
 from jaxdrl.config.impala import IMPALAConfig
 from jaxdrl.core import losses
+from jaxdrl.core.losses import weighted_mean
 from jaxdrl.core.returns import VTrace
 from jaxdrl.core.trees import merge_leading_axes
 from jaxdrl.core.types import Algorithm, LearnerState, Network, Transition
+from jaxdrl.envs.agents import activity
 from jaxdrl.envs.protocol import Environment
 from jaxdrl.networks.build import shapes_of_params
 
@@ -61,6 +63,7 @@ class Rollouts:
       truncated: bool.
       episode_start: bool.
       carry: recurrent state before the first step, `[rows, ...]`.
+      weight: as in `minibatch_sgd.Batch`.
     """
 
     obs: Any
@@ -74,6 +77,7 @@ class Rollouts:
     truncated: jax.Array
     episode_start: jax.Array
     carry: Any
+    weight: Any = ()
 
 
 @checked
@@ -165,6 +169,7 @@ def _make_batch(impala: IMPALA, learner: LearnerState, trajectory: Transition) -
         truncated=trajectory.truncated,
         episode_start=trajectory.episode_start,
         carry=(),
+        weight=activity(impala.agent.env, trajectory.obs),
     )
     carry = merge_leading_axes(trajectory.carry)
     return replace(in_rows(rollouts, config.num_steps), carry=carry)
@@ -196,10 +201,12 @@ def loss(
     log_prob = distribution.log_prob(steps.action)
 
     found = _vtrace(config, steps, rollouts.log_prob.shape[1], log_prob, value)
-    policy_loss = losses.policy_gradient(log_prob, found.pg_advantage).mean()
+    gains = losses.policy_gradient(log_prob, found.pg_advantage)
+    policy_loss = weighted_mean(gains, steps.weight)
     value_loss = losses.squared_value(value, found.targets).mean()
-    total, metrics = total_loss(config, distribution, policy_loss, value_loss)
-    return total, metrics | {"approx_kl": losses.approx_kl(log_prob, steps.log_prob).mean()}
+    total, metrics = total_loss(config, distribution, policy_loss, value_loss, steps.weight)
+    kl = losses.approx_kl(log_prob, steps.log_prob)
+    return total, metrics | {"approx_kl": weighted_mean(kl, steps.weight)}
 
 
 def _vtrace(
@@ -220,5 +227,6 @@ def _vtrace(
         lambda_=config.vtrace_lambda,
         rho_clip=config.rho_clip,
         c_clip=config.c_clip,
+        active=data.weight,
     )
     return jax.tree.map(lambda x: x.reshape(-1), found)

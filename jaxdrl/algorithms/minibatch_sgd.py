@@ -14,7 +14,7 @@ from flax import struct
 from jaxdrl.algorithms import optimizers
 from jaxdrl.algorithms.optimizers import Optimizer, step_if_finite
 from jaxdrl.core.permutation import permutation
-from jaxdrl.distributed.collectives import moments
+from jaxdrl.distributed.collectives import moments, weighted_moments
 from jaxdrl.distributed.gradient import mean_gradient
 from jaxdrl.distributed.layout import Layout, shard_ids
 
@@ -38,6 +38,8 @@ class Batch:
       advantage: float32; `()` where the loss has none.
       episode_start: bool.
       carry: recurrent state before the first step of each row, `[rows, ...]`.
+      weight: weight of the terms of the policy, float32: 1 for an active agent and 0 for another,
+        and in a minibatch divided by the mean over all of it; `()` where all are active.
     """
 
     obs: Any
@@ -48,6 +50,7 @@ class Batch:
     advantage: Any
     episode_start: jax.Array
     carry: Any
+    weight: Any = ()
 
 
 Loss = Callable[[Any, Any], tuple[jax.Array, dict[str, jax.Array]]]
@@ -249,21 +252,51 @@ def _minibatches(
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Rows `[num_minibatches, num_groups, rows]` and their standardised fields of one epoch.
 
-    The advantages `[..., L]` of all minibatches are standardised here at once, so that the loop
-    over minibatches needs no collective other than that of the gradient.
+    The advantages `[..., L]` of all minibatches are standardised here at once, and so are the
+    weights, so that the loop over minibatches needs no collective other than that of the gradient.
     """
     num_rows = batch.log_prob.shape[0]
     rows = minibatch_rows(layout, key, schedule.rows_per_env, schedule.num_minibatches, num_rows)
+    if not isinstance(getattr(batch, "weight", ()), tuple):
+        return rows, _weighted(layout, schedule, batch, rows)
     if not schedule.standardize_advantages:
         return rows, {}
     advantage = take(batch.advantage, rows)
     samples = advantage.reshape(*rows.shape[:2], -1)
     by_group = jnp.moveaxis(samples, 1, 0)  # [groups, minibatches, samples]
     mean, variance = moments(layout, by_group, axis=1)
-    # An infinite deviation would make every advantage 0; a NaN makes the step be skipped.
-    deviation = jnp.where(jnp.isfinite(variance), jnp.sqrt(variance) + 1e-8, jnp.nan)
-    samples = (samples - mean[:, None, None]) / deviation[:, None, None]
+    samples = (samples - mean[:, None, None]) / _deviation(variance)[:, None, None]
     return rows, {"advantage": samples.reshape(advantage.shape)}
+
+
+def _weighted(
+    layout: Layout, schedule: Schedule, batch: Any, rows: jax.Array
+) -> dict[str, jax.Array]:
+    """Weights with mean 1 over each minibatch, and advantages standardised with these weights."""
+
+    def by_group(x: jax.Array) -> jax.Array:
+        return jnp.moveaxis(take(x, rows).reshape(*rows.shape[:2], -1), 1, 0)
+
+    def by_minibatch(x: jax.Array) -> jax.Array:
+        return jnp.moveaxis(x, 0, 1).reshape(*rows.shape, *batch.weight.shape[1:])
+
+    weight = by_group(batch.weight)
+    advantage = by_group(batch.advantage) if schedule.standardize_advantages else weight
+    share, mean, variance = weighted_moments(layout, advantage, weight)
+    # A minibatch without an active agent changes the value alone.
+    found = {"weight": by_minibatch(weight / jnp.where(share > 0, share, 1.0)[None, :, None])}
+    if schedule.standardize_advantages:
+        deviation = _deviation(variance)[None, :, None]
+        found["advantage"] = by_minibatch((advantage - mean[None, :, None]) / deviation)
+    return found
+
+
+def _deviation(variance: jax.Array) -> jax.Array:
+    """The standard deviation; NaN, which makes the step be skipped, where it is not finite.
+
+    An infinite one would make every advantage 0.
+    """
+    return jnp.where(jnp.isfinite(variance), jnp.sqrt(variance) + 1e-8, jnp.nan)
 
 
 def _epochs_until(

@@ -15,11 +15,12 @@ from jaxdrl.core.finiteness import is_usable
 from jaxdrl.core.magnitude import MAX_MAGNITUDE
 from jaxdrl.core.types import ActorState, Transition
 from jaxdrl.envs import vector
+from jaxdrl.envs.agents import keys_of_agents, num_rows
 from jaxdrl.envs.protocol import Environment
 
 
 class Decision(NamedTuple):
-    """The decision of a policy for `N` environments.
+    """The decision of a policy for `N` rows, which are environments or their agents.
 
     Attributes:
       action: sampled action `[N, ...]`, as the distribution gives it.
@@ -48,11 +49,11 @@ def init_actor(
     """
     keys = jax.vmap(jax.random.split)(keys)
     obs, env_state = vector.reset(env, keys[:, 0])
-    zeros = jnp.zeros(keys.shape[:1], jnp.int32)
+    zeros = jnp.zeros((num_rows(env.num_agents, keys.shape[0]),), jnp.int32)
     return ActorState(
         env_state=env_state,
         obs=obs,
-        carry=initial_carry(keys.shape[0]),
+        carry=initial_carry(zeros.shape[0]),
         key=keys[:, 1],
         episode_start=zeros == 0,
         episode_return=zeros.astype(jnp.float32),
@@ -80,7 +81,7 @@ def collect(
 
     Args:
       env: the environment.
-      decide: `(carry, obs, episode_start, keys [N]) -> Decision`.
+      decide: `(carry, obs, episode_start, keys [rows]) -> Decision`.
       value_of: `(carry, obs, episode_start) -> value`, for any number of rows.
       actor: state of the environments.
       num_steps: number of steps, `T`.
@@ -92,7 +93,7 @@ def collect(
       keep_final_obs: whether the trajectory has `final_obs`.
 
     Returns:
-      `(actor, trajectory)`, the trajectory a `Transition [T, N, ...]`.
+      `(actor, trajectory)`, the trajectory a `Transition [T, rows, ...]`.
     """
 
     def one_step(actor: ActorState, _: None) -> tuple[ActorState, Transition]:
@@ -132,7 +133,8 @@ def _step(
     """
     keys = jax.vmap(lambda key: jax.random.split(key, 4))(actor.key)
     with jax.named_scope("policy"):
-        decision = decide(actor.carry, actor.obs, actor.episode_start, keys[:, 1])
+        policy_keys = keys_of_agents(env.num_agents, keys[:, 1])
+        decision = decide(actor.carry, actor.obs, actor.episode_start, policy_keys)
     with jax.named_scope("environment"):
         stepped = vector.step(env, keys[:, 2], keys[:, 3], actor.env_state, decision.env_action)
     ended = stepped.terminated | stepped.truncated

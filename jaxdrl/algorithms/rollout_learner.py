@@ -21,12 +21,14 @@ from jaxdrl.algorithms.optimizers import Optimizer, learning_rate
 from jaxdrl.algorithms.sharded import shard_algorithm
 from jaxdrl.core import running_statistics
 from jaxdrl.core.distributions import Distribution
+from jaxdrl.core.losses import weighted_mean
 from jaxdrl.core.returns import lambda_returns
 from jaxdrl.core.running_statistics import init_statistics
 from jaxdrl.core.trees import merge_leading_axes
 from jaxdrl.core.types import Algorithm, LearnerState, Reduction, TrainState, Transition
 from jaxdrl.distributed.groups import map_groups, split_groups
 from jaxdrl.distributed.layout import varying
+from jaxdrl.envs.agents import activity
 
 METRICS: dict[str, Reduction] = {
     "policy_loss": "mean",
@@ -82,7 +84,7 @@ def as_algorithm(
         rollout=partial(collect_rollout, agent, num_steps=num_steps, gamma=gamma),
         learn=learn,
         policy=policy_of(agent),
-        metrics=metrics,
+        metrics={**metrics, **update_metrics.of_agents(agent.env)},
         acting=acting_of(agent, num_steps, gamma),
     )
 
@@ -188,6 +190,7 @@ def make_rows(
         advantage=advantage,
         episode_start=trajectory.episode_start,
         carry=(),
+        weight=() if isinstance(advantage, tuple) else activity(agent.env, trajectory.obs),
     )
     rows = in_rows(batch, agent.sequence_length)
     return replace(rows, carry=merge_leading_axes(trajectory.carry))
@@ -239,9 +242,13 @@ def evaluate_rows(
 
 
 def total_loss(
-    config: Any, distribution: Distribution, policy_loss: jax.Array, value_loss: jax.Array
+    config: Any,
+    distribution: Distribution,
+    policy_loss: jax.Array,
+    value_loss: jax.Array,
+    weight: Any,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Policy loss + value_coef * value loss - entropy_coef * entropy, and these as metrics."""
-    entropy = distribution.entropy().mean()
+    entropy = weighted_mean(distribution.entropy(), weight)
     total = policy_loss + config.value_coef * value_loss - config.entropy_coef * entropy
     return total, {"policy_loss": policy_loss, "value_loss": value_loss, "entropy": entropy}

@@ -33,8 +33,15 @@ METRICS: dict[str, Reduction] = {
 
 `nonfinite_values` is the sum of `nonfinite_observations` and `nonfinite_rewards`, which count the
 numbers that are NaN, infinite or beyond 1e15: running statistics and returns leave them out.
-`states_without_action` exists only where the environment has an `action_mask`.
+`states_without_action` exists only where the environment has an `action_mask`. With several agents,
+`episode_return_sum` adds up the means of their returns, and there is a sum for each of them as well
+(`of_agents`).
 """
+
+
+def of_agents(env: Environment) -> dict[str, Reduction]:
+    """The metrics that an environment of several agents has in addition, as `METRICS`."""
+    return {f"agent_{i}_return_sum": "sum" for i in range(env.num_agents or 0)}
 
 
 @jax.named_scope("metrics")
@@ -99,6 +106,12 @@ def _sums(
         "episode_return_sum": (trajectory.episode_return * ended).sum(),
         "episode_length_sum": (trajectory.episode_length.astype(jnp.float32) * ended).sum(),
         "num_episodes": ended.sum(),
+    }
+    if env.num_agents is not None:
+        found = {name: x / env.num_agents for name, x in found.items()}
+        returns = (trajectory.episode_return * ended).reshape(-1, env.num_agents).sum(axis=0)
+        found |= {name: returns[i] for i, name in enumerate(of_agents(env))}
+    found |= {
         "nonfinite_observations": bad_obs,
         "nonfinite_rewards": bad_rewards,
         "nonfinite_values": bad_obs + bad_rewards,

@@ -1,12 +1,14 @@
 """Elementwise terms of the losses of actor-critic algorithms.
 
-Nothing here reduces: the caller takes the mean over its batch and its devices. Inputs are float
-arrays of one shape `[...]`, and so is the result. Shapes that differ raise ValueError when the
-function is traced, because a silent broadcast of `[N, 1]` against `[N]` trains, but wrongly.
+Only `weighted_mean` reduces: the caller takes the mean over its batch and its devices. Inputs are
+float arrays of one shape `[...]`, and so is the result. Shapes that differ raise ValueError when
+the function is traced, because a silent broadcast of `[N, 1]` against `[N]` trains, but wrongly.
 `clip_epsilon` is a Python float or a traced scalar.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import chex
 import jax
@@ -107,6 +109,19 @@ def clip_fraction(
     log_ratio = log_prob - old_log_prob
     outside = (log_ratio > jnp.log1p(clip_epsilon)) | (log_ratio < jnp.log1p(-clip_epsilon))
     return outside.astype(log_prob.dtype)
+
+
+def weighted_mean(x: jax.Array, weight: Any) -> jax.Array:
+    """The mean of `weight * x`, without what has weight 0; `x.mean()` where `weight` is `()`.
+
+    >>> import jax.numpy as jnp
+    >>> weighted_mean(jnp.array([1.0, jnp.inf]), jnp.array([2.0, 0.0])).tolist()
+    1.0
+    """
+    if isinstance(weight, tuple):
+        return x.mean()
+    _check(x=x, weight=weight)
+    return (weight * jnp.where(weight > 0, x, 0.0)).mean()
 
 
 def _check(**arrays: jax.Array) -> None:

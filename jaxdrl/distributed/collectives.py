@@ -95,3 +95,37 @@ def moments(
 
     means = mean_groups(layout, map_groups(layout, group_mean, tree))
     return means, mean_groups(layout, map_groups(layout, group_variance, tree))
+
+
+def weighted_moments(
+    layout: Layout, x: jax.Array, weight: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Mean weight, and weighted mean and variance, over all devices and the last axis.
+
+        w = E[weight],   m = E[weight x] / w,   v = E[weight (x - m)^2] / w
+
+    Args:
+      layout: the layout.
+      x: float32 `[num_groups, ..., n]`.
+      weight: float32 `[num_groups, ..., n]`, at least 0.
+
+    Returns:
+      `(w, m, v)`, each `[...]`; m and v are 0 where no sample has a weight.
+    """
+
+    def group_sums(x: jax.Array, weight: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return weight.mean(-1), _weighed(weight, x).mean(-1)
+
+    def group_variance(x: jax.Array, weight: jax.Array) -> jax.Array:
+        return _weighed(weight, jnp.square(x - mean[..., None])).mean(-1)
+
+    share, total = mean_groups(layout, map_groups(layout, group_sums, x, weight))
+    share_or_one = jnp.where(share > 0, share, 1.0)
+    mean = total / share_or_one
+    variance = mean_groups(layout, map_groups(layout, group_variance, x, weight)) / share_or_one
+    return share, mean, variance
+
+
+def _weighed(weight: jax.Array, x: jax.Array) -> jax.Array:
+    """`weight * x`, and 0 where the weight is 0, whatever `x` is."""
+    return jnp.where(weight > 0, weight * x, 0.0)

@@ -1,4 +1,7 @@
-"""Vectorised environments: `vmap`, exact auto-reset, and computing only a few of the rows."""
+"""Vectorised environments: `vmap`, exact auto-reset, and computing only a few of the rows.
+
+In an environment of several agents, rows are those of its agents, see `jaxdrl.envs.agents`.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +13,17 @@ import jax.numpy as jnp
 
 from jaxdrl.core import control_flow
 from jaxdrl.core.trees import match_rank
+from jaxdrl.envs.agents import by_env, for_each_agent, to_rows
 from jaxdrl.envs.protocol import Environment, strong_types
 
 
 class VectorStep(NamedTuple):
-    """The result of one step of `num_envs` environments; every array is `[num_envs, ...]`.
+    """The result of one step of `N` environments; every array is `[rows, ...]`, but for the state.
 
     Attributes:
       obs: the observation that the policy sees next, after the reset where an episode ended.
       final_obs: the true successor observation, which differs from `obs` where an episode ended.
-      env_state: the state, after the reset where an episode ended.
+      env_state: the state, after the reset where an episode ended, `[N, ...]`.
       reward: float32.
       terminated: bool.
       truncated: bool.
@@ -34,7 +38,12 @@ class VectorStep(NamedTuple):
 
 
 def reset(env: Environment, keys: jax.Array) -> tuple[Any, Any]:
-    """Resets one environment for each key: `keys [N]` to `obs [N, ...]`, `env_state [N, ...]`."""
+    """Resets one environment for each key `[N]`: `(obs [rows, ...], env_state [N, ...])`."""
+    obs, env_state = _reset(env, keys)
+    return to_rows(env.num_agents, obs), env_state
+
+
+def _reset(env: Environment, keys: jax.Array) -> tuple[Any, Any]:
     return strong_types(jax.vmap(env.reset, in_axes=(0, None))(keys, env.default_params))
 
 
@@ -51,22 +60,24 @@ def step(
       step_keys: `[N]` keys, consumed.
       reset_keys: `[N]` keys, consumed.
       env_state: `[N, ...]`.
-      action: `[N, ...]`.
+      action: `[rows, ...]`.
     """
     mapped = jax.vmap(env.step, in_axes=(0, 0, 0, None))
     final_obs, env_state, reward, terminated, truncated, _ = strong_types(
-        mapped(step_keys, env_state, action, env.default_params)
+        mapped(step_keys, env_state, by_env(env.num_agents, action), env.default_params)
     )
     # As data, because the key-reuse checker cannot see that every iteration takes other rows.
     key_data, impl = jax.random.key_data(reset_keys), jax.random.key_impl(reset_keys)
 
     def reset_rows(rows: jax.Array) -> tuple[Any, Any]:
         chosen = key_data.at[rows].get(mode="clip")
-        return reset(env, jax.random.wrap_key_data(chosen, impl=impl))
+        return _reset(env, jax.random.wrap_key_data(chosen, impl=impl))
 
     ended, rows = terminated | truncated, (final_obs, env_state)
     obs, env_state = update_rows(ended, reset_rows, rows, is_costly=env.costly_reset)
-    return VectorStep(obs, final_obs, env_state, reward, terminated, truncated)
+    obs, final_obs, reward = to_rows(env.num_agents, (obs, final_obs, reward))
+    flags = for_each_agent(env.num_agents, (terminated, truncated))
+    return VectorStep(obs, final_obs, env_state, reward, *flags)
 
 
 def chunk_size(num_rows: int, *, is_costly: bool = False) -> int:

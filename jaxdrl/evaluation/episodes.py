@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import struct
 
 from jaxdrl.checks import Count, EpisodeCount, checked
 from jaxdrl.core.programs import program
 from jaxdrl.core.types import LearnerState, Policy
-from jaxdrl.envs.protocol import Environment, strong_types
+from jaxdrl.envs.protocol import Environment
+from jaxdrl.evaluation.episode_loop import STATIC, player_of, rules_of, run_episodes
 from jaxdrl.evaluation.host_episodes import play_on_host
 
 DEFAULT_MAX_STEPS = 10_000
@@ -24,9 +23,6 @@ DEFAULT_MAX_STEPS = 10_000
 
 MAX_DRAWS = 2**22
 """How many numbers a bootstrap draws at once, so that its memory stays bounded."""
-
-STATIC = ("num_episodes", "max_episode_steps", "deterministic")
-"""Arguments of `run_episodes` that shape the program."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +39,9 @@ class Evaluation:
       returns: float32 `[num_episodes]`.
       lengths: int32 `[num_episodes]`.
       members: the evaluations of all members of a population; this one is then the best of them.
+      agent_returns: return of each agent, float32 `[num_episodes, A]`, whose mean over agents is in
+        `returns`, or, where agents compete, that of the agent which the policy played. None for
+        an environment of one agent.
     """
 
     num_episodes: int
@@ -54,6 +53,7 @@ class Evaluation:
     returns: np.ndarray = field(repr=False)
     lengths: np.ndarray = field(repr=False)
     members: tuple[Evaluation, ...] = field(default=(), repr=False)
+    agent_returns: np.ndarray | None = field(default=None, repr=False)
 
     @property
     def median_return(self) -> float:
@@ -82,7 +82,9 @@ def evaluate(
     The episodes are chosen beforehand, so that short ones are not counted more often than long
     ones. The evaluation runs on one device, so its result does not depend on the mesh, and compiles
     once for the same `env`, `policy` and counts. Of an environment of the host at most 64 copies
-    play at once.
+    play at once. The return of several agents is the mean over them; where they compete
+    (`Environment.is_competitive`), the policy plays at one seat, another one in each episode, and
+    random players at all others.
 
     Args:
       env: the environment.
@@ -102,7 +104,7 @@ def evaluate(
         max_episode_steps = env.max_episode_steps or DEFAULT_MAX_STEPS
     run: Any = partial(play_on_host, env, policy)
     if env.host is None:
-        run = program(run_episodes, STATIC, (env.reset, env.step), policy)
+        run = program(run_episodes, STATIC, rules_of(env), player_of(env, policy))
         run = partial(run, env.default_params)
     played = run(
         *jax.device_put((learner, key), first_device(learner)),
@@ -113,7 +115,9 @@ def evaluate(
     return summarise(*jax.device_get(played))
 
 
-def summarise(returns: np.ndarray, lengths: np.ndarray, ended: np.ndarray) -> Evaluation:
+def summarise(
+    returns: np.ndarray, lengths: np.ndarray, ended: np.ndarray, agent_returns: Any = ()
+) -> Evaluation:
     """The evaluation of episodes `[n]`; those that have not `ended` were cut by the step limit."""
     low, high = bootstrap_interval(returns)
     return Evaluation(
@@ -125,6 +129,7 @@ def summarise(returns: np.ndarray, lengths: np.ndarray, ended: np.ndarray) -> Ev
         num_cut=int((~ended).sum()),
         returns=returns,
         lengths=lengths,
+        agent_returns=None if isinstance(agent_returns, tuple) else agent_returns,
     )
 
 
@@ -194,130 +199,3 @@ def interquartile_mean(samples: np.ndarray) -> float:
     edges = np.arange(n + 1) / n
     weights = np.clip(np.minimum(edges[1:], 0.75) - np.maximum(edges[:-1], 0.25), 0.0, None)
     return float((weights * ordered).sum() / weights.sum())
-
-
-@struct.dataclass
-class Episodes:
-    """One episode in each of N environments, as far as it has been played.
-
-    Attributes:
-      num_steps: number of steps so far, int32.
-      key: PRNG key of the steps to come.
-      env_state: `[N, ...]`.
-      obs: `[N, ...]`.
-      carry: recurrent state of the policy, `[N, ...]`.
-      returns: float32 `[N]`.
-      lengths: int32 `[N]`.
-      terminated: bool `[N]`, true from the end of the episode on.
-      truncated: likewise.
-    """
-
-    num_steps: jax.Array
-    key: jax.Array
-    env_state: Any
-    obs: Any
-    carry: Any
-    returns: jax.Array
-    lengths: jax.Array
-    terminated: jax.Array
-    truncated: jax.Array
-
-    @property
-    def ended(self) -> jax.Array:
-        """Bool `[N]`; steps after the end of an episode do not count."""
-        return self.terminated | self.truncated
-
-
-def begin_episodes(
-    reset: Callable[..., Any], policy: Policy, params: Any, key: jax.Array, num_episodes: int
-) -> Episodes:
-    """Resets `num_episodes` environments; arguments as in `run_episodes`."""
-    reset_key, play_key = jax.random.split(key)
-    reset_keys = jax.random.split(reset_key, num_episodes)
-    obs, env_state = strong_types(jax.vmap(reset, in_axes=(0, None))(reset_keys, params))
-    return Episodes(
-        num_steps=jnp.zeros((), jnp.int32),
-        key=play_key,
-        env_state=env_state,
-        obs=obs,
-        carry=policy.initial_carry(num_episodes),
-        returns=jnp.zeros((num_episodes,), jnp.float32),
-        lengths=jnp.zeros((num_episodes,), jnp.int32),
-        terminated=jnp.zeros((num_episodes,), jnp.bool),
-        truncated=jnp.zeros((num_episodes,), jnp.bool),
-    )
-
-
-def step_episodes(
-    env_step: Callable[..., Any],
-    policy: Policy,
-    params: Any,
-    learner: LearnerState,
-    episodes: Episodes,
-    *,
-    deterministic: bool,
-) -> Episodes:
-    """One step of each environment; arguments as in `run_episodes`."""
-    num_episodes, ended = len(episodes.returns), episodes.ended
-    key, act_key, step_key = jax.random.split(episodes.key, 3)
-    start = jnp.broadcast_to(episodes.num_steps == 0, ended.shape)
-    action, carry = policy.act(
-        learner, episodes.carry, episodes.obs, start, act_key, deterministic=deterministic
-    )
-    obs, env_state, reward, terminated, truncated, _ = strong_types(
-        jax.vmap(env_step, in_axes=(0, 0, 0, None))(
-            jax.random.split(step_key, num_episodes), episodes.env_state, action, params
-        )
-    )
-    return Episodes(
-        num_steps=episodes.num_steps + 1,
-        key=key,
-        env_state=env_state,
-        obs=obs,
-        carry=carry,
-        returns=episodes.returns + jnp.where(ended, 0.0, reward),
-        lengths=episodes.lengths + (~ended).astype(jnp.int32),
-        terminated=episodes.terminated | (~ended & terminated),
-        truncated=episodes.truncated | (~ended & truncated),
-    )
-
-
-def run_episodes(
-    env: tuple[Callable[..., Any], Callable[..., Any]],
-    policy: Policy,
-    params: Any,
-    learner: LearnerState,
-    key: jax.Array,
-    *,
-    num_episodes: int,
-    max_episode_steps: int,
-    deterministic: bool,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """One episode in each of `num_episodes` environments, as a pure function.
-
-    Args:
-      env: `(reset, step)` of an environment.
-      policy: how to act.
-      params: parameters of the environment.
-      learner: the learner that the policy acts with.
-      key: PRNG key, consumed.
-      num_episodes: number of episodes.
-      max_episode_steps: the step limit at which episodes are cut.
-      deterministic: as in `evaluate`.
-
-    Returns:
-      `(returns float32 [N], lengths int32 [N], ended bool [N])`; `ended` is false for cut episodes.
-    """
-    reset, env_step = env
-
-    def body(episodes: Episodes) -> Episodes:
-        return step_episodes(
-            env_step, policy, params, learner, episodes, deterministic=deterministic
-        )
-
-    def running(episodes: Episodes) -> jax.Array:
-        return (episodes.num_steps < max_episode_steps) & ~episodes.ended.all()
-
-    start = begin_episodes(reset, policy, params, key, num_episodes)
-    found = jax.lax.while_loop(running, body, start)
-    return found.returns, found.lengths, found.ended

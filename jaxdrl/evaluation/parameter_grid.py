@@ -18,7 +18,8 @@ from jaxdrl.core.programs import program
 from jaxdrl.core.types import LearnerState, Policy
 from jaxdrl.envs.protocol import Environment, replace_params
 from jaxdrl.errors import ConfigError
-from jaxdrl.evaluation.episodes import DEFAULT_MAX_STEPS, STATIC, bootstrap_interval, run_episodes
+from jaxdrl.evaluation.episode_loop import STATIC, player_of, rules_of, run_episodes
+from jaxdrl.evaluation.episodes import DEFAULT_MAX_STEPS, bootstrap_interval
 
 MAX_EPISODES = 1_000_000
 """The most episodes over all cells, which are played in parallel."""
@@ -141,8 +142,8 @@ def vary(
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, np.arange(len(cells)))
     limit = env.max_episode_steps or DEFAULT_MAX_STEPS
     limits = [round(v.high) for v in variations if v.name == TIME_LIMIT]
-    returns, _, _ = jax.device_get(
-        program(_run_cells, STATIC, (env.reset, env.step), policy)(
+    returns, *_ = jax.device_get(
+        program(_run_cells, STATIC, rules_of(env), player_of(env, policy))(
             params,
             learner,
             keys,
@@ -178,12 +179,12 @@ def _grid(variations: Sequence[Variation]) -> list[tuple[float, ...]]:
 
 
 def _run_cells(
-    env: Any, policy: Policy, params: Any, learner: LearnerState, keys: jax.Array, **counts: Any
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+    rules: Any, policy: Policy, params: Any, learner: LearnerState, keys: jax.Array, **counts: Any
+) -> Any:
     """`run_episodes` in every cell, with `params [cells, ...]` and `keys [cells]`."""
 
-    def one_cell(params: Any, key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        return run_episodes(env, policy, params, learner, key, **counts)
+    def one_cell(params: Any, key: jax.Array) -> Any:
+        return run_episodes(rules, policy, params, learner, key, **counts)
 
     return jax.vmap(one_cell)(params, keys)
 

@@ -12,7 +12,15 @@ from jaxdrl.core.programs import program
 from jaxdrl.core.trees import is_key, match_rank
 from jaxdrl.core.types import LearnerState, Policy
 from jaxdrl.envs import Environment
-from jaxdrl.evaluation.episodes import Episodes, begin_episodes, first_device, step_episodes
+from jaxdrl.evaluation.episode_loop import (
+    Episodes,
+    Rules,
+    begin_episodes,
+    player_of,
+    rules_of,
+    step_episodes,
+)
+from jaxdrl.evaluation.episodes import first_device
 from jaxdrl.evaluation.host_playback import play_drawn
 from jaxdrl.evaluation.moments import Moment, Recording
 
@@ -57,8 +65,9 @@ def play(
             max_frames=max_frames,
             deterministic=deterministic,
         )
-    begin = program(begin_episodes, ("num_episodes",), env.reset, policy)
-    play_chunk = program(_play_chunk, ("deterministic",), env.step, policy)
+    rules, player = rules_of(env), player_of(env, policy)
+    begin = program(begin_episodes, ("num_episodes",), rules, player)
+    play_chunk = program(_play_chunk, ("deterministic",), rules, player)
     episodes = begin(env.default_params, key, num_episodes=num_envs)
     recording = Recording(max_frames)
     start = _on_host(jax.tree.map(lambda x: x[None], episodes))
@@ -77,7 +86,7 @@ def play(
 
 
 def _play_chunk(
-    env_step: Any,
+    rules: Rules,
     policy: Policy,
     params: Any,
     learner: LearnerState,
@@ -89,9 +98,7 @@ def _play_chunk(
 
     def body(episodes: Episodes, _: None) -> tuple[Episodes, Episodes]:
         before = _key_data(episodes.env_state)
-        after = step_episodes(
-            env_step, policy, params, learner, episodes, deterministic=deterministic
-        )
+        after = step_episodes(rules, policy, params, learner, episodes, deterministic=deterministic)
         held = _hold(episodes.ended, before, after.env_state)
         after = after.replace(env_state=held)  # type: ignore[attr-defined]
         return after, after.replace(obs=(), carry=(), key=())  # which pictures do not need

@@ -16,6 +16,7 @@ from jaxdrl.core.keys import abstract_key
 from jaxdrl.core.preprocessing import prepared_shapes, zeros
 from jaxdrl.core.types import Network
 from jaxdrl.envs.protocol import Environment
+from jaxdrl.envs.type_checks import of_observation
 from jaxdrl.errors import ConfigError
 from jaxdrl.networks.actor_critic import (
     ActorCritic,
@@ -203,7 +204,8 @@ def check_mask(env: Environment) -> None:
         )
     key = abstract_key()
     obs, _ = jax.eval_shape(env.reset, key, env.default_params)
-    mask, size = jax.eval_shape(env.action_mask, obs), num_policy_outputs(env.action_space)
+    mask = of_observation(env, "action_mask", env.action_mask, obs)
+    size = num_policy_outputs(env.action_space)
     if (mask.shape, str(mask.dtype)) != ((size,), "bool"):
         raise ConfigError(
             f"{env.name}: action_mask gives {mask.dtype}{list(mask.shape)}; must be bool[{size}] "

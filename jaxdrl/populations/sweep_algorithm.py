@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -20,14 +20,8 @@ from jaxdrl.core.programs import program
 from jaxdrl.core.types import Algorithm, LearnerState, Policy, Reduction
 from jaxdrl.distributed.spread import everywhere
 from jaxdrl.envs import Environment
-from jaxdrl.evaluation.episodes import (
-    DEFAULT_MAX_STEPS,
-    STATIC,
-    Evaluation,
-    best_of,
-    run_episodes,
-    summarise,
-)
+from jaxdrl.evaluation.episode_loop import STATIC, Rules, player_of, rules_of, run_episodes
+from jaxdrl.evaluation.episodes import DEFAULT_MAX_STEPS, Evaluation, best_of, summarise
 from jaxdrl.populations import members
 from jaxdrl.populations.pbt import Exchange
 from jaxdrl.populations.state import PopulationLearner, PopulationState
@@ -185,8 +179,8 @@ def evaluate_members(
       deterministic: as in `jaxdrl.evaluate`.
     """
     device = jax.local_devices()[0]
-    returns, lengths, ended = jax.device_get(
-        program(_run_members, STATIC, (env.reset, env.step), policy)(
+    played = jax.device_get(
+        program(_run_members, STATIC, rules_of(env), player_of(env, policy))(
             env.default_params,
             *jax.device_put((learner, key), device),
             num_episodes=num_episodes,
@@ -194,13 +188,15 @@ def evaluate_members(
             deterministic=deterministic,
         )
     )
-    members = tuple(map(summarise, returns, lengths, ended))
+    members = tuple(
+        summarise(*jax.tree.map(lambda x, i=i: x[i], played)) for i in range(len(played[0]))
+    )
     best = best_of([found.mean_return for found in members])
     return replace(members[best or 0], members=members)
 
 
 def _run_members(
-    env: tuple[Callable, Callable],
+    rules: Rules,
     policy: Any,
     params: Any,
     learner: Any,
@@ -213,7 +209,7 @@ def _run_members(
 
     def of_member(learner: Any) -> Any:
         return run_episodes(
-            env, policy, params, learner, jax.random.wrap_key_data(data, impl=impl), **how
+            rules, policy, params, learner, jax.random.wrap_key_data(data, impl=impl), **how
         )
 
     return jax.lax.map(of_member, learner)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from jaxdrl.io.log_files import LogFile
 from jaxdrl.runs.stopwatch import Stopwatch
 
 EPISODE_SUMS = ("episode_return_sum", "episode_length_sum", "num_episodes")
+OF_AGENT = re.compile(r"agent_\d+_return_sum")
 
 
 class MetricsLog:
@@ -69,7 +71,7 @@ class MetricsLog:
         self.update = update
         sums, self.metrics = split(metrics)
         for name, value in sums.items():
-            self.sums[name] += value
+            self.sums[name] = self.sums.get(name, 0.0) + value
         self.updates_timed += 1
         self.last_add = self.stopwatch.seconds
         if update % self.log_every == 0:
@@ -139,16 +141,23 @@ class MetricsLog:
 def split(metrics: dict[str, Any]) -> tuple[dict[str, float], dict[str, Any]]:
     """`(sums over episodes, the other metrics)` of an update, as plain numbers and lists."""
     plain = {name: value.tolist() for name, value in metrics.items()}
-    return {name: plain.pop(name) for name in EPISODE_SUMS}, plain
+    of_agents = [name for name in plain if OF_AGENT.fullmatch(name)]
+    return {name: plain.pop(name) for name in (*EPISODE_SUMS, *of_agents)}, plain
 
 
 def episode_figures(sums: dict[str, float]) -> dict[str, Any]:
     """Means over the episodes that ended, None where none did, and their number."""
     count = sums["num_episodes"]
+    of_agents = {
+        name.removesuffix("_sum"): total / count if count else None
+        for name, total in sums.items()
+        if OF_AGENT.fullmatch(name)
+    }
     return {
         "episode_return": sums["episode_return_sum"] / count if count else None,
         "episode_length": sums["episode_length_sum"] / count if count else None,
         "num_episodes": int(count),
+        **of_agents,
     }
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import jaxdrl
-from jaxdrl.envs.protocol import check_types
 from jaxdrl.envs.truncation import time_limit
+from jaxdrl.envs.type_checks import check_types
 from jaxdrl.errors import ConfigError
 from probe_environments import constant_reward, counter, delayed_reward
 

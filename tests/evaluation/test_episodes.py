@@ -13,16 +13,15 @@ import jaxdrl
 from jaxdrl import PPOConfig
 from jaxdrl.core.types import LearnerState, Policy
 from jaxdrl.errors import ConfigError
+from jaxdrl.evaluation.episode_loop import Rules, begin_episodes, step_episodes
 from jaxdrl.evaluation.episodes import (
     DEFAULT_MAX_STEPS,
     MAX_DRAWS,
-    begin_episodes,
     best_of,
     bootstrap_interval,
     difference_interval,
     evaluate,
     interquartile_mean,
-    step_episodes,
     summarise,
 )
 from probe_environments import action_reward, constant_reward, counter, delayed_reward
@@ -195,9 +194,10 @@ def test_an_episode_ends_once_and_in_the_way_that_came_first(terminates_at, trun
 
     @jax.jit
     def play(key):
-        episodes = begin_episodes(reset, POLICY, (), key, 1)
+        rules = Rules(reset, step)
+        episodes = begin_episodes(rules, POLICY, (), key, 1)
         for _ in range(4):
-            episodes = step_episodes(step, POLICY, (), LEARNER, episodes, deterministic=True)
+            episodes = step_episodes(rules, POLICY, (), LEARNER, episodes, deterministic=True)
         return episodes
 
     found = play(KEY())

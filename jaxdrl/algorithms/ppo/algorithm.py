@@ -25,6 +25,7 @@ from jaxdrl.config.ppo import PPOConfig
 from jaxdrl.config.rollout_sizes import check_minibatches
 from jaxdrl.core.returns import gae
 from jaxdrl.core.types import Algorithm, LearnerState, Network, Transition
+from jaxdrl.envs.agents import activity
 from jaxdrl.envs.protocol import Environment
 from jaxdrl.networks.build import shapes_of_params
 
@@ -150,6 +151,7 @@ def _corrected(
         lambda_=config.gae_lambda,
         rho_clip=config.rho_clip,
         c_clip=config.c_clip,
+        active=activity(ppo.agent.env, trajectory.obs),
     )
     # Without the weight of the ratio, which is a factor of PPO's loss already.
     return value, found.targets, found.advantage

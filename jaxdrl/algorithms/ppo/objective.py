@@ -19,8 +19,10 @@ from jaxdrl.config.ppo import PPOConfig
 from jaxdrl.core import losses
 from jaxdrl.core.distributions import Distribution
 from jaxdrl.core.keys import abstract_key
+from jaxdrl.core.losses import weighted_mean
 from jaxdrl.core.preprocessing import prepared_shapes, zeros
 from jaxdrl.core.types import Reduction
+from jaxdrl.envs.agents import to_rows
 from jaxdrl.errors import ConfigError
 
 ExtraLoss = Callable[[Any, Batch, Distribution, jax.Array], dict[str, jax.Array]]
@@ -73,21 +75,22 @@ def loss(
     )
     log_prob = distribution.log_prob(batch.action)
     epsilon = config.clip_epsilon
-    policy_loss = losses.clipped_surrogate(
-        log_prob, batch.log_prob, batch.advantage, clip_epsilon=epsilon
-    ).mean()
+    policy_loss = weighted_mean(
+        losses.clipped_surrogate(log_prob, batch.log_prob, batch.advantage, clip_epsilon=epsilon),
+        batch.weight,
+    )
     if config.value_clip_epsilon is None:
         value_loss = losses.squared_value(value, batch.target).mean()
     else:
         value_loss = losses.clipped_value(
             value, batch.value, batch.target, clip_epsilon=config.value_clip_epsilon
         ).mean()
-    total, metrics = total_loss(config, distribution, policy_loss, value_loss)
+    total, metrics = total_loss(config, distribution, policy_loss, value_loss, batch.weight)
+    kl = losses.approx_kl(log_prob, batch.log_prob)
+    clipped = losses.clip_fraction(log_prob, batch.log_prob, clip_epsilon=epsilon)
     metrics |= {
-        "approx_kl": losses.approx_kl(log_prob, batch.log_prob).mean(),
-        "clip_fraction": losses.clip_fraction(
-            log_prob, batch.log_prob, clip_epsilon=epsilon
-        ).mean(),
+        "approx_kl": weighted_mean(kl, batch.weight),
+        "clip_fraction": weighted_mean(clipped, batch.weight),
     }
     if ppo.extra_loss is None:
         return total, metrics
@@ -111,6 +114,7 @@ def check_extra_loss(extra_loss: ExtraLoss, agent: Agent, num: int = 7) -> None:
         params = agent.network.init(params_key, zeros(prepared_shapes(env.observation_space, num)))
         reset = jax.vmap(env.reset, in_axes=(0, None))
         obs, _ = reset(jax.random.split(reset_key, num), env.default_params)
+        obs = jax.tree.map(lambda x: x[:num], to_rows(env.num_agents, obs))
         start = jnp.ones((1, num), jnp.bool)
         sequence = jax.tree.map(lambda x: x[None], obs)
         carry = agent.network.initial_carry(num)

@@ -27,7 +27,8 @@ from jaxdrl.envs.contract.findings import (
     first_place,
 )
 from jaxdrl.envs.contract.random_play import Observed, Starts, play, play_alone
-from jaxdrl.envs.protocol import Environment, check_types
+from jaxdrl.envs.protocol import Environment
+from jaxdrl.envs.type_checks import check_types
 from jaxdrl.errors import ConfigError
 from jaxdrl.io.console import make_console
 

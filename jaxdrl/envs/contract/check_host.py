@@ -28,7 +28,8 @@ from jaxdrl.envs.contract.host_play import (
     play_on_host,
 )
 from jaxdrl.envs.host.protocol import shapes_of
-from jaxdrl.envs.protocol import Environment, check_types
+from jaxdrl.envs.protocol import Environment
+from jaxdrl.envs.type_checks import check_types
 from jaxdrl.errors import ConfigError
 
 NUM_AGAIN = 128

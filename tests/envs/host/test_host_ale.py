@@ -9,7 +9,7 @@ import pytest
 import jaxdrl
 from jaxdrl import ConfigError
 from jaxdrl.envs.host.protocol import CopyError
-from jaxdrl.envs.protocol import check_types
+from jaxdrl.envs.type_checks import check_types
 
 adapter = pytest.importorskip("jaxdrl.envs.host.ale")
 vector_env = pytest.importorskip("ale_py.vector_env")

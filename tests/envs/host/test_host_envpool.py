@@ -11,7 +11,7 @@ import jaxdrl
 from jaxdrl import ConfigError
 from jaxdrl.envs.host.protocol import CopyError
 from jaxdrl.envs.host.replay import random_actions
-from jaxdrl.envs.protocol import check_types
+from jaxdrl.envs.type_checks import check_types
 
 adapter = pytest.importorskip("jaxdrl.envs.host.envpool")
 envpool = pytest.importorskip("envpool")

@@ -18,7 +18,7 @@ from counting_gymnasium import FAILING, LONGEST, Counting, make_counting
 from deadlines import within
 from jaxdrl import ConfigError
 from jaxdrl.envs.host.protocol import CopyError
-from jaxdrl.envs.protocol import check_types
+from jaxdrl.envs.type_checks import check_types
 
 EVERY = np.ones(3, bool)
 SEEDS = np.array([1, 9, 22], np.uint32)

@@ -4,7 +4,7 @@ import pytest
 
 from jaxdrl import spaces
 from jaxdrl.envs.host.protocol import HostEnvironment, on_host
-from jaxdrl.envs.protocol import check_types
+from jaxdrl.envs.type_checks import check_types
 
 SPACE = spaces.Dict(
     {"pixels": spaces.Box(0, 255, (4, 3), "uint8"), "speed": spaces.Box(-1.0, 1.0, ())}

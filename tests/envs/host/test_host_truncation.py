@@ -7,7 +7,7 @@ import pytest
 import jaxdrl
 from counting_host import LONGEST, counting, is_truncated, length_of, make_counting
 from jaxdrl.envs.host.protocol import HostEnvironment, on_host
-from jaxdrl.envs.protocol import check_types
+from jaxdrl.envs.type_checks import check_types
 
 NUM = 40
 

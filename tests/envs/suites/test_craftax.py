@@ -13,9 +13,10 @@ pytest.importorskip("craftax")
 import suite_contract
 from jaxdrl import ConfigError, check_environment, make
 from jaxdrl.core.dtype_promotion import default_promotion
-from jaxdrl.envs.protocol import check_types, replace_params
+from jaxdrl.envs.protocol import replace_params
 from jaxdrl.envs.suites import craftax
 from jaxdrl.envs.truncation import TimeLimitState
+from jaxdrl.envs.type_checks import check_types
 
 CLASSIC, FULL = craftax.TASKS
 TASKS = [CLASSIC, pytest.param(FULL, marks=pytest.mark.slow)]

@@ -13,8 +13,9 @@ from gymnax.environments import environment, spaces
 import jaxdrl
 from jaxdrl.core.dtype_promotion import default_promotion
 from jaxdrl.envs import from_gymnax, vector
-from jaxdrl.envs.protocol import check_types, strong_types
+from jaxdrl.envs.protocol import strong_types
 from jaxdrl.envs.suites.gymnax import convert_space
+from jaxdrl.envs.type_checks import check_types
 from jaxdrl.errors import ConfigError
 
 DOWNLOADING = "MNISTBandit-bsuite"

@@ -11,8 +11,8 @@ import pytest
 import jaxdrl
 import suite_contract
 from jaxdrl.core.dtype_promotion import default_promotion
-from jaxdrl.envs.protocol import check_types
 from jaxdrl.envs.suites import registry
+from jaxdrl.envs.type_checks import check_types
 from jaxdrl.errors import ConfigError
 from jaxdrl.networks.build import check_mask
 

@@ -10,7 +10,7 @@ import pytest
 
 import jaxdrl
 import suite_contract
-from jaxdrl.envs.protocol import check_types
+from jaxdrl.envs.type_checks import check_types
 from jaxdrl.errors import ConfigError
 
 adapter = pytest.importorskip("jaxdrl.envs.suites.navix")

@@ -10,8 +10,8 @@ import pytest
 
 import jaxdrl
 import suite_contract
-from jaxdrl.envs.protocol import check_types
 from jaxdrl.envs.suites import registry
+from jaxdrl.envs.type_checks import check_types
 from jaxdrl.errors import ConfigError
 
 xminigrid = pytest.importorskip("xminigrid")
