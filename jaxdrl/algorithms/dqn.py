@@ -72,6 +72,7 @@ def dqn(
       ConfigError: if the mesh does not divide the shards, or if environment, network or optimiser
         break their contracts.
     """
+    replay_learner.require_one_agent(env, "DQN")
     agent = q_learning.make_agent(
         env, config, "DQN", mesh=mesh, network=network, action_values=not config.dueling
     )

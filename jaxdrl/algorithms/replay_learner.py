@@ -33,6 +33,7 @@ from jaxdrl.core.types import (
 )
 from jaxdrl.distributed.groups import split_groups
 from jaxdrl.distributed.layout import Layout, varying
+from jaxdrl.envs.protocol import Environment
 from jaxdrl.errors import ConfigError
 
 METRICS: dict[str, Reduction] = {"learning_rate": "each", "nonfinite_params": "mean"}
@@ -93,6 +94,19 @@ def as_algorithm(learning: Learning, metrics: Mapping[str, Reduction]) -> Algori
         acting=acting_of(agent, config.num_steps, config.gamma, keep_final_obs=True),
         remember=partial(remember, agent.layout, config),
     )
+
+
+def require_one_agent(env: Environment, algorithm: str) -> None:
+    """Refuses an environment of several agents, which the buffer has no rows for.
+
+    Raises:
+      ConfigError: saying which algorithms learn with several.
+    """
+    if env.num_agents is not None:
+        raise ConfigError(
+            f"{env.name}: num_agents = {env.num_agents}: the buffer of {algorithm} keeps the steps "
+            "of one agent; take ppo, impala or pqn"
+        )
 
 
 def require_no_memory(agent: Agent, algorithm: str) -> None:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from jaxdrl.algorithms import optimizers
+from jaxdrl.algorithms import optimizers, replay_learner
 from jaxdrl.algorithms.agent import Agent, make_agent
 from jaxdrl.algorithms.optimizers import Optimizer
 from jaxdrl.algorithms.replay import Minibatch, n_step_return
@@ -70,6 +70,7 @@ def make(
                 f"{part}: {name} makes its own, one for each of actor and critics; the settings "
                 "describe them"
             )
+    replay_learner.require_one_agent(env, name)
     space = env.action_space
     if not isinstance(space, Box) or not space.bounded.all():
         raise ConfigError(

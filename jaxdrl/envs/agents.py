@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdrl.core.keys import abstract_key
-from jaxdrl.envs.protocol import Environment
+from jaxdrl.envs.protocol import Environment, random_action
 
 
 def num_rows(num_agents: int | None, num_envs: int) -> int:
@@ -71,6 +71,15 @@ def sample_actions(env: Environment, key: jax.Array) -> jax.Array:
     if env.num_agents is None:
         return env.action_space.sample(key)
     return jax.vmap(env.action_space.sample)(jax.random.split(key, env.num_agents))
+
+
+def random_actions(env: Environment, key: jax.Array, obs: Any) -> tuple[jax.Array, jax.Array]:
+    """`random_action` of each agent, and the fewest logits that one is allowed."""
+    if env.num_agents is None:
+        return random_action(env, key, obs)
+    keys = jax.random.split(key, env.num_agents)
+    actions, num_allowed = jax.vmap(lambda key, obs: random_action(env, key, obs))(keys, obs)
+    return actions, num_allowed.min()
 
 
 def abstract_actions(env: Environment) -> Any:

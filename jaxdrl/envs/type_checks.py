@@ -37,12 +37,12 @@ def check_types(env: Environment) -> None:
     key = abstract_key()
     started = jax.eval_shape(env.reset, key, env.default_params)
     obs, env_state = _require_parts(env.name, "reset", started, ("obs", "env_state"))
+    _require_in_space(env.name, "observation", _of_agent(env, obs), env.observation_space)
     action = abstract_actions(env)
     stepped = jax.eval_shape(env.step, key, env_state, action, env.default_params)
     next_obs, next_state, reward, terminated, truncated, _ = _require_parts(
         env.name, "step", stepped, STEP
     )
-    _require_in_space(env.name, "observation", _of_agent(env, obs), env.observation_space)
     _require_same(env.name, "observation", obs, next_obs)
     _check_active(env, obs)
     _require_same(env.name, "state", env_state, next_state)

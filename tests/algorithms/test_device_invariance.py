@@ -15,6 +15,7 @@ from jaxdrl.config.settings import with_settings
 from jaxdrl.distributed.groups import map_rows
 from jaxdrl.distributed.layout import place
 from jaxdrl.runs.metrics_log import sha256
+from probe_agents import team
 
 FULLY_OPTIMIZED = True
 
@@ -73,6 +74,16 @@ SETTINGS = {
         "normalize_observations": True,
         "normalize_rewards": True,
     },
+    "team": {  # of three agents, one of which dies
+        "num_envs": 16,
+        "num_steps": 10,
+        "sequence_length": 5,
+        "memory": "gru",
+        "memory_size": 8,
+        "num_minibatches": 2,
+        "hidden_sizes": (16,),
+        "normalize_observations": True,
+    },
     "Reacher-misc": {**REPLAY, "num_accumulation_steps": 2},
     "MountainCarContinuous-v0": {**REPLAY, "num_atoms": 11, "critic_layer_norm": True},
     "FourRooms-misc": {
@@ -109,7 +120,8 @@ def agent_on(name, num_devices, **changes):
     mesh = None if num_devices is None else jaxdrl.make_mesh(num_devices)
     config = with_settings(DEFAULTS.get(name, PPOConfig()), **SETTINGS[name], **changes)
     given = {"extra_loss": EXTRA_LOSS[name]} if name in EXTRA_LOSS else {}
-    return build(jaxdrl.make(name), config, mesh=mesh, **given)
+    env = team() if name == "team" else jaxdrl.make(name)
+    return build(env, config, mesh=mesh, **given)
 
 
 def test_a_sum_in_turn_has_the_bits_of_the_sum_alone():
@@ -149,7 +161,7 @@ def relative_difference(params, others):
 
 QUICK = {
     *{("CartPole-v1", None), ("Pendulum-v1", 1), ("MemoryChain-bsuite", 1)},
-    ("Catch-bsuite", 1),
+    *{("Catch-bsuite", 1), ("team", 1)},
     *{("Reacher-misc", None), ("MountainCarContinuous-v0", 1)},
 }
 """What is not left to the slow tests: each costs two programs that compile as users' do."""

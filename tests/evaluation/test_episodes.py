@@ -24,6 +24,7 @@ from jaxdrl.evaluation.episodes import (
     interquartile_mean,
     summarise,
 )
+from probe_agents import last_move_wins, team
 from probe_environments import action_reward, constant_reward, counter, delayed_reward
 
 KEY = partial(jax.random.key, 0)
@@ -398,3 +399,42 @@ def test_a_return_that_is_not_finite_has_no_interval_and_is_not_the_best(bad):
     assert np.isnan(bootstrap_interval(np.array([1.0, bad]))).all()
     assert best_of([bad, 1.0, None, 3.0, 3.0]) == 3
     assert best_of([bad, None]) is None
+
+
+def always(action):
+    """A policy of rows that always acts alike."""
+
+    def act(learner, carry, obs, episode_start, key, *, deterministic=False):
+        del learner, obs, key, deterministic
+        return jnp.full(episode_start.shape, action), carry
+
+    return Policy(lambda num_rows: (), act)
+
+
+def test_the_return_of_a_team_is_the_mean_over_its_agents():
+    found = evaluate(team(), always(1), LEARNER, KEY(), num_episodes=4)
+    # Agent 0 is paid for action 0, agent 1 in all 5 steps, agent 2 for action 0 while it lives.
+    np.testing.assert_array_equal(found.agent_returns, np.tile([0.0, 5.0, 0.0], (4, 1)))
+    np.testing.assert_allclose(found.returns, 5 / 3)
+    assert (found.lengths == 5).all()
+
+
+def test_agents_that_compete_are_evaluated_at_each_seat_against_random_players():
+    game = last_move_wins()  # agent 0 moves last
+    found = evaluate(game, always(1), LEARNER, KEY(), num_episodes=6)
+    np.testing.assert_array_equal(found.agent_returns, np.tile([1.0, -1.0], (6, 1)))
+    np.testing.assert_array_equal(found.returns, [1, -1, 1, -1, 1, -1])
+
+
+def test_opponents_in_an_evaluation_are_random():
+    def step(key, env_state, action, params):
+        obs, env_state, _, *rest = last_move_wins().step(key, env_state, action, params)
+        return obs, env_state, action.astype(jnp.float32), *rest
+
+    game = last_move_wins()._replace(step=step, action_mask=None)
+    found = evaluate(game, always(1), LEARNER, KEY(), num_episodes=200)
+    own = np.arange(200) % 2
+    np.testing.assert_array_equal(found.agent_returns[np.arange(200), own], 3.0)
+    others = found.agent_returns[np.arange(200), 1 - own]
+    assert 1.3 < others.mean() < 1.7
+    assert set(others.tolist()) == {0.0, 1.0, 2.0, 3.0}

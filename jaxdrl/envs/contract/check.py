@@ -14,6 +14,7 @@ from jaxdrl.checks import Count, Seed, checked, require
 from jaxdrl.core.keys import abstract_key, make_key
 from jaxdrl.core.trees import is_key
 from jaxdrl.envs import make
+from jaxdrl.envs.agents import abstract_actions
 from jaxdrl.envs.contract.check_host import check_on_host, most_steps
 from jaxdrl.envs.contract.findings import (
     EnvironmentReport,
@@ -26,6 +27,7 @@ from jaxdrl.envs.contract.findings import (
     check_rewards,
     first_place,
 )
+from jaxdrl.envs.contract.inactive_play import play_inactive
 from jaxdrl.envs.contract.random_play import Observed, Starts, play, play_alone
 from jaxdrl.envs.protocol import Environment
 from jaxdrl.envs.type_checks import check_types
@@ -41,6 +43,9 @@ NUM_STEPS = 512
 NUM_STEPS_ALONE = 8
 """How many steps one environment plays without `vmap`, for comparison."""
 
+NUM_STEPS_INACTIVE = 64
+"""How many steps are repeated with other actions of inactive agents."""
+
 
 @checked
 def check_environment(
@@ -51,10 +56,11 @@ def check_environment(
     It checks shapes, dtypes and weak types; that the functions are pure; that episodes start
     differently, and that keys in states differ; that `step` does not reset the environment itself,
     neither state nor observation; that the flags exclude each other and episodes keep to
-    `max_episode_steps`; that rewards are finite and observations in their space; masks; and that
-    `jit`, `vmap` and `scan` change nothing. Of an environment of the host it checks what its copies
-    give row by row: also that rows that are not reset keep their observation, that seeds decide
-    episodes where that is promised, and that arrays are not written to later.
+    `max_episode_steps`; that rewards are finite and observations in their space; masks; that agents
+    which are not active have no influence; and that `jit`, `vmap` and `scan` change nothing. Of an
+    environment of the host it checks what its copies give row by row: also that rows that are not
+    reset keep their observation, that seeds decide episodes where that is promised, and that arrays
+    are not written to later.
 
     Args:
       env: the environment.
@@ -97,6 +103,7 @@ def _check_all(
         check_observations(seen),
         *check_masks(env, seen),
         _check_alone(seen, alone),
+        *_check_inactive(traced, keys, min(NUM_STEPS_INACTIVE, num_steps)),
     )
 
 
@@ -112,7 +119,7 @@ def _check_types(env: Environment) -> tuple[Finding, ...]:
         )
     key = abstract_key()
     before = jax.eval_shape(env.reset, key, env.default_params)
-    action = jax.eval_shape(env.action_space.sample, key)
+    action = abstract_actions(env)
     after = jax.eval_shape(env.step, key, before[1], action, env.default_params)[:2]
     leaves, _ = jax.tree_util.tree_flatten_with_path(before)
     weak = [
@@ -134,7 +141,7 @@ def _check_purity(env: Environment) -> Finding:
     what = "reset and step are pure: a second trace gives the same program"
     key = make_key(0)
     obs_and_state = jax.eval_shape(env.reset, key, env.default_params)
-    action = jax.eval_shape(env.action_space.sample, key)
+    action = abstract_actions(env)
 
     def trace() -> list[tuple[str, list]]:
         programs = [
@@ -222,7 +229,7 @@ def _check_alone(seen: Observed, alone: tuple[np.ndarray, ...]) -> Finding:
     among = (seen.obs_sum, seen.reward, seen.terminated, seen.truncated)
     for x, y in zip(among, alone, strict=True):
         x, y = x[:num, 0].astype(np.float32), y[:num].astype(np.float32)
-        near = np.isclose(x, y, 1e-3, 1e-4, equal_nan=True)
+        near = np.isclose(x, y, 1e-3, 1e-4, equal_nan=True).reshape(num, -1).all(axis=1)
         if not near.all():
             step = int(np.argmin(near)) + 1
             return Finding(
@@ -231,6 +238,25 @@ def _check_alone(seen: Observed, alone: tuple[np.ndarray, ...]) -> Finding:
                 f"an environment alone differs from one of {seen.step.shape[1]} at step {step}",
             )
     return Finding(what, "holds", f"{num} steps are the same with and without it")
+
+
+def _check_inactive(env: Environment, keys: jax.Array, num_steps: int) -> list[Finding]:
+    """Whether agents that are not active have no influence, and whether one always is."""
+    if env.active is None:
+        return []
+    active, differs = jax.device_get(_compiled(play_inactive, num_steps)(env, keys))
+    what, idle = "what inactive agents do has no effect", int((~active).sum())
+    detail = f"in {idle:,} of {active.size:,} observations of an agent it is not active"
+    if differs.any():
+        t, n = np.argwhere(differs)[0].tolist()
+        detail = f"other actions of inactive agents change step {t + 1} of environment {n}"
+    found = [Finding(what, "broken" if differs.any() else "holds", detail)]
+    none = ~active.any(axis=2)
+    if none.any():
+        t, n = np.argwhere(none)[0].tolist()
+        detail = f"none is in {int(none.sum()):,} steps, such as step {t + 1} of environment {n}"
+        found.append(Finding("some agent is active", "note", detail))
+    return found
 
 
 def main(name: str, params: dict[str, Any], num_envs: int, num_steps: int | None) -> bool:

@@ -88,7 +88,8 @@ def check_limit(env: Environment, seen: Observed) -> Finding:
 
 def check_rewards(seen: Observed) -> Finding:
     """Whether all rewards are finite."""
-    bad = ~np.isfinite(seen.reward)
+    of_agents = tuple(range(2, seen.reward.ndim))
+    bad = np.any(~np.isfinite(seen.reward), axis=of_agents)
     if bad.any():
         return Finding("rewards are finite", "broken", first_place(bad, seen))
     low, high = seen.reward.min(), seen.reward.max()

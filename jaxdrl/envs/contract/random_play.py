@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from jaxdrl.envs import vector
+from jaxdrl.envs.agents import by_env, random_actions
 from jaxdrl.envs.contract.state_inspection import (
     fingerprint,
     is_finite,
@@ -19,7 +20,7 @@ from jaxdrl.envs.contract.state_inspection import (
     whole_numbers,
     without_keys,
 )
-from jaxdrl.envs.protocol import Environment, random_action, strong_types
+from jaxdrl.envs.protocol import Environment, strong_types
 
 
 class Starts(NamedTuple):
@@ -39,12 +40,13 @@ class Observed(NamedTuple):
 
     Attributes:
       step: number of the step in its episode, from 1, int32.
-      reward: reward from the environment.
+      reward: reward from the environment, `[T, N, A]` of several agents.
       terminated: bool.
       truncated: bool.
-      in_space: whether the observation is in its space, bool.
+      in_space: whether the observation is in its space, that of every agent, bool.
       finite: whether the observation is finite, bool.
-      num_allowed: how many actions the mask allows before the step, int32; 1 without a mask.
+      num_allowed: how many actions the mask allows before the step, the fewest of an agent, int32;
+        1 without a mask.
       state_is_reset: the episode ended, and its last state is that of a reset, bool.
       obs_is_reset: the episode ended, and its last observation is that of a reset, bool.
       counter_is_reset: the episode ended, and its counter of steps is back at its start, bool.
@@ -149,7 +151,7 @@ def play_alone(env: Environment, key: jax.Array, num_steps: int) -> tuple[jax.Ar
     def one_step(carry: Any, _: None) -> Any:
         (obs, env_state), key = carry
         keys = jax.random.split(key, 4)
-        action, _allowed = random_action(env, keys[1], obs)
+        action, _allowed = random_actions(env, keys[1], obs)
         obs, env_state, *rest, _info = strong_types(
             env.step(keys[2], env_state, action, env.default_params)
         )
@@ -178,7 +180,8 @@ def _zeros(function: Callable, *args: Any) -> Any:
 
 
 def _reset(env: Environment, words: jax.Array) -> Episode:
-    return _begin(*vector.reset(env, jax.random.wrap_key_data(words)))
+    obs, env_state = vector.reset(env, jax.random.wrap_key_data(words))
+    return _begin(by_env(env.num_agents, obs), env_state)
 
 
 def _begin(obs: Any, env_state: Any) -> Episode:
@@ -201,7 +204,7 @@ def _step(
     """One step of all; `seen` without what is known only when the next episode begins."""
     keys = jax.vmap(lambda key: jax.random.split(key, 4))(keys)
     params, step_words = env.default_params, jax.random.key_data(keys[:, 2])
-    action, num_allowed = jax.vmap(lambda key, obs: random_action(env, key, obs))(
+    action, num_allowed = jax.vmap(lambda key, obs: random_actions(env, key, obs))(
         keys[:, 1], episode.obs
     )
     obs, env_state, reward, terminated, truncated, _ = strong_types(
@@ -223,7 +226,7 @@ def _step(
         reward=reward,
         terminated=terminated,
         truncated=truncated,
-        in_space=jax.vmap(lambda obs: is_in_space(env.observation_space, obs))(obs),
+        in_space=jax.vmap(partial(_in_space, env))(obs),
         finite=jax.vmap(is_finite)(obs),
         num_allowed=num_allowed,
         obs_is_reset=unknown,
@@ -290,6 +293,13 @@ def _candidates(step_words: jax.Array, env_state: Any) -> jax.Array:
     words = jnp.stack([step_words, *in_state], axis=1)
     split = jax.vmap(jax.vmap(jax.random.split))(jax.random.wrap_key_data(words))
     return jnp.concatenate([words, *jnp.unstack(jax.random.key_data(split), axis=2)], axis=1)
+
+
+def _in_space(env: Environment, obs: Any) -> jax.Array:
+    """Whether the observation of an environment, or that of all its agents, is in the space."""
+    if env.num_agents is None:
+        return is_in_space(env.observation_space, obs)
+    return jax.vmap(lambda obs: is_in_space(env.observation_space, obs))(obs).all()
 
 
 def _sum(obs: Any) -> jax.Array:

@@ -9,6 +9,7 @@ import pytest
 from gymnax.environments.bsuite.catch import Catch
 
 import jaxdrl
+import probe_agents as agents
 import probe_environments as probes
 from jaxdrl import ConfigError, spaces
 from jaxdrl.cli import main
@@ -41,6 +42,8 @@ def notes(env):
         probes.constant_reward(5, "truncated"),
         probes.constant_reward(5, "terminated"),
         probes.random_observation(),
+        agents.team(),
+        agents.last_move_wins(),
     ],
     ids=lambda env: env.name,
 )
@@ -288,3 +291,43 @@ def test_the_command_says_what_is_broken_and_ends_with_1(capsys, monkeypatch):
         main.main(["check", "Catch-bsuite", "--num-steps", "20", "--num-envs", "2"])
     assert caught.value.code == 1
     assert "BROKEN  rewards are finite" in capsys.readouterr().out
+
+
+def changed_step(env, change):
+    """`env`, whose step gives what `change(env_state, action, results)` makes of its results."""
+
+    def step(key, env_state, action, params):
+        return change(env_state, action, env.step(key, env_state, action, params))
+
+    return env._replace(step=step)
+
+
+def test_an_inactive_agent_with_influence_is_found():
+    def change(env_state, action, results):
+        obs, after, reward, *rest = results
+        return obs, after, reward.at[0].add(action[2].astype(jnp.float32)), *rest
+
+    found = broken(changed_step(agents.team(), change))
+    assert list(found) == ["what inactive agents do has no effect"]
+    assert "change step 3 of environment" in next(iter(found.values()))
+
+
+def test_steps_without_an_active_agent_are_noted():
+    env = agents.team(dies_after=0)._replace(active=lambda obs: (obs[-1] > 0) & (obs[3] == 0))
+    assert "none is in" in notes(env)["some agent is active"]
+
+
+def test_the_reward_and_the_observation_of_each_agent_are_looked_at():
+    def change(env_state, action, results):
+        obs, after, reward, *rest = results
+        reward = reward.at[1].set(jnp.where(env_state[0] == 3, jnp.nan, reward[1]))
+        return (
+            obs.at[2, 0].set(jnp.where(env_state[0] == 2, jnp.inf, obs[2, 0])),
+            after,
+            reward,
+            *rest,
+        )
+
+    found = broken(changed_step(agents.team(), change))
+    assert "step 4 of an episode" in found["rewards are finite"]
+    assert "step 3 of an episode" in found["observations are finite and in observation_space"]

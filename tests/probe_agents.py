@@ -1,0 +1,89 @@
+"""Tiny environments of several agents with known answers."""
+
+import jax
+import jax.numpy as jnp
+
+from jaxdrl.core.spaces import Box, Discrete
+from jaxdrl.envs.protocol import Environment
+
+NO = jnp.zeros((), jnp.bool)
+
+
+def team(num_steps=5, dies_after=2, num_agents=3):
+    """Agents that act for themselves; the last one is dead after `dies_after` steps.
+
+    obs is the agent and the time, both one-hot, whether it is alive, and a number that the reset
+    draws. A living agent is paid 1 for the action `agent % 2`. Every episode is truncated after
+    `num_steps`.
+    """
+
+    def observe(time, drawn):
+        is_last = jnp.arange(num_agents) == num_agents - 1
+        alive = ~is_last | (time < dies_after)
+        of_all = jnp.concatenate([jax.nn.one_hot(time, num_steps + 1), drawn[None]])
+        columns = [jnp.eye(num_agents), jnp.tile(of_all, (num_agents, 1)), alive[:, None]]
+        return jnp.concatenate([x.astype(jnp.float32) for x in columns], axis=1), alive
+
+    def reset(key, params):
+        del params
+        time, drawn = jnp.zeros((), jnp.int32), jax.random.normal(key)
+        return observe(time, drawn)[0], (time, drawn)
+
+    def step(key, env_state, action, params):
+        del key, params
+        time, drawn = env_state
+        _, alive = observe(time, drawn)
+        right = action == jnp.arange(num_agents) % 2
+        time = time + 1
+        obs, _ = observe(time, drawn)
+        reward = (right & alive).astype(jnp.float32)
+        return obs, (time, drawn), reward, NO, time >= num_steps, {}
+
+    return Environment(
+        "team",
+        reset,
+        step,
+        Box(-jnp.inf, jnp.inf, (num_agents + num_steps + 3,)),
+        Discrete(2),
+        max_episode_steps=num_steps,
+        num_agents=num_agents,
+        active=lambda obs: obs[-1] > 0,
+    )
+
+
+def last_move_wins(num_moves=3, num_agents=2):
+    """Agents move in turn; after `num_moves` whoever moved last wins, and the others lose.
+
+    obs is whether the agent is on turn, and the time, one-hot. Whoever is not on turn may only do
+    action 0. The winner gets 1 and every other agent -1, at the last step.
+    """
+
+    def observe(time):
+        on_turn = jnp.arange(num_agents) == time % num_agents
+        times = jnp.tile(jax.nn.one_hot(time, num_moves + 1), (num_agents, 1))
+        return jnp.concatenate([on_turn[:, None].astype(jnp.float32), times], axis=1)
+
+    def reset(key, params):
+        del key, params
+        time = jnp.zeros((), jnp.int32)
+        return observe(time), time
+
+    def step(key, time, action, params):
+        del key, action, params
+        is_over = time + 1 >= num_moves
+        won = jnp.arange(num_agents) == time % num_agents
+        reward = jnp.where(is_over, jnp.where(won, 1.0, -1.0), 0.0)
+        return observe(time + 1), time + 1, reward, is_over, NO, {}
+
+    return Environment(
+        "last_move_wins",
+        reset,
+        step,
+        Box(0.0, 1.0, (num_moves + 2,)),
+        Discrete(2),
+        max_episode_steps=num_moves,
+        action_mask=lambda obs: jnp.stack([obs[0] >= 0, obs[0] > 0]),
+        num_agents=num_agents,
+        active=lambda obs: obs[0] > 0,
+        is_competitive=True,
+    )
