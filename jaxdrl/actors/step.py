@@ -170,9 +170,12 @@ def join(trajectories: Sequence[Any], specs: Any, mesh: Mesh | None) -> Any:
 def split_envs(envs: Any, num_parts: int) -> list[ActorState]:
     """Equal parts of the environments, in host memory."""
     host = _on_host(envs)
-    size = host.key.shape[0] // num_parts
-    starts = range(0, host.key.shape[0], size)
-    return [jax.tree.map(lambda x, i=i: x[i : i + size], host) for i in starts]
+
+    def part(x: Any, i: int) -> Any:  # an environment of several agents has several rows
+        size = x.shape[0] // num_parts
+        return x[i * size : (i + 1) * size]
+
+    return [jax.tree.map(lambda x, i=i: part(x, i), host) for i in range(num_parts)]
 
 
 def _join_envs(parts: Sequence[Any]) -> ActorState:

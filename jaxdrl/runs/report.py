@@ -112,6 +112,7 @@ def summarise(
         "state_sha256": sha256(state),
         "greedy_evaluation": experiment.greedy_evaluation,
         "evaluation": evaluation_figures(evaluation),
+        **({"opponents": "random"} if setup.env.is_competitive else {}),
     }
 
 
@@ -159,6 +160,8 @@ def _shown(result: dict[str, Any]) -> tuple[dict[str, Any], str, str]:
     """
     evaluated = result["evaluation"]
     over = f"{evaluated['num_episodes']} episodes"
+    if result.get("opponents") == "random":
+        over += " against random players at all other seats"
     if result.get("settings"):
         row = result["settings"][0]
         members, seeds = numbers_in_words(row["members"]), len(row["members"])
