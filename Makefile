@@ -18,8 +18,8 @@ help:  ## list the targets (the default)
 	@echo "  VENV=.venv-3.12     where that environment is (default: .venv)"
 	@echo "  EXTRAS=cuda12       extras to install as well: cuda12, tpu, notebooks, video, tensorboard,"
 	@echo "                      wandb, mlflow, optuna, or suites for brax, craftax, jumanji, navix,"
-	@echo "                      playground, xminigrid, gymnasium, mujoco, envpool and ale; several"
-	@echo "                      with commas"
+	@echo "                      pgx, playground, xminigrid, gymnasium, mujoco, envpool and ale;"
+	@echo "                      several with commas"
 	@echo "  ARGS='...'          passed on to the training script, or to pytest"
 	@echo "  WORKERS=4           processes of the test suite (default: 2)"
 
@@ -30,7 +30,7 @@ help:  ## list the targets (the default)
 comma := ,
 extras := $(sort $(subst $(comma), ,$(EXTRAS)))
 known := cuda12 tpu notebooks video tensorboard wandb mlflow optuna suites brax craftax jumanji navix \
-         playground xminigrid gymnasium mujoco envpool ale test
+         pgx playground xminigrid gymnasium mujoco envpool ale test
 unknown := $(filter-out $(known),$(extras))
 ifneq ($(unknown),)
 $(error EXTRAS=$(EXTRAS): there is no extra named $(unknown); there are $(known))
@@ -105,8 +105,8 @@ test-suites:  ## install every suite and test the adapters
 
 # In an environment of their own, so that the other tests are those without suites. What is compiled
 # there is kept there.
-suites := brax craftax jumanji navix playground xminigrid registry suites_on_devices
-pictures := craftax_tiles jumanji_boards mujoco_outlines
+suites := brax craftax jumanji navix pgx playground xminigrid registry suites_on_devices
+pictures := craftax_tiles jumanji_boards mujoco_outlines pgx_boards
 on_host := host_gymnasium host_envpool host_ale
 adapters := $(suites:%=tests/envs/suites/test_%.py) $(pictures:%=tests/envs/drawing/test_%.py) \
             $(on_host:%=tests/envs/host/test_%.py)

@@ -1,6 +1,7 @@
 """What every suite of environments is held to, each against its own reset and step."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache, partial
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ import numpy as np
 from jaxdrl.algorithms import rollout
 from jaxdrl.core.dtype_promotion import default_promotion
 from jaxdrl.envs import vector
+from jaxdrl.envs.agents import by_env, sample_actions, to_rows
 from jaxdrl.envs.protocol import random_action, strong_types
 
 NUM_EPISODES = 5
@@ -21,8 +23,9 @@ jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 class Theirs(NamedTuple):
     """A task as its suite has it, without a limit, its observations as ours has them.
 
-    Traced under JAX's default rules of promotion. What makes it is cached, so that it is compiled
-    once for all tests of a task.
+    With agents, observations, actions and rewards are `[A, ...]`, as in the protocol. Traced under
+    JAX's default rules of promotion. What makes it is cached, so that it is compiled once for all
+    tests of a task.
 
     Attributes:
       reset: `(typed key) -> (obs, state)`.
@@ -50,7 +53,8 @@ def ours(env):
     """`env.reset` and `env.step`, `Compiled`."""
 
     def reset(keys):
-        return vector.reset(env, jax.random.wrap_key_data(keys))
+        obs, env_state = vector.reset(env, jax.random.wrap_key_data(keys))
+        return by_env(env.num_agents, obs), env_state
 
     def step(keys, env_state, action):
         mapped = jax.vmap(env.step, in_axes=(0, 0, 0, None))
@@ -81,7 +85,7 @@ def key_data(seed, num):
     return np.random.default_rng(seed).integers(2**32, size=(num, 2), dtype=np.uint32)
 
 
-def check_agreement(env, theirs, limit):
+def check_agreement(env, theirs, limit, *, all_allowed=False):
     """Five episodes of `env` are those of `theirs`, step by step, with the limit by hand.
 
     Every other one plays actions that are not allowed, too.
@@ -90,12 +94,13 @@ def check_agreement(env, theirs, limit):
       env: under a time limit of `limit` steps.
       theirs: the same task in its suite.
       limit: steps.
+      all_allowed: whether none of them plays an action that is not allowed.
 
     Returns:
       How many of the episodes terminated.
     """
     same = partial(jax.tree.map, np.testing.assert_array_equal)
-    act = jit(partial(random_actions, env))
+    act = jit(partial(random_actions, env, all_allowed=all_allowed))
     (reset, step), (their_reset, their_step) = ours(env), compiled(theirs)
     keys = key_data(0, NUM_EPISODES)
     (obs, env_state), (their_obs, their_state) = reset(keys), their_reset(keys)
@@ -116,13 +121,23 @@ def check_agreement(env, theirs, limit):
     return int((~running).sum())
 
 
-def random_actions(env, keys, obs):
-    """Actions `[N, ...]`, allowed ones and in every other environment any."""
+def random_actions(env, keys, obs, *, all_allowed=False):
+    """Actions `[N, ...]`, allowed ones, or in every other environment any."""
     keys = jax.vmap(jax.random.split)(jax.random.wrap_key_data(keys))
-    allowed, _ = jax.vmap(partial(random_action, env))(keys[:, 0], obs)
-    of_all = jax.vmap(env.action_space.sample)(keys[:, 1])
+    allowed = jax.vmap(partial(allowed_actions, env))(keys[:, 0], obs)
+    if all_allowed:
+        return allowed
+    of_all = jax.vmap(partial(sample_actions, env))(keys[:, 1])
     is_free = jnp.arange(len(keys)).reshape(-1, *[1] * (of_all.ndim - 1)) % 2 == 0
     return jnp.where(is_free, of_all, allowed)
+
+
+def allowed_actions(env, key, obs):
+    """Random ones in one environment, `[A, ...]` of several agents."""
+    if env.num_agents is None:
+        return random_action(env, key, obs)[0]
+    keys = jax.random.split(key, env.num_agents)
+    return jax.vmap(partial(random_action, env))(keys, obs)[0]
 
 
 def rows_of(mask, tree):
@@ -144,7 +159,7 @@ def check_bootstrap(env, theirs, limit):
     keys = key_data(0, NUM_EPISODES)
     trajectory, start, used = jax.device_get(jit(partial(collect, env, num_steps))(keys))
     reset, step = compiled(theirs)
-    value = jit(value_of)
+    value = jit(lambda obs: by_env(env.num_agents, value_of(to_rows(env.num_agents, obs))))
     _, state = reset(start)
     alive = np.ones(NUM_EPISODES, bool)
     for t in range(limit):
@@ -177,6 +192,7 @@ def collect(env, num_steps, keys):
     trajectory = rollout.collect(env, decide, critic, actor, **options)[1]
     both = jax.vmap(jax.random.split)(jax.random.wrap_key_data(keys))
     used = jax.lax.scan(following, both[:, 1], length=num_steps)[1]
+    trajectory = jax.vmap(partial(by_env, env.num_agents))(replace(trajectory, carry=()))
     return trajectory, jax.random.key_data(both[:, 0]), used
 
 

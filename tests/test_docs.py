@@ -37,9 +37,12 @@ ROOT = Path(__file__).parent.parent
 FOLDERS = ("", "docs/", "docs/**/", "experiments/")
 FILES = sorted({path for folder in FOLDERS for path in ROOT.glob(f"{folder}*.md")})
 ABSENT = {found.module for name, found in registry.BUILT_IN.items() if registry.missing(name)}
-"""Modules of suites that are not installed, and those that draw them."""
-DRAWN = {"craftax": "craftax_tiles", "jumanji": "jumanji_boards"}
-ABSENT |= {f"jaxdrl.envs.drawing.{DRAWN[name]}" for name in DRAWN if registry.missing(name)}
+"""Modules of suites that are not installed, and those that import the same packages."""
+WITH = {
+    "craftax": ("drawing.craftax_tiles",),
+    "jumanji": ("drawing.jumanji_boards", "suites.jumanji_agents", "suites.jumanji_spaces"),
+}
+ABSENT |= {f"jaxdrl.envs.{path}" for name in WITH if registry.missing(name) for path in WITH[name]}
 if find_spec("mujoco") is None:  # which Brax and Playground bring
     ABSENT.add("jaxdrl.envs.drawing.mujoco_outlines")
 NAMES = [m.name for m in pkgutil.walk_packages(jaxdrl.__path__, "jaxdrl.")]

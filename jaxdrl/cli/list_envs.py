@@ -55,8 +55,9 @@ def _row(suite: registry.Suite, task: str) -> tuple[str, str, str]:
     except ConfigError as error:
         return str(error), "", ""
     limit = "none" if env.max_episode_steps is None else f"{env.max_episode_steps:,}"
+    agents = "" if env.num_agents is None else f" of each of {env.num_agents} agents"
     masked = ", masked" if env.action_mask is not None else ""
-    return in_words(env.observation_space), in_words(env.action_space) + masked, limit
+    return in_words(env.observation_space), in_words(env.action_space) + agents + masked, limit
 
 
 def in_words(space: Any) -> str:

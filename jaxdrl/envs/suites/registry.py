@@ -63,6 +63,7 @@ BUILT_IN = {
     "gymnasium": BuiltIn("jaxdrl.envs.host.gymnasium", "gymnasium", on_host=True),
     "jumanji": BuiltIn("jaxdrl.envs.suites.jumanji", "jumanji"),
     "navix": BuiltIn("jaxdrl.envs.suites.navix", "navix", " (on Python 3.12 or later)"),
+    "pgx": BuiltIn("jaxdrl.envs.suites.pgx", "pgx"),
     "playground": BuiltIn("jaxdrl.envs.suites.playground", "mujoco_playground"),
     "xminigrid": BuiltIn("jaxdrl.envs.suites.xminigrid", "xminigrid"),
 }

@@ -20,10 +20,11 @@ TASKS = {
     "craftax": ("Craftax-Classic-Symbolic-v1", {"max_episode_steps": 3}),
     "jumanji": ("Snake-v1", {"num_rows": 5, "num_cols": 5, "max_episode_steps": 3}),
     "navix": ("Navix-Empty-Random-5x5-v0", {"max_episode_steps": 3}),
+    "pgx": ("tic_tac_toe", {}),
     "playground": ("PendulumSwingup", {"max_episode_steps": 3}),
     "xminigrid": ("MiniGrid-EmptyRandom-5x5", {"max_episode_steps": 3}),
 }
-"""With limits so short that environments are reset in between."""
+"""With limits, or games, so short that environments are reset in between."""
 
 CONFIG = with_settings(
     PPOConfig(),
