@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from flax import struct
 
 from jaxdrl.core.spaces import Box, Discrete
 from jaxdrl.envs.protocol import Environment
@@ -85,5 +86,55 @@ def last_move_wins(num_moves=3, num_agents=2):
         action_mask=lambda obs: jnp.stack([obs[0] >= 0, obs[0] > 0]),
         num_agents=num_agents,
         active=lambda obs: obs[0] > 0,
+        is_competitive=True,
+    )
+
+
+@struct.dataclass
+class PenniesState:
+    """Steps since the reset, the number that the reset drew, and the last actions of all."""
+
+    time: jax.Array
+    draw: jax.Array
+    actions: jax.Array
+
+
+def pennies(num_steps, num_agents=2):
+    """Agents show a coin each, `num_steps` times; then the episode terminates.
+
+    The first agent gets 1 where its coin is that of the last agent, else -1, and all others get the
+    opposite. obs is `[time / num_steps, draw, seat]` and the last coin of each agent, with a `draw`
+    in [0, 1) of each reset.
+    """
+
+    def observe(state):
+        num = state.actions.shape[0]
+        common = [state.time.astype(jnp.float32) / num_steps, state.draw]
+        seat = jnp.arange(num, dtype=jnp.float32)[:, None]
+        coins = jnp.tile(state.actions.astype(jnp.float32), (num, 1))
+        return jnp.concatenate([jnp.tile(jnp.stack(common), (num, 1)), seat, coins], axis=1)
+
+    def reset(key, params):
+        del params
+        coins = jnp.zeros((num_agents,), jnp.int32)
+        state = PenniesState(jnp.zeros((), jnp.int32), jax.random.uniform(key), coins)
+        return observe(state), state
+
+    def step(key, state, action, params):
+        del key, params
+        state = PenniesState(state.time + 1, state.draw, action)
+        sign = jnp.where(jnp.arange(num_agents) == 0, jnp.float32(1.0), jnp.float32(-1.0))
+        reward = jnp.where(action[0] == action[-1], sign, -sign)
+        return observe(state), state, reward, state.time >= num_steps, NO, {}
+
+    space = Box(0.0, float(num_agents), (3 + num_agents,))
+    return Environment(
+        "pennies",
+        reset,
+        step,
+        space,
+        Discrete(2),
+        max_episode_steps=num_steps,
+        num_agents=num_agents,
         is_competitive=True,
     )

@@ -50,6 +50,7 @@ PPO = {
     **dict.fromkeys(("sequence_length", "num_accumulation_steps"), OPTIONAL_COUNT),
     **dict.fromkeys(("learning_rate", "adam_epsilon", "clip_epsilon"), POSITIVE),
     **dict.fromkeys(("rho_clip", "c_clip"), POSITIVE),
+    **{"pool_size": (*INDEX, None), "pool_share": SHARE, "pool_every": COUNT},
     "correction": (*CHOICE, None),
     **dict.fromkeys(("anneal_env_steps", "value_clip_epsilon"), OPTIONAL_POSITIVE),
     **dict.fromkeys(("max_grad_norm", "observation_clip"), OPTIONAL_POSITIVE),

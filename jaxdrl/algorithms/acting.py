@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -10,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxdrl.algorithms import rollout
+from jaxdrl.algorithms import opponents, rollout
 from jaxdrl.algorithms.agent import Agent, env_ids
 from jaxdrl.core import control_flow, running_statistics
 from jaxdrl.core.distributions import Distribution, mask_logits
@@ -33,6 +34,8 @@ def collect_rollout(
 ) -> tuple[ActorState, Transition]:
     """Acts `num_steps` times in the environments of this device.
 
+    Rows that opponents of a pool decide for are not in the trajectory.
+
     Args:
       agent: the agent.
       learner: holds the parameters that the policy acts with.
@@ -49,9 +52,12 @@ def collect_rollout(
     group_rows = actor.episode_start.shape[0] // layout.num_groups
 
     def collect(actor: ActorState, ids: Any) -> tuple[ActorState, Transition]:
-        return rollout.collect(
+        decide_rows: Any = partial(decide, agent, learner, env_ids=ids)
+        if agent.seating is not None:
+            decide_rows, actor = _against_pool(agent, learner, actor)
+        actor, trajectory = rollout.collect(
             agent.env,
-            partial(decide, agent, learner, env_ids=ids),
+            decide_rows,
             partial(value_of, agent, learner),
             actor,
             num_steps=num_steps,
@@ -60,6 +66,10 @@ def collect_rollout(
             costly_value=group_rows * num_params > control_flow.WORTH_A_TEST,
             keep_final_obs=keep_final_obs,
         )
+        if agent.seating is not None:
+            num_shards = layout.shards_per_group
+            trajectory = opponents.without_opponents(agent.seating, num_shards, trajectory)
+        return actor, trajectory
 
     ids: Any = ()
     if agent.explore is not None:
@@ -68,6 +78,26 @@ def collect_rollout(
     actor, trajectory = map_groups(layout, collect, *groups)
     actor = merge_groups(layout, actor)
     return actor, merge_groups(layout, trajectory, axis=1)
+
+
+def _against_pool(
+    agent: Agent, learner: LearnerState, actor: ActorState
+) -> tuple[Callable[..., rollout.Decision], ActorState]:
+    """How a group decides for its rows where some are those of a pool, and its state to begin with.
+
+    The environments of a slot that was renewed begin anew.
+    """
+    assert agent.seating is not None
+    where, pool = (agent.seating, agent.layout.shards_per_group), learner.pool
+
+    def of_slot(params: Any, statistics: Any, *seen: Any) -> rollout.Decision:
+        past = replace(learner, params=params, obs_statistics=statistics)
+        return decide(agent, past, *seen)
+
+    decide_rows = partial(opponents.decide, *where, partial(decide, agent, learner), of_slot, pool)
+    initial_carry = agent.network.initial_carry
+    actor = opponents.restart_renewed(*where, agent.env, initial_carry, pool, actor)
+    return decide_rows, actor
 
 
 def acting_of(agent: Agent, num_steps: int, gamma: Any, *, keep_final_obs: bool = False) -> Acting:
@@ -86,7 +116,12 @@ def acting_part(learner: LearnerState) -> LearnerState:
     """What acting reads of a learner; everything else is `()`."""
     unread: Any = ()
     return replace(
-        learner, opt_state=unread, return_statistics=None, key=unread, target_params=unread
+        learner,
+        opt_state=unread,
+        return_statistics=None,
+        key=unread,
+        target_params=unread,
+        pool=unread,
     )
 
 

@@ -12,6 +12,7 @@ from flax import linen as nn
 from jax.sharding import Mesh
 
 from jaxdrl.algorithms import rollout
+from jaxdrl.algorithms.seating import Seating
 from jaxdrl.config.execution import ExecutionConfig
 from jaxdrl.config.network import NetworkConfig
 from jaxdrl.core.distributions import ActionHead, Distribution, action_head
@@ -47,6 +48,7 @@ class Agent(NamedTuple):
         critic.
       explore: `(distribution, learner, env_ids [N]) -> distribution` that acts in a rollout, by the
         global index of each environment; None acts with the distribution itself.
+      seating: which agents of a rollout past selves of the learner decide for; None: none.
     """
 
     env: Environment
@@ -58,6 +60,7 @@ class Agent(NamedTuple):
     matmul_precision: str = "default"
     interpret: Callable[[jax.Array, Any, jax.Array], tuple[Distribution, jax.Array]] | None = None
     explore: Callable[[Any, LearnerState, jax.Array], Distribution] | None = None
+    seating: Seating | None = None
 
 
 def make_agent(

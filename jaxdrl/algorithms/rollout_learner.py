@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxdrl.algorithms import minibatch_sgd, update_metrics
+from jaxdrl.algorithms import minibatch_sgd, opponents, update_metrics
 from jaxdrl.algorithms.acting import acting_of, collect_rollout, evaluate_sequences, policy_of
 from jaxdrl.algorithms.agent import Agent, init_actor, init_obs_statistics, init_params
 from jaxdrl.algorithms.minibatch_sgd import Batch, Schedule
@@ -84,7 +84,7 @@ def as_algorithm(
         rollout=partial(collect_rollout, agent, num_steps=num_steps, gamma=gamma),
         learn=learn,
         policy=policy_of(agent),
-        metrics={**metrics, **update_metrics.of_agents(agent.env)},
+        metrics={**metrics, **update_metrics.of_agents(agent.env, agent.seating)},
         acting=acting_of(agent, num_steps, gamma),
     )
 
@@ -94,13 +94,18 @@ def init(agent: Agent, config: Any, optimizer: Optimizer, key: jax.Array) -> Tra
     params_key, env_key, shuffle_key = jax.random.split(key, 3)
     params = init_params(agent, params_key)
     scalar = jax.ShapeDtypeStruct((), jnp.float32)
+    obs_statistics = init_obs_statistics(agent) if config.normalize_observations else None
+    pool: Any = ()
+    if agent.seating is not None:
+        pool = opponents.full_pool(agent.seating.num_slots, params, obs_statistics)
     learner = LearnerState(
         params=params,
         opt_state=optimizer.init(params),
-        obs_statistics=init_obs_statistics(agent) if config.normalize_observations else None,
+        obs_statistics=obs_statistics,
         return_statistics=init_statistics(scalar) if config.normalize_rewards else None,
         key=shuffle_key,
         num_updates=jnp.zeros((), jnp.int32),
+        pool=pool,
     )
     return TrainState(learner=learner, actor=init_actor(agent, env_key, config.num_envs))
 
@@ -142,6 +147,8 @@ def learn(
         key=next_key,
         num_updates=learner.num_updates + 1,
     )
+    if agent.seating is not None:
+        learner = replace(learner, pool=opponents.renew(agent.seating, learner))
     return learner, metrics
 
 

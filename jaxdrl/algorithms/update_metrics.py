@@ -8,7 +8,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxdrl.algorithms import opponents
 from jaxdrl.algorithms.agent import Agent
+from jaxdrl.algorithms.seating import Seating
 from jaxdrl.core import running_statistics
 from jaxdrl.core.distributions import has_action
 from jaxdrl.core.finiteness import count_unusable, is_usable
@@ -39,9 +41,12 @@ numbers that are NaN, infinite or beyond 1e15: running statistics and returns le
 """
 
 
-def of_agents(env: Environment) -> dict[str, Reduction]:
+def of_agents(env: Environment, seating: Seating | None = None) -> dict[str, Reduction]:
     """The metrics that an environment of several agents has in addition, as `METRICS`."""
-    return {f"agent_{i}_return_sum": "sum" for i in range(env.num_agents or 0)}
+    found: dict[str, Reduction] = {
+        f"agent_{i}_return_sum": "sum" for i in range(env.num_agents or 0)
+    }
+    return found if seating is None else found | opponents.METRICS
 
 
 @jax.named_scope("metrics")
@@ -88,30 +93,19 @@ def episode_metrics(
       normalizes_rewards: whether to count discounted returns that were cut at `MAX_MAGNITUDE` among
         the non-finite rewards, too.
     """
-    sums = partial(_sums, agent.env, normalizes_rewards)
+    sums = partial(_sums, agent, normalizes_rewards)
     return sum_groups(agent.layout, map_groups(agent.layout, sums, trajectory))
 
 
 @jax.named_scope("metrics")
-def _sums(
-    env: Environment, normalizes_rewards: bool, trajectory: Transition
-) -> dict[str, jax.Array]:
-    ended = (trajectory.terminated | trajectory.truncated).astype(jnp.float32)
+def _sums(agent: Agent, normalizes_rewards: bool, trajectory: Transition) -> dict[str, jax.Array]:
+    env = agent.env
     bad_obs = jnp.stack([count_unusable(x) for x in jax.tree.leaves(trajectory.obs)]).sum()
     is_bad = ~is_usable(trajectory.reward)
     if normalizes_rewards:
         is_bad |= jnp.abs(trajectory.discounted_return) >= MAX_MAGNITUDE
     bad_rewards = is_bad.sum(dtype=jnp.float32)
-    found = {
-        "episode_return_sum": (trajectory.episode_return * ended).sum(),
-        "episode_length_sum": (trajectory.episode_length.astype(jnp.float32) * ended).sum(),
-        "num_episodes": ended.sum(),
-    }
-    if env.num_agents is not None:
-        found = {name: x / env.num_agents for name, x in found.items()}
-        returns = (trajectory.episode_return * ended).reshape(-1, env.num_agents).sum(axis=0)
-        found |= {name: returns[i] for i, name in enumerate(of_agents(env))}
-    found |= {
+    found = _sums_of_episodes(agent, trajectory) | {
         "nonfinite_observations": bad_obs,
         "nonfinite_rewards": bad_rewards,
         "nonfinite_values": bad_obs + bad_rewards,
@@ -121,6 +115,28 @@ def _sums(
         stuck = ~has_action(allowed, env.action_space)
         found["states_without_action"] = stuck.reshape(-1).sum(dtype=jnp.float32)
     return found
+
+
+def _sums_of_episodes(agent: Agent, trajectory: Transition) -> dict[str, jax.Array]:
+    env, seating = agent.env, agent.seating
+    ended = (trajectory.terminated | trajectory.truncated).astype(jnp.float32)
+    returns, lengths = trajectory.episode_return, trajectory.episode_length
+    against_pool = {}
+    if seating is not None:
+        own, against = seating.split_learner_rows(agent.layout.shards_per_group)
+        sums = (returns[:, against] * ended[:, against]).sum(), ended[:, against].sum()
+        against_pool = dict(zip(opponents.METRICS, sums, strict=True))
+        ended, returns, lengths = ended[:, own], returns[:, own], lengths[:, own]
+    found = {
+        "episode_return_sum": (returns * ended).sum(),
+        "episode_length_sum": (lengths.astype(jnp.float32) * ended).sum(),
+        "num_episodes": ended.sum(),
+    }
+    if env.num_agents is not None:
+        found = {name: x / env.num_agents for name, x in found.items()}
+        of_each = (returns * ended).reshape(-1, env.num_agents).sum(axis=0)
+        found |= {name: of_each[i] for i, name in enumerate(of_agents(env))}
+    return found | against_pool
 
 
 @jax.named_scope("metrics")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from jaxdrl.checks import Count, NonNegative, Positive, Share, check_fields
+from jaxdrl.checks import Count, Index, NonNegative, Positive, Share, check_fields
 from jaxdrl.config.execution import ExecutionConfig
 from jaxdrl.config.network import NetworkConfig
 from jaxdrl.config.rollout_sizes import check_sequence, check_sizes, check_total, num_envs_multiple
@@ -79,6 +79,15 @@ class PPOConfig:
     sequence_length: Count | None = None
     """Length of the sequences that a recurrent network learns from, each of which begins with the
     recurrent state of the rollout; divides num_steps. None: num_steps."""
+    pool_size: Index = 0
+    """Past selves that the policy plays against, in environments of several agents; 0: it plays
+    against itself alone."""
+    pool_share: Share = 0.25
+    """Share of the environments that is played against the pool, by one agent in turn; of each
+    shard a multiple of pool_size * agents, and fewer than all."""
+    pool_every: Count = 10
+    """Updates after which the policy takes the place of the oldest one in the pool, whose games
+    begin anew."""
     network: NetworkConfig = NetworkConfig()
     """The policy and value network."""
     execution: ExecutionConfig = ExecutionConfig()

@@ -74,6 +74,7 @@ class LearnerState:
         population, as `jaxdrl.member` returns it. `()` in a run of one agent, whose config has
         them.
       target_params: parameters of the target networks.
+      pool: past selves that it plays against, a `jaxdrl.algorithms.opponents.Pool`.
     """
 
     params: Any
@@ -84,6 +85,7 @@ class LearnerState:
     num_updates: jax.Array
     hyperparams: Any = ()
     target_params: Any = ()
+    pool: Any = ()
 
 
 @struct.dataclass

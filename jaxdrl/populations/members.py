@@ -238,8 +238,10 @@ def check_hyperparams(hyperparams: Mapping[str, Any]) -> tuple[dict[str, jax.Arr
     return values, num_members
 
 
-OWN = ("key", "num_updates", "hyperparams")
-"""Fields of a learner that a member keeps when it copies another."""
+OWN = ("key", "num_updates", "hyperparams", "pool")
+"""Fields of a learner that a member keeps when it copies another.
+
+With the pool of another, opponents would be exchanged within games."""
 
 
 def _exchange(

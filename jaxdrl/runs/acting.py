@@ -41,6 +41,9 @@ def require_possible(experiment: Experiment, overrides: Overrides, hosts: Hosts)
             is_default = getattr(acting, name) == getattr(type(acting)(), name)
             require(is_default, name, getattr(acting, name), works)
         return NOTHING_BESIDE
+    works = "is renewed between updates, and actors are ahead of those; must be 0 where actors act"
+    pool_size = getattr(experiment.algorithm, "pool_size", 0)
+    require(pool_size == 0, "pool_size", pool_size, works)
     what = f"env = {experiment.env!r}: is stepped by actors"
     if not hosts.is_alone:
         raise ConfigError(f"{what}, which works in one process; run it with JAXDRL_HOSTS=off")

@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 
 from jaxdrl.algorithms.build import build
 from jaxdrl.algorithms.contract import check_algorithm
+from jaxdrl.algorithms.opponents import refilled
 from jaxdrl.config.acting import ActingConfig
 from jaxdrl.config.experiment import Experiment
 from jaxdrl.core.keys import abstract_key, make_key
@@ -242,7 +243,8 @@ def init_state(setup: Setup) -> TrainState:
     state = jax.jit(setup.algorithm.init)(key)
     if start.warm_start is None:
         return state
-    return put(setup, replace(state, learner=replace(state.learner, **start.warm_start)))
+    learner = refilled(replace(state.learner, **start.warm_start))
+    return put(setup, replace(state, learner=learner))
 
 
 def evaluation_key(experiment: Experiment, update: int) -> jax.Array:

@@ -20,6 +20,8 @@ from jaxdrl.runs.stopwatch import Stopwatch
 
 EPISODE_SUMS = ("episode_return_sum", "episode_length_sum", "num_episodes")
 OF_AGENT = re.compile(r"agent_\d+_return_sum")
+OF_POOL = ("pool_return_sum", "num_pool_episodes")
+"""Sums over the episodes against past selves, which an algorithm with a pool of them has."""
 
 
 class MetricsLog:
@@ -141,8 +143,8 @@ class MetricsLog:
 def split(metrics: dict[str, Any]) -> tuple[dict[str, float], dict[str, Any]]:
     """`(sums over episodes, the other metrics)` of an update, as plain numbers and lists."""
     plain = {name: value.tolist() for name, value in metrics.items()}
-    of_agents = [name for name in plain if OF_AGENT.fullmatch(name)]
-    return {name: plain.pop(name) for name in (*EPISODE_SUMS, *of_agents)}, plain
+    others = [name for name in plain if OF_AGENT.fullmatch(name) or name in OF_POOL]
+    return {name: plain.pop(name) for name in (*EPISODE_SUMS, *others)}, plain
 
 
 def episode_figures(sums: dict[str, float]) -> dict[str, Any]:
@@ -158,7 +160,17 @@ def episode_figures(sums: dict[str, float]) -> dict[str, Any]:
         "episode_length": sums["episode_length_sum"] / count if count else None,
         "num_episodes": int(count),
         **of_agents,
+        **_pool_figures(sums),
     }
+
+
+def _pool_figures(sums: dict[str, float]) -> dict[str, Any]:
+    """The same of the episodes against past selves, of the learner's return in them."""
+    if "num_pool_episodes" not in sums:
+        return {}
+    count = sums["num_pool_episodes"]
+    mean = sums["pool_return_sum"] / count if count else None
+    return {"pool_return": mean, "num_pool_episodes": int(count)}
 
 
 def evaluation_figures(evaluation: Evaluation) -> dict[str, Any]:

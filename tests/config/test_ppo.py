@@ -65,6 +65,9 @@ IS_TUPLE = "must be a tuple of integers, such as (64, 64)"
 BAD = [
     *(("num_accumulation_steps", v, IS_COUNT) for v in (0, -8, 8.0, math.nan, True, "8")),
     *(("sequence_length", v, IS_COUNT) for v in (0, -8, 8.0, math.nan, True, "8")),
+    *(("pool_every", v, IS_COUNT) for v in (0, -8, 8.0, math.nan, True, "8", None)),
+    *(("pool_size", v, "must be an integer of at least 0") for v in (-1, 2.0, True, "8", None)),
+    *(("pool_share", v, IS_FRACTION) for v in (-0.1, 1.000001, None, *NO_NUMBERS)),
     *((f, v, IS_COUNT) for f in COUNTS for v in (0, -8, 8.0, math.nan, True, "8", None)),
     *((f, v, IS_ABOVE_ZERO) for f in ABOVE_ZERO for v in (0, 0.0, -1e-3, None, *NO_NUMBERS)),
     *((f, v, IS_AT_LEAST_ZERO) for f in AT_LEAST_ZERO for v in (-1e-9, None, *NO_NUMBERS)),

@@ -13,12 +13,12 @@ from jaxdrl import PPOConfig
 from jaxdrl.config.search_space import Range
 from jaxdrl.config.settings import hyperparameters, with_settings
 from jaxdrl.core.trees import raw
-from jaxdrl.core.types import LearnerState, Policy
+from jaxdrl.core.types import REQUIRED_METRICS, LearnerState, Policy, TrainState
 from jaxdrl.distributed.mesh import make_mesh
 from jaxdrl.errors import ConfigError
 from jaxdrl.populations.members import population
 from jaxdrl.populations.pbt import Exchange
-from jaxdrl.populations.state import PopulationState, member
+from jaxdrl.populations.state import PopulationLearner, PopulationState, member
 
 NUM_MEMBERS = 16
 CONFIG = with_settings(
@@ -143,6 +143,31 @@ def test_a_diverged_member_is_never_copied_and_touches_nobody():
     assert state.hyperparams["learning_rate"][1] <= 1e-2
     ours, theirs = (member(plain(state), i).learner.params for i in (1, parents[1]))
     assert_same_bits(ours, theirs)
+
+
+def test_a_member_that_copies_another_keeps_its_own_opponents():
+    """Which would else be exchanged within games."""
+
+    def init(key):
+        params, none = jax.random.normal(key, (3,)), None
+        learner = LearnerState(params, (), none, none, key, jnp.int32(0), pool=params)
+        return TrainState(learner=learner, actor=jnp.zeros((1,)))
+
+    def learn(learner, trajectory):
+        metrics = dict.fromkeys(REQUIRED_METRICS, jnp.float32(0.0))
+        metrics |= {"num_episodes": jnp.float32(1.0), "episode_return_sum": learner.params[0]}
+        return dataclasses.replace(learner, num_updates=learner.num_updates + 1), metrics
+
+    one = maker()({})._replace(init=init, learn=learn)
+    agent = population(lambda h: one, exchange=dataclasses.replace(EXCHANGE, every=1))
+    before = start(agent, hyperparams()).learner
+    standing = start(agent, hyperparams()).exchange
+    learner = PopulationLearner(members=before, hyperparams=hyperparams(), exchange=standing)
+    after, metrics = jax.jit(agent.learn)(learner, jnp.zeros((NUM_MEMBERS, 1)))
+    parents = metrics["parent"]
+    assert (parents != jnp.arange(NUM_MEMBERS)).sum() == NUM_MEMBERS // 4
+    np.testing.assert_array_equal(after.members.params, before.params[parents])
+    np.testing.assert_array_equal(after.members.pool, before.pool)
 
 
 def test_a_policy_is_that_of_a_member():

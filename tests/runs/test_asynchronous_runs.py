@@ -165,6 +165,10 @@ REFUSED = {
     "actors": (with_settings(CARTPOLE, actors=2), None),
     "actors = 3": (with_settings(HOST, actors=3), counting),
     "must be 1 for an environment in JAX": (with_settings(IN_JAX, actors=2), None),
+    "pool_size = 2: is renewed between updates, and actors are ahead": (
+        with_settings(IN_JAX, pool_size=2),
+        None,
+    ),
     "debug_nans = True": (with_settings(HOST, debug_nans=True), counting),
     "actor_devices = 40": (with_settings(HOST, actor_devices=40), counting),
     "randomize = ('length=1:2',): is for environments in JAX": (

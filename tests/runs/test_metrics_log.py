@@ -58,6 +58,21 @@ def update_metrics(returns=(), length=1, loss=0.5):
     return {name: np.float32(value) for name, value in sums.items()}
 
 
+def test_returns_against_past_selves_are_means_of_their_own_games(log_of):
+    """Over all updates since the line before, and null where no such game ended."""
+    log = log_of(log_every=2)
+    games = [(3.0, 2.0), (-1.0, 2.0), (0.0, 0.0), (0.0, 0.0)]
+    for update, (total, num) in enumerate(games, start=1):
+        of_pool = {"pool_return_sum": np.float32(total), "num_pool_episodes": np.float32(num)}
+        log.add(update, update_metrics([7.0]) | of_pool)
+    log.flush()
+    lines = [json.loads(line) for line in log.path.read_text().splitlines()]
+    assert [line["pool_return"] for line in lines] == [0.5, None]
+    assert [line["num_pool_episodes"] for line in lines] == [4, 0]
+    assert [line["episode_return"] for line in lines] == [7.0, 7.0]
+    assert "pool_return_sum" not in lines[0]
+
+
 def lines(log):
     if not log.path.exists():
         return []

@@ -20,6 +20,7 @@ from jaxdrl.algorithms.optimizers import Optimizer
 from jaxdrl.algorithms.ppo import objective
 from jaxdrl.algorithms.ppo.objective import PPO, ExtraLoss
 from jaxdrl.algorithms.rollout_learner import Learning
+from jaxdrl.algorithms.seating import make_seating
 from jaxdrl.checks import checked
 from jaxdrl.config.ppo import PPOConfig
 from jaxdrl.config.rollout_sizes import check_minibatches
@@ -72,8 +73,9 @@ def ppo(
         sequence_length=config.sequence_length or config.num_steps,
         observation_clip=config.observation_clip,
     )
-    made = PPO(agent, config, _optimizer(agent, config, optimizer), extra_loss)
     check_minibatches(config, agent.sequence_length)
+    agent = agent._replace(seating=make_seating(env, config, agent.sequence_length))
+    made = PPO(agent, config, _optimizer(agent, config, optimizer), extra_loss)
     if extra_loss is not None:
         objective.check_extra_loss(extra_loss, agent)
     return rollout_learner.as_algorithm(
