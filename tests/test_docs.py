@@ -4,10 +4,12 @@ The python blocks of a file run in the order of the file, in one process and one
 reader would run them. Commands are parsed, not run.
 """
 
+import contextlib
 import doctest
 import functools
 import importlib
 import inspect
+import io
 import json
 import os
 import pkgutil
@@ -206,21 +208,29 @@ def test_what_make_train_says_next_parses(monkeypatch):
     assert words.index("make") < words.index(".") < words.index("python") < words.index("jaxdrl")
 
 
+@functools.cache
 def benchmark_flags():
     command = [sys.executable, str(ROOT / "experiments/benchmark.py"), "throughput", "--help"]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return set(re.findall(r"--[\w.-]+", printed))
 
 
-@pytest.mark.parametrize("path", FILES, ids=file_id)
-def test_flags_in_the_text_exist(path, capsys):
+@functools.cache
+def flags_of_commands():
+    """Every flag that the help of a verb names, that of `train` for each algorithm."""
     of_algorithms = [["train", "--algorithm", name] for name in ALGORITHMS]
-    for words in (*([verb] for verb in (*launch_processes.VERBS, "launch")), *of_algorithms):
-        with pytest.raises(SystemExit):
-            main.main([*words, "--help"])
-    known = set(re.findall(r"--[\w.-]+", capsys.readouterr().out))
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        for words in (*([verb] for verb in (*launch_processes.VERBS, "launch")), *of_algorithms):
+            with pytest.raises(SystemExit):
+                main.main([*words, "--help"])
+    return set(re.findall(r"--[\w.-]+", printed.getvalue()))
+
+
+@pytest.mark.parametrize("path", FILES, ids=file_id)
+def test_flags_in_the_text_exist(path):
+    known = flags_of_commands()
     if path.parent.name == "experiments":
-        known |= benchmark_flags()
+        known = known | benchmark_flags()
     flags = {span.split()[0] for span in spans(path) if span.startswith("--")}
     assert flags <= known
 
