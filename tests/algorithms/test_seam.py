@@ -106,11 +106,11 @@ def test_members_of_a_population_are_what_they_are_alone(one_by_one):
     state = jax.jit(algorithm.init)(jax.random.key(0), {"learning_rate": RATES})
     state, metrics = jax.jit(algorithm.train_step)(state)
     assert {x.shape for x in metrics.values()} == {(3,)}
+    init = jax.jit(member({}).init)
+    # As in the population, where the rate is an array: XLA folds constants.
+    step = jax.jit(lambda rate, state: member({"learning_rate": rate}).train_step(state))
     for i, key in enumerate(jax.random.split(jax.random.key(0), 3)):
-        # As in the population, where the rate is an array: XLA folds constants.
-        step = jax.jit(lambda rate, state: member({"learning_rate": rate}).train_step(state))
-        start = jax.jit(member({}).init)(key)
-        alone, _ = step(RATES[i], start)
+        alone, _ = step(RATES[i], init(key))
         own = replace(jaxdrl.member(state, i).learner, hyperparams=())
         if one_by_one:
             assert sha256(own) == sha256(alone.learner)
