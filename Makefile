@@ -7,7 +7,7 @@ ARGS    ?=
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-suites test-adapters test-pythons test-here test-slow lint format \
+.PHONY: help install train test test-suites test-adapters test-pythons test-here test-slow lint format \
         notebooks clean venv
 .NOTPARALLEL:
 
@@ -25,7 +25,8 @@ help:  ## list the targets (the default)
 
 # ---- set-up -----------------------------------------------------------------------------------
 # A stamp in the environment says what it holds. It is older than pyproject.toml when that has
-# changed since, and it is missing when the installation failed.
+# changed since, and it is missing when the installation failed. Bytecode is written on all cores;
+# pip would write it on one, and that of the packages' own tests as well.
 
 comma := ,
 extras := $(sort $(subst $(comma), ,$(EXTRAS)))
@@ -46,8 +47,9 @@ $(dev):  wanted := $(extras) dev
 
 $(core) $(dev): pyproject.toml | venv
 	@echo "Installing jaxdrl$(if $(strip $(wanted)),[$(call joined,$(comma),$(wanted))]) into $(VENV) (some minutes the first time)"
-	@"$(VENV)/bin/python" -m pip install --disable-pip-version-check \
+	@"$(VENV)/bin/python" -m pip install --disable-pip-version-check --no-compile \
 	    --editable ".$(if $(strip $(wanted)),[$(call joined,$(comma),$(wanted))])"
+	@cd "$(VENV)" && bin/python -m compileall -qq -j 0 -x '/tests?/' lib || true
 	@touch $(core) $@
 
 # Checks PYTHON and makes the environment. One that exists is used as it is, unless PYTHON is given
@@ -76,6 +78,8 @@ venv:
 	$(PYTHON) -m venv "$(VENV)" && touch "$(VENV)/.created"
 
 # ---- train, test and the rest ----------------------------------------------------------------------
+
+install: $(dev)  ## set up the environment for development, and nothing else
 
 train: $(core)  ## train PPO on CartPole; on a GPU: make train EXTRAS=cuda12
 	"$(VENV)/bin/python" experiments/cartpole.py $(ARGS)

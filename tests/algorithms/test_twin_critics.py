@@ -178,9 +178,9 @@ def test_vmap_over_its_floats_is_a_loop_over_them(name):
 
     def two_updates(key, floats):
         algorithm = build(env, with_settings(config, **floats))
-        state = algorithm.init(key)
-        for _ in range(2):
-            state, _ = algorithm.train_step(state)
+        state, _ = jax.lax.scan(
+            lambda state, _: (algorithm.train_step(state)[0], None), algorithm.init(key), length=2
+        )
         return state.learner.params
 
     names, plain = list(FLOATS[name]), {x: getattr(config, x) for x in FLOATS[name]}

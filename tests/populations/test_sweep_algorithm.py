@@ -20,11 +20,12 @@ from jaxdrl.config.search_space import Sweep
 from jaxdrl.config.settings import with_settings
 from jaxdrl.core.types import REQUIRED_METRICS
 from jaxdrl.errors import ConfigError
+from jaxdrl.io.json_files import write_sealed
 from jaxdrl.populations import sweep_algorithm
 from jaxdrl.runs import pbt_log
 from jaxdrl.runs.assemble import evaluation_key
 from jaxdrl.runs.run_dir import read_metrics
-from small_runs import CARTPOLE, PPO
+from small_runs import CARTPOLE, PPO, config_of
 from small_sweeps import quietly
 
 FULLY_OPTIMIZED = True
@@ -150,13 +151,15 @@ def test_the_best_member_is_taken_by_default(run):
     assert (params[0] != params[2]).any()
 
 
-def test_members_that_there_are_not_are_refused(run, tmp_path):
+def test_members_that_there_are_not_are_refused(run):
     with pytest.raises(ConfigError, match="member = 4: must be from 0 to 3"):
         jaxdrl.restore(run.run_dir, member=4)
-    alone = dataclasses.replace(CARTPOLE, run_dir=tmp_path / "alone", total_env_steps=128)
-    quietly(jaxdrl.run, alone)
+
+
+def test_a_run_of_one_agent_has_no_members(tmp_path):
+    write_sealed(tmp_path / "config.json", config_of(CARTPOLE))
     with pytest.raises(ConfigError, match=r"member = 0: .* has one agent"):
-        jaxdrl.restore(alone.run_dir, member=0)
+        jaxdrl.restore(tmp_path, member=0)
 
 
 @pytest.mark.parametrize(
