@@ -29,12 +29,19 @@ LONGEST = (
     "experiments/test_learning_table",
     "runs/test_train_run",
     "populations/test_population_bits",
+    "populations/test_replay_members",
     "runs/test_runs_on_devices",
+    "algorithms/test_twin_critics",
+    "runs/test_asynchronous_runs",
+    "test_run_control",
+    "algorithms/test_dqn",
     "experiments/test_faults",
     "evaluation/test_parameter_grid",
     "experiments/test_learning",
     "test_own_algorithm",
     "envs/contract/test_check",
+    "test_wrong_values",
+    "test_workers",
 )
 """The files that take longest."""
 

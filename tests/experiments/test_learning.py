@@ -60,13 +60,19 @@ PQN = with_settings(
 by_each = pytest.mark.parametrize("start", [CONFIG, IMPALA, PQN], ids=["ppo", "impala", "pqn"])
 
 
-def trained(env, num_updates, start=CONFIG, **changes):
-    """`(agent, state, trajectory of the trained policy)`."""
+def trained_alone(env, num_updates, start=CONFIG, **changes):
+    """`(agent, state)`."""
     config = with_settings(start, **changes)
     num_updates *= 4 if isinstance(config, IMPALAConfig) else 1
     config = replace(config, anneal_env_steps=float(num_updates * config.env_steps_per_update))
     agent = build(env, config)
     state = jaxdrl.train(agent, jax.jit(agent.init)(jax.random.key(0)), num_updates=num_updates)
+    return agent, state
+
+
+def trained(env, num_updates, start=CONFIG, **changes):
+    """`(agent, state, trajectory of the trained policy)`."""
+    agent, state = trained_alone(env, num_updates, start, **changes)
     _, trajectory = jax.jit(agent.rollout)(state.learner, state.actor)
     return agent, state, jax.device_get(trajectory)
 
@@ -118,9 +124,9 @@ def test_discrete_actions(make, start):
     env = make()
     if start is PQN and not isinstance(env.action_space, Discrete):
         with pytest.raises(ConfigError, match="ppo or impala can learn this task"):
-            trained(env, 40, start)
+            trained_alone(env, 40, start)
         return
-    agent, state, _ = trained(env, 40, start)
+    agent, state = trained_alone(env, 40, start)
     assert greedy_return(env, agent, state) == 1.0
 
 
