@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from jaxdrl.envs.host.gymnasium import from_gymnasium
     from jaxdrl.errors import ConfigError
     from jaxdrl.evaluation.episodes import evaluate
+    from jaxdrl.evaluation.matches import play
+    from jaxdrl.evaluation.tournament import round_robin
     from jaxdrl.launch import resume, run
     from jaxdrl.populations.members import population
     from jaxdrl.populations.pbt import Exchange
@@ -83,6 +85,7 @@ __all__ = [
     "make_experiment",
     "make_mesh",
     "member",
+    "play",
     "plot_runs",
     "population",
     "ppo",
@@ -91,6 +94,7 @@ __all__ = [
     "render_run",
     "restore",
     "resume",
+    "round_robin",
     "run",
     "sac",
     "spaces",
@@ -132,6 +136,7 @@ _HOMES = {
     "make_experiment": "jaxdrl.algorithms.settings",
     "make_mesh": "jaxdrl.distributed.mesh",
     "member": "jaxdrl.populations.state",
+    "play": "jaxdrl.evaluation.matches",
     "plot_runs": "jaxdrl.analysis.learning_curves",
     "population": "jaxdrl.populations.members",
     "ppo": "jaxdrl.algorithms.ppo.algorithm",
@@ -140,6 +145,7 @@ _HOMES = {
     "render_run": "jaxdrl.analysis.render",
     "restore": "jaxdrl.runs.restore",
     "resume": "jaxdrl.launch",
+    "round_robin": "jaxdrl.evaluation.tournament",
     "run": "jaxdrl.launch",
     "sac": "jaxdrl.algorithms.sac",
     "spaces": "jaxdrl.core",

@@ -28,7 +28,7 @@ import tyro
 
 import jaxdrl
 from jaxdrl import launch
-from jaxdrl.analysis import evaluate_run, export, learning_curves, render, watch
+from jaxdrl.analysis import evaluate_verb, export, learning_curves, render, watch
 from jaxdrl.cli import doctor, launch_processes, list_envs, main
 from jaxdrl.cli import flags as cli_flags
 from jaxdrl.config.algorithms import ALGORITHMS
@@ -101,7 +101,7 @@ def parse_flags(monkeypatch, program, flags):
     received = []
     monkeypatch.setattr(launch, "run", lambda experiment, **how: received.append(experiment))
     monkeypatch.setattr(launch, "resume", lambda *args, **kwargs: received.append((args, kwargs)))
-    verbs = (check, doctor, export, list_envs, learning_curves, render, evaluate_run, watch)
+    verbs = (check, doctor, export, list_envs, learning_curves, render, evaluate_verb, watch)
     for module in verbs:
         take = lambda *args, **kwargs: received.append((args, kwargs)) is None  # noqa: E731
         monkeypatch.setattr(module, "main", take)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import jaxdrl
-from jaxdrl.analysis import evaluate_run, render
+from jaxdrl.analysis import evaluate_verb, render
 from jaxdrl.analysis.evaluate_run import vary_run
 from jaxdrl.cli import main
 from jaxdrl.cli.doctor import diagnose
@@ -178,6 +178,9 @@ EVALUATION = {
     "json": PATH,
     "out": PATH,
     **dict.fromkeys(("member", "setting"), INDEX),
+    "against": (3, True, ["random"]),
+    "round_robin": FLAG,
+    "random_moves": (-1, 1.5, None),
 }
 SWEEP_FLAGS = {
     "ranges": (None, 3, "gamma", {"gamma": 3}),
@@ -225,7 +228,7 @@ CONFIGS = [
     ),
     Config(render.Request, "", {}, FILM),
     Config(
-        evaluate_run.Request,
+        evaluate_verb.Request,
         "",
         {
             **dict.fromkeys(("compare", "num_episodes", "checkpoint", "json", "out")),
@@ -301,6 +304,9 @@ CALLS = {
     "td3 config": lambda: jaxdrl.td3(made(), jaxdrl.SACConfig()),
     "td3 optimizer": lambda: jaxdrl.td3(made(), jaxdrl.TD3Config(), optimizer="adam"),
     "evaluate env": lambda: jaxdrl.evaluate(ENV, None, None, None, num_episodes=1),
+    "play env": lambda: jaxdrl.play(ENV, [], [], None, num_games=2),
+    "play policies": lambda: jaxdrl.play(made(), [3], [None], None, num_games=2),
+    "round_robin env": lambda: jaxdrl.round_robin(ENV, None, [], None, []),
     "population make_member": lambda: jaxdrl.population(ENV),
     "check_environment env": lambda: jaxdrl.check_environment(ENV),
     "check_environment num_envs": lambda: jaxdrl.check_environment(made(), num_envs=0),
@@ -393,6 +399,8 @@ SWEEPS = {
 OTHERS = [
     *("resume nosuch --devices 0", "resume nosuch --total-env-steps 0", "resume nosuch"),
     *("evaluate nosuch --num-episodes 0", "evaluate nosuch --seed -1", "evaluate nosuch"),
+    *("evaluate nosuch --against nosuch", "evaluate nosuch --round-robin"),
+    *("evaluate nosuch --random-moves -1", "evaluate nosuch --random-moves 1"),
     *("evaluate nosuch --member -1", "evaluate nosuch --checkpoint x", "evaluate nosuch --vary a"),
     *("render nosuch --num-envs 0", "render nosuch --num-steps 0", "render nosuch --max-frames 1"),
     *("render nosuch --fps 51", "render nosuch --seed -1", "render nosuch --out x.avi"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from rich.console import Console
 from rich.table import Table
@@ -14,7 +16,22 @@ NUM_BINS = 10
 """Number of bars in the histogram."""
 
 
-def show(console: Console, found: Evaluation) -> None:
+def whose_returns(found: Evaluation, opponents: str | None) -> str | None:
+    """Whose the returns of several agents are, and who played the others; None of a single one."""
+    if found.agent_returns is None:
+        return None
+    num_agents = found.agent_returns.shape[1]
+    if opponents is None:
+        return f"the return of an episode is the mean over its {num_agents} agents"
+    return (
+        f"the return is that of the policy, which played one of {num_agents} agents, each in turn, "
+        f"against {opponents} opponents"
+    )
+
+
+def show(
+    console: Console, found: Evaluation, agent_mean_returns: Sequence[float] | None = None
+) -> None:
     """Prints a table of the figures, and a histogram of the returns."""
     rows = {
         "mean return": f"{short(found.mean_return)} "
@@ -25,6 +42,8 @@ def show(console: Console, found: Evaluation) -> None:
         f"{short(float(found.returns.max()))}",
         "mean length": short(found.mean_length),
     }
+    if agent_mean_returns is not None:
+        rows["mean of each agent"] = ", ".join(map(short, agent_mean_returns))
     if found.num_cut:
         rows["cut by the step limit"] = f"{found.num_cut:,} episodes"
     table = Table(show_header=False, box=None, pad_edge=False)

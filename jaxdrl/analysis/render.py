@@ -27,7 +27,7 @@ from jaxdrl.errors import ConfigError
 from jaxdrl.evaluation.episodes import DEFAULT_MAX_STEPS
 from jaxdrl.evaluation.host_playback import require_drawn
 from jaxdrl.evaluation.moments import Moment, require_picture
-from jaxdrl.evaluation.playback import play
+from jaxdrl.evaluation.playback import record
 from jaxdrl.io.console import make_console
 from jaxdrl.io.numerals import short
 from jaxdrl.io.terminal import printable
@@ -138,7 +138,7 @@ def make_film(run_dir: Path, out: Path | None, request: Request, overrides: Over
     which = request.checkpoint, request.member, request.setting
     player = load_player(run_dir, overrides, "render_run", *which)
     env = player.env
-    moments = play(
+    moments = record(
         env,
         player.policy,
         player.learner,

@@ -18,7 +18,12 @@ from jaxdrl.io.terminal import drawable
 def require_drawable(out: Path, num_variations: int) -> None:
     """Raises `ConfigError` unless a grid of this many parameters can be drawn in `out`."""
     require_picture(out)
-    require(num_variations > 0, "out", str(out), "is the picture of --vary; give both")
+    require(
+        num_variations > 0,
+        "out",
+        str(out),
+        "is the picture of --vary or --round-robin; give one of them",
+    )
     works = "can show one or two parameters; with more, use the JSON file of --json"
     require(num_variations <= 2, "out", str(out), works)
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from jaxdrl.cli.evaluate_flags import evaluate
 from jaxdrl.cli.exits import FAILED, answer
 from jaxdrl.cli.flags import FLAT, AlgorithmName, ConfigFile, Flags, Resume, with_known
 from jaxdrl.cli.launch_processes import launch, require_separator
@@ -110,41 +111,6 @@ def _require_written(run: Any) -> None:
     """Exits with an error if the result of a finished run could not be written, as was warned."""
     if run is not None and not run.is_written:
         sys.exit(FAILED)
-
-
-def evaluate(
-    run_dir: tyro.conf.Positional[Path],
-    *,
-    vary: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
-    compare: Path | None = None,
-    num_episodes: int | None = None,
-    sampled: bool = False,
-    member: int | None = None,
-    setting: int | None = None,
-    checkpoint: int | Literal["best"] | None = None,
-    seed: int = 0,
-    json: Path | None = None,
-    out: Path | None = None,
-) -> None:
-    """Evaluate the policy of a run over whole episodes.
-
-    Args:
-      run_dir: Directory of the run, which may still be running.
-      vary: NAME=LOW:HIGH:NUM varies a parameter of the environment; given twice, it makes a grid.
-      compare: Directory of another run, to evaluate it too and show the difference.
-      num_episodes: Number of episodes; None: 1000, or 32 in each cell of a grid.
-      sampled: Sample actions instead of taking the most probable one.
-      member: Number of a member of a sweep; None: the best.
-      setting: Number of a setting in the table of a sweep, instead of a member: its best seed.
-      checkpoint: Update of a checkpoint, or best; None: the last.
-      seed: Seed of the episodes, for both runs.
-      json: File for the figures with all returns, or for those of the grid.
-      out: PNG, SVG or PDF file for a curve or map of the grid.
-    """
-    from jaxdrl.analysis.evaluate_run import Request, main
-
-    which = checkpoint, seed, json, out, member, setting
-    main(run_dir, Request(vary, compare, num_episodes, sampled, *which))
 
 
 def plot(

@@ -30,7 +30,7 @@ def play_drawn(
     max_frames: int,
     deterministic: bool,
 ) -> list[Moment]:
-    """As `jaxdrl.evaluation.playback.play`, in copies that can be drawn and are closed at the end.
+    """As `jaxdrl.evaluation.playback.record`, in copies that can be drawn and are closed after it.
 
     A copy can only be drawn as it is now, so pictures are made while the episodes are played.
     """

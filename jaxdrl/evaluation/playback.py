@@ -28,7 +28,7 @@ CHUNK = 64
 """How many steps one compiled call plays."""
 
 
-def play(
+def record(
     env: Environment,
     policy: Policy,
     learner: LearnerState,

@@ -102,3 +102,31 @@ def against_random(
         return table.act((learner, ()), *args, **how)
 
     return Policy(table.initial_carry, act)
+
+
+@lru_cache(maxsize=MAX_PLAYERS)
+def opened_at_random(table: Policy, random: Policy) -> Policy:
+    """`table`, but while a game opens every row moves as `random` does.
+
+    It takes the pair of a bool, whether the game is still opening, and the learner of `table`,
+    whose memory follows the opening as well.
+    """
+
+    def act(
+        learner: Any,
+        carry: Any,
+        obs: Any,
+        episode_start: jax.Array,
+        key: jax.Array,
+        *,
+        deterministic: bool = False,
+    ) -> tuple[Any, Any]:
+        is_opening, learners = learner
+        table_key, random_key = jax.random.split(key)
+        action, carry = table.act(
+            learners, carry, obs, episode_start, table_key, deterministic=deterministic
+        )
+        drawn, _ = random.act((), (), obs, episode_start, random_key)
+        return jnp.where(is_opening, drawn, action), carry
+
+    return Policy(table.initial_carry, act)

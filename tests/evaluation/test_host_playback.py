@@ -27,7 +27,7 @@ POLICY = Policy(lambda num: jnp.zeros((num,), jnp.int32), act)
 
 
 def play(env=None, max_frames=100, num_steps=LONGEST, deterministic=True):
-    return playback.play(
+    return playback.record(
         env or counting(),
         POLICY,
         LEARNER,

@@ -31,7 +31,7 @@ LEARNER = LearnerState((), (), None, None, (), ())  # of no use to this policy
 
 
 def play(max_frames=100, num_steps=LIMIT, deterministic=True):
-    return playback.play(
+    return playback.record(
         ENV,
         POLICY,
         LEARNER,
@@ -118,7 +118,7 @@ def test_longer_episodes_are_cut(moments):
 def test_more_steps_than_one_call_makes():
     """A clock that ends after two and a half calls."""
     limit = 5 * playback.CHUNK // 2
-    moments = playback.play(
+    moments = playback.record(
         constant_reward(limit, "terminated"),
         POLICY,
         LEARNER,
@@ -153,7 +153,7 @@ def test_what_would_come_after_the_end_changes_nothing():
         )
 
     env = Environment("cut", reset, step, Box(-1.0, 1.0, (1,)), Discrete(2))
-    last = playback.play(
+    last = playback.record(
         env,
         POLICY,
         LEARNER,

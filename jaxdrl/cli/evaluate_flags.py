@@ -1,0 +1,51 @@
+"""`jaxdrl evaluate` on the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+
+def evaluate(
+    run_dir: tyro.conf.Positional[Path],
+    *,
+    vary: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
+    compare: Path | None = None,
+    against: str | None = None,
+    round_robin: bool = False,
+    random_moves: int = 0,
+    num_episodes: int | None = None,
+    sampled: bool = False,
+    member: int | None = None,
+    setting: int | None = None,
+    checkpoint: int | Literal["best"] | None = None,
+    seed: int = 0,
+    json: Path | None = None,
+    out: Path | None = None,
+) -> None:
+    """Evaluate the policy of a run over whole episodes, or let it play against others.
+
+    Args:
+      run_dir: Directory of the run, which may still be running.
+      vary: NAME=LOW:HIGH:NUM varies a parameter of the environment; given twice, it makes a grid.
+      compare: Directory of another run, to evaluate it too and show the difference.
+      against: Directory of another run to play against, in all seats in turn, or random.
+      round_robin: Let all checkpoints of the run play each other, and rate them.
+      random_moves: Random moves that open each game of a match, so that games differ.
+      num_episodes: Number of episodes; None: 1000, 32 in each cell of a grid, or 100 games of each
+        two checkpoints.
+      sampled: Sample actions instead of taking the most probable one.
+      member: Number of a member of a sweep; None: the best.
+      setting: Number of a setting in the table of a sweep, instead of a member: its best seed.
+      checkpoint: Update of a checkpoint, or best; None: the last.
+      seed: Seed of the episodes, for both runs.
+      json: File for the figures with all returns, or for those of the grid.
+      out: PNG, SVG or PDF file for a curve or map of the grid, or for the ratings.
+    """
+    from jaxdrl.analysis.evaluate_verb import Request, main
+
+    which = checkpoint, seed, json, out, member, setting
+    games = against, round_robin, random_moves
+    main(run_dir, Request(vary, compare, num_episodes, sampled, *which, *games))
