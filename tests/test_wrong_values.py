@@ -38,6 +38,7 @@ OPTIONAL_POSITIVE = (0.0, -1, math.nan, "0.1", False, (0.1,))
 NONNEGATIVE = (-1e-9, math.nan, -math.inf, "0", True, None)
 SHARE = (-0.1, 1.01, math.nan, "0.5", True, None)
 FLAG = ("no", "True", 0, 1, None, np.int32(1))
+NAMES = ("world_state", None, ["a"], (3,), ("",), ("a", "a"))
 SIZES = (64, "64", None, [64, 64], (0,), (64, -1), (64, 2.5), ("a",), ((64,),))
 SEED = (-1, 2**32, 0.5, "1", True, None)
 INDEX = (-1, 0.5, "0", True)
@@ -65,6 +66,7 @@ PPO = {
     **dict.fromkeys(("network_dtype", "matmul_precision"), (*CHOICE, None, np.float32)),
     **dict.fromkeys(("hidden_sizes", "cnn_channels", "cnn_kernel_sizes", "cnn_strides"), SIZES),
     "initial_log_std": (-20.1, 5.1, math.nan, "0", None),
+    "critic_only": NAMES,
 }
 IMPALA = PPO | {
     **dict.fromkeys(("optimizer_epsilon",), POSITIVE),

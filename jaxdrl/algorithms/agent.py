@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 
 from jaxdrl.algorithms import rollout
 from jaxdrl.algorithms.seating import Seating
+from jaxdrl.checks import require
 from jaxdrl.config.execution import ExecutionConfig
 from jaxdrl.config.network import NetworkConfig
 from jaxdrl.core.distributions import ActionHead, Distribution, action_head
@@ -91,7 +92,6 @@ def make_agent(
     """
     layout = make_layout(execution.num_shards, execution.reproducible, mesh)
     check_types(env)
-    check_mask(env)
     if network is None:
         network = make_network(
             env.observation_space,
@@ -100,8 +100,11 @@ def make_agent(
             execution.network_dtype,
             action_values=action_values,
         )
-    elif not isinstance(network, Network):
-        network = from_module(network)
+    else:
+        names, works = settings.critic_only, "must be () with a network of your own, which decides"
+        require(not names, "critic_only", names, f"{works} by itself what its policy reads")
+        network = network if isinstance(network, Network) else from_module(network)
+    check_mask(env, settings.critic_only)
     try:
         head = action_head(env.action_space, settings.action_distribution)
     except (TypeError, ValueError) as error:

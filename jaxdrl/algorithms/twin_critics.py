@@ -5,6 +5,7 @@ Actions of the critics are in half-widths of the bounds, from -1 to 1.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -96,7 +97,7 @@ def make(
 
     agent = make_agent(
         env,
-        config.network,
+        replace(config.network, critic_only=()),  # the parts have seen to it
         config.execution,
         mesh=mesh,
         network=Network(lambda num_envs: (), init, apply),

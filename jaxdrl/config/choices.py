@@ -37,7 +37,7 @@ def shapes_of(config: Any) -> list[str]:
 def parse_choices(config: Any, name: str, text: str) -> dict[str, Any]:
     """`CHOICE,CHOICE,...` of a setting that shapes the program: values by their text.
 
-    Sizes have an x between them, such as `64x64,256`.
+    Sizes have an x between them, such as `64x64,256`, and names a plus, such as `None,a,a+b`.
 
     Args:
       config: of the algorithm.
@@ -75,6 +75,8 @@ def _plain(hint: Any) -> Any:
 
 def _parse_choice(hint: Any, name: str, text: str) -> Any:
     try:
+        if hint == tuple[str, ...]:
+            return () if text == "None" else tuple(text.split("+"))
         if get_origin(hint) is tuple:
             return tuple(int(size) for size in text.split("x"))
         if get_origin(hint) is Literal or hint is str:

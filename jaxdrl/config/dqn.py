@@ -91,6 +91,7 @@ class DQNConfig:
     def __post_init__(self) -> None:
         check_fields(self)
         check_replay(self)
+        self.network.require_no_critic_only()
 
     @property
     def env_steps_per_update(self) -> int:

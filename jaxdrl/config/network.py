@@ -37,6 +37,9 @@ class NetworkConfig:
     """Layer normalisation before each nonlinearity of the torso."""
     shared_torso: bool = False
     """Share one torso, and one recurrent layer, between actor and critic."""
+    critic_only: tuple[str, ...] = ()
+    """Entries of a dictionary observation that only the critic reads, such as world_state: the
+    policy learns, acts and is exported without them. Needs shared_torso = False."""
     memory: Literal["none", "gru", "lstm"] = "none"
     """Recurrent layer between torso and heads; none: a feed-forward policy."""
     memory_size: Count = 64
@@ -58,6 +61,20 @@ class NetworkConfig:
             sizes = getattr(self, name)
             most = max(sizes, default=1) if isinstance(sizes, tuple) else sizes
             require(most <= MAX_UNITS, name, most, f"must be at most {MAX_UNITS}")
+        names = self.critic_only
+        works = "must be different names of entries, such as ('world_state',)"
+        require(all(names) and len(set(names)) == len(names), "critic_only", names, works)
+        works = "needs a torso of the critic's own: shared_torso = False"
+        require(not (names and self.shared_torso), "critic_only", names, works)
+
+    def require_no_critic_only(self) -> None:
+        """Refuses `critic_only` of an algorithm without a critic beside its policy.
+
+        Raises:
+          ConfigError: naming the entries and algorithms that have one.
+        """
+        works = "must be (): action values are the policy; ppo, impala, sac and td3 have a critic"
+        require(not self.critic_only, "critic_only", self.critic_only, works)
 
     @property
     def convolutions(self) -> tuple[tuple[int, int, int], ...]:

@@ -81,6 +81,7 @@ class PQNConfig:
         check_total(self)
         check_sequence(self.sequence_length, self.num_steps)
         check_sizes(self)
+        self.network.require_no_critic_only()
 
     @property
     def row_length(self) -> int:

@@ -10,10 +10,12 @@ import dataclasses
 from typing import Any
 
 from jaxdrl.config.algorithms import ALGORITHMS, DEFAULT
+from jaxdrl.config.dqn import DQNConfig
 from jaxdrl.config.dqn_tasks import DQN_TASKS
 from jaxdrl.config.experiment import Experiment
 from jaxdrl.config.impala import IMPALAConfig
 from jaxdrl.config.ppo import PPOConfig
+from jaxdrl.config.pqn import PQNConfig
 from jaxdrl.config.pqn_tasks import PQN_TASKS
 from jaxdrl.config.sac import SACConfig
 from jaxdrl.config.settings import with_settings
@@ -271,7 +273,9 @@ PRESETS = {
 OF_TASK = ("gamma", "normalize_observations", "normalize_rewards", "network")
 """Settings that follow from a task more than from an algorithm."""
 
-BODY_OF_TASK = ("torso", "cnn_channels", "cnn_kernel_sizes", "cnn_strides", "memory")
+BODY_OF_TASK = (
+    *("torso", "cnn_channels", "cnn_kernel_sizes", "cnn_strides", "memory", "critic_only"),
+)
 """Those of the network, for an algorithm that has networks of its own size."""
 
 
@@ -296,4 +300,6 @@ def adapted(config: Any, algorithm: str) -> Any:
     if kind in (SACConfig, TD3Config):  # which learn with larger networks than PPO
         body = {name: getattr(config.network, name) for name in BODY_OF_TASK}
         return kind(**known | {"network": dataclasses.replace(kind().network, **body)})
+    if kind in (PQNConfig, DQNConfig):  # which have no critic
+        known["network"] = dataclasses.replace(config.network, critic_only=())
     return with_settings(kind(**known), layer_norm=kind().network.layer_norm)

@@ -27,3 +27,8 @@ def merge_leading_axes(tree: Any) -> Any:
 def match_rank(mask: jax.Array, x: jax.Array) -> jax.Array:
     """A mask `[N]` with axes of size 1 appended up to the rank of `x`, to select rows of `x`."""
     return mask.reshape(mask.shape[0], *[1] * (x.ndim - 1))
+
+
+def without(tree: Any, names: tuple[str, ...]) -> Any:
+    """A dictionary without the entries `names`; `tree` itself, which may be any, for no names."""
+    return {name: x for name, x in tree.items() if name not in names} if names else tree

@@ -17,7 +17,7 @@ from flax import linen as nn
 
 from jaxdrl.core import spaces
 from jaxdrl.core.dtype_promotion import default_promotion
-from jaxdrl.core.trees import merge_leading_axes
+from jaxdrl.core.trees import merge_leading_axes, without
 from jaxdrl.core.types import Network
 from jaxdrl.errors import ConfigError
 
@@ -158,7 +158,8 @@ class ActorCritic(nn.Module):
 
     Policy outputs are logits `[N, num_logits]` for discrete and multi-discrete actions, and
     `(mean, log_std)`, each `[N, *shape]`, for continuous ones, where `log_std` is a parameter that
-    does not depend on the observation.
+    does not depend on the observation. The entries `critic_only` of a dictionary change the value
+    alone, and need a torso that is not shared.
     """
 
     action_space: spaces.Space
@@ -170,6 +171,7 @@ class ActorCritic(nn.Module):
     dtype: str = "float32"
     layer_norm: bool = False
     heads: Heads = actor_critic_heads
+    critic_only: tuple[str, ...] = ()
 
     @nn.compact
     def __call__(self, obs: Any) -> tuple[Any, jax.Array]:
@@ -177,7 +179,7 @@ class ActorCritic(nn.Module):
         settings = (self.hidden_sizes, self.activation, self.convolutions, self.dtype)
         torso = partial(Torso, *settings, self.layer_norm)
         actor = torso(name="actor")
-        actor_features = critic_features = actor(obs)
+        actor_features = critic_features = actor(without(obs, self.critic_only))
         if not self.shared_torso:
             critic_features = torso(name="critic")(obs)
         features = (actor_features, critic_features)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from functools import partial
 from typing import Any
 
@@ -14,6 +15,7 @@ from jaxdrl.core import spaces
 from jaxdrl.core.distributions import ActionHead
 from jaxdrl.core.keys import abstract_key
 from jaxdrl.core.preprocessing import prepared_shapes, zeros
+from jaxdrl.core.trees import without
 from jaxdrl.core.types import Network
 from jaxdrl.envs.protocol import Environment
 from jaxdrl.envs.type_checks import of_observation
@@ -48,9 +50,10 @@ def make_network(
         is their maximum. Such a network has one torso, whatever `config.shared_torso` says.
 
     Raises:
-      ConfigError: if `config.torso` is `cnn` and no observation is `[height, width, channels]`, or
-        if an image is too small for the convolutions.
+      ConfigError: if `config.torso` is `cnn` and no observation is `[height, width, channels]`, if
+        an image is too small for the convolutions, or as `check_critic_only`.
     """
+    check_critic_only(observation_space, config.critic_only)
     convolutions = convolutions_of(observation_space, config)
     shared_torso = config.shared_torso or action_values
     heads = q_heads if action_values else actor_critic_heads
@@ -66,6 +69,7 @@ def make_network(
                 dtype=dtype,
                 layer_norm=config.layer_norm,
                 heads=heads,
+                critic_only=config.critic_only,
             )
         )
     settings = (config.hidden_sizes, config.activation, convolutions, dtype, config.layer_norm)
@@ -77,8 +81,29 @@ def make_network(
             shared_torso=shared_torso,
             initial_log_std=config.initial_log_std,
             heads=heads,
+            critic_only=config.critic_only,
         )
     )
+
+
+def check_critic_only(space: spaces.ObservationSpace, names: tuple[str, ...]) -> None:
+    """Refuses `critic_only` entries that there are not, and those without which none is left.
+
+    Raises:
+      ConfigError: naming the nearest entry.
+    """
+    if not names:
+        return
+    is_dict = isinstance(space, spaces.Dict)
+    works = f"needs observations that are a dictionary, spaces.Dict, and these are {space}"
+    require(is_dict, "critic_only", names, works)
+    entries = [name for name, _ in space.items]  # type: ignore[union-attr]
+    for name in names:
+        close = difflib.get_close_matches(name, entries, n=1)
+        have = f"the nearest: {close[0]}" if close else f"there are {', '.join(entries)}"
+        require(name in entries, "critic_only", names, f"observations have no {name!r}; {have}")
+    works = "leaves no entry of the observation to the policy; leave one out"
+    require(len(names) < len(entries), "critic_only", names, works)
 
 
 def convolutions_of(
@@ -189,8 +214,12 @@ def shapes_of_params(env: Environment, network: Network) -> Any:
     return jax.eval_shape(lambda key: network.init(key, zeros(shapes)), abstract_key())
 
 
-def check_mask(env: Environment) -> None:
+def check_mask(env: Environment, critic_only: tuple[str, ...] = ()) -> None:
     """Refuses an `action_mask` that is not one bool for each logit of the policy; only traces it.
+
+    Args:
+      env: the environment.
+      critic_only: entries of the observation that the policy does without, and so the mask, too.
 
     Raises:
       ConfigError: naming the array that the mask is, and the one that it must be.
@@ -211,3 +240,8 @@ def check_mask(env: Environment) -> None:
             f"{env.name}: action_mask gives {mask.dtype}{list(mask.shape)}; must be bool[{size}] "
             f"for {env.action_space}"
         )
+    try:
+        of_observation(env, "action_mask", env.action_mask, without(obs, critic_only))
+    except ConfigError as error:
+        works = f"action_mask of {env.name} reads them, and the policy acts without; leave them out"
+        raise ConfigError(f"critic_only = {critic_only!r}: {works}") from error

@@ -14,8 +14,9 @@ from flax import linen as nn
 from jaxdrl.config.network import NetworkConfig
 from jaxdrl.core import spaces
 from jaxdrl.core.dtype_promotion import default_promotion
+from jaxdrl.core.trees import without
 from jaxdrl.networks.actor_critic import Torso, orthogonal
-from jaxdrl.networks.build import convolutions_of
+from jaxdrl.networks.build import check_critic_only, convolutions_of
 
 NUM_CRITICS = 2
 
@@ -99,6 +100,7 @@ def make_parts(
     Raises:
       ConfigError: as in `jaxdrl.networks.build.make_network`.
     """
+    check_critic_only(observation_space, config.critic_only)
     convolutions = convolutions_of(observation_space, config)
     settings = (config.hidden_sizes, config.activation, convolutions, dtype)
     torso = partial(Torso, *settings, config.layer_norm)
@@ -121,13 +123,13 @@ def make_parts(
         action = jnp.zeros((jax.tree.leaves(obs)[0].shape[0], *action_space.shape))
         with default_promotion():
             return {
-                "actor": actor.init(actor_key, obs)["params"],
+                "actor": actor.init(actor_key, without(obs, config.critic_only))["params"],
                 "critic": critics(NUM_CRITICS).init(critic_key, obs, action)["params"],
             }
 
     def act(params: Any, obs: Any) -> Any:
         with default_promotion():
-            return actor.apply({"params": params}, obs)
+            return actor.apply({"params": params}, without(obs, config.critic_only))
 
     def value(params: Any, obs: Any, action: jax.Array) -> jax.Array:
         num = jax.tree.leaves(params)[0].shape[0]

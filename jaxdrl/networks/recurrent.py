@@ -11,7 +11,7 @@ from flax import linen as nn
 
 from jaxdrl.core import spaces
 from jaxdrl.core.dtype_promotion import default_promotion
-from jaxdrl.core.trees import match_rank, merge_leading_axes
+from jaxdrl.core.trees import match_rank, merge_leading_axes, without
 from jaxdrl.core.types import Network
 from jaxdrl.networks.actor_critic import (
     Heads,
@@ -137,6 +137,7 @@ class RecurrentActorCritic(nn.Module):
       shared_torso: whether actor and critic share one torso and cell instead of having one each.
       initial_log_std: initial log standard deviation of continuous actions.
       heads: the layers after the cell.
+      critic_only: entries of a dictionary of observations that the actor's torso does not see.
     """
 
     action_space: spaces.Space
@@ -145,6 +146,7 @@ class RecurrentActorCritic(nn.Module):
     shared_torso: bool
     initial_log_std: Any
     heads: Heads = actor_critic_heads
+    critic_only: tuple[str, ...] = ()
 
     @property
     def towers(self) -> tuple[str, ...]:
@@ -171,7 +173,8 @@ class RecurrentActorCritic(nn.Module):
         flat = merge_leading_axes(obs)
         features, after = {}, {}
         for name in self.towers:
-            x = self.torso(name=name)(flat).reshape(*steps, -1)
+            seen = without(flat, self.critic_only) if name == "actor" else flat
+            x = self.torso(name=name)(seen).reshape(*steps, -1)
             cell = self.cell(name=f"{name}_memory")
             after[name], x = unroll_cell(cell, carry[name], x, episode_start)
             features[name] = merge_leading_axes(x)

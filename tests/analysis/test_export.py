@@ -94,21 +94,88 @@ def test_a_policy_with_memory_names_its_carry_and_hands_it_on(run_dirs, tmp_path
     found = jaxdrl.export_policy(run_dir, tmp_path / "policy.zip")
     assert found.about["call"] == "(obs, carry, episode_start) -> (action, carry)"
     assert found.about["carry"] == {
-        f"{tower}.{i}": "float32[batch, 8]" for tower in ("actor", "critic") for i in (0, 1)
+        f"actor.{i}": "float32[batch, 8]"
+        for i in (0, 1)  # the critic's decides no action
     }
     with zipfile.ZipFile(tmp_path / "policy.zip") as file:
         assert json.loads(file.read("about.json")) == found.about
     policy = jax.jit(jaxdrl.load_policy(tmp_path / "policy.zip"))
     rng = np.random.default_rng(0)
     _, agent, _ = jaxdrl.restore(run_dir)
-    carry = ours = agent.policy.initial_carry(5)
+    ours = agent.policy.initial_carry(5)
+    carry = {"actor": ours["actor"]}
     for step in range(4):
         obs = rng.normal(size=(5, 3)).astype(np.float32)
         start = np.array([step == 0, False, step == 2, True, False])
         action, carry = policy(obs, carry, start)
         _, (expected, ours) = acting(run_dir, obs, ours, start)
         np.testing.assert_array_equal(action, expected)
-        chex.assert_trees_all_close(carry, ours, rtol=1e-7, atol=1e-6)
+        chex.assert_trees_all_close(carry["actor"], ours["actor"], rtol=1e-7, atol=1e-6)
+
+
+def team():
+    """Two agents, whose sides only the state of the world tells; the reward is that of the team."""
+
+    def observe(sides):
+        own = jnp.eye(2) + 0.1 * sides[:, None]
+        return {"own": own, "world_state": jnp.broadcast_to(sides, (2, 2))}
+
+    def reset(key, params):
+        sides = jax.random.uniform(key, (2,))
+        return observe(sides), sides
+
+    def step(key, sides, action, params):
+        is_right = action == (sides > 0.5).astype(jnp.int32)
+        reward = jnp.broadcast_to(is_right.astype(jnp.float32).mean(), (2,))
+        return observe(sides), sides, reward, jnp.asarray(True), jnp.asarray(False), {}
+
+    spaces = {name: jaxdrl.spaces.Box(0.0, 2.0, (2,)) for name in ("own", "world_state")}
+    return jaxdrl.Environment(
+        name="team",
+        reset=reset,
+        step=step,
+        observation_space=jaxdrl.spaces.Dict(spaces),
+        action_space=jaxdrl.spaces.Discrete(2),
+        num_agents=2,
+    )
+
+
+def test_what_the_critic_alone_reads_is_no_part_of_the_file(tmp_path):
+    changes = {"memory": "gru", "memory_size": 8, "sequence_length": 4}
+    algorithm = with_settings(
+        PPO, critic_only=("world_state",), normalize_observations=True, **changes
+    )
+    env, experiment = (
+        team(),
+        dataclasses.replace(
+            CARTPOLE,
+            env="team",
+            env_params={},
+            total_env_steps=256,
+            run_dir=tmp_path / "run",
+            algorithm=algorithm,
+        ),
+    )
+    with contextlib.redirect_stdout(io.StringIO()):
+        run = jaxdrl.run(experiment, env=env)
+    found = jaxdrl.export_policy(run.run_dir, tmp_path / "policy.zip", env=env)
+    assert found.about["obs"] == {"own": "float32[batch, 2]"}
+    assert found.about["carry"] == {"actor": "float32[batch, 8]"}
+    assert (found.about["num_agents"], found.about["left_out"]) == (2, ["world_state"])
+    assert "world_state" not in found.about["spaces"]
+
+    _, agent, state = jaxdrl.restore(run.run_dir, env=env)
+    rng, start = np.random.default_rng(0), np.array([True, False, True])
+    obs = {name: rng.normal(size=(3, 2)).astype(np.float32) for name in ("own", "world_state")}
+    carry = jax.tree.map(lambda x: rng.normal(size=x.shape), agent.policy.initial_carry(3))
+    carry = jax.tree.map(np.float32, carry)
+    act = jax.jit(agent.policy.act, static_argnames="deterministic")
+    given = (state.learner, carry, obs, start, jax.random.key(0))
+    expected, expected_carry = act(*given, deterministic=True)
+    policy = jax.jit(jaxdrl.load_policy(found.path))
+    action, after = policy({"own": obs["own"]}, {"actor": carry["actor"]}, start)
+    np.testing.assert_array_equal(action, expected)
+    np.testing.assert_allclose(after["actor"], expected_carry["actor"], rtol=1e-6, atol=1e-6)
 
 
 def test_the_command_says_what_it_wrote(run_dirs):

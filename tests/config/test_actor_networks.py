@@ -25,6 +25,12 @@ def test_what_does_not_work_is_refused(config, changes, message):
         with_settings(config(), **changes)
 
 
+def test_a_task_whose_critic_sees_more_is_learnt_by_action_values_without_it():
+    task = with_settings(PPOConfig(), critic_only=("world_state",))
+    for name, names in (("sac", ("world_state",)), ("pqn", ()), ("dqn", ())):
+        assert adapted(task, name).network.critic_only == names
+
+
 def test_the_network_of_a_task_keeps_its_body_and_gets_the_size_that_they_learn_with():
     task = with_settings(PPOConfig(), torso="mlp", hidden_sizes=(32,), gamma=0.9)
     for name, config in (("sac", SACConfig), ("td3", TD3Config)):

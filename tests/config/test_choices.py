@@ -16,6 +16,7 @@ from jaxdrl.errors import ConfigError
         ("activation", "tanh,relu", ["tanh", "relu"]),
         ("shared_torso", "True,False", [True, False]),
         ("sequence_length", "None,8", [None, 8]),
+        ("critic_only", "None,map,map+goal", [(), ("map",), ("map", "goal")]),
     ],
 )
 def test_choices_are_values_by_their_text(name, text, values):

@@ -76,6 +76,8 @@ BAD = [
     *(("initial_log_std", v, IS_LOG_STD) for v in (-20.1, 5.1, None, *NO_NUMBERS)),
     *((f, v, "must be True or False") for f in FLAGS for v in (0, 1, "True", None)),
     *((f, v, IS_TUPLE) for f in SIZES for v in ([64, 64], 64, "64", None)),
+    *(("critic_only", v, "must be a tuple of strings") for v in ("state", ["state"], None)),
+    *(("critic_only", v, "must be different names of entries") for v in (("a", "a"), ("",))),
     *((f, v, f"= {v[-1]!r}: {IS_COUNT}") for f in SIZES for v in ((0,), (64, -1), (64, 1.5))),
     *(
         (field, value, "must be one of " + ", ".join(allowed))
