@@ -7,8 +7,8 @@ ARGS    ?=
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-suites test-adapters test-pythons test-here test-slow lint format \
-        notebooks clean venv
+.PHONY: help train test test-suites install-suites installed test-adapters test-pythons test-here \
+        test-slow lint format notebooks clean venv
 .NOTPARALLEL:
 
 help:  ## list the targets (the default)
@@ -79,8 +79,6 @@ venv:
 
 # ---- train, test and the rest ----------------------------------------------------------------------
 
-install: $(dev)  ## set up the environment for development, and nothing else
-
 train: $(core)  ## train PPO on CartPole; on a GPU: make train EXTRAS=cuda12
 	"$(VENV)/bin/python" experiments/cartpole.py $(ARGS)
 	@echo
@@ -103,9 +101,15 @@ endef
 test: lint  ## check formatting, lint and types, then run the tests
 	$(call both_sessions)
 
+with_suites = VENV="$(VENV)-suites" EXTRAS="$(call joined,$(comma),$(extras) suites test)"
+
 test-suites:  ## install every suite and test the adapters
-	@$(MAKE) --no-print-directory test-adapters VENV="$(VENV)-suites" \
-	    EXTRAS="$(call joined,$(comma),$(extras) suites)"
+	@$(MAKE) --no-print-directory test-adapters $(with_suites)
+
+install-suites:
+	@$(MAKE) --no-print-directory installed $(with_suites)
+
+installed: $(core)
 
 # In an environment of their own, so that the other tests are those without suites. What is compiled
 # there is kept there.
@@ -118,7 +122,7 @@ adapters := $(suites:%=tests/envs/suites/test_%.py) $(pictures:%=tests/envs/draw
 test-adapters: export JAX_COMPILATION_CACHE_DIR := $(abspath $(VENV))/.compiled
 test-adapters: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS := 0
 test-adapters: export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES := -1
-test-adapters: $(dev)
+test-adapters: $(core)
 	$(call both_sessions,$(adapters))
 
 test-pythons: $(dev)  ## try every other supported Python on this machine
