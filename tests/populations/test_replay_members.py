@@ -51,9 +51,10 @@ def test_a_member_has_the_bits_of_its_run_alone(name):
     together = population(name)
     state = jaxdrl.train(together, started(together), num_updates=3)
     keys = jax.random.split(jax.random.key(0), len(RATES))
+    init = jax.jit(jaxdrl.dqn(probes.counter(4), CONFIG).init)  # which the rate has no part in
     for i, rate in enumerate(RATES):
         alone = jaxdrl.dqn(probes.counter(4), with_settings(CONFIG, learning_rate=rate))
-        expected = jaxdrl.train(alone, jax.jit(alone.init)(keys[i]), num_updates=3)
+        expected = jaxdrl.train(alone, init(keys[i]), num_updates=3)
         own = member(state, i)
         learner = dataclasses.replace(own.learner, hyperparams=())  # which its config has alone
         assert sha256(dataclasses.replace(own, learner=learner)) == sha256(expected)
