@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,8 +19,10 @@ from jaxdrl.analysis.figures import make_figure, save_figure
 from jaxdrl.checks import require
 from jaxdrl.core.keys import make_key, pinned
 from jaxdrl.evaluation.tournament import RoundRobin, round_robin
+from jaxdrl.io.console import make_console, warner
 from jaxdrl.io.numerals import short
 from jaxdrl.io.terminal import drawable, printable
+from jaxdrl.runs import checkpoint
 from jaxdrl.runs.checkpoint_binding import require_of_run
 from jaxdrl.runs.checkpoint_scores import read_scores
 from jaxdrl.runs.overrides import Overrides
@@ -73,19 +76,28 @@ def require_several(run_dir: Path, member: int | None, setting: int | None) -> N
     require(len(there) >= 2, "round_robin", True, works)
 
 
-def _updates(run_dir: Path, member: int | None, setting: int | None = None) -> list[int]:
+def _updates(
+    run_dir: Path,
+    member: int | None,
+    setting: int | None = None,
+    warn: Callable[[str], None] = lambda warning: None,
+) -> list[int]:
+    """The updates of the valid checkpoints; `warn` gets a line about each of the others."""
     place = locate(run_dir, member, setting)
     check = partial(require_of_run, read_run(place.run_dir).content)
-    return sorted(read_scores(place.run_dir / CHECKPOINTS, check))
+    directory = place.run_dir / CHECKPOINTS
+    valid = sorted(read_scores(directory, check))
+    for update in sorted(set(checkpoint.updates_in(directory)) - set(valid)):
+        warn(f"the checkpoint of update {update} is not valid, and is left out")
+    return valid
 
 
-def load_checkpoints(last: Player, overrides: Overrides | None = None) -> list[Player]:
+def load_checkpoints(last: Player) -> list[Player]:
     """The policies in all valid checkpoints of the run of `last`, those of the same member."""
-    member = None if last.member is None else last.member.number
-    given = Overrides() if overrides is None else overrides
+    member, warn = None if last.member is None else last.member.number, warner(make_console())
     return [
-        load_player(last.run_dir, given, "evaluate_run", update, member)
-        for update in _updates(last.run_dir, member)
+        load_player(last.run_dir, Overrides(), "evaluate_run", update, member)
+        for update in _updates(last.run_dir, member, warn=warn)
     ]
 
 

@@ -5,6 +5,7 @@ import dataclasses
 import io
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -164,6 +165,23 @@ def test_checkpoints_of_a_run_are_rated(runs, tmp_path):
     assert rows[1 + num][1:3] == ["384", f"{figures['elo'][-1]:.0f}"]
     assert f"picture: {out}" in output
     assert "<svg" in out.read_text()
+
+
+def test_a_damaged_checkpoint_is_left_out_of_the_ratings(runs, tmp_path):
+    run, file = tmp_path / "run", tmp_path / "ratings.json"
+    shutil.copytree(runs / "first", run)
+    first, last = run / "checkpoints" / "00000001", run / "checkpoints" / "00000003"
+    shutil.copytree(first, run / "checkpoints" / "00000002", dirs_exist_ok=True)
+    code, output, _ = ended(run, "--round-robin", "--num-episodes", 2, "--json", file)
+    assert code == 0
+    words = "warning: the checkpoint of update 2 is not valid, and is left out"
+    assert words in output
+    assert json.loads(file.read_text())["updates"] == [1, 3]
+    shutil.rmtree(run / "checkpoints" / "00000002")
+    (last / "state.npz").write_bytes(b"")
+    code, _, errors = ended(run, "--round-robin")
+    assert code == 2
+    assert "has 1 checkpoint to play, and a round robin takes at least 2" in errors
 
 
 @pytest.mark.parametrize(

@@ -71,9 +71,13 @@ def test_an_interval_covers_the_rating_as_often_as_it_says():
     assert np.mean(covered) == pytest.approx(0.95, abs=0.06)
 
 
-def test_draws_count_half_and_are_resampled():
-    wins, draws = np.array([[0, 10], [10, 0]]), np.array([[0, 40], [40, 0]])
-    narrow = elo_intervals(wins, draws)
-    wide = elo_intervals(np.array([[0, 30], [30, 0]]), np.zeros((2, 2), int))
-    assert narrow[0][0] < 0 < narrow[1][0]
-    assert narrow[1][0] - narrow[0][0] < 0.7 * (wide[1][0] - wide[0][0])
+@pytest.mark.parametrize(("wins", "draws"), [(30, 0), (10, 40)])
+def test_draws_count_half_in_an_interval(wins, draws):
+    """Against the normal theory of the mean score of equal players, whose slope is 4 log-odds."""
+    table = np.array([[0, 1], [1, 0]])
+    low, high = elo_intervals(wins * table, draws * table, num_resamples=20_000)
+    num_games = 2 * wins + draws
+    error = np.sqrt(2 * wins * 0.25 / num_games / num_games)  # a win or loss is 1/2 off the mean
+    width = 1.96 * 4 * error * 400 / np.log(10) / 2 * num_games / (num_games + 1)
+    np.testing.assert_allclose(high, width, rtol=0.1)
+    np.testing.assert_allclose(low, -width, rtol=0.1)
