@@ -17,9 +17,9 @@ help:  ## list the targets (the default)
 	@echo "  PYTHON=python3.12   the Python that makes the virtual environment (default: python3)"
 	@echo "  VENV=.venv-3.12     where that environment is (default: .venv)"
 	@echo "  EXTRAS=cuda12       extras to install as well: cuda12, tpu, notebooks, video, tensorboard,"
-	@echo "                      wandb, mlflow, optuna, or suites for brax, craftax, jumanji, navix,"
-	@echo "                      pgx, playground, xminigrid, gymnasium, mujoco, envpool and ale;"
-	@echo "                      several with commas"
+	@echo "                      wandb, mlflow, optuna, or suites for brax, craftax, jaxmarl,"
+	@echo "                      jumanji, navix, pgx, playground, xminigrid, gymnasium, mujoco,"
+	@echo "                      envpool and ale; several with commas"
 	@echo "  ARGS='...'          passed on to the training script, or to pytest"
 	@echo "  WORKERS=4           processes of the test suite (default: 2)"
 
@@ -30,8 +30,8 @@ help:  ## list the targets (the default)
 
 comma := ,
 extras := $(sort $(subst $(comma), ,$(EXTRAS)))
-known := cuda12 tpu notebooks video tensorboard wandb mlflow optuna suites brax craftax jumanji navix \
-         pgx playground xminigrid gymnasium mujoco envpool ale test
+known := cuda12 tpu notebooks video tensorboard wandb mlflow optuna suites brax craftax jaxmarl jumanji \
+         navix pgx playground xminigrid gymnasium mujoco envpool ale test
 unknown := $(filter-out $(known),$(extras))
 ifneq ($(unknown),)
 $(error EXTRAS=$(EXTRAS): there is no extra named $(unknown); there are $(known))
@@ -113,7 +113,8 @@ installed: $(core)
 
 # In an environment of their own, so that the other tests are those without suites. What is compiled
 # there is kept there.
-suites := brax craftax jumanji navix pgx playground xminigrid registry suites_on_devices
+suites := brax craftax jaxmarl jaxmarl_import jumanji navix pgx playground xminigrid registry \
+          suites_on_devices
 pictures := craftax_tiles jumanji_boards mujoco_outlines pgx_boards
 on_host := host_gymnasium host_envpool host_ale
 adapters := $(suites:%=tests/envs/suites/test_%.py) $(pictures:%=tests/envs/drawing/test_%.py) \

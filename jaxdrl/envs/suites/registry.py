@@ -61,6 +61,7 @@ BUILT_IN = {
     "craftax": BuiltIn("jaxdrl.envs.suites.craftax", "craftax"),
     "envpool": BuiltIn("jaxdrl.envs.host.envpool", "envpool", on_host=True),
     "gymnasium": BuiltIn("jaxdrl.envs.host.gymnasium", "gymnasium", on_host=True),
+    "jaxmarl": BuiltIn("jaxdrl.envs.suites.jaxmarl", "jaxmarl"),
     "jumanji": BuiltIn("jaxdrl.envs.suites.jumanji", "jumanji"),
     "navix": BuiltIn("jaxdrl.envs.suites.navix", "navix", " (on Python 3.12 or later)"),
     "pgx": BuiltIn("jaxdrl.envs.suites.pgx", "pgx"),

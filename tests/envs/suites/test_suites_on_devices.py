@@ -18,6 +18,7 @@ FULLY_OPTIMIZED = True
 TASKS = {
     "brax": ("inverted_pendulum", {"max_episode_steps": 3}),
     "craftax": ("Craftax-Classic-Symbolic-v1", {"max_episode_steps": 3}),
+    "jaxmarl": ("MPE_simple_speaker_listener_v4", {"max_episode_steps": 3}),
     "jumanji": ("Snake-v1", {"num_rows": 5, "num_cols": 5, "max_episode_steps": 3}),
     "navix": ("Navix-Empty-Random-5x5-v0", {"max_episode_steps": 3}),
     "pgx": ("tic_tac_toe", {}),
