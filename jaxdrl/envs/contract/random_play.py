@@ -212,7 +212,8 @@ def _step(
     )
     ended, length = terminated | truncated, episode.num_steps + 1
     numbers = whole_numbers(env_state)
-    counter_is_reset = episode.counts & (numbers == episode.first_counts) & (length[:, None] > 1)
+    # What went up only a few times need not count steps: it may be the raises of a game of cards.
+    counter_is_reset = episode.counts & (numbers == episode.first_counts) & (length[:, None] > 3)
     last = LastStep(
         ended=ended,
         reset_words=jax.random.key_data(keys[:, 3]),

@@ -17,7 +17,7 @@ from jaxdrl.errors import ConfigError
 from jaxdrl.networks.build import check_mask
 
 jumanji = pytest.importorskip("jumanji")
-adapter = pytest.importorskip("jaxdrl.envs.suites.jumanji")
+jumanji_spaces = pytest.importorskip("jaxdrl.envs.suites.jumanji_spaces")
 
 
 def one_hot(x, n):
@@ -157,7 +157,9 @@ def test_every_task_keeps_its_types():
 def test_the_tiles_of_2048_are_one_hot():
     board = jnp.array([[0, 1], [17, 30]])  # exponents; those above 18 count as 18
     with default_promotion():
-        _, convert = adapter._part("board", jumanji.specs.Array((2, 2), jnp.int32, "board"))
+        _, convert = jumanji_spaces.part_of(
+            "board", jumanji.specs.Array((2, 2), jnp.int32, "board")
+        )
         obs = convert(board)
     assert obs.shape == (2, 2, 19) and obs.dtype == jnp.bool
     assert np.argmax(obs, axis=-1).tolist() == [[0, 1], [17, 18]]
@@ -181,6 +183,127 @@ def test_keeps_the_contract(task):
     assert report.holds, report
 
 
+# By task: agents, steps, and how many of five episodes end at least.
+AGENTS = {
+    "Connector-v3": (10, 30, 1),
+    "LevelBasedForaging-v0": (2, 20, 0),
+    "RobotWarehouse-v0": (4, 20, 0),
+    "Cleaner-v0": (3, 20, 2),
+}
+
+
+def own_first(grid, num):
+    """The board of Connector as each agent sees it: label by label, its own before the others'."""
+    boards = []
+    for agent in range(num):
+        order = [(agent + i) % num for i in range(num)]
+        to_ours = {0: 0} | {
+            1 + 3 * owner + part: 1 + 3 * place + part
+            for place, owner in enumerate(order)
+            for part in range(3)
+        }
+        table = jnp.asarray([to_ours[label] for label in range(1 + 3 * num)])
+        boards.append(one_hot(table[grid], 2 + 3 * num))
+    return jnp.stack(boards)
+
+
+@lru_cache
+def their_agents(task):
+    """Jumanji's own limits are beyond the steps that are taken."""
+    with default_promotion():
+        raw, num = jumanji.make(task), AGENTS[task][0]
+
+    def convert(obs):
+        of_task = {
+            "Connector-v3": lambda: {"grid": own_first(obs.grid, num)},
+            "Cleaner-v0": lambda: {
+                "grid": jnp.stack([one_hot(obs.grid, 3)] * num),
+                "agents_locations": one_hot(obs.agents_locations, 11),
+            },
+        }.get(task, lambda: {"agents_view": obs.agents_view})()
+        return of_task | {"action_mask": obs.action_mask, "agent_id": one_hot(jnp.arange(num), num)}
+
+    def reset(key):
+        state, timestep = raw.reset(jax.random.key_data(key))
+        return convert(timestep.observation), state
+
+    def step(key, state, action):
+        state, timestep = raw.step(state, action)
+        reward = jnp.zeros(num) + timestep.reward
+        return convert(timestep.observation), state, reward, timestep.last()
+
+    return suite_contract.Theirs(reset, step)
+
+
+@pytest.mark.parametrize("task", some_slow(list(AGENTS)[:1], list(AGENTS)[1:]))
+def test_agents_agree_with_jumanji_step_by_step(task):
+    _, limit, num_ended = AGENTS[task]
+    env = jaxdrl.make(f"jumanji/{task}", per_agent=1.0, max_episode_steps=limit)
+    assert suite_contract.check_agreement(env, their_agents(task), limit) >= num_ended
+
+
+@pytest.mark.parametrize("task", some_slow(["LevelBasedForaging-v0"], ["RobotWarehouse-v0"]))
+def test_a_team_bootstraps_from_each_agents_true_successor(task):
+    env = jaxdrl.make(f"jumanji/{task}", per_agent=1, max_episode_steps=3)
+    suite_contract.check_bootstrap(env, their_agents(task), 3)
+
+
+@pytest.mark.parametrize("task", some_slow(["LevelBasedForaging-v0"], ["Connector-v3"]))
+def test_rewards_of_agents_add_up_to_those_of_the_task_without(task):
+    """With the same actions, and the same ends."""
+    agents = jaxdrl.make(f"jumanji/{task}", per_agent=1)
+    as_one = jaxdrl.make(f"jumanji/{task}")
+    assert as_one.num_agents is None and agents.num_agents == as_one.action_space.shape[0]
+
+    def both(key):
+        keys = jax.random.wrap_key_data(key)
+        return agents.reset(keys, ())[1], as_one.reset(keys, ())[1]
+
+    def step(states, action):
+        key = jax.random.key(0)
+        _, first, reward, *ends, _ = agents.step(key, states[0], action, ())
+        _, second, total, *other_ends, _ = as_one.step(key, states[1], action, ())
+        return (first, second), (reward.sum(), total, jnp.stack(ends), jnp.stack(other_ends))
+
+    actions = np.random.default_rng(0).integers(5, size=(40, agents.num_agents), dtype=np.int32)
+    play = suite_contract.jit(lambda key: jax.lax.scan(step, both(key), jnp.asarray(actions))[1])
+    reward, total, ends, other_ends = play(suite_contract.key_data(3, 1)[0])
+    np.testing.assert_allclose(reward, total, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(ends, other_ends)
+
+
+@pytest.mark.parametrize(("task", "num"), [(task, AGENTS[task][0]) for task in AGENTS])
+def test_agents_have_spaces_of_their_own(task, num):
+    env = jaxdrl.make(f"jumanji/{task}", per_agent=1)
+    check_types(env)
+    check_mask(env)
+    assert (env.num_agents, env.is_competitive) == (num, False)
+    assert env.action_space == jaxdrl.spaces.Discrete(
+        4 if task == "Cleaner-v0" else env.action_space.n
+    )
+    assert (env.active is None) == (task != "Connector-v3")
+    assert env.max_episode_steps == jaxdrl.make(f"jumanji/{task}").max_episode_steps
+
+
+def test_an_agent_of_connector_that_cannot_move_is_not_active():
+    env = jaxdrl.make("jumanji/Connector-v3", per_agent=1, max_episode_steps=None)
+    masks = jnp.array([[True] + [False] * 4, [True, False, True, False, False]])
+    assert [bool(env.active({"action_mask": mask})) for mask in masks] == [False, True]
+    obs, state = jax.jit(env.reset)(jax.random.key(0), ())
+    assert jax.vmap(env.active)(obs).sum() > 5
+    agents = state.agents
+    heads = np.argmax(np.asarray(obs["grid"])[:, agents.position[:, 0], agents.position[:, 1]], -1)
+    assert np.diag(heads).tolist() == [2] * 10  # its own head
+
+
+@pytest.mark.parametrize(
+    "task", some_slow(["LevelBasedForaging-v0"], ["Connector-v3", "RobotWarehouse-v0"])
+)
+def test_agents_keep_the_contract(task):
+    report = jaxdrl.check_environment(jaxdrl.make(f"jumanji/{task}", per_agent=1), num_steps=64)
+    assert report.holds, report
+
+
 SOKOBAN = "env = 'jumanji/Sokoban-v0': would have to download its levels; make it in Python with a"
 
 
@@ -200,6 +323,8 @@ SOKOBAN = "env = 'jumanji/Sokoban-v0': would have to download its levels; make i
         ("MMST-v0", {"max_episode_steps": None}, "max_episode_steps = None: jumanji/MMST-v0 needs"),
         ("SearchAndRescue-v0", {"max_episode_steps": None}, "max_episode_steps = None"),
         ("Sokoban-v0", {}, SOKOBAN),
+        ("Snake-v1", {"per_agent": 1}, "env_params.per_agent = 1: jumanji/Snake-v1 has no agents"),
+        ("Connector-v3", {"per_agent": 2}, "env_params.per_agent = 2: must be 0 or 1"),
     ],
 )
 def test_refuses(task, params, words):

@@ -39,6 +39,8 @@ TASKS = {
 
 SLOW = ("go_9x9", "gardner_chess", "animal_shogi", "chess")
 
+CONTRACTS = ("backgammon", "sparrow_mahjong", "leduc_holdem", "go_9x9", "2048")
+
 
 def some_slow(tasks):
     return [pytest.param(x, marks=pytest.mark.slow) if x in SLOW else x for x in tasks]
@@ -229,6 +231,14 @@ def test_a_game_of_go_is_scored_after_its_last_move():
     _, reward, terminated, truncated = play(env, [0, 81, 1])
     assert terminated.tolist() == [False, False, True] and not truncated.any()
     assert reward[-1].tolist() == [-1, 1]
+
+
+@pytest.mark.parametrize(
+    "task", ["tic_tac_toe", *(pytest.param(x, marks=pytest.mark.slow) for x in CONTRACTS)]
+)
+def test_keeps_the_contract(task):
+    report = jaxdrl.check_environment(jaxdrl.make(f"pgx/{task}"), num_steps=64)
+    assert report.holds, report
 
 
 @pytest.mark.slow
