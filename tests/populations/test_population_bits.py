@@ -25,6 +25,7 @@ from jaxdrl import DQNConfig, PQNConfig, SACConfig, TD3Config, with_settings
 from jaxdrl.algorithms.build import build
 from jaxdrl.populations.members import population
 from jaxdrl.populations.state import learner_of, member
+from probe_agents import pennies
 
 FULLY_OPTIMIZED = True
 
@@ -45,6 +46,32 @@ def test_a_member_has_the_bits_of_its_run_alone_in_reproducible_mode(name):
 @pytest.mark.parametrize("name", MESHES)
 def test_a_member_is_its_run_alone_to_rounding_in_fast_mode(name):
     check_fast_mode(name)
+
+
+@pytest.mark.slow
+def test_members_with_pools_of_past_selves_have_the_bits_of_their_runs_alone():
+    config = with_settings(
+        jaxdrl.PPOConfig(num_envs=32, num_steps=4, num_epochs=1, num_minibatches=2),
+        **{"num_shards": 4, "hidden_sizes": (4,), "reproducible": True},
+        **{"pool_size": 2, "pool_share": 0.5, "pool_every": 1},
+    )
+    mesh = jaxdrl.make_mesh(population=2, data=2)
+    values = {"learning_rate": jax.numpy.array([1e-3, 1e-2])}
+
+    def make_member(hyperparams, mesh=mesh):
+        return jaxdrl.ppo(pennies(3), with_settings(config, **hyperparams), mesh=mesh)
+
+    agent = population(make_member, mesh=mesh, one_by_one=True)
+    state, step = start(agent, values), jaxdrl.jit_step(agent)
+    for _ in range(3):
+        state, _ = step(state)
+    keys = jax.random.split(jax.random.key(0), 2)
+    for i in range(2):
+        own = make_member({"learning_rate": values["learning_rate"][i]}, mesh=None)
+        trained = jaxdrl.train(own, jax.jit(own.init)(keys[i]), num_updates=3)
+        found = member(state, i)
+        learner = dataclasses.replace(found.learner, hyperparams=())
+        assert_same_bits(plain(dataclasses.replace(found, learner=learner)), plain(trained))
 
 
 REPLAY = {
