@@ -49,7 +49,7 @@ def problems(notebook):
 
 
 def test_there_are_notebooks():
-    assert len(PATHS) == 5
+    assert len(PATHS) == 6
 
 
 SHORTER = {
@@ -73,6 +73,12 @@ SHORTER = {
         "NUM_UPDATES = 40": "NUM_UPDATES = 8",
         "AGES = (0, 1, 2, 4, 8)": "AGES = (0, 2)",
         "NUM_SEEDS = 2": "NUM_SEEDS = 1",
+    },
+    "06_agents": {
+        "total_env_steps=600_000": "total_env_steps=30_000",
+        "NUM_UPDATES, EVERY = 180, 30": "NUM_UPDATES, EVERY = 8, 4",
+        "num_games=1000": "num_games=100",
+        "num_games=400": "num_games=40",
     },
 }
 """What makes the same cells learn less, by notebook."""

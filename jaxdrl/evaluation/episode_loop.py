@@ -177,13 +177,18 @@ def run_episodes(
 
     start = begin_episodes(rules, policy, params, key, num_episodes)
     found = jax.lax.while_loop(running, body, start)
+    agent_returns = () if rules.num_agents is None else found.returns
+    return of_policy(rules, found.returns), found.lengths, found.ended, agent_returns
+
+
+def of_policy(rules: Rules, returns: jax.Array) -> jax.Array:
+    """The return that counts, `[N]`: the mean over agents, or that of the policy's own seat."""
     if rules.num_agents is None:
-        return found.returns, found.lengths, found.ended, ()
-    returns = found.returns.mean(axis=1)
-    if rules.is_competitive:
-        seats = seat_of(jnp.arange(num_episodes, dtype=jnp.int32), rules.num_agents)
-        returns = jnp.take_along_axis(found.returns, seats[:, None], axis=1)[:, 0]
-    return returns, found.lengths, found.ended, found.returns
+        return returns
+    if not rules.is_competitive:
+        return returns.mean(axis=1)
+    seats = seat_of(jnp.arange(returns.shape[0], dtype=jnp.int32), rules.num_agents)
+    return jnp.take_along_axis(returns, seats[:, None], axis=1)[:, 0]
 
 
 def _axis_of_agents(rules: Rules) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -16,6 +17,7 @@ from jaxdrl.evaluation.episode_loop import (
     Episodes,
     Rules,
     begin_episodes,
+    of_policy,
     player_of,
     rules_of,
     step_episodes,
@@ -70,7 +72,8 @@ def record(
     play_chunk = program(_play_chunk, ("deterministic",), rules, player)
     episodes = begin(env.default_params, key, num_episodes=num_envs)
     recording = Recording(max_frames)
-    start = _on_host(jax.tree.map(lambda x: x[None], episodes))
+    begun = replace(episodes, returns=of_policy(rules, episodes.returns))
+    start = _on_host(jax.tree.map(lambda x: x[None], begun))
     recording.add(_moment(start, 0), is_last=False)
     while True:
         episodes, played = play_chunk(
@@ -101,7 +104,9 @@ def _play_chunk(
         after = step_episodes(rules, policy, params, learner, episodes, deterministic=deterministic)
         held = _hold(episodes.ended, before, after.env_state)
         after = after.replace(env_state=held)  # type: ignore[attr-defined]
-        return after, after.replace(obs=(), carry=(), key=())  # which pictures do not need
+        returns = of_policy(rules, after.returns)
+        # Without what pictures do not need.
+        return after, after.replace(obs=(), carry=(), key=(), returns=returns)
 
     return jax.lax.scan(body, episodes, length=CHUNK)
 
