@@ -15,7 +15,7 @@ from jaxdrl.core.finiteness import is_usable
 from jaxdrl.core.magnitude import MAX_MAGNITUDE
 from jaxdrl.core.types import ActorState, Transition
 from jaxdrl.envs import vector
-from jaxdrl.envs.agents import keys_of_agents, num_rows
+from jaxdrl.envs.agents import keys_of_step, num_rows
 from jaxdrl.envs.protocol import Environment
 
 
@@ -131,12 +131,11 @@ def _step(
     `next_value` of its transition is 0 where the episode was not truncated, and its carry is left
     out: that of the whole sequence is kept instead.
     """
-    keys = jax.vmap(lambda key: jax.random.split(key, 4))(actor.key)
+    next_keys, policy_keys, step_keys, reset_keys = keys_of_step(env.num_agents, actor.key)
     with jax.named_scope("policy"):
-        policy_keys = keys_of_agents(env.num_agents, keys[:, 1])
         decision = decide(actor.carry, actor.obs, actor.episode_start, policy_keys)
     with jax.named_scope("environment"):
-        stepped = vector.step(env, keys[:, 2], keys[:, 3], actor.env_state, decision.env_action)
+        stepped = vector.step(env, step_keys, reset_keys, actor.env_state, decision.env_action)
     ended = stepped.terminated | stepped.truncated
     with jax.named_scope("policy"):
         final_value = vector.update_rows(
@@ -167,7 +166,7 @@ def _step(
         env_state=stepped.env_state,
         obs=stepped.obs,
         carry=decision.carry,
-        key=keys[:, 0],
+        key=next_keys,
         episode_start=ended,
         episode_return=transition.episode_return * running,
         episode_length=transition.episode_length * (~ended).astype(jnp.int32),
