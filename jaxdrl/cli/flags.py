@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, get_origin, get_type_hints
@@ -13,8 +14,12 @@ import tyro
 from jaxdrl.algorithms.settings import make_experiment
 from jaxdrl.config.algorithms import ALGORITHMS, DEFAULT, kind_of, require_algorithm
 from jaxdrl.config.experiment import Experiment, unresolve
+from jaxdrl.config.presets import find as find_preset
 from jaxdrl.config.sweep_flags import SweepFlags, take_ranges
+from jaxdrl.distributed import cluster
+from jaxdrl.distributed.microbatches import num_cores
 from jaxdrl.errors import ConfigError
+from jaxdrl.runs.backend import simulate_devices
 from jaxdrl.runs.run_dir import read_experiment
 
 Flags = Annotated[Experiment, tyro.conf.arg(name="")]
@@ -76,7 +81,10 @@ def with_known(function: Callable, args: list[str]) -> Callable:
         works = "is a range, which jaxdrl sweep takes; jaxdrl train takes one value"
         raise ConfigError(f"{name} = {value!r}: {works}")
     if known is None and (position := _position_of_env(args)) is not None:
-        known = make_experiment(args.pop(position), algorithm)
+        name = args.pop(position)
+        if find_preset(name, algorithm) is None:
+            _prepare_devices(args)
+        known = make_experiment(name, algorithm)
     if known is None and algorithm != DEFAULT:
         known = _without_env(config)
     if known is not None:
@@ -95,6 +103,17 @@ def with_known(function: Callable, args: list[str]) -> Callable:
     verb.__signature__ = inspect.Signature([*parameters.values()])  # type: ignore[attr-defined]
     verb.__annotations__ = hints
     return verb
+
+
+def _prepare_devices(args: list[str]) -> None:
+    """Simulates the devices that `--devices` asks for, or one for each core.
+
+    Without a preset the environment is made for its spaces, and many packages of environments start
+    JAX, whose number of devices is then fixed. Of several processes, each has what it finds.
+    """
+    if cluster.find(os.environ) is None:
+        given = _take_value(list(args), "--devices") or ""
+        simulate_devices(int(given) if given.isdigit() else num_cores())
 
 
 def _without_env(config: Any) -> Experiment:

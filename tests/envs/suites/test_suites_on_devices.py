@@ -1,5 +1,8 @@
 """One task of each suite: equal bits on any number of devices, and from a checkpoint on."""
 
+import subprocess
+import sys
+
 import jax
 import numpy as np
 import pytest
@@ -66,3 +69,24 @@ def test_equal_bits_on_other_devices_after_a_checkpoint(suite, tmp_path):
     assert sha256(resumed) not in (sha256(start), sha256(half_way))
     params = jax.tree.leaves(jax.device_get(resumed.learner.params))
     assert all(np.isfinite(x).all() for x in params)
+
+
+SLOW = [pytest.param(env, marks=pytest.mark.slow) for env in ("jaxmarl/coin_game", "pgx/othello")]
+
+
+@pytest.mark.parametrize("env", ["jumanji/Knapsack-v1", *SLOW])
+def test_a_task_without_a_preset_trains_on_the_devices_that_are_asked_for(env, tmp_path):
+    """Although the package starts JAX when the environment is made, for its spaces."""
+    if registry.missing(env.partition("/")[0]):
+        pytest.skip(f"{env} is not installed")
+    sizes = ["--num-envs", "16", "--num-steps", "4", "--num-minibatches", "1", "--num-epochs", "1"]
+    length = ["--total-env-steps", "64", "--num-eval-episodes", "2", "--devices", "2"]
+    command = [sys.executable, "-c", "from jaxdrl.cli.main import main; main()", "train", env]
+    done = subprocess.run(
+        [*command, *sizes, *length, "--run-dir", str(tmp_path / "run")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "devices: 2 " in done.stdout
