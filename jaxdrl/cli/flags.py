@@ -16,10 +16,7 @@ from jaxdrl.config.algorithms import ALGORITHMS, DEFAULT, kind_of, require_algor
 from jaxdrl.config.experiment import Experiment, unresolve
 from jaxdrl.config.presets import find as find_preset
 from jaxdrl.config.sweep_flags import SweepFlags, take_ranges
-from jaxdrl.distributed import cluster
-from jaxdrl.distributed.microbatches import num_cores
 from jaxdrl.errors import ConfigError
-from jaxdrl.runs.backend import simulate_devices
 from jaxdrl.runs.run_dir import read_experiment
 
 Flags = Annotated[Experiment, tyro.conf.arg(name="")]
@@ -111,6 +108,10 @@ def _prepare_devices(args: list[str]) -> None:
     Without a preset the environment is made for its spaces, and many packages of environments start
     JAX, whose number of devices is then fixed. Of several processes, each has what it finds.
     """
+    from jaxdrl.distributed import cluster  # help and mistakes do without JAX
+    from jaxdrl.distributed.microbatches import num_cores
+    from jaxdrl.runs.backend import simulate_devices
+
     if cluster.find(os.environ) is None:
         given = _take_value(list(args), "--devices") or ""
         simulate_devices(int(given) if given.isdigit() else num_cores())
