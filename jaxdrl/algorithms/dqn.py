@@ -28,9 +28,10 @@ from jaxdrl.core.types import Algorithm, LearnerState, Network, Reduction
 from jaxdrl.envs.protocol import Environment
 from jaxdrl.networks.build import shapes_of_params
 
-METRICS: dict[str, Reduction] = {"td_loss": "mean", "q_value": "each"}
-"""Metrics of DQN beside those of `replay_learner.METRICS`: its loss, and the mean value of the
-actions in the minibatches."""
+METRICS: dict[str, Reduction] = {"td_loss": "mean", "q_value": "each", "epsilon": "each"}
+"""Metrics of DQN beside those of `replay_learner.METRICS`: its loss, the mean value of the actions
+in the minibatches, and the probability of a random action in the rollout, a mean over the
+environments."""
 
 
 class DQN(NamedTuple):
@@ -89,6 +90,7 @@ def dqn(
         loss=partial(loss, DQN(agent, config)),
         targets_of=lambda params: params,
         target_rate=partial(_target_rate, config),
+        explored=partial(_explored, config),
     )
     return replay_learner.as_algorithm(learning, METRICS)
 
@@ -109,9 +111,20 @@ def _explore(
     Horgan et al. 2018, arXiv:1803.00933, section 4.1, with an epsilon that may change.
     """
     del learner
+    return replace(distribution, epsilon=_of_envs(config, distribution.epsilon, env_ids))
+
+
+def _explored(config: DQNConfig, learner: LearnerState) -> dict[str, jax.Array]:
+    """`Learning.explored`: the mean epsilon of all environments."""
+    epsilon = q_learning.epsilon(config, learner.num_updates)
+    env_ids = jnp.arange(config.num_envs, dtype=jnp.int32)
+    return {"epsilon": _of_envs(config, epsilon, env_ids).mean()}
+
+
+def _of_envs(config: DQNConfig, epsilon: jax.Array, env_ids: jax.Array) -> jax.Array:
+    """The epsilon of each environment `[N]`, from that of the first."""
     place = env_ids.astype(jnp.float32) / max(config.num_envs - 1, 1)
-    epsilon = distribution.epsilon ** (1.0 + config.epsilon_spread * place)
-    return replace(distribution, epsilon=epsilon)
+    return epsilon ** (1.0 + config.epsilon_spread * place)
 
 
 def _target_rate(config: DQNConfig, number: jax.Array) -> Any:

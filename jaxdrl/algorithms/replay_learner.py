@@ -69,6 +69,7 @@ class Learning(NamedTuple):
         `target + tau (params - target)`.
       due: `(number of gradient steps before) -> bool []` of an algorithm that moves a part of the
         params more seldom; the loss takes it after the learner, and an optimiser may.
+      explored: `(learner) -> metrics` of how the agent explored in the rollout.
     """
 
     agent: Agent
@@ -78,6 +79,7 @@ class Learning(NamedTuple):
     targets_of: Callable[[Any], Any]
     target_rate: Callable[[jax.Array], Any]
     due: Callable[[jax.Array], jax.Array] | None = None
+    explored: Callable[[LearnerState], dict[str, jax.Array]] = lambda learner: {}
 
 
 def as_algorithm(learning: Learning, metrics: Mapping[str, Reduction]) -> Algorithm:
@@ -203,7 +205,7 @@ def learn(
 
     first = -(-config.learning_starts // config.env_steps_per_update)
     learner, metrics = jax.lax.cond(learner.num_updates + 1 >= first, fit, wait, learner)
-    metrics |= sums
+    metrics |= sums | learning.explored(learner)
     if "learning_rate" in learning.optimizer.takes:
         metrics["learning_rate"] = jnp.asarray(rate, jnp.float32)
     return replace(learner, num_updates=learner.num_updates + 1), metrics

@@ -152,6 +152,15 @@ def test_environments_explore_as_in_ape_x():
     np.testing.assert_array_equal(value, 0.0)
 
 
+def test_the_epsilon_in_the_metrics_is_the_mean_over_the_environments(cartpole):
+    config = with_settings(SMALL, initial_epsilon=0.9, final_epsilon=0.1, epsilon_spread=7.0)
+    config = with_settings(config, exploration_env_steps=128.0)  # two updates
+    agent = jaxdrl.dqn(cartpole, config, mesh=jaxdrl.make_mesh(2))
+    power = 1.0 + 7.0 * np.arange(16) / 15.0
+    for epsilon, (*_, metrics) in zip([0.9, 0.5, 0.1, 0.1], updated(agent, 4)[1:], strict=True):
+        assert metrics["epsilon"] == pytest.approx(np.mean(epsilon**power), rel=1e-5)
+
+
 def test_forbidden_actions_are_neither_explored_nor_valued():
     """Their reward is NaN."""
     env = probes.masked(Discrete(4), num_stuck=0)
