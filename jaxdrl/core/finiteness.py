@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdrl.core import control_flow
 from jaxdrl.core.magnitude import MAX_MAGNITUDE
 
 LEARNED = tuple(
@@ -35,15 +36,26 @@ def stays_finite(before: Any, after: Any) -> jax.Array:
 
     A number that was infinite before may stay so, such as the best value an optimiser has seen.
     """
-    pairs = zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True)
-    became_nonfinite = [
-        (jnp.isfinite(old) & ~jnp.isfinite(new)).any()
-        for old, new in pairs
+    pairs = [
+        (old, new)
+        for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True)
         if jnp.issubdtype(new.dtype, jnp.inexact)
     ]
-    if not became_nonfinite:
+    if not pairs:
         return jnp.ones((), jnp.bool)
-    return ~jnp.stack(became_nonfinite).any()
+    if control_flow.on_gpu():
+        return _none_lost(pairs)
+    # A CPU adds up numbers many times as fast as it tests them, and a sum is finite only if all of
+    # them are. It may overflow although they are, or have had something infinite before.
+    is_finite = jnp.isfinite(sum(new.sum() for _, new in pairs))
+    return jax.lax.cond(is_finite, lambda pairs: is_finite, _none_lost, pairs)
+
+
+def _none_lost(pairs: list[tuple[jax.Array, jax.Array]]) -> jax.Array:
+    """Whether no number of `(old, new)` is finite in `old` alone; bool `[]`."""
+    # As float32, in which a CPU adds up several times as fast as it does integers.
+    lost = [(jnp.isfinite(old) & ~jnp.isfinite(new)).sum(dtype=jnp.float32) for old, new in pairs]
+    return jnp.equal(sum(lost), 0.0)
 
 
 def find_nonfinite(arrays: Mapping[str, np.ndarray]) -> tuple[list[str], np.ndarray]:

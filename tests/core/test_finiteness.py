@@ -1,10 +1,11 @@
 """Which numbers can be calculated with, in every dtype, and what a learner holds of others."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdrl.core.finiteness import count_unusable, find_nonfinite, is_usable
+from jaxdrl.core.finiteness import count_unusable, find_nonfinite, is_usable, stays_finite
 from jaxdrl.core.magnitude import MAX_MAGNITUDE
 
 
@@ -31,6 +32,40 @@ def test_what_is_usable():
 def test_unusable_numbers_of_every_dtype_are_counted(dtype, numbers, num):
     found = count_unusable(jnp.array(numbers, dtype))
     assert (found, found.dtype) == (num, jnp.float32)
+
+
+BIG = 3e38
+"""Two of these are too large to be added up."""
+
+
+@pytest.mark.parametrize("on_gpu", [False, True])
+@pytest.mark.parametrize(
+    ("before", "after", "stays"),
+    [
+        ([1.0, 2.0], [BIG, -BIG], True),
+        ([1.0, 2.0], [BIG, BIG], True),
+        ([-np.inf, BIG], [-np.inf, BIG], True),
+        ([np.nan, 1.0], [np.inf, 1.0], True),
+        ([1.0, 2.0], [1.0, np.nan], False),
+        ([np.inf, 2.0], [np.inf, -np.inf], False),
+        ([BIG, BIG], [BIG, np.inf], False),
+    ],
+)
+def test_numbers_stay_finite_even_where_their_sum_is_not(monkeypatch, on_gpu, before, after, stays):
+    """Alone, and as one of several members that are judged at once."""
+    monkeypatch.setattr("jaxdrl.core.control_flow.on_gpu", lambda: on_gpu)
+    before, after = jnp.float32([before, [0.0, 1.0]]), jnp.float32([after, [1.0, 2.0]])
+
+    def judge(before, after):
+        rest = {"count": jnp.int32(7), "ones": jnp.ones((2, 3))}
+        return stays_finite({"x": before, **rest}, {"x": after, **rest})
+
+    assert bool(jax.jit(judge)(before[0], after[0])) is stays
+    assert jax.jit(jax.vmap(judge))(before, after).tolist() == [stays, True]
+
+
+def test_whole_numbers_alone_stay_finite():
+    assert stays_finite({"count": jnp.int32(1)}, {"count": jnp.int32(2)})
 
 
 def learner(**changes):
