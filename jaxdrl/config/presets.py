@@ -13,6 +13,7 @@ from jaxdrl.config.algorithms import ALGORITHMS, DEFAULT
 from jaxdrl.config.dqn import DQNConfig
 from jaxdrl.config.dqn_tasks import DQN_TASKS
 from jaxdrl.config.experiment import Experiment
+from jaxdrl.config.game_tasks import GAME_TASKS
 from jaxdrl.config.impala import IMPALAConfig
 from jaxdrl.config.ppo import PPOConfig
 from jaxdrl.config.pqn import PQNConfig
@@ -222,6 +223,8 @@ SUITE_TASKS = {
     )
 }
 """The same of suites."""
+
+SUITE_TASKS |= {env: _task(env, *task, episodes=128) for env, task in GAME_TASKS.items()}
 
 _IMPALA_CARTPOLE = IMPALAConfig(num_envs=64, num_steps=32, num_minibatches=8, learning_rate=2e-3)
 

@@ -3,7 +3,9 @@
 import re
 import sys
 import warnings
+from dataclasses import replace
 from functools import lru_cache, partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +19,10 @@ from jaxdrl.envs.suites import registry
 from jaxdrl.envs.type_checks import check_types
 from jaxdrl.errors import ConfigError
 from jaxdrl.networks.build import check_mask
+
+sys.path.insert(0, str(Path(__file__).parents[3] / "experiments"))
+
+import board_games
 
 pgx = pytest.importorskip("pgx")
 adapter = pytest.importorskip("jaxdrl.envs.suites.pgx")
@@ -239,6 +245,19 @@ def test_a_game_of_go_is_scored_after_its_last_move():
 def test_keeps_the_contract(task):
     report = jaxdrl.check_environment(jaxdrl.make(f"pgx/{task}"), num_steps=64)
     assert report.holds, report
+
+
+@pytest.mark.slow
+def test_the_preset_of_tic_tac_toe_never_loses():
+    """Greedily, against every line of play, from both seats."""
+    experiment = jaxdrl.make_experiment("pgx/tic_tac_toe")
+    config = replace(experiment.algorithm, anneal_env_steps=float(experiment.total_env_steps))
+    agent = jaxdrl.ppo(jaxdrl.make(experiment.env), config)
+    num_updates = experiment.total_env_steps // config.env_steps_per_update
+    state = jaxdrl.train(agent, jax.jit(agent.init)(jax.random.key(0)), num_updates=num_updates)
+    moves = board_games.greedy_moves(agent.policy, state.learner)
+    lines = [board_games.every_line(moves, seat) for seat in (0, 1)]
+    assert all(found.num_lost == 0 and found.num_won > 50 for found in lines), lines
 
 
 @pytest.mark.slow
