@@ -20,7 +20,7 @@ _CARTPOLE = with_settings(
     hidden_sizes=(128, 128),
     activation="relu",
 )
-# With a gradient step for every environment step: half as many end 6 lower.
+# With a gradient step for every environment step: half as many ended 5 lower.
 _ACROBOT = with_settings(
     _CARTPOLE,
     num_steps=16,
