@@ -44,12 +44,12 @@ def sum_groups(layout: Layout, tree: Any) -> Any:
 def _sum_flat(layout: Layout, flat: jax.Array) -> jax.Array:
     if not layout.reproducible:
         return flat[0] if layout.mesh is None else jax.lax.psum(flat[0], DATA_AXIS)
-    if layout.mesh is None:
-        return _in_order(layout, flat)
     num_bytes = layout.num_shards * flat.shape[1] * flat.dtype.itemsize
-    if layout.num_devices == 1 or num_bytes < WORTH_A_SCATTER:
-        flat = jax.lax.all_gather(flat, DATA_AXIS, tiled=True, to="invarying")
-        return _in_order(layout, flat)
+    is_small = num_bytes < WORTH_A_SCATTER
+    if layout.num_devices == 1 or is_small:
+        if layout.mesh is not None:
+            flat = jax.lax.all_gather(flat, DATA_AXIS, tiled=True, to="invarying")
+        return _in_order(layout, flat) if is_small else _in_a_loop(flat)
     # Each device sums only a part of the columns, so it needs to receive only that part.
     num_columns = flat.shape[1]
     flat = jnp.pad(flat, ((0, 0), (0, -num_columns % layout.num_devices)))
@@ -61,6 +61,15 @@ def _sum_flat(layout: Layout, flat: jax.Array) -> jax.Array:
 def _in_order(layout: Layout, flat: jax.Array) -> jax.Array:
     """The sum of `[num_shards, ...]` over all shards, added in their order."""
     return functools.reduce(operator.add, [flat[i] for i in range(layout.num_shards)])
+
+
+def _in_a_loop(flat: jax.Array) -> jax.Array:
+    """The same sum where several devices would end it by a collective.
+
+    Neither a collective nor a loop can be compiled into what comes next. Additions can, again in
+    each kernel that takes the sum, and XLA then rounded the norm of a gradient differently.
+    """
+    return jax.lax.scan(lambda total, x: (total + x, None), flat[0], flat[1:])[0]
 
 
 def mean_groups(layout: Layout, tree: Any) -> Any:

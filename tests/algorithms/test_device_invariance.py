@@ -173,20 +173,10 @@ PPO on CartPole without a mesh and on two devices is in populations/test_populat
 """
 
 
-def marks_of(case):
-    if case in {("Freeway-MinAtar", None), ("Freeway-MinAtar", 1)}:
-        # On several devices so large a gradient takes two collectives, the last of which ends a
-        # kernel. On one, XLA adds up the shards once more in the kernel of the norm, where it
-        # rounds the square of the smallest bias differently; a barrier does not keep it from that.
-        reason = "grad_norm of PQN has another last bit on one device; the state has the same"
-        return (pytest.mark.slow, pytest.mark.xfail(reason=reason))
-    return () if case in QUICK else pytest.mark.slow
-
-
 @pytest.mark.parametrize(
     ("name", "num_devices"),
     [
-        pytest.param(*case, marks=marks_of(case))
+        pytest.param(*case, marks=() if case in QUICK else pytest.mark.slow)
         for case in itertools.product(SETTINGS, [None, 1, 2, 4])
     ],
 )
