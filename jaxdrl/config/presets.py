@@ -21,6 +21,7 @@ from jaxdrl.config.pqn_tasks import PQN_TASKS
 from jaxdrl.config.sac import SACConfig
 from jaxdrl.config.settings import with_settings
 from jaxdrl.config.td3 import TD3Config
+from jaxdrl.config.team_tasks import TEAM_TASKS
 
 CONTROL = PPOConfig(
     num_envs=64,
@@ -224,7 +225,9 @@ SUITE_TASKS = {
 }
 """The same of suites."""
 
-SUITE_TASKS |= {env: _task(env, *task, episodes=128) for env, task in GAME_TASKS.items()}
+SUITE_TASKS |= {
+    env: _task(env, *task, episodes=128) for env, task in (GAME_TASKS | TEAM_TASKS).items()
+}
 
 _IMPALA_CARTPOLE = IMPALAConfig(num_envs=64, num_steps=32, num_minibatches=8, learning_rate=2e-3)
 
