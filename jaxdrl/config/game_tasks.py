@@ -18,17 +18,21 @@ _TIC_TAC_TOE = with_settings(
     activation="relu",
     torso="mlp",
 )
+# A kernel of 4 by 4 sees a whole line of four at once, wherever it is.
 _CONNECT_FOUR = with_settings(
     _TIC_TAC_TOE,
     num_steps=32,
     num_minibatches=8,
-    entropy_coef=0.05,
+    entropy_coef=0.08,
     hidden_sizes=(256, 256),
     shared_torso=True,
+    torso="cnn",
+    cnn_channels=(64,),
+    cnn_kernel_sizes=(4,),
 )
 
 GAME_TASKS = {
     "pgx/tic_tac_toe": (1_000_000, _TIC_TAC_TOE),
-    "pgx/connect_four": (6_000_000, _CONNECT_FOUR),
+    "pgx/connect_four": (4_000_000, _CONNECT_FOUR),
 }
 """Environment steps and settings, by the name of the environment."""
