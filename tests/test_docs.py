@@ -117,6 +117,15 @@ def parse_flags(monkeypatch, program, flags):
     return found
 
 
+WITH_OPTIONS = {
+    "experiments/benchmark.py": "Mode",
+    "experiments/hosts.py": "Mode",
+    "experiments/learning_table.py": "LearningTable",
+    "experiments/board_games.py": "Options",
+}
+"""What parses the flags of a script, by its name in it."""
+
+
 def check_command(monkeypatch, words):
     """Fails unless the script, verb, target or extra exists and its flags parse."""
     program, *rest = words
@@ -125,12 +134,10 @@ def check_command(monkeypatch, words):
     alone = [f"experiments/{name}.py" for name in ("faults", "actor_faults", "pbt", "staleness")]
     if rest[:1] and rest[0] in (*alone, "docs/configuration.py"):
         assert rest[1:] == []
-    elif rest[:1] in [
-        [f"experiments/{name}.py"] for name in ("benchmark", "hosts", "learning_table")
-    ]:
+    elif rest[:1] and rest[0] in WITH_OPTIONS:
         monkeypatch.syspath_prepend(str(ROOT / "experiments"))
         names = runpy.run_path(str(ROOT / rest[0]))
-        tyro.cli(names["Mode"] if "Mode" in names else names["LearningTable"], args=rest[1:])
+        tyro.cli(names[WITH_OPTIONS[rest[0]]], args=rest[1:])
     elif program == "python" and rest and rest[0].endswith(".py"):
         parse_flags(monkeypatch, *rest[:1], rest[1:])
     elif program == "jaxdrl" and rest[1:] and "--help" not in rest:
