@@ -94,7 +94,8 @@ def test_an_exported_policy_acts_as_that_of_the_run(run_dirs, name, tmp_path):
     of_run, start = jaxdrl.restore(run_dirs[name], env=env), np.ones(num, bool)
     policy, learner = of_run.algorithm.policy, of_run.state.learner
     carry, key = policy.initial_carry(num), jax.random.key(0)
-    args = (obs, carry, start) if jax.tree.leaves(carry) else (obs,)
+    has_memory = bool(jax.tree.leaves(carry))
+    args = (obs, {"actor": carry["actor"]}, start) if has_memory else (obs,)  # not the critic's
     given = jaxdrl.load_policy(tmp_path / "policy.zip")(*args)
     action = given[0] if len(args) > 1 else given
     wanted, _ = policy.act(learner, carry, obs, start, key, deterministic=True)
