@@ -245,8 +245,9 @@ def step(x):
 def test_a_step_of_ones_own_is_broken_down(tmp_path):
     state, own = jnp.ones((96, 96)) / 96, jax.jit(step, donate_argnums=0)
     ratio = 0.0
-    for _ in range(5):  # other processes may have the core during a stage
-        found = profile(own, state, stages=("light", "heavy"), directory=tmp_path)
+    for i in range(5):  # other processes may have the core during a stage
+        directory = tmp_path / str(i)
+        found = profile(own, state, stages=("light", "heavy"), directory=directory)
         assert list(found.stages) == ["light", "heavy", OTHER, WAITING]
         ratio = found.stages["heavy"] / found.stages["light"]
         if 20 < ratio < 125:
@@ -254,8 +255,8 @@ def test_a_step_of_ones_own_is_broken_down(tmp_path):
     assert 20 < ratio < 125
     assert sum(found.stages.values()) == pytest.approx(found.traced_ms, rel=0.1)
     assert found.num_devices == 1
-    assert len(events_of(tmp_path)) > 100
-    assert json.loads((tmp_path / "breakdown.json").read_text())["stages"] == found.stages
+    assert len(events_of(directory)) > 100
+    assert json.loads((directory / "breakdown.json").read_text())["stages"] == found.stages
     np.testing.assert_array_equal(state, np.full((96, 96), np.float32(1) / 96))  # not taken
 
 
