@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import linen as nn
@@ -18,6 +16,7 @@ from flax import linen as nn
 from jaxdrl.algorithms.build import MakeAlgorithm
 from jaxdrl.analysis import policy_file
 from jaxdrl.analysis.policy_file import FORMAT_VERSION, custom_calls_of, load_policy
+from jaxdrl.analysis.policy_function import first_observations, policy_function, space_read
 from jaxdrl.analysis.policy_inputs import (
     Function,
     Unread,
@@ -25,14 +24,11 @@ from jaxdrl.analysis.policy_inputs import (
     drop,
     drop_results,
     export_of,
-    find_unread,
 )
 from jaxdrl.checks import Index, checked, require
-from jaxdrl.core.keys import make_key, pinned
-from jaxdrl.core.spaces import Dict
-from jaxdrl.core.trees import without
+from jaxdrl.core.keys import pinned
 from jaxdrl.core.types import Network
-from jaxdrl.envs import Environment, vector
+from jaxdrl.envs import Environment
 from jaxdrl.io.console import make_console
 from jaxdrl.io.safe_files import replaced
 from jaxdrl.runs import backend
@@ -108,9 +104,9 @@ def export_policy(
     require_writable("out", Path(out))
     overrides = Overrides(env, network, optimizer, make_algorithm)
     player = load_player(run_dir, overrides, "export_policy", checkpoint, member, setting)
-    policy, shapes = _policy(player)
-    unread = find_unread(policy, shapes)
-    taken = drop(unread, shapes)
+    learner = jax.device_get(player.learner)
+    act, shapes, unread = policy_function(player.env, player.policy, learner)
+    policy, taken = partial(act, learner), drop(unread, shapes)
     program = export_of(alone(policy, shapes, unread), taken, unread, PLATFORMS)
     about = _describe(player, taken, unread)
     path = Path(out)
@@ -120,36 +116,6 @@ def export_policy(
         loaded = load_policy(unchecked, custom_calls=custom_calls_of(program))
         _check(path, loaded, policy, unread, player)
     return Exported(path, about, path.stat().st_size, player.member)
-
-
-def _policy(player: Player) -> tuple[Function, tuple[Any, ...]]:
-    """The policy as a function of all that it is given, and the shapes of that for any rows."""
-    policy = player.policy
-    learner = jax.device_get(player.learner)
-    carry = policy.initial_carry(1)
-    key = make_key(0)  # a deterministic policy does not use it
-
-    def recurrent(obs: Any, carry: Any, episode_start: jax.Array) -> tuple[Any, Any]:
-        return policy.act(learner, carry, obs, episode_start, key, deterministic=True)
-
-    def feed_forward(obs: Any) -> tuple[Any]:
-        start = jnp.zeros(jax.tree.leaves(obs)[0].shape[:1], jnp.bool)
-        return (recurrent(obs, (), start)[0],)
-
-    has_memory, obs = bool(jax.tree.leaves(carry)), _observations(player.env, 1)
-    examples = (obs, carry, jnp.ones(1, jnp.bool)) if has_memory else (obs,)
-    (batch,) = jax.export.symbolic_shape("batch")
-    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct((batch, *x.shape[1:]), x.dtype), examples)
-    return recurrent if has_memory else feed_forward, shapes
-
-
-def _observations(env: Environment, num: int) -> Any:
-    """Observations after reset, `[num, ...]`, of one agent each."""
-    if env.host is not None:
-        with closing(env.host.make(num)) as batch:
-            return batch.reset(np.ones(num, bool), np.arange(num, dtype=np.uint32))
-    obs, _ = jax.jit(partial(vector.reset, env))(jax.random.split(make_key(0), num))
-    return jax.tree.map(lambda x: x[:num], obs)
 
 
 def _describe(player: Player, taken: tuple[Any, ...], unread: Unread) -> dict[str, Any]:
@@ -163,10 +129,8 @@ def _describe(player: Player, taken: tuple[Any, ...], unread: Unread) -> dict[st
             for path, leaf in leaves
         }
 
-    env, has_memory = player.env, len(taken) > 1
-    if unread.obs:
-        seen = without(dict(env.observation_space.items), unread.obs)  # type: ignore[union-attr]
-        env = env._replace(observation_space=Dict(seen))
+    has_memory = len(taken) > 1
+    env = player.env._replace(observation_space=space_read(player.env, unread))
     about: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "env": env.name,
@@ -192,9 +156,9 @@ def _check(
     """Refuses a policy that does not act as the run does, for several numbers of rows."""
     call = jax.jit(loaded)
     for num in (1, 7):
-        obs = _observations(player.env, num)
+        obs = first_observations(player.env, num)
         carry = player.policy.initial_carry(num)
-        args = (obs, carry, jnp.arange(num) % 2 == 0) if jax.tree.leaves(carry) else (obs,)
+        args = (obs, carry, np.arange(num) % 2 == 0) if jax.tree.leaves(carry) else (obs,)
         expected = drop_results(unread, jax.device_get(jax.jit(policy)(*args)))
         actual = jax.tree.leaves(jax.device_get(call(*drop(unread, args))))
         for a, b in zip(jax.tree.leaves(expected), actual, strict=True):
