@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from jaxdrl.populations.pbt import Exchange
     from jaxdrl.populations.state import member
     from jaxdrl.runs.restore import restore
+    from jaxdrl.serving.follow import follow
 
 __version__ = "0.1.0"
 
@@ -75,6 +76,7 @@ __all__ = [
     "evaluate",
     "evaluate_run",
     "export_policy",
+    "follow",
     "from_gymnasium",
     "hyperparameter",
     "impala",
@@ -126,6 +128,7 @@ _HOMES = {
     "evaluate": "jaxdrl.evaluation.episodes",
     "evaluate_run": "jaxdrl.analysis.evaluate_run",
     "export_policy": "jaxdrl.analysis.export",
+    "follow": "jaxdrl.serving.follow",
     "from_gymnasium": "jaxdrl.envs.host.gymnasium",
     "hyperparameter": "jaxdrl.config.settings",
     "impala": "jaxdrl.algorithms.impala",

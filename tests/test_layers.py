@@ -21,7 +21,7 @@ LAYERS = (
     ("populations",),
     ("runs",),
     ("analysis",),
-    ("sweeps",),
+    ("sweeps", "serving"),
     ("launch",),
     ("cli",),
 )

@@ -1,0 +1,44 @@
+"""What a version of a policy decides about observations as a caller gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxdrl.core.trees import without
+from jaxdrl.serving.observations import Rows, to_rows
+from jaxdrl.serving.source import Loaded, Version
+
+
+class Decision(NamedTuple):
+    """What a policy in use answers.
+
+    Attributes:
+      action: of the observation, or `[N, ...]` of a batch.
+      version: of the policy that gave it.
+      carry: recurrent state of each row after it, `()` without memory.
+    """
+
+    action: np.ndarray
+    version: Version
+    carry: Any = ()
+
+
+def rows_of(loaded: Loaded, obs: Any) -> Rows:
+    """Observations as rows of what a policy takes; what decides no action is left out.
+
+    Raises:
+      ConfigError: naming what is wrong with them.
+    """
+    unread = loaded.policy.function.unread.obs
+    if unread and isinstance(obs, Mapping):
+        obs = without(obs, unread)
+    return to_rows(loaded.space, loaded.policy.dtypes, obs)
+
+
+def act(loaded: Loaded, obs: Any, carry: Any, episode_start: np.ndarray) -> Decision:
+    """What a version of a policy does on rows from `rows_of`."""
+    action, after = loaded.policy.act(loaded.learner, obs, carry, episode_start)
+    return Decision(action, loaded.version, after)
