@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -100,7 +101,7 @@ class CheckpointWatch:
             manifest = checkpoint.read_manifest(path)
             self.check(path, manifest)
         except Exception as error:  # a foreign file may raise anything
-            if signature_of(path) != signature:
+            if signature_of(path) != signature or not os.path.lexists(path):
                 return None  # it is being replaced or removed: the next look will tell
             self.known[update] = signature, None
             words = str(error) if isinstance(error, ConfigError) else f"{path}: {error!r}"

@@ -23,13 +23,15 @@ class Client:
 
     Attributes:
       version: of the policy that gave the last action, None before the first.
+      carry: recurrent state of each row, `()` without memory.
     """
 
     def __init__(self, loaded: Callable[[], Loaded]) -> None:
         self.version: Version | None = None
         self._loaded = loaded
         self._policy: CompiledPolicy | None = None
-        self._num, self._carry = 0, ()
+        self.carry: Any = ()
+        self._num = 0
 
     def __call__(self, obs: Any, episode_start: Any = False) -> np.ndarray:
         """The action of one observation or a batch.
@@ -46,19 +48,20 @@ class Client:
           ConfigError: as a call of the policy; and if the number of rows changes within episodes.
         """
         loaded = self._loaded()
-        rows, start = rows_of(loaded, obs), np.asarray(episode_start, bool)
+        rows, start = rows_of(loaded, obs), np.asarray(episode_start)
         works = f"must be true or false, or an array of them for {rows.num} rows"
-        require(start.shape in ((), (rows.num,)), "episode_start", episode_start, works)
+        fits = start.dtype == bool and start.shape in ((), (rows.num,))
+        require(fits, "episode_start", episode_start, works)
         start = np.broadcast_to(start, (rows.num,))
         if loaded.policy is not self._policy:
             start = np.ones(rows.num, bool)
         if rows.num != self._num or loaded.policy is not self._policy:
             works = f"has {self._num} rows until then; call reset() to begin anew"
             require(bool(start.all()), "obs", f"{rows.num} rows", works)
-            self._carry = loaded.policy.initial_carry(rows.num)
-        found = act(loaded, rows.obs, self._carry, start)
+            self.carry = loaded.policy.initial_carry(rows.num)
+        found = act(loaded, rows.obs, self.carry, start)
         self._policy, self._num = loaded.policy, rows.num
-        self._carry, self.version = found.carry, found.version
+        self.carry, self.version = found.carry, found.version
         return found.action[0] if rows.is_single else found.action
 
     def reset(self) -> None:

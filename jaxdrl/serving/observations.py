@@ -86,8 +86,6 @@ def _array(name: str, space: Space, dtype: np.dtype, given: Any) -> tuple[np.nda
     except (ValueError, TypeError, OverflowError, RecursionError):  # ragged, or nested too deep
         array = np.empty(0, object)
     fitting = {"f": "fiu", "i": "iu", "u": "iu", "b": "b"}[dtype.kind]
-    if array.size == 0 and array.dtype.kind == "f":
-        array = array.astype(dtype)  # an empty list
     if array.dtype.kind not in fitting:
         raise ConfigError(f"{name} = {_short(given)}: {works}")
     is_single = array.shape == space.shape
@@ -143,9 +141,11 @@ def _list(names: list[str]) -> str:
 
 
 def _short(value: Any) -> str:
-    """The beginning of a value, whatever it is."""
+    """The beginning of a value on one line, whatever it is."""
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype}{list(value.shape)}"
     try:
-        words = repr(value)
+        words = " ".join(repr(value)[:1000].split())
     except Exception:  # of an object of somebody else
         words = f"a {type(value).__name__}"
     return words if len(words) <= 60 else f"{words[:57]}..."
