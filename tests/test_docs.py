@@ -131,7 +131,8 @@ def check_command(monkeypatch, words):
     program, *rest = words
     for extras in re.findall(r"\[([\w,]+)\]", " ".join(words)):
         assert set(extras.split(",")) <= set(project()["project"]["optional-dependencies"])
-    alone = [f"experiments/{name}.py" for name in ("faults", "actor_faults", "pbt", "staleness")]
+    scripts = ("faults", "actor_faults", "follow_faults", "pbt", "staleness")
+    alone = [f"experiments/{name}.py" for name in scripts]
     if rest[:1] and rest[0] in (*alone, "docs/configuration.py"):
         assert rest[1:] == []
     elif rest[:1] and rest[0] in WITH_OPTIONS:
