@@ -11,6 +11,7 @@ import optax
 from flax import linen as nn
 
 from jaxdrl.algorithms.build import MakeAlgorithm
+from jaxdrl.analysis.export import Publisher
 from jaxdrl.checks import Count, checked, require
 from jaxdrl.config.experiment import Experiment
 from jaxdrl.core.keys import pinned
@@ -77,6 +78,7 @@ def run(
     """
     overrides = Overrides(env, network, optimizer, make_algorithm)
     caller: dict[str, Any] = {"trackers": trackers, "on_update": on_update, "quiet": quiet}
+    caller["export"] = Publisher(overrides)
     with open_session(experiment.run_dir, overrides.names, **caller) as session:
         driver.check(experiment)
         if resume and session.hosts.first("begun", partial(_has_begun, experiment)):
@@ -130,6 +132,7 @@ def resume(
     run_dir, overrides = Path(run_dir), Overrides(env, network, optimizer, make_algorithm)
     changes = Changes(devices, total_env_steps, keep_schedule, checkpoint)
     caller: dict[str, Any] = {"trackers": trackers, "on_update": on_update, "quiet": quiet}
+    caller["export"] = Publisher(overrides)
     with open_session(run_dir, overrides.names, **caller) as session:
         stored = read_stored(run_dir, overrides, "resume")
         return _resume(stored, overrides, changes, session)

@@ -119,7 +119,9 @@ OF_SAC, OF_TD3 = (
 EXPERIMENT = {
     **dict.fromkeys(("total_env_steps", "num_eval_episodes", "log_every"), COUNT),
     **dict.fromkeys(("keep_checkpoints", "max_skipped_updates"), COUNT),
-    **dict.fromkeys(("devices", "evaluate_every", "checkpoint_every"), OPTIONAL_COUNT),
+    **dict.fromkeys(
+        ("devices", "evaluate_every", "checkpoint_every", "export_every"), OPTIONAL_COUNT
+    ),
     **dict.fromkeys(("anneal_learning_rate", "greedy_evaluation", "debug_nans", "profile"), FLAG),
     **dict.fromkeys(("run_dir", "from_run"), PATH),
     "env": (3, None, "", ["CartPole-v1"]),
@@ -367,6 +369,7 @@ TRAIN = {
     "--seed": ("-1", "x"),
     "--devices": ("0", "3"),
     "--checkpoint-every": ("0",),
+    "--export-every": ("0",),
     "--checkpoint-minutes": ("0", "nan"),
     "--stuck-after": ("0", "nan"),
     **dict.fromkeys(("--staleness", "--actor-retries"), ("-1", "x")),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -16,9 +16,13 @@ from flax import linen as nn
 from jaxdrl.algorithms.build import MakeAlgorithm
 from jaxdrl.analysis import policy_file
 from jaxdrl.analysis.policy_file import FORMAT_VERSION, custom_calls_of, load_policy
-from jaxdrl.analysis.policy_function import first_observations, policy_function, space_read
+from jaxdrl.analysis.policy_function import (
+    PolicyFunction,
+    first_observations,
+    policy_function,
+    space_read,
+)
 from jaxdrl.analysis.policy_inputs import (
-    Function,
     Unread,
     alone,
     drop,
@@ -33,6 +37,7 @@ from jaxdrl.io.console import make_console
 from jaxdrl.io.safe_files import replaced
 from jaxdrl.runs import backend
 from jaxdrl.runs.assemble import spaces_of
+from jaxdrl.runs.exports import POLICY_FILE
 from jaxdrl.runs.machine import versions
 from jaxdrl.runs.overrides import Overrides
 from jaxdrl.runs.restore import Player, load_player
@@ -41,6 +46,9 @@ from jaxdrl.runs.sweep_members import Member
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 """The platforms that the file runs on."""
+
+CHECKED = (1, 7)
+"""The numbers of rows for which an exported policy must act as the run does."""
 
 WITH_MEMORY = "(obs, carry, episode_start) -> (action, carry)"
 """How the policy of a recurrent network is called."""
@@ -61,6 +69,20 @@ class Exported:
     about: dict[str, Any]
     num_bytes: int
     member: Member | None = None
+
+
+class Preparation(NamedTuple):
+    """What an export needs that is the same for all checkpoints of a run.
+
+    Attributes:
+      function: the policy of any learner.
+      act: `function.act`, jitted.
+      examples: arguments of it after the learner, of `CHECKED` numbers of rows.
+    """
+
+    function: PolicyFunction
+    act: Callable[..., tuple[Any, ...]]
+    examples: list[tuple[Any, ...]]
 
 
 @checked
@@ -104,17 +126,57 @@ def export_policy(
     require_writable("out", Path(out))
     overrides = Overrides(env, network, optimizer, make_algorithm)
     player = load_player(run_dir, overrides, "export_policy", checkpoint, member, setting)
-    learner = jax.device_get(player.learner)
-    act, shapes, unread = policy_function(player.env, player.policy, learner)
-    policy, taken = partial(act, learner), drop(unread, shapes)
+    return _export(player, _prepare(player), Path(out))
+
+
+class Publisher:
+    """Writes the policy file of a run from one of its checkpoints, again and again.
+
+    What is traced and compiled for a run is kept until the next one.
+
+    Args:
+      overrides: objects that the run was given in Python.
+    """
+
+    def __init__(self, overrides: Overrides) -> None:
+        self.overrides = overrides
+        self.prepared: tuple[Path, Preparation] | None = None
+
+    @pinned()
+    def __call__(self, run_dir: Path, update: int) -> Exported:
+        """Exports the policy in a checkpoint, of a sweep that of its best member.
+
+        Raises:
+          ConfigError: as `export_policy`.
+        """
+        player = load_player(run_dir, self.overrides, "export_policy", update)
+        if self.prepared is None or self.prepared[0] != run_dir:
+            self.prepared = run_dir, _prepare(player)
+        return _export(player, self.prepared[1], run_dir / POLICY_FILE)
+
+
+def _prepare(player: Player) -> Preparation:
+    """What the exports of a run's policies need."""
+    function = policy_function(player.env, player.policy, player.learner)
+    examples = []
+    for num in CHECKED:
+        obs, start = first_observations(player.env, num), np.arange(num) % 2 == 0
+        carry = player.policy.initial_carry(num)
+        examples.append((obs, carry, start) if function.has_memory else (obs,))
+    return Preparation(function, jax.jit(function.act), examples)
+
+
+def _export(player: Player, prepared: Preparation, path: Path) -> Exported:
+    """Writes the file, once it has been read back and acts as the run does."""
+    act, shapes, unread = prepared.function
+    policy, taken = partial(act, jax.device_get(player.learner)), drop(unread, shapes)
     program = export_of(alone(policy, shapes, unread), taken, unread, PLATFORMS)
     about = _describe(player, taken, unread)
-    path = Path(out)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replaced(path) as unchecked:
         policy_file.write(unchecked, bytes(program.serialize()), about)
         loaded = load_policy(unchecked, custom_calls=custom_calls_of(program))
-        _check(path, loaded, policy, unread, player)
+        _check(path, loaded, prepared, player)
     return Exported(path, about, path.stat().st_size, player.member)
 
 
@@ -150,16 +212,11 @@ def _describe(player: Player, taken: tuple[Any, ...], unread: Unread) -> dict[st
     return about
 
 
-def _check(
-    path: Path, loaded: Callable[..., Any], policy: Function, unread: Unread, player: Player
-) -> None:
+def _check(path: Path, loaded: Callable[..., Any], prepared: Preparation, player: Player) -> None:
     """Refuses a policy that does not act as the run does, for several numbers of rows."""
-    call = jax.jit(loaded)
-    for num in (1, 7):
-        obs = first_observations(player.env, num)
-        carry = player.policy.initial_carry(num)
-        args = (obs, carry, np.arange(num) % 2 == 0) if jax.tree.leaves(carry) else (obs,)
-        expected = drop_results(unread, jax.device_get(jax.jit(policy)(*args)))
+    call, unread = jax.jit(loaded), prepared.function.unread
+    for args in prepared.examples:
+        expected = drop_results(unread, jax.device_get(prepared.act(player.learner, *args)))
         actual = jax.tree.leaves(jax.device_get(call(*drop(unread, args))))
         for a, b in zip(jax.tree.leaves(expected), actual, strict=True):
             same = a.dtype == b.dtype and np.allclose(a, b, rtol=1e-5, atol=1e-6)
@@ -177,7 +234,7 @@ def main(
     """Exports a policy, and prints what was written and how to call it."""
     read_run(run_dir)  # before the backend starts
     backend.start(1, 1)
-    out = out or run_dir / "policy.zip"
+    out = out or run_dir / POLICY_FILE
     which: Any = {"checkpoint": checkpoint, "member": member, "setting": setting}
     found, console = export_policy(run_dir, out, **which), make_console()
     if found.member is not None:

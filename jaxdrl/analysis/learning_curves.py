@@ -31,7 +31,8 @@ NUM_POINTS = 200
 
 NOT_SETTINGS = (
     *("seed", "run_dir", "devices", "debug_nans", "profile", "max_skipped_updates"),
-    *("checkpoint_every", "checkpoint_minutes", "keep_checkpoints", "log_every", "track"),
+    *("checkpoint_every", "checkpoint_minutes", "keep_checkpoints", "export_every"),
+    *("log_every", "track"),
     *("evaluate_every", "num_eval_episodes", "greedy_evaluation"),
     *("actor_devices", "actor_timeout", "actor_retries"),
 )

@@ -72,6 +72,9 @@ class Experiment:
     one."""
     keep_checkpoints: Count = 3
     """How many of the latest checkpoints are kept; the best one by evaluation is kept as well."""
+    export_every: Count | None = None
+    """Checkpoints between two exports of the policy to policy.zip in the run directory; None: none.
+    The last checkpoint of a run is always exported."""
     from_run: Annotated[Path | None, tyro.conf.arg(name="from")] = None
     """Warm start: the directory of a run whose parameters and statistics this run begins with."""
     max_skipped_updates: Count = 5

@@ -27,6 +27,7 @@ from jaxdrl.runs.checkpoint_scores import (
     read_scores,
     score_of,
 )
+from jaxdrl.runs.exports import Exports
 from jaxdrl.runs.joint_save import NotFiniteError
 from jaxdrl.runs.locking import writer_of
 from jaxdrl.runs.run_dir import RESULT_FILE
@@ -55,6 +56,7 @@ class Saver:
         warn: Callable[[str], None],
         keeper: Keeper | None = None,
         hosts: Hosts | None = None,
+        exports: Exports | None = None,
     ) -> None:
         self.keeper, self.hosts, self.num_saves = keeper, hosts or Hosts(), 0
         self.directory, self.warn = directory, warn
@@ -70,13 +72,15 @@ class Saver:
         self.executor = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
         self.writing: Future | None = None
         self.begun: Archive | None = None
-        self.outage = Outage(warn)
+        self.outage, self.exports = Outage(warn), exports
 
     def __enter__(self) -> Saver:
         return self
 
     def __exit__(self, *error: Any) -> None:
         self.drop()
+        if self.exports is not None and not isinstance(error[1], KeyboardInterrupt):
+            self.executor.submit(self.exports.finish, self.last_update)
         self.executor.shutdown()
         num_failed = self.outage.num_failed
         if num_failed > 1:
@@ -175,6 +179,8 @@ class Saver:
             except OSError as error:
                 self.warn(f"the checkpoint of update {old} could not be removed ({error})")
             del self.scores[old]
+        if self.exports is not None:  # not within this save, which training may wait for
+            self.executor.submit(self.exports.after, update, evaluation is not None)
 
     def _write_files(self, update: int, snapshot: TrainState, manifest: dict[str, Any]) -> None:
         """Writes the checkpoint, with the other processes where there are some.

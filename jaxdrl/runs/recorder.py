@@ -17,6 +17,7 @@ from jaxdrl.runs import memory, report
 from jaxdrl.runs import run_dir as files
 from jaxdrl.runs.assemble import Setup
 from jaxdrl.runs.checkpoint_manager import Saver
+from jaxdrl.runs.exports import Exports
 from jaxdrl.runs.memory import MemoryBudget
 from jaxdrl.runs.metrics_log import MetricsLog
 from jaxdrl.runs.pbt_log import Lineage
@@ -128,6 +129,7 @@ def _make(
         warn=warn,
         keeper=None if setup.claim is None else Keeper(run_dir, config, setup.claim, warn),
         hosts=session.hosts,
+        exports=_exports(setup, session),
     )
     tracer = tracer_of(setup, session, step, stopwatch) if is_writer else None
     progress = _progress(experiment, session, setup.start.update)
@@ -137,6 +139,15 @@ def _make(
 def _progress(experiment: Experiment, session: Session, done: int) -> ProgressReport:
     per_update = experiment.algorithm.env_steps_per_update
     return ProgressReport(session.console, experiment.num_updates * per_update, done * per_update)
+
+
+def _exports(setup: Setup, session: Session) -> Exports | None:
+    """What writes the policy file of the run, None where that is not wanted."""
+    every, export = setup.experiment.export_every, session.export
+    if every is None or export is None:
+        return None
+    has_members = setup.experiment.sweep is not None
+    return Exports(setup.run_dir, every, export, has_members, session.warn)
 
 
 def _hooks(setup: Setup, warn: Callable[[str], Any], is_writer: bool) -> list[Lineage]:

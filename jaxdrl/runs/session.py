@@ -18,6 +18,7 @@ from jaxdrl.io.advice import resume_call
 from jaxdrl.io.console import make_console, warner
 from jaxdrl.runs import checkpoint as checkpoints
 from jaxdrl.runs import run_dir as files
+from jaxdrl.runs.exports import Export
 from jaxdrl.runs.stopping import RunInterruptedError, Signals
 from jaxdrl.runs.trackers import Tracker
 
@@ -37,6 +38,7 @@ class Session:
       hosts: the processes of the run.
       trackers: that the caller gave.
       on_update: what the caller wants called after each update.
+      export: writes the policy file of a run from a checkpoint.
     """
 
     run_dir: Path | None
@@ -46,6 +48,7 @@ class Session:
     hosts: Hosts
     trackers: Sequence[Tracker] = ()
     on_update: OnUpdate | None = None
+    export: Export | None = None
 
 
 @contextlib.contextmanager
@@ -56,6 +59,7 @@ def open_session(
     trackers: Sequence[Tracker] = (),
     on_update: OnUpdate | None = None,
     quiet: bool = False,
+    export: Export | None = None,
 ) -> Iterator[Session]:
     """Opens the session of a run, and says what is left where a signal ends it.
 
@@ -65,6 +69,7 @@ def open_session(
       trackers: see `Session`.
       on_update: likewise.
       quiet: whether to print nothing but warnings.
+      export: see `Session`.
 
     Raises:
       RunInterruptedError: if a signal came while no update was running, or Ctrl-C came twice.
@@ -72,9 +77,9 @@ def open_session(
     console = make_console(quiet=quiet)
     with Signals() as signals, connected(partial(console.print, soft_wrap=True)) as hosts:
         if not hosts.is_first:  # process 0 speaks for all
-            console, trackers, on_update = make_console(quiet=True), (), None
+            console, trackers, on_update, export = make_console(quiet=True), (), None, None
         warn = warner(console if not hosts.is_first else make_console())
-        session = Session(run_dir, console, warn, signals, hosts, trackers, on_update)
+        session = Session(run_dir, console, warn, signals, hosts, trackers, on_update, export)
         try:
             yield session
         except KeyboardInterrupt:

@@ -2,11 +2,13 @@
 
 import contextlib
 import dataclasses
+import errno
 import io
 import json
 import re
 import subprocess
 import sys
+import time
 import zipfile
 
 import chex
@@ -16,11 +18,12 @@ import numpy as np
 import pytest
 
 import jaxdrl
-from jaxdrl.analysis import export
+from jaxdrl.analysis import export, policy_file
 from jaxdrl.cli import main
 from jaxdrl.config.settings import with_settings
 from jaxdrl.errors import ConfigError
-from small_runs import CARTPOLE, PPO
+from jaxdrl.runs.overrides import Overrides
+from small_runs import CARTPOLE, PPO, read, resumed, run_quietly, stopped_after
 
 RUNS = {
     "CartPole-v1": {},
@@ -153,6 +156,7 @@ def test_what_the_critic_alone_reads_is_no_part_of_the_file(tmp_path):
             env_params={},
             total_env_steps=256,
             run_dir=tmp_path / "run",
+            export_every=1,
             algorithm=algorithm,
         ),
     )
@@ -176,6 +180,89 @@ def test_what_the_critic_alone_reads_is_no_part_of_the_file(tmp_path):
     action, after = policy({"own": obs["own"]}, {"actor": carry["actor"]}, start)
     np.testing.assert_array_equal(action, expected)
     np.testing.assert_allclose(after["actor"], expected_carry["actor"], rtol=1e-6, atol=1e-6)
+
+    # The run has written the same itself, with the environment that it was given.
+    assert about_of(run.run_dir / "policy.zip") == found.about
+    policy = jax.jit(jaxdrl.load_policy(run.run_dir / "policy.zip"))
+    action, _ = policy({"own": obs["own"]}, {"actor": carry["actor"]}, start)
+    np.testing.assert_array_equal(action, expected)
+
+
+# While a run trains
+
+
+def about_of(path):
+    """What a file says of its policy, once it has been loaded."""
+    jaxdrl.load_policy(path)
+    with zipfile.ZipFile(path) as file:
+        return json.loads(file.read("about.json"))
+
+
+def exporting(run_dir, **changes):
+    """As the run `CartPole-v1` of `run_dirs`, which exports the policy in each checkpoint."""
+    settings = {"total_env_steps": 256, "env_params": {}, "checkpoint_every": 1, "export_every": 1}
+    return dataclasses.replace(CARTPOLE, run_dir=run_dir, **(settings | changes))
+
+
+def test_each_checkpoint_of_a_run_is_exported_without_another_bit(run_dirs, tmp_path):
+    file, found = tmp_path / "run" / "policy.zip", []
+
+    def wait_for_file(update, metrics):
+        # The last update is saved after its evaluation.
+        deadline = time.monotonic() + 60
+        while update == 1 and not file.exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        found.append(about_of(file)["update"])
+
+    run, said = run_quietly(exporting(tmp_path / "run"), on_update=wait_for_file)
+    assert found == [1, 1]
+    assert about_of(file)["update"] == 2
+    assert "warning" not in said
+    before = read(run_dirs["CartPole-v1"], "result.json")
+    assert run.result["state_sha256"] == before["state_sha256"]
+    assert list(run.run_dir.glob(".policy*")) == []
+
+
+def test_a_resumed_run_goes_on_exporting(tmp_path):
+    experiment = exporting(tmp_path / "run", total_env_steps=384, export_every=9)
+    stopped_after(1, experiment)
+    file = tmp_path / "run" / "policy.zip"
+    saved = about_of(file)["update"]
+    assert 1 <= saved < 3
+    resumed(experiment.run_dir)
+    assert about_of(file)["update"] == 3
+
+
+def test_a_full_disk_is_said_once_and_the_run_goes_on(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(policy_file, "write", fail)
+    run, said = run_quietly(exporting(tmp_path / "run"))
+    assert run.result["updates"] == 2
+    assert said.count("warning: ") == 1
+    assert "the policy of update 1 was not exported (No space left on device)" in said.replace(
+        "\n", " "
+    )
+    assert list(run.run_dir.glob("*policy*")) == []
+
+
+def test_a_publisher_goes_from_run_to_run_as_one_in_parts_does(run_dirs):
+    publisher = export.Publisher(Overrides())
+    for name in (*RUNS, "CartPole-v1"):
+        run_dir = run_dirs[name]
+        found = publisher(run_dir, 2)
+        assert (found.path, found.about["env"]) == (run_dir / "policy.zip", name)
+        assert found.about == jaxdrl.export_policy(run_dir, run_dir / "again.zip").about
+        args = [np.ones((3, *jaxdrl.make(name).observation_space.shape), np.float32)]
+        if name == "MemoryChain-bsuite":
+            carry = {"actor": (np.ones((3, 8), np.float32),) * 2}
+            args += [carry, np.array([True, False, False])]
+        ours, theirs = (
+            jax.jit(jaxdrl.load_policy(run_dir / file))(*args)
+            for file in ("policy.zip", "again.zip")
+        )
+        chex.assert_trees_all_equal(ours, theirs)
 
 
 def test_the_command_says_what_it_wrote(run_dirs):

@@ -57,7 +57,7 @@ def test_the_default_directory_tells_what_is_trained_and_since_when(monkeypatch)
         ),
         *(
             (field, value, "must be an integer of at least 1")
-            for field in ("devices", "evaluate_every", "checkpoint_every")
+            for field in ("devices", "evaluate_every", "checkpoint_every", "export_every")
             for value in (0, -1, 1.0, True, "8")
         ),
         *(

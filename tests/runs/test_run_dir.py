@@ -88,6 +88,7 @@ def experiment():
         checkpoint_every=11,
         checkpoint_minutes=None,
         keep_checkpoints=1,
+        export_every=2,
         from_run=Path("/runs/é"),
         max_skipped_updates=9,
         debug_nans=True,
