@@ -86,6 +86,15 @@ def test_anything_else_is_refused_with_the_entry_and_what_works(space, given, wo
     assert words in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_integers_of_a_float_space():
+    """As in FourRooms, whose observations are int32 in a space of float32."""
+    found = to_rows(VECTOR, np.dtype(np.int32), [1.0, -7])
+    assert found.obs.dtype == np.int32 and found.obs.tolist() == [[1, -7]]
+    for wrong in (0.5, 1e10, float("nan")):
+        with pytest.raises(ConfigError, match="has no place in int32, in which they are integers"):
+            to_rows(VECTOR, np.dtype(np.int32), [0, wrong])
+
+
 class Hostile:
     """Its text raises, and is long otherwise."""
 
