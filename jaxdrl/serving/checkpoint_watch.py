@@ -91,6 +91,10 @@ class CheckpointWatch:
         self.known[candidate.update] = candidate.signature, None
         return self._say(candidate.update, why)
 
+    def is_refused(self, candidate: Candidate) -> bool:
+        """Whether a candidate was refused."""
+        return self.known.get(candidate.update) == (candidate.signature, None)
+
     def _verified(self, update: int, refusals: list[str]) -> Candidate | None:
         path = checkpoint.path_of(self.directory, update)
         signature = signature_of(path)

@@ -147,12 +147,15 @@ class FollowedPolicy:
         """
         with self._looking:
             self._find_source()
+            assert self._source is not None
             while True:
                 candidate = self._newest()
                 if candidate is None or not self._is_wanted(candidate):
                     return False
                 if (loaded := self._load(candidate)) is not None:
                     break
+                if not self._source.watch.is_refused(candidate):
+                    return False  # its files are just changing
             self._loaded, self._num_missing = loaded, 0
             self.versions.append(loaded.version)
         if self._on_change is not None:

@@ -85,7 +85,7 @@ def _array(name: str, space: Space, dtype: np.dtype, given: Any) -> tuple[np.nda
         array = np.asarray(given)
     except (ValueError, TypeError, OverflowError, RecursionError):  # ragged, or nested too deep
         array = np.empty(0, object)
-    fitting = {"f": "fiu", "i": "iu", "u": "iu", "b": "b"}[space.dtype.kind]
+    fitting = {"f": "fiu", "i": "iu", "u": "iu", "b": "b"}[np.dtype(space.dtype).kind]
     if array.dtype.kind not in fitting:
         raise ConfigError(f"{name} = {_short(given)}: {works}")
     is_single = array.shape == space.shape
@@ -101,7 +101,7 @@ def _fitted(name: str, space: Space, dtype: np.dtype, rows: np.ndarray, works: s
         found = rows.astype(dtype)
     if dtype.kind == "f":
         is_wrong, why = ~np.isfinite(found), "is not finite"
-    elif space.dtype.kind == "f":  # of an environment whose observations are not of its space
+    elif np.dtype(space.dtype).kind == "f":  # of an environment whose observations are not of its space
         is_wrong, why = found != rows, f"has no place in {dtype}, in which they are integers"
     else:
         low, high = _bounds(space)
