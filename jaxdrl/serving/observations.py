@@ -101,7 +101,7 @@ def _fitted(name: str, space: Space, dtype: np.dtype, rows: np.ndarray, works: s
         found = rows.astype(dtype)
     if dtype.kind == "f":
         is_wrong, why = ~np.isfinite(found), "is not finite"
-    elif np.dtype(space.dtype).kind == "f":  # of an environment whose observations are not of its space
+    elif np.dtype(space.dtype).kind == "f":  # observations that are not of their space's type
         is_wrong, why = found != rows, f"has no place in {dtype}, in which they are integers"
     else:
         low, high = _bounds(space)
