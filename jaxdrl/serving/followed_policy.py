@@ -17,6 +17,7 @@ from jaxdrl.checks import require
 from jaxdrl.errors import ConfigError
 from jaxdrl.io.outages import Outage
 from jaxdrl.runs import checkpoint_manager
+from jaxdrl.runs.run_dir import CONFIG_FILE
 from jaxdrl.serving.checkpoint_watch import Candidate
 from jaxdrl.serving.client import Client
 from jaxdrl.serving.decisions import Decision, act, rows_of
@@ -202,9 +203,11 @@ class FollowedPolicy:
         is_linked = self.run_dir.is_symlink()
         if self._target is not None and (target in (None, self._target) or not is_linked):
             return
+        path = target if is_linked and target is not None else self.run_dir
+        if self._source is not None and not raises and not (path / CONFIG_FILE).exists():
+            return  # the link may point at a run that is about to begin
         self._target = target
         try:
-            path = target if is_linked and target is not None else self.run_dir
             source = open_source(path, self.choice, "follow")
             if self._source is not None:
                 require_same_spaces(self._source.env, source.env, self.run_dir)
@@ -228,7 +231,7 @@ class FollowedPolicy:
             candidate, refusals, is_away, why = None, [], True, error.strerror or str(error)
         for words in refusals:
             self.report(words)
-        if self._loaded is not None and is_away:
+        if is_away and self._loaded is not None and self._loaded.source is self._source:
             stays = f"the policy of update {self.update} stays in use"
             self._away.failed(f"{watch.directory}: cannot be read ({why}); {stays}")
         elif not is_away:

@@ -200,6 +200,25 @@ def test_another_run_of_the_same_spaces_is_followed_by_switch_or_by_a_link(
     assert len(refusals) == 1 and "observation_space" in refusals[0]
 
 
+def test_a_link_may_point_at_a_run_before_it_begins(run_dir, original, opened, tmp_path):
+    link, later = tmp_path / "live", tmp_path / "later"
+    link.symlink_to(original)
+    policy, refusals = opened(link)
+    link.unlink()
+    link.symlink_to(later)
+    parts = ["config.json", "checkpoints"]  # in the order in which a run writes them
+    assert not policy.look()
+    later.mkdir()
+    for name in parts:
+        assert not policy.look()
+        shutil.move(run_dir / name, later / name)
+    assert policy.version.run_dir == original.resolve() and refusals == []
+    assert policy.look() and policy.version.run_dir == later.resolve()
+    shutil.rmtree(later / "checkpoints")
+    assert not policy.look()
+    assert len(refusals) == 1 and "stays in use" in refusals[0]
+
+
 def test_another_network_is_followed_too(original, opened, tmp_path):
     policy, _ = opened(original)
     algorithm = jaxdrl.with_settings(PPO, activation="relu")
