@@ -15,6 +15,7 @@ from jaxdrl.cli.evaluate_flags import evaluate
 from jaxdrl.cli.exits import FAILED, answer
 from jaxdrl.cli.flags import FLAT, AlgorithmName, ConfigFile, Flags, Resume, with_known
 from jaxdrl.cli.launch_processes import launch, require_separator
+from jaxdrl.cli.serve_flags import serve
 from jaxdrl.config.algorithms import DEFAULT
 from jaxdrl.config.experiment import Experiment
 from jaxdrl.config.sweep_flags import SweepFlags
@@ -30,7 +31,7 @@ def _cli(args: list[str]) -> None:
     app = tyro.extras.SubcommandApp()
     for function in (train, sweep):
         app.command(name=function.__name__, help=_summary(function))(with_known(function, args))
-    looking = (evaluate, plot, render, export, watch)
+    looking = (evaluate, plot, render, export, watch, serve)
     others: tuple[Any, ...] = (resume, launch, *looking, doctor, envs, check)
     for verb in others:
         app.command(verb)

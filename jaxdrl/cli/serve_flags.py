@@ -1,0 +1,82 @@
+"""`jaxdrl serve` on the command line."""
+
+from __future__ import annotations
+
+import importlib.util
+import threading
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from jaxdrl.cli.exits import DONE, end_at_once
+from jaxdrl.errors import ConfigError
+
+NEEDED = ("starlette", "uvicorn", "httptools", "prometheus_client")
+
+
+def serve(
+    run_dir: tyro.conf.Positional[Path],
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    checkpoint: int | Literal["best"] | None = None,
+    member: int | None = None,
+    setting: int | None = None,
+    wait: float = 0.0,
+    seconds: float = 1.0,
+    max_body: int = 4_194_304,
+    max_rows: int = 4096,
+    max_sessions: int = 1000,
+    session_seconds: float = 600.0,
+    body_seconds: float = 10.0,
+    max_connections: int = 1000,
+    grace: float = 10.0,
+) -> None:
+    """Answer over HTTP with the policy of a run, and take each new checkpoint while it trains.
+
+    The environment variable JAXDRL_TOKEN, of at least 16 characters, is the token that clients
+    have to send; an address that other machines reach needs one.
+
+    Args:
+      run_dir: Directory of the run, which may still be running.
+      host: Address to listen on.
+      port: Port to listen on; 0 takes a free one.
+      checkpoint: Update of a checkpoint, or best; None: always the last.
+      member: Number of a member of a sweep; None: the best.
+      setting: Number of a setting in the table of a sweep, instead of a member: its best seed.
+      wait: Seconds to wait for the run and its first checkpoint.
+      seconds: Seconds between two looks for a new checkpoint.
+      max_body: Most bytes in the body of a request.
+      max_rows: Most observations in a request.
+      max_sessions: Most sessions; one that plays a batch counts once for each observation.
+      session_seconds: Seconds without a request after which a session is forgotten.
+      body_seconds: Seconds in which a request must arrive.
+      max_connections: Most open connections.
+      grace: Seconds for requests that are being answered when the server is told to end.
+    """
+    _require_extra()
+    from jaxdrl.serving.limits import Limits
+    from jaxdrl.serving.server import What, main
+
+    numbers = (max_body, max_rows, max_sessions, session_seconds, body_seconds, max_connections)
+    which = checkpoint, member, setting, wait, seconds
+    main(What(run_dir, host, port, *which, Limits(*numbers, grace)))
+    for thread in threading.enumerate():
+        if thread.name.startswith("jaxdrl-"):
+            thread.join(1.0)
+            if thread.is_alive():  # in the middle of a program
+                end_at_once(DONE)
+
+
+def _require_extra() -> None:
+    """Refuses to serve where the extra is missing.
+
+    Raises:
+      ConfigError: with the command that installs it.
+    """
+    for name in NEEDED:
+        if importlib.util.find_spec(name) is None:
+            raise ConfigError(
+                f"{name} is not installed; install it with: pip install 'jaxdrl[serve]'"
+            )

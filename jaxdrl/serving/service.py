@@ -1,0 +1,174 @@
+"""What a server knows while it runs, and how it answers a question for an action."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxdrl.errors import ConfigError
+from jaxdrl.serving import bodies
+from jaxdrl.serving.batcher import Batcher
+from jaxdrl.serving.bodies import Question
+from jaxdrl.serving.decisions import Decision, rows_of
+from jaxdrl.serving.followed_policy import FollowedPolicy
+from jaxdrl.serving.limits import Limits
+from jaxdrl.serving.observations import Rows
+from jaxdrl.serving.refusals import RefusedError, unfit
+from jaxdrl.serving.server_metrics import ServerMetrics, make_metrics
+from jaxdrl.serving.sessions import Sessions
+from jaxdrl.serving.source import Loaded
+
+MAX_SAID = 1000
+
+NEW = "new"
+"""The id with which a question opens a session of its own."""
+
+
+@dataclass
+class Service:
+    """A server's state; it belongs to the event loop.
+
+    Attributes:
+      limits: of what it takes.
+      token: that clients must send, None without one.
+      report: says what the operator should know.
+      metrics: what was counted.
+      sessions: of its clients.
+      policy: None until the first version is there.
+      batcher: of the policy.
+      num_bytes: in the bodies that are arriving.
+      is_ending: whether connections end with the next answer.
+      said: what was reported once.
+    """
+
+    limits: Limits
+    token: bytes | None
+    report: Callable[[str], Any]
+    metrics: ServerMetrics
+    sessions: Sessions
+    batcher: Batcher
+    policy: FollowedPolicy | None = None
+    num_bytes: int = 0
+    is_ending: bool = False
+    said: set[str] = field(default_factory=set)
+
+    def report_once(self, words: str) -> None:
+        """Reports what may happen with each request; a bounded number of different sentences."""
+        if words not in self.said and len(self.said) < MAX_SAID:
+            self.said.add(words)
+            self.report(words)
+
+    def require_policy(self) -> FollowedPolicy:
+        """The policy.
+
+        Raises:
+          RefusedError: if there is none yet.
+        """
+        if self.policy is None:
+            words = "no policy is loaded yet; /readyz says when one is"
+            raise RefusedError(503, words, None, ((b"retry-after", b"1"),))
+        return self.policy
+
+
+class Answer(NamedTuple):
+    """What a client is told.
+
+    Attributes:
+      body: of the answer.
+      kind: its content type.
+      update: of the policy that gave the actions.
+      num: number of them.
+    """
+
+    body: bytes
+    kind: bytes
+    update: int
+    num: int
+
+
+def make_service(
+    loop: asyncio.AbstractEventLoop, limits: Limits, token: bytes | None, report: Callable
+) -> Service:
+    """A service without a policy yet."""
+    metrics = make_metrics()
+    batcher = Batcher(loop, limits.max_rows, limits.max_rows_waiting, metrics.batch_rows.observe)
+    sessions = Sessions(limits)
+    metrics.sessions.set_function(lambda: len(sessions))
+    return Service(limits, token, report, metrics, sessions, batcher)
+
+
+async def answer(
+    service: Service, kind: bytes, headers: Mapping[bytes, bytes], body: bytes
+) -> Answer:
+    """Answers a question for actions.
+
+    Args:
+      service: the server.
+      kind: content type of the body.
+      headers: of the request.
+      body: of the request.
+
+    Raises:
+      RefusedError: naming what is wrong with it.
+    """
+    loaded = service.require_policy().loaded
+    is_json = kind == bodies.JSON
+    question = bodies.read_json(body) if is_json else bodies.read_array(body, headers)
+    rows, start = _rows_in(loaded, question, service.limits)
+    opened = None
+    if question.session is not None:
+        name = question.session
+        if name == NEW:
+            name = opened = service.sessions.open()
+        found = await _step(service, name, loaded, rows, start)
+    elif loaded.policy.function.has_memory:
+        words = (
+            "session: this policy has memory, which needs a session: POST /sessions gives an id to "
+            'send along, and "session": "new" opens one with the first observation'
+        )
+        raise RefusedError(422, words, "session")
+    else:
+        found = await service.batcher.ask(loaded, rows.obs, rows.num, (), start)
+    action, update = found.action, found.version.update
+    if is_json:
+        written = bodies.write_json(action[0] if rows.is_single else action, update, opened)
+    else:
+        written = bodies.write_array(action[0] if rows.is_single else action)
+    return Answer(written, kind, update, rows.num)
+
+
+def _rows_in(loaded: Loaded, question: Question, limits: Limits) -> tuple[Rows, np.ndarray]:
+    """`(rows, where an episode begins)` of a question."""
+    try:
+        rows = rows_of(loaded, question.obs)
+    except ConfigError as error:
+        raise unfit(error) from None
+    if rows.num > limits.max_rows:
+        words = f"obs: has {rows.num} observations; this server takes {limits.max_rows} at once"
+        raise RefusedError(413, words, "obs")
+    start = question.episode_start
+    if isinstance(start, bool):
+        return rows, np.full(rows.num, start)
+    is_list = isinstance(start, list) and all(isinstance(one, bool) for one in start)
+    if not is_list or len(start) != rows.num:
+        words = f"episode_start: must be true or false, or a list of them for {rows.num} rows"
+        raise RefusedError(422, words, "episode_start")
+    return rows, np.array(start, bool)
+
+
+async def _step(
+    service: Service, name: Any, loaded: Loaded, rows: Rows, start: np.ndarray
+) -> Decision:
+    """What the policy decides in a session, after the questions before it."""
+    sessions = service.sessions
+    async with sessions.find(name).turn:
+        session = sessions.find(name)  # it may have ended meanwhile
+        start = session.begin(loaded.policy, rows.num, start)
+        sessions.resize(session, rows.num)
+        found = await service.batcher.ask(loaded, rows.obs, rows.num, session.carry, start)
+        session.policy, session.carry = loaded.policy, found.carry
+        return found
