@@ -17,7 +17,7 @@ help:  ## list the targets (the default)
 	@echo "  PYTHON=python3.12   the Python that makes the virtual environment (default: python3)"
 	@echo "  VENV=.venv-3.12     where that environment is (default: .venv)"
 	@echo "  EXTRAS=cuda12       extras to install as well: cuda12, tpu, notebooks, video, tensorboard,"
-	@echo "                      wandb, mlflow, optuna, or suites for brax, craftax, jaxmarl,"
+	@echo "                      wandb, mlflow, optuna, serve, or suites for brax, craftax, jaxmarl,"
 	@echo "                      jumanji, navix, pgx, playground, xminigrid, gymnasium, mujoco,"
 	@echo "                      envpool and ale; several with commas"
 	@echo "  ARGS='...'          passed on to the training script, or to pytest"
@@ -30,7 +30,7 @@ help:  ## list the targets (the default)
 
 comma := ,
 extras := $(sort $(subst $(comma), ,$(EXTRAS)))
-known := cuda12 tpu notebooks video tensorboard wandb mlflow optuna suites brax craftax jaxmarl jumanji \
+known := cuda12 tpu notebooks video tensorboard wandb mlflow optuna serve suites brax craftax jaxmarl jumanji \
          navix pgx playground xminigrid gymnasium mujoco envpool ale test
 unknown := $(filter-out $(known),$(extras))
 ifneq ($(unknown),)

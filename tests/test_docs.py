@@ -34,6 +34,7 @@ from jaxdrl.cli import flags as cli_flags
 from jaxdrl.config.algorithms import ALGORITHMS
 from jaxdrl.envs.contract import check
 from jaxdrl.envs.suites import registry
+from jaxdrl.serving import server
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("", "docs/", "docs/**/", "experiments/")
@@ -101,8 +102,8 @@ def parse_flags(monkeypatch, program, flags):
     received = []
     monkeypatch.setattr(launch, "run", lambda experiment, **how: received.append(experiment))
     monkeypatch.setattr(launch, "resume", lambda *args, **kwargs: received.append((args, kwargs)))
-    verbs = (check, doctor, export, list_envs, learning_curves, render, evaluate_verb, watch)
-    for module in verbs:
+    looking = (learning_curves, render, export, evaluate_verb, watch, server)
+    for module in (check, doctor, list_envs, *looking):
         take = lambda *args, **kwargs: received.append((args, kwargs)) is None  # noqa: E731
         monkeypatch.setattr(module, "main", take)
     monkeypatch.setattr(launch_processes, "main", lambda *args: received.append(args))
@@ -122,6 +123,7 @@ WITH_OPTIONS = {
     "experiments/hosts.py": "Mode",
     "experiments/learning_table.py": "LearningTable",
     "experiments/board_games.py": "Options",
+    "experiments/serve_load.py": "Settings",
 }
 """What parses the flags of a script, by its name in it."""
 

@@ -30,7 +30,7 @@ PEER_FAILED = 75
 """The exit code of a process that ended because another one had failed."""
 
 RUNS = ("train", "sweep", "resume")
-READERS = ("evaluate", "plot", "render", "export", "watch")
+READERS = ("evaluate", "plot", "render", "export", "watch", "serve")
 VERBS = (*RUNS, *READERS, "doctor", "envs", "check")
 """The other verbs of jaxdrl."""
 

@@ -27,7 +27,7 @@ def serve(
     seconds: float = 1.0,
     max_body: int = 4_194_304,
     max_rows: int = 4096,
-    max_sessions: int = 1000,
+    max_sessions: int = 10_000,
     session_seconds: float = 600.0,
     body_seconds: float = 10.0,
     max_connections: int = 1000,

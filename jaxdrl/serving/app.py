@@ -28,12 +28,14 @@ from jaxdrl.serving.requests import (
     read_body,
     refuse,
     reply,
+    require_no_upgrade,
 )
 from jaxdrl.serving.service import Service, answer
 
 Application = Callable[[Any, Receive, Send], Any]
 
 FAULT = RefusedError(500, "the server has failed to answer; its operator sees why")
+EMPTY = RefusedError(400, 'body: is empty; send {"obs": [...]}', "body")
 ENDED = RefusedError(503, "the server has ended before it could answer")
 
 
@@ -48,18 +50,21 @@ def make_app(service: Service) -> Application:
         try:
             given = headers.get(b"authorization"), headers.get(b"origin")
             require_access(service.token, scope["path"], *given)
+            require_no_upgrade(headers)
             kind = kind_of(headers) if is_act else b""
             body = await read_body(service, headers, receive) if has_body(headers) else b""
             is_read = True
+            if is_act and not body:
+                raise EMPTY
             if is_act:
                 await _act(service, kind, headers, body, send)
                 service.metrics.seconds.observe(perf_counter() - started)
             else:
                 await others(scope, receive, _counting(service, send))
         except RefusedError as refusal:
-            unread = not is_read and is_large(headers)
-            is_slow = refusal.status == 408
-            await refuse(service, send, refusal, receive if unread or is_slow else None)
+            is_rest = (not is_read and is_large(headers)) or refusal.status == 408
+            closes = is_rest or b"upgrade" in headers
+            await refuse(service, send, refusal, receive if closes else None)
         except GoneError:
             service.metrics.requests.labels("gone").inc()
         except asyncio.CancelledError:

@@ -15,7 +15,10 @@ from jaxdrl.serving.refusals import RefusedError
 MAX_HEAD = 65_536
 """Bytes of the request line and the headers after which no more are read."""
 
-LEEWAY = 2.0
+LINGER = 1.0
+"""Seconds for which a connection is read on after it was refused."""
+
+LEEWAY = 0.5
 """Seconds that a body may be late beyond the limit, at which its request is answered anyway."""
 
 
@@ -108,7 +111,10 @@ class _Limited(HttpToolsProtocol):
         self._refuse(self.transport, RefusedError(408, f"no request arrived within {seconds:g} s"))
 
     def _refuse(self, transport: asyncio.Transport, refusal: RefusedError) -> None:
-        """Answers by itself and closes the connection, unless an answer has begun."""
+        """Answers by itself, unless an answer has begun, and closes the connection.
+
+        What still arrives is read for a while: otherwise the client may not see the answer.
+        """
         self.is_refused = True
         if self.cycle is None or not self.cycle.response_started or self.cycle.response_complete:
             status = HTTPStatus(refusal.status)
@@ -117,4 +123,5 @@ class _Limited(HttpToolsProtocol):
                 f"content-length: {len(refusal.body)}\r\nconnection: close\r\n\r\n"
             )
             transport.write(head.encode() + refusal.body)
-        transport.close()
+        transport.write_eof()
+        self.loop.call_later(LINGER, transport.abort)

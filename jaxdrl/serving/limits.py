@@ -15,7 +15,7 @@ class Limits:
     """Most bytes in the body of a request."""
     max_rows: Count = 4096
     """Most observations in a request."""
-    max_sessions: Count = 1000
+    max_sessions: Count = 10_000
     """Most sessions at a time; one that plays a batch counts once for each of its observations."""
     session_seconds: Positive = 600.0
     """Seconds without a request after which a session is forgotten."""

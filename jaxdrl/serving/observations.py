@@ -91,24 +91,25 @@ def _array(name: str, space: Space, dtype: np.dtype, given: Any) -> tuple[np.nda
     is_single = array.shape == space.shape
     if (not is_single and array.shape[1:] != space.shape) or array.ndim < len(space.shape):
         raise ConfigError(f"{name}: has the shape {list(array.shape)}; it {works}")
-    rows = array[None] if is_single else array
-    return _fitted(name, space, dtype, rows, works), is_single
+    fitted = _fitted(name, space, dtype, array, works)
+    return (fitted[None] if is_single else fitted), is_single
 
 
-def _fitted(name: str, space: Space, dtype: np.dtype, rows: np.ndarray, works: str) -> np.ndarray:
-    """The rows in `dtype`; refused where one of them has no place in it."""
+def _fitted(name: str, space: Space, dtype: np.dtype, given: np.ndarray, works: str) -> np.ndarray:
+    """One observation or several in `dtype`; refused where one of them has no place in it."""
     with np.errstate(over="ignore", invalid="ignore"):
-        found = rows.astype(dtype)
+        found = given.astype(dtype)
     if dtype.kind == "f":
         is_wrong, why = ~np.isfinite(found), "is not finite"
     elif np.dtype(space.dtype).kind == "f":  # observations that are not of their space's type
-        is_wrong, why = found != rows, f"has no place in {dtype}, in which they are integers"
+        is_wrong, why = found != given, f"has no place in {dtype}, in which they are integers"
     else:
         low, high = _bounds(space)
-        is_wrong, why = (rows < low) | (rows > high), "is out of range"
+        is_wrong, why = (given < low) | (given > high), "is out of range"
     if is_wrong.any():
         at = tuple(int(i) for i in np.argwhere(is_wrong)[0])
-        raise ConfigError(f"{name}{list(at)} = {rows[at].item()!r}: {why}; {name} {works}")
+        where = f"{name}{list(at)}" if at else name
+        raise ConfigError(f"{where} = {given[at].item()!r}: {why}; {name} {works}")
     return found
 
 

@@ -36,6 +36,17 @@ def is_large(headers: Headers) -> bool:
     return b"transfer-encoding" in headers or not length.isdigit() or int(length) > SMALL
 
 
+def require_no_upgrade(headers: Headers) -> None:
+    """Refuses a request for another protocol, after which nothing of HTTP can be read.
+
+    Raises:
+      RefusedError: if it is one.
+    """
+    if b"upgrade" in headers:
+        words = "upgrade: this server speaks HTTP/1.1 only; send the request without this header"
+        raise RefusedError(400, words, "upgrade")
+
+
 def kind_of(headers: Headers) -> bytes:
     """The content type of a request for actions.
 

@@ -18,7 +18,7 @@ import uvicorn
 
 from jaxdrl.checks import Index, NonNegative, Positive, check_fields, require
 from jaxdrl.errors import ConfigError
-from jaxdrl.io.console import make_console, warner
+from jaxdrl.io.console import labelled, make_console
 from jaxdrl.runs.stopping import Signals
 from jaxdrl.serving.about import command
 from jaxdrl.serving.access import read_token, resolve
@@ -117,7 +117,7 @@ def serve(
     request: What,
     sock: socket.socket,
     token: bytes | None,
-    say: Callable[[str], Any],
+    say: Callable[[Any], Any],
     is_to_end: Callable[[], bool],
 ) -> None:
     """Serves on a socket until it is to end.
@@ -141,11 +141,14 @@ async def _serve(
     request: What,
     sock: socket.socket,
     token: bytes | None,
-    say: Callable[[str], Any],
+    say: Callable[[Any], Any],
     is_to_end: Callable[[], bool],
 ) -> None:
+    def warn(words: str) -> None:
+        say(labelled("warning:", words))
+
     loop = asyncio.get_running_loop()
-    service = make_service(loop, request.limits, token, warner(make_console("stderr")))
+    service = make_service(loop, request.limits, token, warn)
     connections = Connections(request.limits)
     service.metrics.connections.set_function(lambda: len(connections.open))
     server = _server(service, connections, request.limits)
@@ -257,9 +260,9 @@ class _Loading:
 def _greet(service: Service, url: str, say: Callable[[str], Any]) -> None:
     """Says what is served where, and how to try it."""
     loaded = service.require_policy().loaded
-    say(f"{loaded.source.stored.experiment.env}, {loaded.version.run_dir}")
+    env, run_dir = loaded.source.stored.experiment.env, loaded.version.run_dir
+    say(f"{url} serves {env} of {run_dir}; Ctrl-C ends it")
     say(f"{_words(loaded.version)} is in use")
-    say(f"{url} answers; Ctrl-C ends it")
     say(f"try: {command(loaded, url, service.token is not None)}")
 
 

@@ -18,9 +18,11 @@ import pytest
 import jaxdrl
 from jaxdrl.cli import main
 from jaxdrl.errors import ConfigError
+from jaxdrl.io.console import make_console, warner
 from jaxdrl.io.json_files import read_sealed, write_sealed
 from jaxdrl.runs import train_run
 from jaxdrl.runs.locking import claim
+from jaxdrl.serving import server
 from small_runs import CARTPOLE
 
 PYTHON = "a function, not a verb"
@@ -49,6 +51,7 @@ VERBS = {
     "export": Verb("export {run} --out {out}/policy.zip", ("state",)),
     "render": Verb("render {run} --out {out}/film.gif", ("state",)),
     "watch": Verb("watch {run} --once", ("metrics",)),
+    "serve": Verb("serve {run} --port 0", ("state",)),
     "from": Verb(f"train CartPole-v1 --from {{run}} --run-dir {{out}}/second {SMALL}", ("state",)),
     "restore": Verb(PYTHON, ("state",)),
 }
@@ -65,8 +68,14 @@ def sound(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def no_training(monkeypatch):
-    """A run that would begin to train has got through everything that could refuse it."""
+    """What would begin to train or to serve has got through everything that could refuse it."""
     monkeypatch.setattr(train_run, "train", lambda *_: None)
+    monkeypatch.setattr(server, "main", follow_and_end)
+
+
+def follow_and_end(what):
+    """What a server does before it answers."""
+    server.follow(what.run_dir, on_refusal=warner(make_console())).close()
 
 
 # What can be wrong with a run directory: each takes a copy of a sound one.
@@ -362,6 +371,8 @@ SPOILT = [
     for case in CASES
     if case[0] is not metrics_foreign or "metrics" in verb.reads
     if (name, case[0]) != ("plot", metrics_lost)  # which has nothing to draw
+    # A server goes on with the checkpoint before.
+    if name != "serve" or case[0] not in (checkpoint_renamed, checkpoint_foreign)
 ]
 
 
