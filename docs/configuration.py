@@ -1,13 +1,11 @@
 """Writes configuration.md, beside this file, from the dataclasses: python docs/configuration.py."""
 
-import ast
 import dataclasses
-import inspect
-import textwrap
 from pathlib import Path
 
 from jaxdrl.annotations import works
 from jaxdrl.checks import hints_of
+from jaxdrl.cli.help import explanations
 from jaxdrl.config.acting import ActingConfig
 from jaxdrl.config.dqn import DQNConfig
 from jaxdrl.config.execution import ExecutionConfig
@@ -73,18 +71,6 @@ SPELLINGS = {
     "trial": "set by a search",
 }
 """Settings whose flag does not have their name."""
-
-
-def explanations(config: type) -> dict[str, str]:
-    """The text below each field of a dataclass."""
-    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(config))).body
-    assert isinstance(definition, ast.ClassDef)
-    found = {}
-    for field, text in zip(definition.body, definition.body[1:], strict=False):
-        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
-            assert isinstance(field.target, ast.Name)
-            found[field.target.id] = " ".join(ast.literal_eval(text.value).split())
-    return found
 
 
 SECTIONS = (

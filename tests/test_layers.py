@@ -24,6 +24,7 @@ LAYERS = (
     ("sweeps", "serving"),
     ("launch",),
     ("cli",),
+    ("__main__",),
 )
 """Folders and files of the package, lowest first; those of one layer do not know each other."""
 

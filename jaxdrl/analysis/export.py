@@ -99,7 +99,7 @@ def export_policy(
     optimizer: optax.GradientTransformation | None = None,
     make_algorithm: MakeAlgorithm | None = None,
 ) -> Exported:
-    """Writes the deterministic policy of a run, with its observation statistics, as one file.
+    """Writes the greedy policy of a run, with its observation statistics, as one file.
 
     The file contains a function `(obs) -> action`, or for a recurrent network
     `(obs, carry, episode_start) -> (action, carry)`, for any number of rows, on CPU, CUDA and TPU,

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
+
+Variations = Annotated[
+    tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NAME=LOW:HIGH:NUM")
+]
+Opponent = Annotated[str | None, tyro.conf.arg(metavar="PATH|random")]
 
 
 def evaluate(
     run_dir: tyro.conf.Positional[Path],
     *,
-    vary: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
+    vary: Variations = (),
     compare: Path | None = None,
-    against: str | None = None,
+    against: Opponent = None,
     round_robin: bool = False,
     random_moves: int = 0,
     num_episodes: int | None = None,
@@ -29,14 +34,13 @@ def evaluate(
 
     Args:
       run_dir: Directory of the run, which may still be running.
-      vary: NAME=LOW:HIGH:NUM varies a parameter of the environment; given twice, it makes a grid.
+      vary: NUM values of a parameter of the environment; given twice, it makes a grid.
       compare: Directory of another run, to evaluate it too and show the difference.
       against: Directory of another run to play against, in all seats in turn, or random.
       round_robin: Let all checkpoints of the run play each other, and rate them.
       random_moves: Random moves that open each game of a match, so that games differ.
-      num_episodes: Number of episodes; None: 1000, 32 in each cell of a grid, or 100 games of each
-        two checkpoints.
-      sampled: Sample actions instead of taking the most probable one.
+      num_episodes: Number of episodes; None: 1000, 32 for a cell of a grid, 100 games for a pair.
+      sampled: Sample actions, instead of greedily taking the most probable one.
       member: Number of a member of a sweep; None: the best.
       setting: Number of a setting in the table of a sweep, instead of a member: its best seed.
       checkpoint: Update of a checkpoint, or best; None: the last.

@@ -12,6 +12,7 @@ from typing import Annotated, Any, get_origin, get_type_hints
 import tyro
 
 from jaxdrl.algorithms.settings import make_experiment
+from jaxdrl.cli.help import VALUES, default_in_words
 from jaxdrl.config.algorithms import ALGORITHMS, DEFAULT, kind_of, require_algorithm
 from jaxdrl.config.experiment import Experiment, unresolve
 from jaxdrl.config.presets import find as find_preset
@@ -44,6 +45,19 @@ Resume = Annotated[
         help="Go on with the run of these settings that --run-dir holds already, if it does, on "
         "whatever devices and processes there are now: the same command starts and resumes."
     ),
+]
+Env = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ENV")]
+EnvIfAny = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[ENV]")]
+SuiteIfAny = Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[SUITE]")]
+Params = Annotated[
+    dict[str, float | str],
+    tyro.conf.arg(metavar=VALUES["env_params"], help_behavior_hint=default_in_words),
+]
+Metric = Annotated[str, tyro.conf.arg(metavar="NAME")]
+Runs = Annotated[
+    tuple[Path, ...],
+    tyro.conf.Positional,
+    tyro.conf.arg(metavar="PATH ...", help_behavior_hint="(required)"),
 ]
 FLAT = (tyro.conf.OmitArgPrefixes,)
 """Every setting has a flag of its own name, nested or not."""

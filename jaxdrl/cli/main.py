@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,7 +13,21 @@ import tyro
 
 from jaxdrl.cli.evaluate_flags import evaluate
 from jaxdrl.cli.exits import FAILED, answer
-from jaxdrl.cli.flags import FLAT, AlgorithmName, ConfigFile, Flags, Resume, with_known
+from jaxdrl.cli.flags import (
+    FLAT,
+    AlgorithmName,
+    ConfigFile,
+    Env,
+    EnvIfAny,
+    Flags,
+    Metric,
+    Params,
+    Resume,
+    Runs,
+    SuiteIfAny,
+    with_known,
+)
+from jaxdrl.cli.help import first_paragraph, fitted, registry, versions, whole_description
 from jaxdrl.cli.launch_processes import launch, require_separator
 from jaxdrl.cli.serve_flags import serve
 from jaxdrl.config.algorithms import DEFAULT
@@ -22,25 +36,33 @@ from jaxdrl.config.sweep_flags import SweepFlags
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Distributed reinforcement learning in JAX: train on every device of one host or many."""
+    """Distributed reinforcement learning in JAX: train on every device of one host or many.
+
+    `jaxdrl VERB --help` explains a verb, `jaxdrl --version` prints versions, and
+    `jaxdrl --tyro-print-completion bash` (or zsh) a script that completes verbs and flags.
+    """
     answer(lambda: _cli(list(sys.argv[1:] if args is None else args)))
 
 
 def _cli(args: list[str]) -> None:
+    if args == ["--version"]:
+        print(versions())
+        return
     require_separator(args)
     app = tyro.extras.SubcommandApp()
+    has_verb = bool(args) and not args[0].startswith("-")
+    describe = whole_description if has_verb else first_paragraph
     for function in (train, sweep):
-        app.command(name=function.__name__, help=_summary(function))(with_known(function, args))
+        known = with_known(function, args)
+        app.command(name=function.__name__, help=describe(function))(known)
     looking = (evaluate, plot, render, export, watch, serve)
     others: tuple[Any, ...] = (resume, launch, *looking, doctor, envs, check)
     for verb in others:
-        app.command(verb)
+        app.command(verb, help=describe(verb))
     config = (tyro.conf.PositionalRequiredArgs, *FLAT)
-    app.cli(prog="jaxdrl", description=main.__doc__, args=args, config=config)
-
-
-def _summary(function: Callable) -> str:
-    return (inspect.getdoc(function) or "").partition("\nArgs:")[0]
+    words = inspect.getdoc(main)
+    with fitted(args):
+        app.cli(prog="jaxdrl", description=words, args=args, config=config, registry=registry())
 
 
 def train(
@@ -115,10 +137,10 @@ def _require_written(run: Any) -> None:
 
 
 def plot(
-    run_dirs: tyro.conf.Positional[tuple[Path, ...]],
+    run_dirs: Runs,
     *,
     out: Path | None = None,
-    metric: str = "episode_return",
+    metric: Metric = "episode_return",
     against: Literal["env_steps", "seconds"] = "env_steps",
 ) -> None:
     """Draw learning curves of runs; runs of the same settings become one curve with a band.
@@ -157,7 +179,7 @@ def render(
       num_steps: Step limit at which episodes are cut; None: the environment's own limit.
       max_frames: Most frames; in longer episodes every 2nd step is shown, or every 4th and so on.
       fps: Frames per second; None: 5 to 30, for about 10 seconds.
-      sampled: Sample actions instead of taking the most probable one.
+      sampled: Sample actions, instead of greedily taking the most probable one.
       member: Number of a member of a sweep; None: the best.
       setting: Number of a setting in the table of a sweep, instead of a member: its best seed.
       checkpoint: Update of a checkpoint, or best; None: the last.
@@ -206,7 +228,7 @@ def watch(run_dir: tyro.conf.Positional[Path], *, once: bool = False, seconds: f
     main(run_dir, once=once, seconds=seconds)
 
 
-def doctor(env: tyro.conf.Positional[str] = "CartPole-v1", *, seconds: float = 1.0) -> None:
+def doctor(env: EnvIfAny = "CartPole-v1", *, seconds: float = 1.0) -> None:
     """Describe this machine, find faults in its set-up, and measure how it trains fastest.
 
     Args:
@@ -218,7 +240,7 @@ def doctor(env: tyro.conf.Positional[str] = "CartPole-v1", *, seconds: float = 1
     main(env, seconds)
 
 
-def envs(suite: tyro.conf.Positional[str | None] = None) -> None:
+def envs(suite: SuiteIfAny = None) -> None:
     """List the suites, or the environments of one suite with their spaces and limits.
 
     Args:
@@ -230,9 +252,9 @@ def envs(suite: tyro.conf.Positional[str | None] = None) -> None:
 
 
 def check(
-    env: tyro.conf.Positional[str],
+    env: Env,
     *,
-    env_params: dict[str, float | str] = {},  # noqa: B006
+    env_params: Params = {},  # noqa: B006
     num_envs: int = 8,
     num_steps: int | None = None,
 ) -> None:
@@ -257,8 +279,11 @@ def run_script(experiment: Experiment, description: str | None) -> None:
       experiment: the config literal of the script.
       description: the description that `--help` shows.
     """
-    answer(
-        lambda: train(
-            tyro.cli(Experiment, default=experiment, description=description, config=FLAT)
-        )
-    )
+    how: Any = {"description": description, "config": FLAT, "registry": registry()}
+
+    def action() -> None:
+        with fitted(sys.argv[1:]):
+            given = tyro.cli(Experiment, default=experiment, **how)
+        train(given)
+
+    answer(action)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import threading
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 
@@ -18,7 +18,7 @@ NEEDED = ("starlette", "uvicorn", "httptools", "prometheus_client")
 def serve(
     run_dir: tyro.conf.Positional[Path],
     *,
-    host: str = "127.0.0.1",
+    host: Annotated[str, tyro.conf.arg(metavar="ADDRESS")] = "127.0.0.1",
     port: int = 8000,
     checkpoint: int | Literal["best"] | None = None,
     member: int | None = None,
