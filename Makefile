@@ -8,7 +8,7 @@ WORKERS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help train test test-suites install-suites installed test-adapters test-pythons test-here \
-        test-slow lint format notebooks clean venv
+        test-slow lint format notebooks docs clean venv
 .NOTPARALLEL:
 
 help:  ## list the targets (the default)
@@ -31,7 +31,7 @@ help:  ## list the targets (the default)
 comma := ,
 extras := $(sort $(subst $(comma), ,$(EXTRAS)))
 known := cuda12 tpu notebooks video tensorboard wandb mlflow optuna serve suites brax craftax jaxmarl jumanji \
-         navix pgx playground xminigrid gymnasium mujoco envpool ale test
+         navix pgx playground xminigrid gymnasium mujoco envpool ale test docs
 unknown := $(filter-out $(known),$(extras))
 ifneq ($(unknown),)
 $(error EXTRAS=$(EXTRAS): there is no extra named $(unknown); there are $(known))
@@ -149,9 +149,12 @@ format: $(dev)  ## format the code and fix what can be fixed
 notebooks: $(dev)  ## execute the notebooks in place
 	"$(VENV)/bin/python" notebooks/execute.py $(ARGS)
 
+docs: $(dev)  ## build the documentation site; a broken link or reference fails
+	"$(VENV)/bin/python" docs/site/build.py $(ARGS)
+
 clean:  ## remove the virtual environments, caches and builds, never runs/
 	@echo "Removing $(VENV), $(VENV)-suites, $(VENV)-3.*, caches and builds"
 	@for venv in "$(VENV)" "$(VENV)-suites" "$(VENV)"-3.*; do \
 	  if [ -e "$$venv/pyvenv.cfg" ]; then rm -rf "$$venv"; fi; done
-	@rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
+	@rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build
 	@find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

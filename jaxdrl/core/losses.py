@@ -101,7 +101,7 @@ def approx_kl(log_prob: jax.Array, old_log_prob: jax.Array) -> jax.Array:
 def clip_fraction(
     log_prob: jax.Array, old_log_prob: jax.Array, *, clip_epsilon: float | jax.Array
 ) -> jax.Array:
-    """1.0 where |ratio - 1| > epsilon, else 0.0; its mean is the fraction of clipped ratios."""
+    """1.0 where `|ratio - 1| > epsilon`, else 0.0; its mean is the fraction of clipped ratios."""
     _check(log_prob=log_prob, old_log_prob=old_log_prob)
     # Compares logarithms rather than share the exponential of approx_kl: whether the compiler
     # computes a shared one once or twice depends on the rest of the program, and so would the
