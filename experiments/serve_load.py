@@ -25,7 +25,9 @@ class Settings:
     rows: int = 1
     """Observations in a request; more than one are sent as arrays."""
     seconds: float = 5.0
-    """Duration, after a second of warming up."""
+    """Duration of the measurement."""
+    warmup: float = 1.0
+    """Seconds before it."""
     processes: int = 1
     """Processes that the clients are spread over."""
 
@@ -88,7 +90,7 @@ async def ask(settings: Settings, num: int, request: bytes) -> list[float]:
     seconds: list[float] = []
     make = lambda: Client(request, seconds)  # noqa: E731
     pairs = [await loop.create_connection(make, *where) for _ in range(num)]
-    await asyncio.sleep(1)
+    await asyncio.sleep(settings.warmup)
     seconds.clear()
     begun = time.perf_counter()
     for _, client in pairs:

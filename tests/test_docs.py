@@ -123,6 +123,7 @@ WITH_OPTIONS = {
     "experiments/hosts.py": "Mode",
     "experiments/learning_table.py": "LearningTable",
     "experiments/board_games.py": "Options",
+    "experiments/serve_faults.py": "Settings",
     "experiments/serve_load.py": "Settings",
 }
 """What parses the flags of a script, by its name in it."""

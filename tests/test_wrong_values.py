@@ -30,6 +30,7 @@ from jaxdrl.errors import ConfigError
 from jaxdrl.evaluation.parameter_grid import Variation
 from jaxdrl.populations.pbt import Exchange
 from jaxdrl.runs.profiling.breakdown import profile
+from jaxdrl.serving.limits import Limits
 
 COUNT = (0, -1, 2.5, "8", True, None, [8], np.float32(8), 10**400)
 OPTIONAL_COUNT = (0, -1, 2.5, "8", True, [8])
@@ -232,6 +233,16 @@ CONFIGS = [
     ),
     Config(render.Request, "", {}, FILM),
     Config(
+        Limits,
+        "",
+        {},
+        {
+            **dict.fromkeys(("max_body", "max_rows", "max_sessions", "max_connections"), COUNT),
+            **dict.fromkeys(("session_seconds", "body_seconds"), POSITIVE),
+            "grace": NONNEGATIVE,
+        },
+    ),
+    Config(
         evaluate_verb.Request,
         "",
         {
@@ -410,6 +421,8 @@ OTHERS = [
     *("render nosuch --num-envs 0", "render nosuch --num-steps 0", "render nosuch --max-frames 1"),
     *("render nosuch --fps 51", "render nosuch --seed -1", "render nosuch --out x.avi"),
     *("export nosuch --member -1", "plot nosuch", "plot nosuch --against x", "watch nosuch"),
+    *("serve nosuch --port -1", "serve nosuch --max-rows 0", "serve nosuch --port 0"),
+    *("serve nosuch --port 0 --wait -1", "serve nosuch --port 0 --checkpoint x"),
     *("watch nosuch --seconds 0", "doctor --seconds 0", "doctor nosuch", "envs nosuch"),
     *("check CartPole-v1 --num-envs 0", "check nosuch", "check CartPole-v1 --env-params a 1"),
 ]

@@ -255,6 +255,13 @@ def test_a_signal_under_load_loses_no_request_and_output_that_goes_away_nothing(
         assert set(statuses) == {200}
 
 
+def test_it_needs_no_event_loop_of_others(run_dir, monkeypatch):
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+    with served(run_dir) as url:
+        assert act(url, GOOD).status == 200
+        assert act(url, {}).status == 422
+
+
 def test_actions_are_those_of_the_run(run_dir):
     _, agent, state = jaxdrl.restore(run_dir)
     obs = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
