@@ -49,7 +49,7 @@ def problems(notebook):
 
 
 def test_there_are_notebooks():
-    assert len(PATHS) == 6
+    assert len(PATHS) == 7
 
 
 SHORTER = {
@@ -79,6 +79,10 @@ SHORTER = {
         "NUM_UPDATES, EVERY = 180, 30": "NUM_UPDATES, EVERY = 8, 4",
         "num_games=1000": "num_games=100",
         "num_games=400": "num_games=40",
+    },
+    "07_continual": {
+        "BEFORE, AFTER = 100_000, 300_000": "BEFORE, AFTER = 40_000, 40_000",
+        "CARTS = 32": "CARTS = 8",
     },
 }
 """What makes the same cells learn less, by notebook."""
