@@ -237,7 +237,8 @@ CONFIGS = [
         "",
         {},
         {
-            **dict.fromkeys(("max_body", "max_rows", "max_sessions", "max_connections"), COUNT),
+            **dict.fromkeys(("max_body", "max_json", "max_rows", "max_sessions"), COUNT),
+            "max_connections": COUNT,
             **dict.fromkeys(("session_seconds", "body_seconds"), POSITIVE),
             "grace": NONNEGATIVE,
         },

@@ -26,6 +26,7 @@ def serve(
     wait: float = 0.0,
     seconds: float = 1.0,
     max_body: int = 4_194_304,
+    max_json: int = 1_048_576,
     max_rows: int = 4096,
     max_sessions: int = 10_000,
     session_seconds: float = 600.0,
@@ -48,6 +49,7 @@ def serve(
       wait: Seconds to wait for the run and its first checkpoint.
       seconds: Seconds between two looks for a new checkpoint.
       max_body: Most bytes in the body of a request.
+      max_json: Most bytes of it if it is JSON, which takes long to read.
       max_rows: Most observations in a request.
       max_sessions: Most sessions; one that plays a batch counts once for each observation.
       session_seconds: Seconds without a request after which a session is forgotten.
@@ -59,9 +61,9 @@ def serve(
     from jaxdrl.serving.limits import Limits
     from jaxdrl.serving.server import What, main
 
-    numbers = (max_body, max_rows, max_sessions, session_seconds, body_seconds, max_connections)
-    which = checkpoint, member, setting, wait, seconds
-    main(What(run_dir, host, port, *which, Limits(*numbers, grace)))
+    sizes = max_body, max_json, max_rows, max_sessions
+    limits = Limits(*sizes, session_seconds, body_seconds, max_connections, grace)
+    main(What(run_dir, host, port, checkpoint, member, setting, wait, seconds, limits))
     for thread in threading.enumerate():
         if thread.name.startswith("jaxdrl-"):
             thread.join(1.0)

@@ -13,6 +13,8 @@ class Limits:
 
     max_body: Count = 4_194_304
     """Most bytes in the body of a request."""
+    max_json: Count = 1_048_576
+    """Most bytes of it if it is JSON, which takes long to read."""
     max_rows: Count = 4096
     """Most observations in a request."""
     max_sessions: Count = 10_000

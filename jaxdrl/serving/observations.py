@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -143,12 +144,18 @@ def _list(names: list[str]) -> str:
     return ", ".join(names)
 
 
+_BEGINNING = reprlib.Repr()
+_BEGINNING.maxlist = _BEGINNING.maxtuple = _BEGINNING.maxdict = 30
+_BEGINNING.maxstring = _BEGINNING.maxlong = _BEGINNING.maxother = 100
+"""Writes the beginning of a value, since the whole of one that a client sends may be long."""
+
+
 def _short(value: Any) -> str:
     """The beginning of a value on one line, whatever it is."""
     if isinstance(value, np.ndarray):
         return f"{value.dtype}{list(value.shape)}"
     try:
-        words = " ".join(repr(value)[:1000].split())
+        words = " ".join(_BEGINNING.repr(value)[:1000].split())
     except Exception:  # of an object of somebody else
         words = f"a {type(value).__name__}"
     return words if len(words) <= 60 else f"{words[:57]}..."

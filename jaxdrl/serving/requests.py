@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from jaxdrl.serving.bodies import JSON, NPY
+from jaxdrl.serving.limits import Limits
 from jaxdrl.serving.refusals import RefusedError
 from jaxdrl.serving.service import Service
 
@@ -71,7 +72,8 @@ async def read_body(service: Service, headers: Headers, receive: Receive) -> byt
       GoneError: if the client has gone.
     """
     limits, parts, size = service.limits, list[bytes](), 0
-    _require_size(int(headers.get(b"content-length", b"0")), limits.max_body)
+    kind = headers.get(b"content-type", b"")
+    _require_size(int(headers.get(b"content-length", b"0")), limits, kind)
     try:
         async with asyncio.timeout(limits.body_seconds):
             while True:
@@ -82,7 +84,7 @@ async def read_body(service: Service, headers: Headers, receive: Receive) -> byt
                 service.num_bytes += len(part)
                 size += len(part)
                 parts.append(part)
-                _require_size(size, limits.max_body)
+                _require_size(size, limits, kind)
                 if service.num_bytes > limits.max_bytes_in_flight:
                     words = "too many large requests at once; ask again later"
                     raise RefusedError(503, words, None, ((b"retry-after", b"1"),))
@@ -95,10 +97,13 @@ async def read_body(service: Service, headers: Headers, receive: Receive) -> byt
         service.num_bytes -= size
 
 
-def _require_size(size: int, most: int) -> None:
-    if size > most:
-        words = f"body: has more than the {most} bytes that this server takes"
+def _require_size(size: int, limits: Limits, kind: bytes) -> None:
+    if size > limits.max_body:
+        words = f"body: has more than the {limits.max_body} bytes that this server takes"
         raise RefusedError(413, words, "body")
+    if size > limits.max_json and not kind.startswith(NPY):
+        words = f"body: has more than the {limits.max_json} bytes of JSON that this server takes"
+        raise RefusedError(413, f"{words}; send an array as {NPY.decode()}", "body")
 
 
 async def reply(

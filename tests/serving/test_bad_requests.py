@@ -14,7 +14,14 @@ from jaxdrl.serving.limits import Limits
 from served import JSON, NPY, act, ask, npy, served
 
 GOOD = {"obs": OBS.tolist()}
-LIMITS = Limits(max_body=100_000, max_rows=64, max_sessions=5, body_seconds=0.3, max_connections=12)
+LIMITS = Limits(
+    max_body=100_000,
+    max_json=90_000,
+    max_rows=64,
+    max_sessions=5,
+    body_seconds=0.3,
+    max_connections=12,
+)
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +91,7 @@ BODIES = [
     (b'{"obs": [0, 0, 0, null]}', 422, "obs", "= [0, 0, 0, None]: must be"),
     (f'{{"obs": [{", ".join([ROW] * 65)}]}}'.encode(), 413, "obs", "has 65 observations; "),
     (b'{"obs": ' + b" " * 100_000 + b"}", 413, "body", "has more than the 100000 bytes"),
+    (b'{"obs": ' + b" " * 90_000 + b"}", 413, "body", "has more than the 90000 bytes of JSON"),
     (b'{"obs": [0, 0, 0, 0], "episode_start": 1}', 422, "episode_start", "must be true or false"),
     (b'{"obs": [0, 0, 0, 0], "episode_start": null}', 422, "episode_start", "must be true"),
     (
