@@ -63,7 +63,7 @@ BODIES = [
     (b"\x00" * 100, 400, "body", "is not JSON"),
     (b"[" * 50_000, 400, "body", "is nested too deep"),
     (b'{"obs": ' + b"[" * 40_000 + b"]" * 40_000 + b"}", 400, "body", "is nested too deep"),
-    (b'{"a":' * 15_000 + b"1" + b"}" * 15_000, 400, "body", "is nested too deep"),
+    (b'{"a":' * 14_000 + b"1" + b"}" * 14_000, 400, "body", "is nested too deep"),
     (b'{"obs": [' + b"9" * 9000 + b", 0, 0, 0]}", 400, "body", "has an integer that is too long"),
     (b'{"obs": 1, "obs": [0, 0, 0, 0]}', 400, "obs", "is given twice"),
     (b'{"obs": {"a": 1, "a": 2}}', 400, "a", "is given twice"),
