@@ -8,7 +8,7 @@ WORKERS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help train test test-suites install-suites installed test-adapters test-pythons test-here \
-        test-slow lint format notebooks docs clean venv
+        test-slow test-lowest test-newest lock lint format notebooks docs clean venv
 .NOTPARALLEL:
 
 help:  ## list the targets (the default)
@@ -24,9 +24,9 @@ help:  ## list the targets (the default)
 	@echo "  WORKERS=4           processes of the test suite (default: 2)"
 
 # ---- set-up -----------------------------------------------------------------------------------
-# A stamp in the environment says what it holds. It is older than pyproject.toml when that has
-# changed since, and it is missing when the installation failed. Bytecode is written on all cores;
-# pip would write it on one, and that of the packages' own tests as well.
+# A stamp in the environment says what it holds. It is older than pyproject.toml or constraints.txt
+# when those have changed since, and it is missing when the installation failed. Bytecode is written
+# on all cores; pip would write it on one, and that of the packages' own tests as well.
 
 comma := ,
 extras := $(sort $(subst $(comma), ,$(EXTRAS)))
@@ -45,10 +45,10 @@ dev  := $(VENV)/.installed-$(call joined,-,dev $(extras))
 $(core): wanted := $(extras)
 $(dev):  wanted := $(extras) dev
 
-$(core) $(dev): pyproject.toml | venv
+$(core) $(dev): pyproject.toml constraints.txt | venv
 	@echo "Installing jaxdrl$(if $(strip $(wanted)),[$(call joined,$(comma),$(wanted))]) into $(VENV) (some minutes the first time)"
 	@"$(VENV)/bin/python" -m pip install --disable-pip-version-check --no-compile \
-	    --editable ".$(if $(strip $(wanted)),[$(call joined,$(comma),$(wanted))])"
+	    --constraint constraints.txt --editable ".$(if $(strip $(wanted)),[$(call joined,$(comma),$(wanted))])"
 	@cd "$(VENV)" && bin/python -m compileall -qq -j 0 -x '/tests?/' lib || true
 	@touch $(core) $@
 
@@ -137,6 +137,29 @@ test-here: $(core)
 test-slow: $(dev)  ## run the slow tests
 	$(call both_sessions,-m slow)
 
+# ---- versions of the dependencies ------------------------------------------------------------------
+# uv, which resolves them for every Python and platform at once, has an environment of its own.
+
+UV ?= $(VENV)-uv/bin/uv
+
+$(VENV)-uv/bin/uv:
+	@$(PYTHON) -m venv "$(VENV)-uv"
+	@"$(VENV)-uv/bin/python" -m pip install --disable-pip-version-check --quiet "uv>=0.9,<0.14"
+
+lock: $(UV)  ## renew constraints.txt, what make installs; all of it: ARGS=--upgrade
+	@UV_CUSTOM_COMPILE_COMMAND="make lock" "$(UV)" pip compile --quiet --universal --all-extras \
+	    --python-version 3.11 --no-annotate --output-file constraints.txt $(ARGS) pyproject.toml
+	@echo "constraints.txt: $$(grep -c == constraints.txt) versions"
+
+chosen = $(if $(filter file,$(origin PYTHON)),,$(PYTHON))
+
+test-lowest test-newest: $(dev) $(UV)
+	@"$(VENV)/bin/python" tests/version_ranges.py $(@:test-%=%) "$(UV)" "$(VENV)" "$(WORKERS)" \
+	    "$(call joined,$(comma),$(extras))" "$(chosen)" $(ARGS)
+
+test-lowest:  ## test the lowest versions that pyproject.toml allows, on each Python
+test-newest:  ## test the newest versions that pyproject.toml allows, on each Python
+
 lint: $(dev)  ## check formatting, lint and types
 	"$(VENV)/bin/ruff" format --check .
 	"$(VENV)/bin/ruff" check .
@@ -153,8 +176,9 @@ docs: $(dev)  ## build the documentation site; a broken link or reference fails
 	"$(VENV)/bin/python" docs/site/build.py $(ARGS)
 
 clean:  ## remove the virtual environments, caches and builds, never runs/
-	@echo "Removing $(VENV), $(VENV)-suites, $(VENV)-3.*, caches and builds"
-	@for venv in "$(VENV)" "$(VENV)-suites" "$(VENV)"-3.*; do \
+	@echo "Removing $(VENV), $(VENV)-suites, -3.*, -lowest-*, -newest-* and -uv, caches and builds"
+	@for venv in "$(VENV)" "$(VENV)-suites" "$(VENV)"-3.* "$(VENV)"-lowest-3.* "$(VENV)"-newest-3.* \
+	    "$(VENV)-uv"; do \
 	  if [ -e "$$venv/pyvenv.cfg" ]; then rm -rf "$$venv"; fi; done
 	@rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build
 	@find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

@@ -144,6 +144,8 @@ def check_command(monkeypatch, words):
         tyro.cli(names[WITH_OPTIONS[rest[0]]], args=rest[1:])
     elif program == "python" and rest and rest[0].endswith(".py"):
         parse_flags(monkeypatch, *rest[:1], rest[1:])
+    elif program == "jaxdrl" and rest[:1] == ["--tyro-print-completion"]:
+        assert rest[1] in ("bash", "zsh")
     elif program == "jaxdrl" and rest[1:] and "--help" not in rest:
         parse_flags(monkeypatch, "jaxdrl", rest)
         if rest[0] == "launch":

@@ -86,6 +86,7 @@ def test_the_archive_holds_what_training_testing_and_building_need(built):
         names = {name.split("/", 1)[1] for name in archive.getnames()}
     folders = [folder for folder in FOLDERS if (ROOT / folder).exists()]
     texts = {"README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile"}
+    texts |= {"constraints.txt"}
     others = {"pyproject.toml", "PKG-INFO", ".gitignore"}
     assert names == files_below(ROOT, *folders) | texts | others
 
