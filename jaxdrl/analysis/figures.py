@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,32 @@ import numpy as np
 from jaxdrl.checks import require
 from jaxdrl.io.safe_files import replaced
 from jaxdrl.runs.run_dir import require_writable
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Colours of Okabe and Ito that every kind of colour vision tells apart, without the yellow."""
+
+STYLE = {
+    "font.size": 9,
+    "figure.titlesize": 10,
+    "axes.titlesize": 10,
+    "axes.labelsize": 9,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8,
+    "legend.title_fontsize": 8,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.alpha": 0.3,
+    "errorbar.capsize": 3,
+    "lines.markersize": 4,
+}
+"""What all pictures share, as settings of matplotlib; `picture` adds the colours."""
+
+LETTERS_PER_INCH = 14
+"""Letters of a legend that fit beside each other."""
 
 
 def require_picture(out: Path) -> None:
@@ -28,6 +56,43 @@ def make_figure(width: float, height: float) -> Any:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+@contextlib.contextmanager
+def picture(out: Path, width: float, height: float) -> Iterator[Any]:
+    """A figure of a size in inches to draw on in the common style, which is then written to `out`.
+
+    After the colours, dashed and dotted lines of the same colours follow.
+    """
+    from matplotlib import rc_context
+    from matplotlib.rcsetup import cycler
+
+    lines = cycler(linestyle=["-", "--", ":"]) * cycler(color=COLOURS)
+    with rc_context({**STYLE, "axes.prop_cycle": lines}):
+        figure = make_figure(width, height)
+        yield figure
+        save_figure(figure, out)
+
+
+def count_axis(axis: Any, label: str) -> None:
+    """Labels an axis of counts, whose ticks are written like 250k."""
+    from matplotlib.ticker import EngFormatter
+
+    axis.set_label_text(label)
+    axis.set_major_formatter(EngFormatter(sep=""))
+
+
+def legend_below(figure: Any, title: str | None = None) -> None:
+    """One legend under all panels, where it covers no data, with each label once."""
+    found: dict[str, Any] = {}
+    for axes in figure.axes:
+        handles, labels = axes.get_legend_handles_labels()
+        found = dict(zip(labels, handles, strict=True)) | found
+    if not found:
+        return
+    fit = int(LETTERS_PER_INCH * figure.get_size_inches()[0]) // (max(map(len, found)) + 8)
+    how: dict[str, Any] = {"loc": "outside lower center", "ncols": min(len(found), max(1, fit))}
+    figure.legend(found.values(), found, title=title, **how)
 
 
 def save_figure(figure: Any, out: Path) -> None:

@@ -13,7 +13,14 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from jaxdrl.analysis.figures import make_figure, require_picture, save_figure, sparkline
+from jaxdrl.analysis.curve_labels import label_groups, metric_in_words, run_names
+from jaxdrl.analysis.figures import (
+    count_axis,
+    legend_below,
+    picture,
+    require_picture,
+    sparkline,
+)
 from jaxdrl.checks import checked, require
 from jaxdrl.config.experiment import Experiment, unresolve
 from jaxdrl.config.settings import flat_settings
@@ -21,7 +28,7 @@ from jaxdrl.errors import ConfigError
 from jaxdrl.io.console import make_console, warner
 from jaxdrl.io.line_reader import LineReader, Thinned
 from jaxdrl.io.numerals import short
-from jaxdrl.io.terminal import drawable, printable
+from jaxdrl.io.terminal import drawable
 from jaxdrl.runs.checkpoint_binding import doubt_about
 from jaxdrl.runs.nested import doubt_about_parts, parts_of
 from jaxdrl.runs.run_dir import METRICS_FILE, read_line, read_run
@@ -38,7 +45,7 @@ NOT_SETTINGS = (
 )
 """Settings of an experiment in which runs of one group may differ."""
 
-AGAINST = {"env_steps": "environment steps", "seconds": "seconds of training"}
+AGAINST = {"env_steps": "environment steps", "seconds": "training time (s)"}
 """Quantities that curves can be drawn against, with the labels of the axis."""
 
 
@@ -68,13 +75,15 @@ class Group:
     """Curves of runs with the same settings, at common points.
 
     Attributes:
-      label: how its settings differ from those of the other groups.
+      label: how its settings differ from those of the other groups, or the names of its runs.
+      settings: those that its runs share.
       run_dirs: directories of its runs.
       x: the points, `[p]`.
       values: `[runs, p]`, NaN where a run has no value.
     """
 
     label: str
+    settings: dict[str, Any]
     run_dirs: list[Path]
     x: np.ndarray
     values: np.ndarray
@@ -154,16 +163,18 @@ def group_curves(
     for curve in curves:
         by_settings.setdefault(json.dumps(curve.settings, default=str), []).append(curve)
     members = list(by_settings.values())
-    labels = label_groups([group[0].settings for group in members])
+    run_dirs = [[curve.run_dir for curve in group] for group in members]
+    labels = label_groups([group[0].settings for group in members], run_names(run_dirs))
     is_mean = _is_mean(metric)
     return [
         Group(
             label=f"{label} ({len(group)} runs)" if len(group) > 1 else label,
-            run_dirs=[curve.run_dir for curve in group],
+            settings=group[0].settings,
+            run_dirs=dirs,
             x=edges[1:],
             values=np.stack([resample(curve, edges, against, is_mean) for curve in group]),
         )
-        for label, group in zip(labels, members, strict=True)
+        for label, dirs, group in zip(labels, run_dirs, members, strict=True)
     ]
 
 
@@ -183,24 +194,6 @@ def resample(curve: Curve, edges: np.ndarray, against: str, is_mean: bool) -> np
     values = np.interp(points, points[found], means, left=np.nan)
     width = edges[1] - edges[0]
     return np.where(points <= x[-1] + width, values, np.nan)
-
-
-def label_groups(settings: list[dict[str, Any]]) -> list[str]:
-    """For each group its environment, if there are several, and settings that differ within it."""
-    envs = [s["env"] for s in settings]
-    return [_label(own, settings, show_env=len(set(envs)) > 1) for own in settings]
-
-
-def _label(own: dict[str, Any], settings: list[dict[str, Any]], *, show_env: bool) -> str:
-    rivals = [s for s in settings if s["env"] == own["env"]]
-    names = [name for name in own if len({str(s.get(name)) for s in rivals}) > 1]
-    words = [f"{name}={_value(own[name])}" for name in names]
-    return ", ".join([printable(own["env"])] * (show_env or not words) + words)
-
-
-def _value(value: Any) -> str:
-    is_count = isinstance(value, int) and not isinstance(value, bool)
-    return f"{value:,}" if is_count else printable(value)
 
 
 @checked
@@ -238,39 +231,35 @@ def plot_runs(
             warn(doubt)
     groups = group_curves(curves, metric, against)
     if out is not None:
-        title = ", ".join(sorted({str(curve.settings["env"]) for curve in curves}))
-        _draw(groups, Path(out), metric, against, title)
+        _draw(groups, Path(out), metric, against)
     return groups
 
 
-def _draw(groups: list[Group], out: Path, metric: str, against: str, title: str) -> None:
-    from matplotlib.ticker import EngFormatter
-
-    figure = make_figure(7.5, 4.5)
-    axes = figure.subplots()
-    for group in groups:
-        there = np.isfinite(group.values).any(axis=0)
-        x, values = group.x[there], group.values[:, there]
-        (line,) = axes.plot(x, np.nanmean(values, axis=0), label=drawable(group.label))
-        if len(values) > 1:
-            low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
-            axes.fill_between(x, low, high, alpha=0.2, color=line.get_color())
-    axes.set_title(drawable(title), fontsize=10)
-    axes.set_xlabel(AGAINST[against])
-    axes.set_ylabel(drawable(metric.replace("_", " ")))
-    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axes.grid(alpha=0.3)
-    longest = max(len(group.label) for group in groups)
-    num_columns = min(len(groups), max(1, 110 // (longest + 8)))  # 110 letters of 8 points fit
-    figure.legend(loc="outside lower center", fontsize=8, ncols=num_columns)
-    save_figure(figure, out)
+def _draw(groups: list[Group], out: Path, metric: str, against: str) -> None:
+    envs = sorted({str(group.settings["env"]) for group in groups})
+    are_several = max(len(group.values) for group in groups) > 1
+    with picture(out, 7.5, 4.5) as figure:
+        axes = figure.subplots()
+        for group in groups:
+            there = np.isfinite(group.values).any(axis=0)
+            x, values = group.x[there], group.values[:, there]
+            (line,) = axes.plot(x, np.nanmean(values, axis=0), label=drawable(group.label))
+            if len(values) > 1:
+                low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
+                axes.fill_between(x, low, high, alpha=0.2, color=line.get_color(), linewidth=0)
+        words = [*envs[: len(envs) == 1], *["mean and range of the runs"][:are_several]]
+        axes.set_title(drawable(", ".join(words)))
+        count_axis(axes.xaxis, AGAINST[against])
+        axes.set_ylabel(drawable(metric_in_words(metric)))
+        if len(groups) > 1 or are_several:
+            legend_below(figure)
 
 
 def show(console: Console, groups: list[Group], metric: str) -> None:
     """Prints a table of the groups with curves as text."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("runs", overflow="fold", min_width=16)
-    table.add_column(metric.replace("_", " "), no_wrap=True, min_width=24)
+    table.add_column(metric_in_words(metric), no_wrap=True, min_width=24)
     for name in ("first", "last", "range of the last"):
         table.add_column(name, justify="right")
     finite = np.concatenate([group.values[np.isfinite(group.values)] for group in groups])

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 import jaxdrl
-from jaxdrl.analysis import learning_curves
+from jaxdrl.analysis import figures, learning_curves
 from jaxdrl.cli import main
-from jaxdrl.config.experiment import Experiment
 from jaxdrl.config.settings import with_settings
 from jaxdrl.errors import ConfigError
 from jaxdrl.io.json_files import write_sealed
@@ -125,25 +124,41 @@ def test_a_run_of_jaxdrl_can_be_drawn_while_its_last_line_is_torn(tmp_path):
     assert curve.settings["anneal_env_steps"] is None
 
 
-def settings(env, **changes):
-    return learning_curves.settings_of(jaxdrl.with_settings(Experiment(env), **changes))
+def drawn(monkeypatch, runs, **how):
+    """The figure that would be written, laid out as it is saved."""
+    found = []
+    monkeypatch.setattr(figures, "save_figure", lambda figure, out: found.append(figure))
+    learning_curves.plot_runs(runs, "x.png", **how)
+    (figure,) = found
+    figure.draw_without_rendering()
+    return figure
 
 
-def test_labels_name_the_environment_and_what_differs_within_it():
-    assert learning_curves.label_groups([settings("A")]) == ["A"]
-    three = [settings("A"), settings("A", gamma=0.5, num_envs=1024), settings("B", gamma=0.1)]
-    assert learning_curves.label_groups(three) == [
-        "A, num_envs=512, gamma=0.99",
-        "A, num_envs=1,024, gamma=0.5",
-        "B",
+def test_a_picture_says_what_is_drawn_and_its_legend_covers_none_of_it(tmp_path, monkeypatch):
+    runs = [
+        write_run(tmp_path / f"a{i}", np.linspace(0, 10, 40).tolist(), seed=i, gamma=1 - i // 2 / 9)
+        for i in range(10)
     ]
+    figure = drawn(monkeypatch, runs)
+    (axes,) = figure.axes
+    assert axes.get_title() == "CartPole-v1, mean and range of the runs"
+    assert axes.get_ylabel() == "return of training episodes"
+    assert axes.get_xlabel() == "environment steps"
+    assert "1k" in [tick.get_text() for tick in axes.get_xticklabels()]
+    (legend,) = figure.legends
+    whole, box = figure.bbox, legend.get_window_extent()
+    assert not box.overlaps(axes.get_tightbbox())
+    assert whole.x0 <= box.x0 and box.x1 <= whole.x1
+    assert len(legend.get_texts()) == 5
+    colours = [line.get_color() for line in axes.lines]
+    assert colours == list(figures.COLOURS[:5])
 
 
-def test_runs_differ_in_how_old_their_data_is_and_not_in_where_it_is_acted():
-    runs = [settings("A", staleness=k, actor_devices=k, actor_timeout=1.0 + k) for k in (0, 4)]
-    assert learning_curves.label_groups(runs) == ["staleness=0", "staleness=4"]
-    same = [settings("A", actor_devices=k, actor_timeout=1.0 + k) for k in (0, 4)]
-    assert same[0] == same[1]
+def test_a_picture_of_one_run_has_no_legend(tmp_path, monkeypatch):
+    figure = drawn(monkeypatch, [write_run(tmp_path / "a", [1.0, 2.0])], against="seconds")
+    assert not figure.legends
+    assert figure.axes[0].get_title() == "CartPole-v1"
+    assert figure.axes[0].get_xlabel() == "training time (s)"
 
 
 def without_lines(tmp_path):
