@@ -20,7 +20,7 @@ from rich.table import Table
 
 import jaxdrl
 from jaxdrl import ConfigError, Experiment, Sweep, make_experiment
-from jaxdrl.analysis.learning_curves import make_figure, save_figure
+from jaxdrl.analysis.figures import make_figure, save_figure
 from jaxdrl.evaluation.episodes import bootstrap_interval
 from jaxdrl.io.json_files import write_json
 from jaxdrl.runs.machine import versions

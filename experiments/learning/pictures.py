@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxdrl.analysis.learning_curves import make_figure
+from jaxdrl.analysis.figures import make_figure
 from learning import tables
 
 Cells = dict[str, dict[str, list[dict[str, Any]]]]

@@ -134,8 +134,14 @@ def _vary(
         robustness_map.show(console, grid)
         env, figures = player.env.name, parameter_grid.figures_of(grid)
         contents.append({**player.origin, "update": player.update, "env": env, **figures})
+    if len(grids) == 2:
+        robustness_map.show_difference(console, *grids.values())
     if request.out is not None:
-        robustness_map.draw(grids, request.out)
+        trained = {
+            title: robustness_map.trained_at(player)
+            for player, title in zip(players, titles, strict=True)
+        }
+        robustness_map.draw(grids, request.out, players[0].env.name, trained)
         console.print(f"picture: {request.out}", soft_wrap=True)
     return contents
 

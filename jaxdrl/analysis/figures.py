@@ -16,7 +16,7 @@ from jaxdrl.runs.run_dir import require_writable
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Colours of Okabe and Ito that every kind of colour vision tells apart, without the yellow."""
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 9,
     "figure.titlesize": 10,
     "axes.titlesize": 10,
@@ -68,7 +68,7 @@ def picture(out: Path, width: float, height: float) -> Iterator[Any]:
     from matplotlib.rcsetup import cycler
 
     lines = cycler(linestyle=["-", "--", ":"]) * cycler(color=COLOURS)
-    with rc_context({**STYLE, "axes.prop_cycle": lines}):
+    with rc_context(STYLE | {"axes.prop_cycle": lines}):
         figure = make_figure(width, height)
         yield figure
         save_figure(figure, out)

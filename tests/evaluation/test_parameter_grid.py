@@ -16,7 +16,7 @@ from rich.console import Console
 import jaxdrl
 from counting_host import counting
 from jaxdrl import PPOConfig
-from jaxdrl.analysis import robustness_map
+from jaxdrl.analysis import figures, robustness_map
 from jaxdrl.analysis.evaluate_run import vary_run
 from jaxdrl.cli import main
 from jaxdrl.config.settings import with_settings
@@ -233,12 +233,14 @@ def test_a_picture_that_cannot_be_drawn_is_refused_before_anything_is_played(
 
 
 @pytest.mark.parametrize("vary", [("length=0.25:1:3",), ("length=0.25:1:3", "force_mag=5:15:4")])
-def test_two_runs_side_by_side(run_dir, tmp_path, vary):
+def test_two_runs_side_by_side(run_dir, tmp_path, vary, monkeypatch):
     other = tmp_path / "other"
     shutil.copytree(run_dir, other)
     flags = [word for text in vary for word in ("--vary", text)]
     files = ["--json", str(tmp_path / "maps.json"), "--out", str(tmp_path / "maps.png")]
     both = [str(run_dir), "--compare", str(other)]
+    drawn, save = [], figures.save_figure
+    monkeypatch.setattr(figures, "save_figure", lambda *args: (drawn.append(args[0]), save(*args)))
     with contextlib.redirect_stdout(io.StringIO()) as output:
         main.main(["evaluate", *both, *flags, *files, "--num-episodes", "4"])
     content = json.loads((tmp_path / "maps.json").read_text())
@@ -246,6 +248,10 @@ def test_two_runs_side_by_side(run_dir, tmp_path, vary):
     assert content[str(run_dir)] == content[str(other)]
     assert (tmp_path / "maps.png").read_bytes().startswith(b"\x89PNG")
     assert output.getvalue().count("cells of 4 episodes") == 2
+    assert "first minus second: 0 on average" in output.getvalue()
+    words = [text.get_text() for text in drawn[0].legends[0].get_texts()]
+    trained = "trained on 0.25 to 2" if len(vary) == 1 else "trained on parameters drawn from here"
+    assert trained in words
 
 
 # Training in environments that draw their parameters.
