@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -27,13 +28,14 @@ class Connections:
 
     Args:
       limits: of the server.
+      on_refusal: is called with the status of what is answered here.
 
     Attributes:
       open: those that have begun a request or wait for one.
     """
 
-    def __init__(self, limits: Limits) -> None:
-        self.limits, self.open = limits, set[Any]()
+    def __init__(self, limits: Limits, on_refusal: Callable[[int], Any]) -> None:
+        self.limits, self.on_refusal, self.open = limits, on_refusal, set[Any]()
 
     def protocol(self) -> type[HttpToolsProtocol]:
         """The class that uvicorn makes for each connection."""
@@ -123,5 +125,6 @@ class _Limited(HttpToolsProtocol):
                 f"content-length: {len(refusal.body)}\r\nconnection: close\r\n\r\n"
             )
             transport.write(head.encode() + refusal.body)
+            self.known.on_refusal(refusal.status)
         transport.write_eof()
         self.loop.call_later(LINGER, transport.abort)

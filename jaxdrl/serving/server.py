@@ -157,7 +157,8 @@ async def _serve(
 
     loop = asyncio.get_running_loop()
     service = make_service(loop, request.limits, token, warn)
-    connections = Connections(request.limits)
+    count = service.metrics.requests.labels
+    connections = Connections(request.limits, lambda status: count(status).inc())
     service.metrics.connections.set_function(lambda: len(connections.open))
     server = _server(service, connections, request.limits)
     running = loop.create_task(server.serve(sockets=[sock]))

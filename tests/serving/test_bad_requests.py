@@ -285,6 +285,8 @@ def test_bytes_that_no_client_sends(url, name):
     assert b"connection: close" in head
     assert json.loads(body).keys() == {"error", "field"}
     assert act(url, GOOD).status == 200
+    counted = ask(url, path="/metrics").body.decode()
+    assert f'jaxdrl_requests_total{{status="{status}"}}' in counted
 
 
 def test_a_connection_is_closed_when_its_client_does_not_do_that(url):

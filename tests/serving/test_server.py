@@ -23,6 +23,7 @@ from deadlines import within
 from followed_runs import OBS, copy_of, make_run, publish
 from jaxdrl.cli import main
 from jaxdrl.errors import ConfigError
+from jaxdrl.serving import batcher
 from jaxdrl.serving.limits import Limits
 from jaxdrl.serving.server import What, listener, serve
 from processes import free_port
@@ -253,6 +254,32 @@ def test_a_signal_under_load_loses_no_request_and_output_that_goes_away_nothing(
         assert process.stderr.read() == ""
         assert [player.result(20) for player in players] == [None] * 16
         assert set(statuses) == {200}
+
+
+def test_the_end_waits_for_answers_and_not_for_ever(run_dir, monkeypatch):
+    may_act, is_asked = threading.Event(), threading.Event()
+    own = batcher.act
+
+    def slow(*args):
+        is_asked.set()
+        assert may_act.wait(20)
+        return own(*args)
+
+    monkeypatch.setattr(batcher, "act", slow)
+    with ThreadPoolExecutor(2) as pool:
+        with served(run_dir, limits=Limits(grace=1.0)) as url:
+            never = pool.submit(act, url, GOOD)
+            assert is_asked.wait(20)
+            assert ask(url, path="/healthz").status == 200
+        refused = never.result(20)
+        assert refused.status == 503 and "before it could answer" in refused.json["error"]
+        may_act.set()
+        is_asked.clear(), may_act.clear()
+        with served(run_dir, limits=Limits(grace=20.0)) as url:
+            late = pool.submit(act, url, GOOD)
+            assert is_asked.wait(20)
+            threading.Timer(0.8, may_act.set).start()
+        assert late.result(20).status == 200
 
 
 def test_it_needs_no_event_loop_of_others(run_dir, monkeypatch):
