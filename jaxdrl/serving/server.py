@@ -70,7 +70,7 @@ class What:
         require(self.port <= 65535, "port", self.port, "must be from 0 to 65535")
 
 
-def main(request: What) -> None:
+def main(what: What) -> None:
     """Serves until a signal asks it to end, and says on the terminal what it does.
 
     Raises:
@@ -78,8 +78,8 @@ def main(request: What) -> None:
     """
     token = read_token(os.environ)
     say = partial(make_console().print, soft_wrap=True)
-    with listener(request.host, request.port, token) as sock, Signals() as signals, signals.held():
-        serve(request, sock, token, say, lambda: signals.name is not None)
+    with listener(what.host, what.port, token) as sock, Signals() as signals, signals.held():
+        serve(what, sock, token, say, lambda: signals.name is not None)
 
 
 @contextlib.contextmanager
@@ -114,7 +114,7 @@ def url_of(sock: socket.socket) -> str:
 
 
 def serve(
-    request: What,
+    what: What,
     sock: socket.socket,
     token: bytes | None,
     say: Callable[[Any], Any],
@@ -123,7 +123,7 @@ def serve(
     """Serves on a socket until it is to end.
 
     Args:
-      request: what is served.
+      what: is served.
       sock: bound to the address.
       token: that clients must send, None without one.
       say: prints a line for the operator.
@@ -133,7 +133,7 @@ def serve(
       ConfigError: if there is no policy to serve.
     """
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(request, sock, token, say, is_to_end))
+        runner.run(_serve(what, sock, token, say, is_to_end))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -146,7 +146,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 async def _serve(
-    request: What,
+    what: What,
     sock: socket.socket,
     token: bytes | None,
     say: Callable[[Any], Any],
@@ -156,13 +156,16 @@ async def _serve(
         say(labelled("warning:", words))
 
     loop = asyncio.get_running_loop()
-    service = make_service(loop, request.limits, token, warn)
+    service = make_service(loop, what.limits, token, warn)
     count = service.metrics.requests.labels
-    connections = Connections(request.limits, lambda status: count(status).inc())
+    connections = Connections(what.limits, lambda status: count(status).inc())
     service.metrics.connections.set_function(lambda: len(connections.open))
-    server = _server(service, connections, request.limits)
+    server = _server(service, connections, what.limits)
     running = loop.create_task(server.serve(sockets=[sock]))
-    loading = _Loading(request, service, say)
+    url = url_of(sock)
+    if what.wait:
+        say(f"{url} is not ready: waits for a checkpoint of {what.run_dir}")
+    loading = _Loading(what, service, say)
     loading.start()
     try:
         while not is_to_end() and not running.done():
@@ -170,7 +173,7 @@ async def _serve(
                 raise loading.failure
             if service.policy is None and loading.policy is not None:
                 service.policy = loading.policy
-                _greet(service, url_of(sock), say)
+                _greet(service, url, say)
             connections.close_slow()
             await asyncio.sleep(TICK)
         await _drain(server, service, connections)
@@ -230,25 +233,25 @@ class _Loading:
       failure: why there is none.
     """
 
-    def __init__(self, request: What, service: Service, say: Callable[[str], Any]) -> None:
+    def __init__(self, what: What, service: Service, say: Callable[[str], Any]) -> None:
         self.policy: FollowedPolicy | None = None
         self.failure: BaseException | None = None
-        self._request, self._service, self._say = request, service, say
+        self._what, self._service, self._say = what, service, say
 
     def start(self) -> None:
         """Begins to load."""
         threading.Thread(target=self._load, name="jaxdrl-load", daemon=True).start()
 
     def _load(self) -> None:
-        request = self._request
+        what = self._what
         try:
             self.policy = follow(
-                request.run_dir,
-                checkpoint=request.checkpoint,
-                member=request.member,
-                setting=request.setting,
-                seconds=request.seconds,
-                wait=request.wait,
+                what.run_dir,
+                checkpoint=what.checkpoint,
+                member=what.member,
+                setting=what.setting,
+                seconds=what.seconds,
+                wait=what.wait,
                 on_change=self._on_change,
                 on_refusal=self._on_refusal,
             )
