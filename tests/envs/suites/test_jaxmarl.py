@@ -13,6 +13,7 @@ import suite_contract
 from jaxdrl import PPOConfig
 from jaxdrl.core.dtype_promotion import default_promotion
 from jaxdrl.envs.agents import random_actions
+from jaxdrl.envs.domain_randomization import parse_ranges
 from jaxdrl.envs.protocol import replace_params
 from jaxdrl.envs.suites import registry
 from jaxdrl.envs.type_checks import check_types
@@ -329,6 +330,17 @@ def test_scenarios_are_those_of_smax():
 def test_keeps_the_contract(task):
     report = jaxdrl.check_environment(jaxdrl.make(f"jaxmarl/{task}"), num_steps=64)
     assert report.holds, report
+
+
+def test_the_preset_of_overcooked_shapes_rewards_in_training_alone():
+    experiment = jaxdrl.make_experiment("jaxmarl/overcooked_v2")
+    env = jaxdrl.make(experiment.env)
+    assert env.default_params.shaped_reward == 0.0
+    drawn = jaxdrl.randomize(env, parse_ranges(experiment.randomize))
+    keys = jax.random.split(jax.random.key(0), 8)
+    _, state = jax.vmap(drawn.reset, (0, None))(keys, drawn.default_params)
+    weights = np.asarray(state.drawn["shaped_reward"])
+    assert (weights > 0).all() and len(np.unique(weights)) == 8
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import jaxdrl
 from jaxdrl import ConfigError
 from jaxdrl.config import presets
+from jaxdrl.envs.domain_randomization import parse_ranges
 from jaxdrl.envs.suites import registry
 
 PACKAGE = """
@@ -177,6 +178,8 @@ def test_the_settings_of_a_task_of_a_suite_fit_it(name):
         env = jaxdrl.make(name)
     except ConfigError as error:
         pytest.skip(str(error)) if "is not installed" in str(error) else pytest.fail(str(error))
+    if experiment.randomize:
+        env = jaxdrl.randomize(env, parse_ranges(experiment.randomize))
     agent = jaxdrl.ppo(env, jaxdrl.make_config(name))
     state = jax.eval_shape(agent.init, jax.eval_shape(lambda: jax.random.key(0)))
     after, _ = jax.eval_shape(agent.train_step, state)
