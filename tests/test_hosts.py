@@ -1,4 +1,7 @@
-"""Runs of several processes come to the same bits and lines as those of one."""
+"""Runs of several processes come to the same bits and lines as those of one with as many devices.
+
+Those with the same program, that is; on other numbers of devices: `test_hosts_bits.py`.
+"""
 
 import json
 import sys
@@ -7,8 +10,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-
-FULLY_OPTIMIZED = True
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 MAIN = "from jaxdrl.cli.main import main; main()"
@@ -118,16 +119,6 @@ def test_a_run_whose_process_is_killed_goes_on_in_one_to_the_same_bits(made, dir
     assert "resum" in said[0]
     assert again == expected
     assert [line["update"] for line in again["metrics"]] == list(range(1, 13))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
-def test_bits_do_not_depend_on_the_number_of_processes(made, directory, kind):
-    expected, _ = trained(made, kind, directory / f"{kind}-1", 1, 8)
-    assert len(expected["metrics"]) == 12
-    for count in (2, 4):
-        found, _ = trained(made, kind, directory / f"{kind}-{count}", count, 8 // count)
-        assert found == expected
 
 
 @pytest.mark.slow

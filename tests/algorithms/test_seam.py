@@ -1,7 +1,8 @@
 """An algorithm of one's own, made of the parts that algorithms share, is one like PPO.
 
 `reinforce.py` beside the tests is that algorithm. Here it is by itself: on devices, in populations,
-and learning. Runs, sweeps and exports of it are tested where these are.
+and learning. `test_seam_bits.py` compares its bits; runs, sweeps and exports of it are tested where
+these are.
 """
 
 from dataclasses import replace
@@ -21,7 +22,6 @@ from jaxdrl.populations.sweep_algorithm import for_host
 from jaxdrl.runs.metrics_log import sha256
 from reinforce import ReinforceConfig, reinforce
 
-FULLY_OPTIMIZED = True
 CONFIG = jaxdrl.with_settings(ReinforceConfig(num_envs=16, num_steps=8), hidden_sizes=(8,))
 MESHES = (1, 2, 8)
 RATES = np.array([1e-3, 3e-2, 1e-2], np.float32)
@@ -62,15 +62,6 @@ def test_a_step_is_to_learn_from_a_rollout(num_devices):
     assert int(after.learner.num_updates) == 1
 
 
-@pytest.mark.parametrize(
-    ("memory", "meshes"), [("none", MESHES), pytest.param("gru", (1, 8), marks=pytest.mark.slow)]
-)
-def test_reproducible_mode_has_the_same_bits_on_any_number_of_devices(memory, meshes):
-    settings = {"reproducible": True, "memory": memory, "memory_size": 4}
-    found = {sha256(trained(make(mesh_of(n), **settings), 5)) for n in meshes}
-    assert len(found) == 1
-
-
 def test_an_update_agrees_on_any_number_of_devices_but_for_rounding():
     start = jax.jit(make().init)(jax.random.key(0))
     after = []
@@ -94,8 +85,8 @@ def test_a_state_lies_on_a_mesh_as_its_algorithm_says():
             assert x.sharding.shard_shape(x.shape)[0] == 4
 
 
-@pytest.mark.parametrize("one_by_one", [True, False])
-def test_members_of_a_population_are_what_they_are_alone(one_by_one):
+def check_members(one_by_one):
+    """Members after one update of a population are what they are alone."""
     env = cartpole()
 
     def member(hyperparams):
@@ -115,6 +106,10 @@ def test_members_of_a_population_are_what_they_are_alone(one_by_one):
         if one_by_one:
             assert sha256(own) == sha256(alone.learner)
         assert_close(own, alone.learner, rtol=1e-4, atol=1e-6)
+
+
+def test_members_of_a_population_are_what_they_are_alone_to_rounding():
+    check_members(one_by_one=False)
 
 
 def test_a_population_lies_along_both_axes_and_exchanges():

@@ -28,8 +28,6 @@ from jaxdrl.runs.run_dir import read_metrics
 from small_runs import CARTPOLE, PPO, config_of
 from small_sweeps import quietly
 
-FULLY_OPTIMIZED = True
-
 RANGES = {
     "learning_rate": "log:0.0001:0.01",
     "entropy_coef": "0:0.02",
@@ -82,10 +80,8 @@ def run_experiment(run):
 def test_a_sweep_resumed_across_an_exchange_has_the_bits_of_one_that_never_stopped(run, tmp_path):
     short = dataclasses.replace(SWEEP, run_dir=tmp_path / "sweep", total_env_steps=3 * 128)
     quietly(jaxdrl.run, short)
-    # On four devices instead of two, and over two exchanges.
-    resumed = quietly(
-        jaxdrl.resume, short.run_dir, total_env_steps=SWEEP.total_env_steps, devices=4
-    )
+    # Over two exchanges. On other devices: runs/test_runs_on_devices.py.
+    resumed = quietly(jaxdrl.resume, short.run_dir, total_env_steps=SWEEP.total_env_steps)
     for name in ("state_sha256", "params_sha256", "settings", "evaluation"):
         assert resumed.result[name] == run.result[name], name
     ours, theirs = (pbt_log.read(one.run_dir) for one in (resumed, run))

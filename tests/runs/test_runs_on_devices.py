@@ -5,7 +5,9 @@ import dataclasses
 import pytest
 
 from jaxdrl.config.experiment import Experiment
+from jaxdrl.config.search_space import Sweep
 from jaxdrl.config.settings import with_settings
+from jaxdrl.runs import pbt_log
 from small_runs import PPO, read, resumed, run_quietly, stopped_after, without_speed
 
 FULLY_OPTIMIZED = True
@@ -59,3 +61,24 @@ def test_two_updates_and_three_are_five(name, reproducible, first, then, tmp_pat
     run, _ = resumed(tmp_path / "stopped", devices=then)
     assert run.result["state_sha256"] == straight.result["state_sha256"]
     assert without_speed(tmp_path / "stopped") == without_speed(tmp_path / "straight")
+
+
+@pytest.mark.slow
+def test_a_sweep_goes_further_on_another_number_of_devices(tmp_path):
+    """Over two exchanges: 3 updates on 2 devices and 3 on 4 are 6 on 2."""
+    ranges = {"learning_rate": "log:0.0001:0.01", "observation_clip": "0.01:1.0"}
+    whole = Experiment(
+        "CartPole-v1",
+        total_env_steps=6 * 128,
+        devices=2,
+        num_eval_episodes=4,
+        algorithm=with_settings(PPO, reproducible=True, normalize_observations=True),
+        sweep=Sweep(ranges, members=4, pbt=True, pbt_every=2, pbt_fraction=0.25),
+    )
+    straight, _ = run_quietly(dataclasses.replace(whole, run_dir=tmp_path / "straight"))
+    short = dataclasses.replace(whole, run_dir=tmp_path / "run", total_env_steps=3 * 128)
+    run_quietly(short)
+    run, _ = resumed(tmp_path / "run", devices=4, total_env_steps=whole.total_env_steps)
+    for name in ("state_sha256", "settings", "evaluation"):
+        assert run.result[name] == straight.result[name], name
+    assert pbt_log.read(tmp_path / "run") == pbt_log.read(tmp_path / "straight")

@@ -12,11 +12,13 @@ import time
 from types import SimpleNamespace
 
 import chex
+import jax
 import pytest
 
 import jaxdrl
 from jaxdrl.analysis.watch import render, take
 from jaxdrl.cli import main
+from jaxdrl.core.trees import raw
 from jaxdrl.errors import ConfigError
 from jaxdrl.io.numerals import short
 from jaxdrl.runs import memory, report, train_run
@@ -25,8 +27,6 @@ from jaxdrl.runs.overrides import Overrides
 from jaxdrl.runs.run_dir import read_metrics
 from jaxdrl.runs.stopping import RunInterruptedError
 from small_sweeps import WAVES, content, quietly, without_times
-
-FULLY_OPTIMIZED = True
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -62,11 +62,14 @@ def assert_same(ours, theirs):
     chex.assert_trees_all_equal(ours, theirs, strict=True)
 
 
-def test_a_member_of_a_wave_has_the_bits_that_it_has_among_all(waves, together):
+def test_a_member_of_a_wave_is_what_it_is_among_all(waves, together):
+    """To rounding; the bits are compared in `test_wave_bits.py`."""
     for number in range(3):
-        _, _, ours = jaxdrl.restore(waves.run_dir, member=number)
-        _, _, theirs = jaxdrl.restore(together.run_dir, member=number)
-        assert_same(ours, theirs)
+        ours, theirs = (
+            jax.tree.map(raw, jaxdrl.restore(sweep.run_dir, member=number).state)
+            for sweep in (waves, together)
+        )
+        chex.assert_trees_all_close(ours, theirs, rtol=1e-4, atol=1e-6)
     for name in ("settings", "evaluation", "env_steps", "updates"):
         assert waves.result[name] == together.result[name], name
 
