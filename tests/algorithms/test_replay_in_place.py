@@ -25,7 +25,8 @@ def memory(buffer_size, reproducible, num_devices):
     )
     mesh = None if num_devices is None else jaxdrl.make_mesh(num_devices)
     agent = jaxdrl.dqn(probes.counter(4), config, mesh=mesh)
-    state = jax.jit(agent.init)(jax.random.key(0))
+    init = jax.jit(agent.init)
+    state = jax.eval_shape(init, jax.random.key(0)) if mesh is None else init(jax.random.key(0))
     return jaxdrl.jit_step(agent).lower(state).compile().memory_analysis()
 
 

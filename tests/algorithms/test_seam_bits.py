@@ -22,5 +22,6 @@ def test_reproducible_mode_has_the_same_bits_on_any_number_of_devices(memory, me
     assert len(found) == 1
 
 
+@pytest.mark.slow  # PPO has them in populations/test_population_bits.py
 def test_members_one_by_one_have_the_bits_that_they_have_alone():
     check_members(one_by_one=True)

@@ -29,7 +29,6 @@ from jaxdrl.evaluation import parameter_grid
 from jaxdrl.evaluation.parameter_grid import Variation, parse_variation, vary
 from small_runs import CARTPOLE
 
-FULLY_OPTIMIZED = True
 CONFIG = with_settings(PPOConfig(), num_envs=16, num_steps=8, num_minibatches=2, hidden_sizes=(8,))
 GRID = (Variation("length", 0.25, 1.0, 3), Variation("max_steps_in_episode", 10, 40, 2))
 

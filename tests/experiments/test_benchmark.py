@@ -178,6 +178,20 @@ def test_overheads_compare_updates_with_and_without(smoke):
     assert "metrics, progress and files" in printed
 
 
+def test_members_do_the_work_of_one_agent_with_all_their_environments(bench):
+    from benchmarks import population
+
+    mode = population.Population(members=4, num_envs=16, num_steps=8, env_steps=5 * 4 * 16 * 8)
+    case = bench.cases.Case("CartPole-v1", mode.num_envs, mode.num_steps)
+    found = population.jobs(mode, case)
+    assert set(found) == {
+        *("members", "one agent", "members, 2 devices", "one agent, 2 devices", "rejax")
+    }
+    assert {(job.updates, job.env_steps) for job in found.values()} == {(5, 4 * 16 * 8)}
+    assert [job.members for job in found.values()] == [4, 0, 4, 0, 4]
+
+
+@pytest.mark.slow
 def test_population_counts_the_steps_of_all_members(smoke):
     result, printed = smoke("population")
     assert set(result["trainers"]) == {"members", "one agent"}

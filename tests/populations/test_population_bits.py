@@ -86,10 +86,8 @@ OTHERS = {
 }
 
 
-SLOW_OTHERS = [pytest.param(name, marks=SLOW) for name in ("dqn", "sac", "td3")]
-
-
-@pytest.mark.parametrize("name", ["pqn", *SLOW_OTHERS])
+@pytest.mark.slow  # that of DQN on a mesh is in test_replay_members.py
+@pytest.mark.parametrize("name", OTHERS)
 def test_members_of_other_algorithms_have_the_bits_of_their_runs_alone(name):
     config, settings, varied = OTHERS[name]
     sizes = {"num_envs": 16, "num_steps": 8, "hidden_sizes": (8,), "reproducible": True}

@@ -8,6 +8,7 @@ from jaxdrl.config.experiment import Experiment
 from jaxdrl.config.search_space import Sweep
 from jaxdrl.config.settings import with_settings
 from jaxdrl.runs import pbt_log
+from probe_agents import pennies
 from small_runs import PPO, read, resumed, run_quietly, stopped_after, without_speed
 
 FULLY_OPTIMIZED = True
@@ -82,3 +83,26 @@ def test_a_sweep_goes_further_on_another_number_of_devices(tmp_path):
     for name in ("state_sha256", "settings", "evaluation"):
         assert run.result[name] == straight.result[name], name
     assert pbt_log.read(tmp_path / "run") == pbt_log.read(tmp_path / "straight")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("memory", ["none", "gru"])
+def test_a_run_against_past_selves_has_the_same_bits_on_any_number_of_devices(memory, tmp_path):
+    """A slot is renewed after two updates, and where those ran on one device as on each number."""
+    algorithm = with_settings(
+        PPO,
+        **{"num_envs": 64, "num_shards": 8, "memory": memory, "reproducible": True},
+        **{"pool_size": 2, "pool_share": 0.5, "pool_every": 2, "normalize_observations": True},
+    )
+    env, steps = pennies(7), algorithm.env_steps_per_update
+    whole = Experiment(
+        env.name, total_env_steps=5 * steps, num_eval_episodes=4, algorithm=algorithm
+    )
+    digests = []
+    for devices in (1, 2, 4, 8):
+        experiment = dataclasses.replace(whole, devices=devices, run_dir=tmp_path / str(devices))
+        digests.append(run_quietly(experiment, env=env)[0].result["state_sha256"])
+    short = dataclasses.replace(whole, total_env_steps=2 * steps, devices=1, run_dir=tmp_path / "s")
+    run_quietly(short, env=env)
+    run, _ = resumed(tmp_path / "s", devices=4, total_env_steps=5 * steps, env=env)
+    assert {*digests, run.result["state_sha256"]} == {digests[0]}
