@@ -17,9 +17,9 @@ help:  ## list the targets (the default)
 	@echo "  PYTHON=python3.12   the Python that makes the virtual environment (default: python3)"
 	@echo "  VENV=.venv-3.12     where that environment is (default: .venv)"
 	@echo "  EXTRAS=cuda12       extras to install as well: cuda12, tpu, notebooks, video, tensorboard,"
-	@echo "                      wandb, mlflow, optuna, serve, or suites for brax, craftax, jaxmarl,"
-	@echo "                      jumanji, navix, pgx, playground, xminigrid, gymnasium, mujoco,"
-	@echo "                      envpool and ale; several with commas"
+	@echo "                      wandb, mlflow, optuna, serve, onnx, or suites for brax, craftax,"
+	@echo "                      jaxmarl, jumanji, navix, pgx, playground, xminigrid, gymnasium,"
+	@echo "                      mujoco, envpool and ale; several with commas"
 	@echo "  ARGS='...'          passed on to the training script, or to pytest"
 	@echo "  WORKERS=4           processes of the test suite (default: 2)"
 
@@ -30,8 +30,8 @@ help:  ## list the targets (the default)
 
 comma := ,
 extras := $(sort $(subst $(comma), ,$(EXTRAS)))
-known := cuda12 tpu notebooks video tensorboard wandb mlflow optuna serve suites brax craftax jaxmarl jumanji \
-         navix pgx playground xminigrid gymnasium mujoco envpool ale test docs
+known := cuda12 tpu notebooks video tensorboard wandb mlflow optuna serve onnx suites brax craftax jaxmarl \
+         jumanji navix pgx playground xminigrid gymnasium mujoco envpool ale test docs
 unknown := $(filter-out $(known),$(extras))
 ifneq ($(unknown),)
 $(error EXTRAS=$(EXTRAS): there is no extra named $(unknown); there are $(known))
@@ -101,9 +101,9 @@ endef
 test: lint  ## check formatting, lint and types, then run the tests
 	$(call both_sessions)
 
-with_suites = VENV="$(VENV)-suites" EXTRAS="$(call joined,$(comma),$(extras) suites test)"
+with_suites = VENV="$(VENV)-suites" EXTRAS="$(call joined,$(comma),$(extras) onnx suites test)"
 
-test-suites:  ## install every suite and test the adapters
+test-suites:  ## install every suite and onnx, and test what needs them
 	@$(MAKE) --no-print-directory test-adapters $(with_suites)
 
 install-suites:
@@ -111,8 +111,8 @@ install-suites:
 
 installed: $(core)
 
-# In an environment of their own, so that the other tests are those without suites. What is compiled
-# there is kept there.
+# In an environment of their own, so that the other tests are those without suites, and their
+# environment is without the many packages of onnx. What is compiled there is kept there.
 suites := brax craftax jaxmarl jaxmarl_import jumanji navix pgx playground xminigrid registry \
           suites_on_devices
 pictures := craftax_tiles jumanji_boards mujoco_outlines pgx_boards
@@ -123,8 +123,9 @@ adapters := $(suites:%=tests/envs/suites/test_%.py) $(pictures:%=tests/envs/draw
 test-adapters: export JAX_COMPILATION_CACHE_DIR := $(abspath $(VENV))/.compiled
 test-adapters: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS := 0
 test-adapters: export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES := -1
+test-adapters: export JAXDRL_TESTS_NEED := onnx
 test-adapters: $(core)
-	$(call both_sessions,$(adapters))
+	$(call both_sessions,$(adapters) tests/analysis/test_onnx_file.py)
 
 test-pythons: $(dev)  ## try every other supported Python on this machine
 	@"$(VENV)/bin/python" tests/other_pythons.py "$(MAKE)" "$(VENV)" "$(WORKERS)"

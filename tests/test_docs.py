@@ -11,7 +11,6 @@ import importlib
 import inspect
 import io
 import json
-import os
 import pkgutil
 import re
 import runpy
@@ -20,7 +19,6 @@ import subprocess
 import sys
 import tomllib
 from importlib.util import find_spec
-from pathlib import Path
 
 import jax
 import pytest
@@ -35,10 +33,12 @@ from jaxdrl.config.algorithms import ALGORITHMS
 from jaxdrl.envs.contract import check
 from jaxdrl.envs.suites import registry
 from jaxdrl.serving import server
+from pages import FENCE, ROOT, blocks, run_blocks
 
-ROOT = Path(__file__).parent.parent
 FOLDERS = ("", "docs/", "docs/**/", "experiments/")
 FILES = sorted({path for folder in FOLDERS for path in ROOT.glob(f"{folder}*.md")})
+WITH_PYTHON = [path for path in FILES if blocks(path, "python")]
+WITH_PYTHON.remove(ROOT / "docs/onnx.md")  # needs an extra: tests/analysis/test_onnx_file.py
 ABSENT = {found.module for name, found in registry.BUILT_IN.items() if registry.missing(name)}
 """Modules of suites that are not installed, and those that import the same packages."""
 WITH = {
@@ -50,19 +50,11 @@ if find_spec("mujoco") is None:  # which Brax and Playground bring
     ABSENT.add("jaxdrl.envs.drawing.mujoco_outlines")
 NAMES = [m.name for m in pkgutil.walk_packages(jaxdrl.__path__, "jaxdrl.")]
 MODULES = ["jaxdrl", *(name for name in NAMES if name not in ABSENT)]
-FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 TEXT_FILE = re.compile(r"(?:jaxdrl|tests|experiments|notebooks|docs)/[\w./-]+")
 
 
 def file_id(path):
     return path.relative_to(ROOT).as_posix()
-
-
-def blocks(path, language):
-    """`(line, text)` of the fenced blocks of a language; `line` is that of the first line."""
-    text = path.read_text()
-    found = [match for match in FENCE.finditer(text) if match.group(2) == language]
-    return [(text.count("\n", 0, match.start(3)) + 1, match.group(3)) for match in found]
 
 
 def spans(path):
@@ -181,22 +173,9 @@ def test_every_fenced_block_names_its_language(path):
     assert languages <= {"bash", "python", "text", "json", "toml"}
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if blocks(path, "python")], ids=file_id)
+@pytest.mark.parametrize("path", WITH_PYTHON, ids=file_id)
 def test_python_blocks_run(path, tmp_path):
-    script = ""
-    for line, text in blocks(path, "python"):
-        script += "\n" * (line - 1 - script.count("\n")) + text  # the lines of the file
-    (tmp_path / f"{path.stem}.py").write_text(script)
-    paths = filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])
-    process = subprocess.run(
-        [sys.executable, "-W", "error", f"{path.stem}.py"],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert process.returncode == 0, process.stderr[-3000:]
+    run_blocks(path, tmp_path)
 
 
 @pytest.mark.parametrize("path", FILES, ids=file_id)

@@ -1,4 +1,4 @@
-"""`jaxdrl export`: a policy as one file, for programs that have JAX but not jaxdrl."""
+"""`jaxdrl export`: a policy as one file, for programs that have not jaxdrl but JAX, or ONNX."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import optax
 from flax import linen as nn
 
 from jaxdrl.algorithms.build import MakeAlgorithm
-from jaxdrl.analysis import policy_file
+from jaxdrl.analysis import onnx_file, policy_file
 from jaxdrl.analysis.policy_file import FORMAT_VERSION, custom_calls_of, load_policy
 from jaxdrl.analysis.policy_function import (
     PolicyFunction,
@@ -50,6 +50,9 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 CHECKED = (1, 7)
 """The numbers of rows for which an exported policy must act as the run does."""
 
+SUFFIXES = (".zip", onnx_file.SUFFIX)
+"""Kinds of file, by their suffix."""
+
 WITH_MEMORY = "(obs, carry, episode_start) -> (action, carry)"
 """How the policy of a recurrent network is called."""
 
@@ -60,7 +63,7 @@ class Exported:
 
     Attributes:
       path: the file.
-      about: content of its `about.json`.
+      about: content of its `about.json`, or of the properties of an ONNX model.
       num_bytes: size of the file.
       member: the member whose policy it is, if the run is a sweep.
     """
@@ -101,16 +104,19 @@ def export_policy(
 ) -> Exported:
     """Writes the greedy policy of a run, with its observation statistics, as one file.
 
-    The file contains a function `(obs) -> action`, or for a recurrent network
-    `(obs, carry, episode_start) -> (action, carry)`, for any number of rows, on CPU, CUDA and TPU,
-    as serialised by `jax.export`. A row is an observation of one agent. Entries of a dictionary
-    observation, or of the memory, that the critic alone reads are no part of it. The file is read
-    back and must act as the run does. It is a native program: load it only if you trust its origin,
-    see `jaxdrl.load_policy`.
+    It contains a function `(obs) -> action`, or for a recurrent network
+    `(obs, carry, episode_start) -> (action, carry)`, for any number of rows. A row is an
+    observation of one agent. Entries of a dictionary observation, or of the memory, that the critic
+    alone reads are no part of it. The file is read back and must act as the run does.
+
+    The suffix decides the kind. `.zip` is for programs with JAX, on CPU, CUDA and TPU, as
+    serialised by `jax.export`: a native program, which you load only if you trust its origin, see
+    `jaxdrl.load_policy`. `.onnx` is for programs without JAX; the extra `onnx` writes it, and
+    meanwhile nothing may be traced in other threads.
 
     Args:
       run_dir: directory of the run, which may still be running.
-      out: the file.
+      out: the file, `.zip` or `.onnx`.
       checkpoint: as in `jaxdrl.restore`.
       member: as in `jaxdrl.restore`, for a sweep.
       setting: likewise.
@@ -121,12 +127,14 @@ def export_policy(
 
     Raises:
       ConfigError: if the directory is not a run or has no valid checkpoint, if the file cannot be
-        written, or if it does not act as the run does.
+        written, if it does not act as the run does, or if ONNX cannot express the policy.
     """
-    require_writable("out", Path(out))
+    path = Path(out)
+    _require_kind(path)
+    require_writable("out", path)
     overrides = Overrides(env, network, optimizer, make_algorithm)
     player = load_player(run_dir, overrides, "export_policy", checkpoint, member, setting)
-    return _export(player, _prepare(player), Path(out))
+    return _export_onnx(player, path) if _is_onnx(path) else _export(player, _prepare(player), path)
 
 
 class Publisher:
@@ -171,13 +179,37 @@ def _export(player: Player, prepared: Preparation, path: Path) -> Exported:
     act, shapes, unread = prepared.function
     policy, taken = partial(act, jax.device_get(player.learner)), drop(unread, shapes)
     program = export_of(alone(policy, shapes, unread), taken, unread, PLATFORMS)
-    about = _describe(player, taken, unread)
+    about = {"format_version": FORMAT_VERSION, **_describe(player, taken, unread)}
     path.parent.mkdir(parents=True, exist_ok=True)
     with replaced(path) as unchecked:
         policy_file.write(unchecked, bytes(program.serialize()), about)
         loaded = load_policy(unchecked, custom_calls=custom_calls_of(program))
         _check(path, loaded, prepared, player)
     return Exported(path, about, path.stat().st_size, player.member)
+
+
+def _export_onnx(player: Player, path: Path) -> Exported:
+    """Writes the file as ONNX, once it has been read back and acts as the run does."""
+    function = policy_function(player.env, player.policy, player.learner)
+    about = _describe(player, function.taken, function.unread) | {"opset": onnx_file.OPSET}
+    model = onnx_file.convert(path, function, jax.device_get(player.learner))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replaced(path) as unchecked:
+        onnx_file.write(unchecked, model, about)
+        onnx_file.check(path, unchecked, function, player)
+    return Exported(path, about, path.stat().st_size, player.member)
+
+
+def _is_onnx(path: Path) -> bool:
+    return path.suffix.lower() == onnx_file.SUFFIX
+
+
+def _require_kind(path: Path) -> None:
+    """Raises `ConfigError` unless the name says which kind of file to write."""
+    works = f"must end in one of {', '.join(SUFFIXES)}"
+    require(path.suffix.lower() in SUFFIXES, "out", str(path), works)
+    if _is_onnx(path):
+        onnx_file.require_installed(path)
 
 
 def _describe(player: Player, taken: tuple[Any, ...], unread: Unread) -> dict[str, Any]:
@@ -194,7 +226,6 @@ def _describe(player: Player, taken: tuple[Any, ...], unread: Unread) -> dict[st
     has_memory = len(taken) > 1
     env = player.env._replace(observation_space=space_read(player.env, unread))
     about: dict[str, Any] = {
-        "format_version": FORMAT_VERSION,
         "env": env.name,
         "spaces": spaces_of(env),
         **({} if env.num_agents is None else {"num_agents": env.num_agents}),
@@ -232,16 +263,18 @@ def main(
     setting: Index | None = None,
 ) -> None:
     """Exports a policy, and prints what was written and how to call it."""
+    out = out or run_dir / POLICY_FILE
+    _require_kind(out)
     read_run(run_dir)  # before the backend starts
     backend.start(1, 1)
-    out = out or run_dir / POLICY_FILE
     which: Any = {"checkpoint": checkpoint, "member": member, "setting": setting}
     found, console = export_policy(run_dir, out, **which), make_console()
     if found.member is not None:
         console.print(str(found.member), soft_wrap=True)
+    where = f"in ONNX's opset {onnx_file.OPSET}" if _is_onnx(out) else f"for {', '.join(PLATFORMS)}"
     console.print(
         f"{found.about['env']}, after update {found.about['update']}: {found.about['call']}, "
-        f"{found.num_bytes / 1024:.0f} KiB, for {', '.join(PLATFORMS)}\n"
+        f"{found.num_bytes / 1024:.0f} KiB, {where}\n"
         f"policy: {found.path}",
         soft_wrap=True,
     )

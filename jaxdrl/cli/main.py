@@ -199,11 +199,12 @@ def export(
     setting: int | None = None,
     checkpoint: int | Literal["best"] | None = None,
 ) -> None:
-    """Write the policy of a run as one file, for programs that have JAX but not jaxdrl.
+    """Write the policy of a run as one file, for programs that have not jaxdrl but JAX, or ONNX.
 
     Args:
       run_dir: Directory of the run, which may still be running.
-      out: The file; None: policy.zip in the run directory.
+      out: The file, .zip for programs with JAX or .onnx (pip install 'jaxdrl[onnx]'); None:
+        policy.zip in the run directory.
       member: Number of a member of a sweep; None: the best.
       setting: Number of a setting in the table of a sweep, instead of a member: its best seed.
       checkpoint: Update of a checkpoint, or best; None: the last.

@@ -3,6 +3,8 @@
 import contextlib
 import dataclasses
 import errno
+import importlib.machinery
+import importlib.util
 import io
 import json
 import re
@@ -283,6 +285,33 @@ def test_a_file_that_acts_in_another_way_is_refused(run_dirs, tmp_path, monkeypa
     with pytest.raises(ConfigError, match="does not act as the run does"):
         jaxdrl.export_policy(run_dirs["CartPole-v1"], tmp_path / "policy.zip")
     assert list(tmp_path.iterdir()) == []  # nor is it left behind
+
+
+@pytest.mark.parametrize(
+    ("absent", "said"),
+    [
+        (("jax2onnx", "onnxruntime"), "jax2onnx and onnxruntime are not installed"),
+        (("onnxruntime",), "onnxruntime is not installed"),
+    ],
+)
+def test_the_command_says_what_onnx_needs(absent, said, tmp_path, monkeypatch, capsys):
+    find = importlib.util.find_spec
+    there = importlib.machinery.ModuleSpec("there", None)
+    found = {name: None if name in absent else there for name in ("jax2onnx", "onnxruntime")}
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: found[name] if name in found else find(name)
+    )
+    path = tmp_path / "policy.onnx"
+    with pytest.raises(SystemExit):
+        main.main(["export", str(tmp_path), "--out", str(path)])
+    advice = "pip install 'jaxdrl[onnx]', or use .zip"
+    assert capsys.readouterr().err == f"error: out = '{path}': {said}; {advice}\n"
+
+
+@pytest.mark.parametrize("name", ["policy", "policy.onnx.gz", "policy.pb"])
+def test_the_suffix_says_which_kind_of_file(name, tmp_path):
+    with pytest.raises(ConfigError, match=r"out = .*: must end in one of \.zip, \.onnx$"):
+        jaxdrl.export_policy(tmp_path, tmp_path / name)
 
 
 @pytest.mark.parametrize("content", [None, b"no archive"])
