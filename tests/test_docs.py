@@ -33,7 +33,7 @@ from jaxdrl.config.algorithms import ALGORITHMS
 from jaxdrl.envs.contract import check
 from jaxdrl.envs.suites import registry
 from jaxdrl.serving import server
-from pages import FENCE, ROOT, blocks, run_blocks
+from page_code import FENCE, ROOT, blocks, run_blocks
 
 FOLDERS = ("", "docs/", "docs/**/", "experiments/")
 FILES = sorted({path for folder in FOLDERS for path in ROOT.glob(f"{folder}*.md")})

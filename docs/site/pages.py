@@ -29,7 +29,8 @@ GROUPS = {
     "How to": (
         *("docs/environments.md", "docs/suites.md", "docs/host-environments.md"),
         *("docs/networks.md", "docs/own-algorithm.md", "docs/agents.md", "docs/populations.md"),
-        *("docs/asynchronous.md", "docs/hosts.md", "docs/serving.md", "docs/results.md"),
+        *("docs/asynchronous.md", "docs/hosts.md", "docs/serving.md", "docs/onnx.md"),
+        "docs/results.md",
     ),
     "Explanations": (
         *("docs/concepts.md", "docs/algorithms.md", "docs/devices.md", "docs/numerics.md"),

@@ -1,4 +1,4 @@
-"""`jaxdrl export`: a policy as one file, for programs that have not jaxdrl but JAX, or ONNX."""
+"""`jaxdrl export`: a policy as one file, for programs with JAX or with ONNX, without jaxdrl."""
 
 from __future__ import annotations
 

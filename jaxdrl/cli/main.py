@@ -199,12 +199,11 @@ def export(
     setting: int | None = None,
     checkpoint: int | Literal["best"] | None = None,
 ) -> None:
-    """Write the policy of a run as one file, for programs that have not jaxdrl but JAX, or ONNX.
+    """Write the policy of a run as one file, for programs with JAX or with ONNX.
 
     Args:
       run_dir: Directory of the run, which may still be running.
-      out: The file, .zip for programs with JAX or .onnx (pip install 'jaxdrl[onnx]'); None:
-        policy.zip in the run directory.
+      out: The file, .zip for JAX or .onnx for ONNX; None: policy.zip in the run directory.
       member: Number of a member of a sweep; None: the best.
       setting: Number of a setting in the table of a sweep, instead of a member: its best seed.
       checkpoint: Update of a checkpoint, or best; None: the last.

@@ -28,7 +28,7 @@ from jaxdrl.config.settings import with_settings
 from jaxdrl.core.spaces import Box, Discrete, MultiDiscrete
 from jaxdrl.errors import ConfigError
 from jaxdrl.runs.restore import Player
-from pages import ROOT, run_blocks
+from page_code import ROOT, run_blocks
 from probe_agents import team
 from small_runs import CARTPOLE, PPO, run_quietly
 
