@@ -15,7 +15,7 @@ from unittest import mock
 import jaxdrl
 from jaxdrl.cli import main as command_line
 
-VERBS = re.compile(r"^usage: jaxdrl [^{]*\{([\w,\s]+)\}")
+VERBS = re.compile(r"• ([a-z-]+) ")
 
 
 RESULTS = (
@@ -81,11 +81,8 @@ def _methods(found: type) -> list[str]:
 def command_page() -> str:
     """The help of `jaxdrl` and of each of its verbs, as a narrow terminal shows it."""
     general = help_of()
-    found = VERBS.match(general)
-    assert found is not None, general
-    verbs = re.sub(r"\s", "", found[1]).split(",")
     parts = [_section("jaxdrl", general)]
-    parts += [_section(f"jaxdrl {verb}", help_of(verb)) for verb in verbs]
+    parts += [_section(f"jaxdrl {verb}", help_of(verb)) for verb in VERBS.findall(general)]
     about = (
         "What `--help` prints. The settings of `train` and `sweep` are those of PPO for no task; "
         "`jaxdrl train ENV --algorithm NAME --help` shows those of a task and an algorithm.\n"
