@@ -15,7 +15,7 @@ from rich.table import Table
 
 from jaxdrl.analysis.against import advise, how_played
 from jaxdrl.analysis.evaluate_run import STREAM
-from jaxdrl.analysis.figures import make_figure, save_figure
+from jaxdrl.analysis.figures import count_axis, picture
 from jaxdrl.checks import require
 from jaxdrl.core.keys import make_key, pinned
 from jaxdrl.evaluation.tournament import RoundRobin, round_robin
@@ -159,24 +159,19 @@ def show(console: Console, ratings: Ratings) -> None:
 
 def draw(ratings: Ratings, out: Path) -> None:
     """Draws the ratings over the steps of training, beside the scores of each two checkpoints."""
-    from matplotlib.ticker import EngFormatter
-
     found, players = ratings.found, ratings.players
-    figure = make_figure(11.0, 4.5)
-    left, right = figure.subplots(1, 2)
     steps = [player.env_steps for player in players]
     errors = np.stack([found.elo - found.ci95_low, found.ci95_high - found.elo]).clip(min=0.0)
-    left.errorbar(steps, found.elo, yerr=errors, marker="o", markersize=4, capsize=3)
-    left.set_xlabel("environment steps")
-    left.set_ylabel("Elo (mean 0), 95% interval")
-    left.xaxis.set_major_formatter(EngFormatter(sep=""))
-    left.grid(alpha=0.3)
-    _draw_scores(figure, right, found.scores, [_label(step) for step in steps])
-    games = int(found.num_games[0, 1])
-    how = how_played(ratings.greedy, ratings.num_random_moves)
-    title = f"{players[0].env.name}, {games:,} games of each two checkpoints, {how}"
-    figure.suptitle(drawable(title), fontsize=10)
-    save_figure(figure, out)
+    with picture(out, 11.0, 4.5) as figure:
+        left, right = figure.subplots(1, 2)
+        left.errorbar(steps, found.elo, yerr=errors, marker="o")
+        count_axis(left.xaxis, "environment steps")
+        left.set_ylabel("Elo (mean 0), 95% interval")
+        _draw_scores(figure, right, found.scores, [_label(step) for step in steps])
+        games = int(found.num_games[0, 1])
+        how = how_played(ratings.greedy, ratings.num_random_moves)
+        title = f"{players[0].env.name}, {games:,} games of each two checkpoints, {how}"
+        figure.suptitle(drawable(title))
 
 
 def _label(step: int) -> str:
@@ -190,6 +185,7 @@ def _draw_scores(figure: Any, axes: Any, scores: np.ndarray, labels: list[str]) 
     """A square for each two checkpoints: purple where the row is better, orange where worse."""
     image = axes.imshow(scores, cmap="PuOr", vmin=0.0, vmax=1.0)
     axes.set_facecolor("0.85")  # of the diagonal
+    axes.grid(visible=False)
     every = -(-len(labels) // MAX_IN_WORDS)
     places = list(range(0, len(labels), every))
     slanted = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
