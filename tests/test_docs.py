@@ -115,6 +115,7 @@ WITH_OPTIONS = {
     "experiments/hosts.py": "Mode",
     "experiments/learning_table.py": "LearningTable",
     "experiments/board_games.py": "Options",
+    "experiments/gpu_check.py": "Settings",
     "experiments/serve_faults.py": "Settings",
     "experiments/serve_load.py": "Settings",
 }

@@ -40,7 +40,8 @@ class Breakdown:
 
 def measure(config: Breakdown, report: Callable[[str], Any]) -> dict[str, Any]:
     """Everything; `report` is told what is being done."""
-    jax.config.update("jax_num_cpu_devices", config.devices)
+    if config.devices > 1:  # else JAX may have started
+        jax.config.update("jax_num_cpu_devices", config.devices)
     whole_case = TINY if config.output.smoke else CASES[config.case]
     case = replace(whole_case, num_envs=whole_case.num_envs // config.devices)
     agent = jaxdrl.ppo(make_env(case), ppo_config(case))
