@@ -20,6 +20,7 @@ help:  ## list the targets (the default)
 	@echo "                      wandb, mlflow, optuna, serve, onnx, or suites for brax, craftax,"
 	@echo "                      jaxmarl, jumanji, navix, pgx, playground, xminigrid, gymnasium,"
 	@echo "                      mujoco, envpool and ale; several with commas"
+	@echo "  PYTHONS=3.11,3.13   those of test-lowest and test-newest (default: all at hand)"
 	@echo "  ARGS='...'          passed on to the training script, or to pytest"
 	@echo "  WORKERS=4           processes of the test suite (default: 2)"
 
@@ -141,7 +142,8 @@ test-slow: $(dev)  ## run the slow tests
 # ---- versions of the dependencies ------------------------------------------------------------------
 # uv, which resolves them for every Python and platform at once, has an environment of its own.
 
-UV ?= $(VENV)-uv/bin/uv
+UV      ?= $(VENV)-uv/bin/uv
+PYTHONS ?=
 
 $(VENV)-uv/bin/uv:
 	@$(PYTHON) -m venv "$(VENV)-uv"
@@ -152,11 +154,9 @@ lock: $(UV)  ## renew constraints.txt, what make installs; all of it: ARGS=--upg
 	    --python-version 3.11 --no-annotate --output-file constraints.txt $(ARGS) pyproject.toml
 	@echo "constraints.txt: $$(grep -c == constraints.txt) versions"
 
-chosen = $(if $(filter file,$(origin PYTHON)),,$(PYTHON))
-
-test-lowest test-newest: $(dev) $(UV)
+test-lowest test-newest: $(core) $(UV)
 	@"$(VENV)/bin/python" tests/version_ranges.py $(@:test-%=%) "$(UV)" "$(VENV)" "$(WORKERS)" \
-	    "$(call joined,$(comma),$(extras))" "$(chosen)" $(ARGS)
+	    "$(call joined,$(comma),$(extras))" "$(PYTHONS)" $(ARGS)
 
 test-lowest:  ## test the lowest versions that pyproject.toml allows, on each Python
 test-newest:  ## test the newest versions that pyproject.toml allows, on each Python

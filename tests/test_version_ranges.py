@@ -47,7 +47,7 @@ def test_each_minor_version_is_tried_once(pythons):
         "3.11.7": str(pythons["3.11.7"]),
         "3.13.0": pythons["3.13.0"],
     }
-    assert version_ranges.pythons(pythons["3.11.2"]) == {"3.11.2": pythons["3.11.2"]}
+    assert version_ranges.pythons("3.13,3.12") == {"3.13.0": pythons["3.13.0"]}
 
 
 @pytest.mark.parametrize(
@@ -72,11 +72,10 @@ def test_what_failed_is_named_with_what_it_printed(
 
 
 def test_other_tests_and_one_python_can_be_chosen(uv, log, pythons, tmp_path, capsys):
-    chosen = str(pythons["3.11.2"])
-    arguments = (uv, str(tmp_path / ".venv"), "2", "", chosen, "tests/envs", "-x")
+    arguments = (uv, str(tmp_path / ".venv"), "2", "", "3.11", "tests/envs", "-x")
     assert version_ranges.main("lowest", *arguments) == 0
     assert log.read_text().splitlines()[-1].endswith("--compile=quickly tests/envs -x")
-    assert capsys.readouterr().out.endswith("on Python 3.11.2: all passed\n")
+    assert capsys.readouterr().out.endswith("on Python 3.11.7: all passed\n")
 
 
 def test_without_a_python_it_fails(uv, tmp_path, monkeypatch, capsys):

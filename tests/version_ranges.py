@@ -19,13 +19,13 @@ TESTS = ("tests/core", "tests/config", "tests/runs/test_train_run.py", "tests/te
 
 
 def pythons(chosen):
-    """`{version: path}` of one Python for each supported minor version, or of the chosen one."""
+    """`{version: path}` of one Python for each supported minor version, or of the chosen ones."""
     project = tomllib.loads((other_pythons.ROOT / "pyproject.toml").read_text())["project"]
     supported = SpecifierSet(project["requires-python"])
-    paths = [chosen] if chosen else [sys.executable, *other_pythons.places()]
-    found = other_pythons.others("", supported, paths)
+    found = other_pythons.others("", supported, [sys.executable, *other_pythons.places()])
     of_minor = {version.rpartition(".")[0]: version for version in found}
-    return {version: found[version] for version in of_minor.values()}
+    wanted = chosen.split(",") if chosen else of_minor
+    return {of_minor[minor]: found[of_minor[minor]] for minor in wanted if minor in of_minor}
 
 
 def commands(uv, which, venv, python, extras, workers, tests):
