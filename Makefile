@@ -8,7 +8,7 @@ WORKERS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help train test test-suites install-suites installed test-adapters test-pythons test-here \
-        test-slow test-lowest test-newest lock lint format notebooks docs clean venv
+        test-slow test-lowest test-newest lock package lint format notebooks docs clean venv
 .NOTPARALLEL:
 
 help:  ## list the targets (the default)
@@ -160,6 +160,12 @@ test-lowest test-newest: $(core) $(UV)
 
 test-lowest:  ## test the lowest versions that pyproject.toml allows, on each Python
 test-newest:  ## test the newest versions that pyproject.toml allows, on each Python
+
+package: $(UV)  ## build the wheel and the sources into dist/, and check them
+	@rm -rf dist
+	@"$(UV)" build --quiet --out-dir dist
+	@"$(UV)" tool run --quiet --from "twine>=6.2,<8" twine check --strict dist/*
+	@"$(UV)" tool run --quiet "check-wheel-contents>=0.6.3,<0.7" dist/*.whl
 
 lint: $(dev)  ## check formatting, lint and types
 	"$(VENV)/bin/ruff" format --check .

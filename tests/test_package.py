@@ -46,7 +46,7 @@ def built(tmp_path_factory):
     directory = tmp_path_factory.mktemp("project") / "jaxdrl"
     directory.mkdir()
     ignored = shutil.ignore_patterns(*WRITTEN_BY_PYTHON)
-    for folder in FOLDERS:
+    for folder in (*FOLDERS, ".github"):
         if (ROOT / folder).exists():
             shutil.copytree(ROOT / folder, directory / folder, ignore=ignored)
     for path in ROOT.iterdir():
@@ -77,7 +77,6 @@ def test_the_wheel_says_what_pyproject_says(built):
     needed = [line for line in metadata.get_all("Requires-Dist") if "extra ==" not in line]
     assert len(needed) == len(project["dependencies"])
     assert set(metadata.get_all("Provides-Extra")) == set(project["optional-dependencies"])
-    assert metadata.get_payload(decode=True).decode() == (ROOT / "README.md").read_text()
     assert "jaxdrl = jaxdrl.cli.main:main" in wheel.read(f"{info}/entry_points.txt").decode()
 
 
@@ -86,9 +85,27 @@ def test_the_archive_holds_what_training_testing_and_building_need(built):
         names = {name.split("/", 1)[1] for name in archive.getnames()}
     folders = [folder for folder in FOLDERS if (ROOT / folder).exists()]
     texts = {"README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile"}
-    texts |= {"constraints.txt"}
-    others = {"pyproject.toml", "PKG-INFO", ".gitignore"}
-    assert names == files_below(ROOT, *folders) | texts | others
+    texts |= {"SECURITY.md", "CITATION.cff", "constraints.txt"}
+    others = {"pyproject.toml", "hatch_build.py", "PKG-INFO", ".gitignore"}
+    assert names == files_below(ROOT, *folders, ".github") | texts | others
+
+
+def test_links_and_pictures_of_the_description_lead_into_the_repository(built):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    info = f"jaxdrl-{jaxdrl.__version__}.dist-info"
+    metadata = email.message_from_bytes(zipfile.ZipFile(built[0]).read(f"{info}/METADATA"))
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    text = metadata.get_payload(decode=True).decode()
+    targets = re.findall(r"\]\(([^)]*)\)", text)
+    assert all(target.startswith("https://") for target in targets)
+    place = f"{project['urls']['Repository']}/(blob|raw)/v{jaxdrl.__version__}/"
+    paths = [re.sub(place, "", target) for target in targets if re.match(place, target)]
+    assert len(paths) > 20
+    assert all((ROOT / path.partition("#")[0]).exists() for path in paths)
+    assert f"{project['urls']['Repository']}/raw/v{jaxdrl.__version__}/docs/images/" in text
+    readme = (ROOT / "README.md").read_text()
+    assert re.sub(place, "", text) == readme  # nothing else is changed
+    assert not re.search(r"<(img|a)\b", readme)  # whose links would stay as they are
 
 
 def test_the_archive_builds_the_same_wheel(built, tmp_path):
