@@ -203,9 +203,12 @@ def test_what_make_train_says_next_parses(monkeypatch):
 
 @functools.cache
 def benchmark_flags():
-    command = [sys.executable, str(ROOT / "experiments/benchmark.py"), "throughput", "--help"]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return set(re.findall(r"--[\w.-]+", printed))
+    found = set()
+    for words in (("benchmark.py", "throughput"), ("gpu_check.py",)):
+        command = [sys.executable, str(ROOT / "experiments" / words[0]), *words[1:], "--help"]
+        printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        found |= set(re.findall(r"--[\w.-]+", printed))
+    return found
 
 
 @functools.cache
