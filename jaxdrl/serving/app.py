@@ -35,7 +35,6 @@ from jaxdrl.serving.service import Service, answer
 Application = Callable[[Any, Receive, Send], Any]
 
 FAULT = RefusedError(500, "the server has failed to answer; its operator sees why")
-EMPTY = RefusedError(400, 'body: is empty; send {"obs": [...]}', "body")
 ENDED = RefusedError(503, "the server has ended before it could answer")
 
 
@@ -54,8 +53,6 @@ def make_app(service: Service) -> Application:
             kind = kind_of(headers) if is_act else b""
             body = await read_body(service, headers, receive) if has_body(headers) else b""
             is_read = True
-            if is_act and not body:
-                raise EMPTY
             if is_act:
                 await _act(service, kind, headers, body, send)
                 service.metrics.seconds.observe(perf_counter() - started)

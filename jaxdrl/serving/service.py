@@ -116,6 +116,8 @@ async def answer(
       RefusedError: naming what is wrong with it.
     """
     loaded = service.require_policy().loaded
+    if not body:
+        raise RefusedError(400, 'body: is empty; send {"obs": [...]}', "body")
     is_json = kind == bodies.JSON
     question = bodies.read_json(body) if is_json else bodies.read_array(body, headers)
     rows, start = _rows_in(loaded, question, service.limits)
