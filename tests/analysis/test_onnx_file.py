@@ -145,6 +145,13 @@ def test_the_file_needs_neither_jax_nor_jaxdrl(run_dirs, files, tmp_path):
     assert process.stdout == process.stderr == ""
 
 
+def test_loading_a_file_prints_nothing(files, capfd):
+    for exported, _ in files.values():
+        session_of(exported.path)
+    printed = capfd.readouterr()
+    assert (printed.out, printed.err) == ("", "")
+
+
 def test_the_file_names_what_it_takes_and_describes_itself(files):
     exported, session = files["gru"]
     given = {x.name: (x.shape, x.type) for x in session.get_inputs()}
@@ -244,7 +251,8 @@ def test_the_critic_is_no_part_of_the_file(tmp_path):
 # What reaches the user
 
 
-def test_the_command_prints_two_lines_and_leaves_all_as_it_was(run_dirs, tmp_path, capfd):
+def test_the_command_prints_two_lines_and_leaves_all_as_it_was(run_dirs, tmp_path, capfd, caplog):
+    caplog.set_level(logging.INFO)
     modules = (jnp, jax, jax.lax, jax.nn, jnp.linalg, nn, nn.Dense)
     before = [dict(vars(module)) for module in modules]
     handlers = [list(logging.root.handlers), logging.root.manager.disable]
@@ -254,6 +262,7 @@ def test_the_command_prints_two_lines_and_leaves_all_as_it_was(run_dirs, tmp_pat
     size = f"{path.stat().st_size / 1024:.0f} KiB"
     first = f"CartPole-v1, after update 2: (obs) -> action, {size}, in ONNX's opset 21\n"
     assert (printed.out, printed.err) == (f"{first}policy: {path}\n", "")
+    assert [x.name for x in caplog.records if not x.name.startswith("jax._src")] == []
     assert handlers == [logging.root.handlers, logging.root.manager.disable]
     for module, names in zip(modules, before, strict=True):
         assert [name for name in names if vars(module)[name] is not names[name]] == []
