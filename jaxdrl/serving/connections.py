@@ -117,6 +117,8 @@ class _Limited(HttpToolsProtocol):
 
         What still arrives is read for a while: otherwise the client may not see the answer.
         """
+        if self.is_refused or transport.is_closing():
+            return
         self.is_refused = True
         if self.cycle is None or not self.cycle.response_started or self.cycle.response_complete:
             status = HTTPStatus(refusal.status)
@@ -126,5 +128,7 @@ class _Limited(HttpToolsProtocol):
             )
             transport.write(head.encode() + refusal.body)
             self.known.on_refusal(refusal.status)
-        transport.write_eof()
+        if self.cycle is not None and self.cycle.more_body:
+            self.cycle.disconnected = True  # for the application, which may wait for the body
+            self.cycle.message_event.set()
         self.loop.call_later(LINGER, transport.abort)

@@ -174,7 +174,10 @@ async def _serve(
             if service.policy is None and loading.policy is not None:
                 service.policy = loading.policy
                 _greet(service, url, say)
-            connections.close_slow()
+            try:
+                connections.close_slow()
+            except Exception as error:  # one connection ends no server
+                service.report_once(f"connections: {error!r}")
             await asyncio.sleep(TICK)
         await _drain(server, service, connections)
     finally:
