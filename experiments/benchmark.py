@@ -80,7 +80,7 @@ def benchmark(config: Mode, console: Console) -> dict[str, Any]:
     if output.json is not None:
         report.write_json(output.json, content)
     if output.plot is not None:
-        plot.draw(mode, result, output.plot)
+        plot.draw(content, output.plot)
     return content
 
 

@@ -20,7 +20,7 @@ from rich.table import Table
 
 import jaxdrl
 from jaxdrl import ConfigError, Experiment, Sweep, make_experiment
-from jaxdrl.analysis.figures import make_figure, save_figure
+from jaxdrl.analysis.figures import COLOURS, count_axis, legend_beside, picture
 from jaxdrl.evaluation.episodes import bootstrap_interval
 from jaxdrl.io.json_files import write_json
 from jaxdrl.runs.machine import versions
@@ -32,6 +32,8 @@ ARMS = {
     "annealed": "random search, rate falls to 0",
     "pbt": "population-based training",
 }
+BEGIN = 0.2
+"""Share of the steps that the curves in the picture leave out."""
 CURVE_POINTS = 40
 
 
@@ -151,40 +153,47 @@ def write(config: Comparison, rows: list[dict[str, Any]]) -> None:
         "rows": rows,
     }
     write_json(config.results / "pbt.json", found)
-    draw(config, rows)
+    draw(config, rows, config.results / "pbt.png")
 
 
-def draw(config: Comparison, rows: list[dict[str, Any]]) -> None:
+def draw(config: Comparison, rows: list[dict[str, Any]], out: Path) -> None:
     """Curves of the best member, mean and range, and the judged return of each repetition."""
-    figure = make_figure(9.0, 3.6)
-    curves, finals = figure.subplots(1, 2, width_ratios=(3, 2))
-    for i, (arm, label) in enumerate(ARMS.items()):
-        own = [row for row in rows if row["arm"] == arm and row["curve"]["env_steps"]]
-        if not own:
-            continue
-        length = min(len(row["curve"]["env_steps"]) for row in own)
-        steps = np.array(own[0]["curve"]["env_steps"][-length:])
-        values = np.array([row["curve"]["best"][-length:] for row in own])
-        curves.plot(steps, values.mean(axis=0), label=label, color=f"C{i}")
-        curves.fill_between(
-            steps, values.min(axis=0), values.max(axis=0), color=f"C{i}", alpha=0.15
-        )
-        best = np.array([row["best"] for row in own])
-        low, high = bootstrap_interval(best)
-        jitter = np.linspace(-0.12, 0.12, len(best)) if len(best) > 1 else np.zeros(1)
-        finals.plot(i + jitter, best, "o", color=f"C{i}", alpha=0.5, markersize=4)
-        finals.errorbar(
-            i, best.mean(), [[best.mean() - low], [high - best.mean()]], fmt="_", color="k"
-        )
-    curves.set_xlabel("environment steps of all members")
-    curves.set_ylabel("training return of the best member")
-    curves.legend(loc="lower right", fontsize=8)
-    finals.set_xticks(range(len(ARMS)), ["random", "random,\nannealed", "PBT"])
-    finals.set_ylabel("return of the best member, judged anew")
-    for axes in (curves, finals):
-        axes.grid(alpha=0.3)
-    figure.suptitle(f"{config.env}, {config.members} members", fontsize=10)
-    save_figure(figure, config.results / "pbt.png")
+    with picture(out, 9.0, 4.0) as figure:
+        curves, finals = figure.subplots(1, 2, width_ratios=(3, 2))
+        for i, (arm, label) in enumerate(ARMS.items()):
+            own = [row for row in rows if row["arm"] == arm and row["curve"]["env_steps"]]
+            if own:
+                draw_curves(curves, own, label, COLOURS[i])
+                draw_finals(finals, i, np.array([row["best"] for row in own]))
+        steps = "environment steps of all members"
+        count_axis(curves.xaxis, f"{steps} (without the first {BEGIN:.0%})")
+        curves.set_ylabel("training return of the best member")
+        finals.set_xticks(range(len(ARMS)), ["random", "random,\nannealed", "PBT"])
+        finals.set_ylabel("return of the best member, judged anew")
+        repetitions = len({row["seed"] for row in rows})
+        figure.suptitle(f"{config.env}, {config.members} members, {repetitions} seeds")
+        curves.set_title("mean and range over the seeds", fontsize=9)
+        finals.set_title("each seed, their mean and its 95% interval", fontsize=9)
+        legend_beside(figure)
+
+
+def draw_curves(axes: Any, own: list[dict[str, Any]], label: str, colour: str) -> None:
+    """Mean and range without the start, beside which the differences would not be seen."""
+    length = min(len(row["curve"]["env_steps"]) for row in own)
+    steps = np.array(own[0]["curve"]["env_steps"][-length:])
+    values = np.array([row["curve"]["best"][-length:] for row in own])
+    late = steps >= BEGIN * steps[-1]
+    low, high = values.min(axis=0), values.max(axis=0)
+    axes.plot(steps[late], values.mean(axis=0)[late], label=label, color=colour)
+    axes.fill_between(steps[late], low[late], high[late], color=colour, alpha=0.15, linewidth=0)
+
+
+def draw_finals(axes: Any, place: int, best: np.ndarray) -> None:
+    """A dot for each repetition, beside their mean with its interval."""
+    mean, (low, high) = best.mean(), bootstrap_interval(best)
+    jitter = np.linspace(-0.12, 0.12, len(best)) if len(best) > 1 else np.zeros(1)
+    axes.plot(place + jitter, best, "o", color=COLOURS[place], alpha=0.5)
+    axes.errorbar(place + 0.25, mean, [[mean - low], [high - mean]], fmt="_", color="black")
 
 
 def load(config: Comparison) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from rich.table import Table
 
 import jaxdrl
 from jaxdrl import ConfigError, Experiment, make_experiment
-from jaxdrl.analysis.figures import make_figure, save_figure
+from jaxdrl.analysis.figures import COLOURS, count_axis, legend_beside, picture
 from jaxdrl.evaluation.episodes import bootstrap_interval
 from jaxdrl.io.json_files import write_json
 from jaxdrl.runs.machine import versions
@@ -26,6 +26,8 @@ from jaxdrl.runs.run_dir import METRICS_FILE
 from jaxdrl.runs.stopping import RunInterruptedError
 
 CORRECTIONS = {"none": "PPO", "vtrace": "PPO with V-trace"}
+LINES = {"none": "-", "vtrace": "--"}
+"""How the lines of each correction are drawn."""
 CURVE_POINTS = 24
 METRICS = ("clip_fraction", "approx_kl")
 """Means over a run, by which `jaxdrl watch` notices data that is too old."""
@@ -124,16 +126,17 @@ def summarise(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
-def draw(config: Staleness, rows: list[dict[str, Any]]) -> None:
+def draw(config: Staleness, rows: list[dict[str, Any]], out: Path) -> None:
     """Return against staleness with its interval, and the curves of training."""
-    figure = make_figure(9.0, 3.6)
-    left, right = figure.subplots(1, 2)
-    draw_returns(left, rows)
-    draw_curves(right, rows)
-    num_seeds = len({row["seed"] for row in rows})
-    figure.suptitle(f"{config.env}, mean of {num_seeds} seeds with 95% intervals", fontsize=10)
-    config.picture.parent.mkdir(parents=True, exist_ok=True)
-    save_figure(figure, config.picture)
+    with picture(out, 9.0, 4.2) as figure:
+        left, right = figure.subplots(1, 2)
+        draw_returns(left, rows)
+        draw_curves(right, rows)
+        num_seeds = len({row["seed"] for row in rows})
+        figure.suptitle(f"{config.env}, {num_seeds} seeds")
+        left.set_title("mean and its 95% interval over the seeds", fontsize=9)
+        right.set_title("mean of the seeds", fontsize=9)
+        legend_beside(figure)
 
 
 def draw_returns(axes: Any, rows: list[dict[str, Any]]) -> None:
@@ -145,30 +148,24 @@ def draw_returns(axes: Any, rows: list[dict[str, Any]]) -> None:
         mean = np.array([found["last_quarter"] for found in own])
         low, high = np.array([found["ci95"] for found in own]).T
         bars = [mean - low, high - mean]
-        axes.errorbar(x, mean, bars, fmt="o-", color=f"C{7 - 2 * i}", capsize=3, label=label)
+        how = {"marker": "os"[i], "linestyle": LINES[correction], "color": "black"}
+        axes.errorbar(x, mean, bars, label=label, **how)
     axes.set_xticks(range(len(ages)), [str(age) for age in ages])
-    axes.set_xlabel("staleness: age of the data in updates")
-    axes.set_ylabel("return in the last quarter of training")
+    axes.set_xlabel("staleness: age of the data (updates)")
+    axes.set_ylabel("return of training episodes,\nlast quarter of training")
     axes.set_ylim(bottom=0)
-    axes.legend(loc="lower left", fontsize=8)
-    axes.grid(alpha=0.3)
 
 
 def draw_curves(axes: Any, rows: list[dict[str, Any]]) -> None:
     """The return of training episodes, one colour for each staleness."""
-    from matplotlib.ticker import EngFormatter
-
-    for i, age in enumerate(sorted({row["staleness"] for row in rows})):
-        for correction, style in (("none", "-"), ("vtrace", "--")):
+    for colour, age in zip(COLOURS, sorted({row["staleness"] for row in rows}), strict=False):
+        for correction, style in LINES.items():
             own = [r for r in rows if (r["correction"], r["staleness"]) == (correction, age)]
             if own:
-                label = str(age) if correction == "none" else None
-                axes.plot(*mean_curve(own), style, color=f"C{i}", label=label)
-    axes.set_xlabel("environment steps")
+                label = f"staleness {age}" if correction == "none" else None
+                axes.plot(*mean_curve(own), linestyle=style, color=colour, label=label)
+    count_axis(axes.xaxis, "environment steps")
     axes.set_ylabel("return of training episodes")
-    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axes.legend(title="staleness\n(dashed: V-trace)", fontsize=8, title_fontsize=8)
-    axes.grid(alpha=0.3)
 
 
 def mean_curve(rows: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
@@ -200,7 +197,7 @@ def compare(config: Staleness, console: Console) -> None:
         found = {"settings": config.settings(), "versions": versions()}
         config.results.parent.mkdir(parents=True, exist_ok=True)
         write_json(config.results, found | {"summary": summarise(rows), "rows": rows})
-    draw(config, rows)
+    draw(config, rows, config.picture)
     table = Table("staleness", "correction", "return", "95% interval", *METRICS, box=None)
     for row in summarise(rows):
         kind = (str(row["staleness"]), row["correction"], f"{row['last_quarter']:.4g}")

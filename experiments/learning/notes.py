@@ -13,11 +13,13 @@ class Note:
       published: the best published mean return by PPO or evolution strategies on the same task.
       best: the best possible mean return, where it can be worked out.
       words: what a reader has to know to judge the score.
+      remark: what a reader of its learning curve has to know, in a line of at most 36 letters.
     """
 
     published: float | None = None
     best: float | None = None
     words: str = ""
+    remark: str = ""
 
 
 NOTES = {
@@ -47,7 +49,9 @@ NOTES = {
         None, 0.99, "of size 8, where random play finds the goal once in 256 episodes"
     ),
     "DiscountingChain-bsuite": Note(1.1, 1.1),
-    "MemoryChain-bsuite": Note(0.1, 1, "needs a recurrent policy"),
+    "MemoryChain-bsuite": Note(
+        0.1, 1, "needs a recurrent policy", "published: a policy without memory"
+    ),
     "UmbrellaChain-bsuite": Note(
         1,
         1,
@@ -78,6 +82,7 @@ NOTES = {
         1000,
         "gymnax pays 1 for each step in which neither side scores, and nothing for a point, "
         "so the best strategy is to keep the ball in play and to let the other side return it",
+        "greedy play never misses the ball",
     ),
     "FrozenLake-misc": Note(None, bounds.frozen_lake(), "the slippery 4 x 4 map"),
     "jumanji/Snake-v1": Note(words="timed on one core"),

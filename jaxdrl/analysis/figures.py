@@ -82,17 +82,23 @@ def count_axis(axis: Any, label: str) -> None:
     axis.set_major_formatter(EngFormatter(sep=""))
 
 
-def legend_below(figure: Any, title: str | None = None) -> None:
-    """One legend under all panels, where it covers no data, with each label once."""
+def legend_beside(figure: Any, side: str = "lower") -> None:
+    """One legend under all panels or above them, where it covers no data, with each label once.
+
+    Args:
+      figure: with everything that is drawn.
+      side: "lower" or "upper", where a figure has a label or a title of its own on the other.
+    """
     found: dict[str, Any] = {}
     for axes in figure.axes:
-        handles, labels = axes.get_legend_handles_labels()
-        found = dict(zip(labels, handles, strict=True)) | found
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
     if not found:
         return
     fit = int(LETTERS_PER_INCH * figure.get_size_inches()[0]) // (max(map(len, found)) + 8)
-    how: dict[str, Any] = {"loc": "outside lower center", "ncols": min(len(found), max(1, fit))}
-    figure.legend(found.values(), found, title=title, **how)
+    num_rows = -(-len(found) // max(1, fit))
+    how: dict[str, Any] = {"loc": f"outside {side} center", "ncols": -(-len(found) // num_rows)}
+    figure.legend(found.values(), found, **how)
 
 
 def save_figure(figure: Any, out: Path) -> None:

@@ -16,7 +16,7 @@ from rich.table import Table
 from jaxdrl.analysis.curve_labels import label_groups, metric_in_words, run_names
 from jaxdrl.analysis.figures import (
     count_axis,
-    legend_below,
+    legend_beside,
     picture,
     require_picture,
     sparkline,
@@ -252,7 +252,7 @@ def _draw(groups: list[Group], out: Path, metric: str, against: str) -> None:
         count_axis(axes.xaxis, AGAINST[against])
         axes.set_ylabel(drawable(metric_in_words(metric)))
         if len(groups) > 1 or are_several:
-            legend_below(figure)
+            legend_beside(figure)
 
 
 def show(console: Console, groups: list[Group], metric: str) -> None:

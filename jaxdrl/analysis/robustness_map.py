@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 
 from jaxdrl.analysis import robustness_panels
-from jaxdrl.analysis.figures import legend_below, picture, require_picture
+from jaxdrl.analysis.figures import legend_beside, picture, require_picture
 from jaxdrl.analysis.parameter_units import with_unit
 from jaxdrl.analysis.robustness_panels import Trained
 from jaxdrl.checks import require
@@ -96,7 +96,7 @@ def _pair(found: list[RobustnessMap]) -> tuple[np.ndarray, ...] | None:
 
 def _finish(figure: Any, env: str, num_episodes: int) -> None:
     figure.suptitle(drawable(f"{env}: " * bool(env) + f"{num_episodes:,} episodes in each cell"))
-    legend_below(figure)
+    legend_beside(figure)
 
 
 def show(console: Console, found: RobustnessMap) -> None:

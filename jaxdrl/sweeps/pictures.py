@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxdrl.analysis.figures import COLOURS, legend_below, picture
+from jaxdrl.analysis.figures import COLOURS, legend_beside, picture
 from jaxdrl.config.choices import Choices
 from jaxdrl.config.search_space import Range
 from jaxdrl.io.numerals import short
@@ -53,7 +53,7 @@ def draw_response(rows: list[dict[str, Any]], varied: Varied, env: str, out: Pat
             _scale(axes, spread)
         all_axes[0].set_ylabel("mean return")
         figure.suptitle(_heading(rows, env))
-        legend_below(figure)
+        legend_beside(figure)
 
 
 def _is_log(spread: Range | Choices) -> bool:
@@ -103,7 +103,7 @@ def draw_parallel(rows: list[dict[str, Any]], varied: Varied, env: str, out: Pat
         axes.spines[:].set_visible(False)
         figure.colorbar(colours, ax=axes, label="mean return", shrink=0.8)
         figure.suptitle(_heading(rows, env))
-        legend_below(figure)
+        legend_beside(figure)
 
 
 def _share(spread: Range | Choices, value: Any) -> float:
@@ -159,4 +159,4 @@ def draw_lineage(
         all_axes[-1].set_xlabel("updates")
         num_members = len(next(iter(first.values())))
         figure.suptitle(drawable(f"{env}: {num_members} members, coloured by their first value"))
-        legend_below(figure)
+        legend_beside(figure)
