@@ -26,7 +26,7 @@ LONGEST = (
     "networks/test_recurrent",
     "runs/test_train_run",
     "runs/test_asynchronous_runs",
-    "test_hosts",
+    "test_runs_of_hosts",
     "algorithms/ppo/test_reference",
     "algorithms/test_dqn",
     "algorithms/test_twin_critics",

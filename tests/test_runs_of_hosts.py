@@ -1,6 +1,6 @@
 """Runs of several processes come to the same bits and lines as those of one with as many devices.
 
-Those with the same program, that is; on other numbers of devices: `test_hosts_bits.py`.
+Those with the same program, that is; on other numbers of devices: `test_bits_of_hosts.py`.
 """
 
 import json

@@ -5,7 +5,7 @@ All of it is slow.
 
 import pytest
 
-from test_hosts import KINDS, directory, made, trained  # noqa: F401  the fixtures
+from test_runs_of_hosts import KINDS, directory, made, trained  # noqa: F401  the fixtures
 
 FULLY_OPTIMIZED = True
 
