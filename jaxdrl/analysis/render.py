@@ -219,7 +219,7 @@ def captions(moment: Moment, i: int) -> tuple[str, str, str]:
     if moment.terminated[i]:
         return words[0], f"terminated, {words[1]}", VERMILLION
     if moment.truncated[i]:
-        return words[0], f"truncated, {words[1]}", BLUE
+        return words[0], f"time limit, {words[1]}", BLUE
     return *words, LIGHT
 
 
@@ -233,7 +233,10 @@ def main(run_dir: Path, out: Path | None, request: Request) -> None:
     every = moments[1].num_steps
     thinned = f", every {ordinal(every)} step and the last" if every > 1 else ""
     cut = int((~last.ended).sum())
-    ends = {"terminated": int(last.terminated.sum()), "truncated": int(last.truncated.sum())}
+    ends = {
+        "terminated": int(last.terminated.sum()),
+        "at the time limit": int(last.truncated.sum()),
+    }
     counts = [f"{num} {name}" for name, num in {**ends, "cut": cut}.items() if num]
     returns = ", ".join(short(value) for value in last.returns.tolist())
     console = make_console()

@@ -18,11 +18,16 @@ from jaxdrl.analysis.metrics_history import History, find_warnings
 from jaxdrl.analysis.watch_asynchronous import ShownActors, render_actors, take_actors
 from jaxdrl.analysis.watch_processes import ShownProcesses, render_processes, take_processes
 from jaxdrl.io.console import make_console
-from jaxdrl.io.numerals import short
+from jaxdrl.io.numerals import brief, duration, short
 from jaxdrl.io.terminal import printable
 from jaxdrl.runs.locking import writer_of
 from jaxdrl.runs.nested import doubt_about_result, parts_of
 from jaxdrl.runs.run_dir import RESULT_FILE, in_words, read_run
+
+SHORTEST = 8
+"""Letters of a curve on a terminal that is too narrow."""
+
+HINT = "Ctrl-C leaves this view, and the run goes on"
 
 
 @dataclass(frozen=True)
@@ -158,8 +163,35 @@ def _memory(devices: dict[str, Any], latest: dict[str, Any]) -> str | None:
     return ", ".join(words) or None
 
 
-def render(snapshot: Snapshot, width: int = 80) -> Group:
-    """The dashboard for a terminal with `width` columns."""
+def _curves(snapshot: Snapshot, width: int) -> Table:
+    """A line of the whole width for each metric: its curve, its ends, and its last value."""
+    rows = []
+    for name, column in snapshot.metrics.items():
+        there = column[np.isfinite(column)]
+        low, high = float(there.min()), float(there.max())
+        rows.append((name, there, brief(low), brief(high), brief(snapshot.last[name])))
+    taken = sum(max(len(row[i]) for row in rows) for i in (0, 2, 3)) + 2 * 4
+    taken += max(len("last"), *(len(row[4]) for row in rows))
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for heading in ("", "lowest", "", "highest", "last"):
+        justify: Any = "right" if heading in ("lowest", "last") else "left"
+        table.add_column(heading, justify=justify, no_wrap=True)
+    for name, there, low_text, high_text, last in rows:
+        length = max(SHORTEST, width - taken)
+        parts = there[np.arange(length) * len(there) // length] if len(there) < length else there
+        line = sparkline(parts, float(there.min()), float(there.max()), length)
+        table.add_row(name, low_text, line, high_text, last)
+    return table
+
+
+def render(snapshot: Snapshot, width: int = 80, hint: str | None = None) -> Group:
+    """The dashboard for a terminal with `width` columns.
+
+    Args:
+      snapshot: what is shown.
+      width: of the terminal.
+      hint: a line about what one can do.
+    """
     share = snapshot.env_steps / snapshot.total_env_steps
     part = f"{snapshot.part}: " if snapshot.part else ""
     head = Text.assemble(
@@ -168,13 +200,11 @@ def render(snapshot: Snapshot, width: int = 80) -> Group:
         f"{snapshot.total_env_steps:,} steps ({share:.0%})",
     )
     if snapshot.seconds_left is not None:
-        head.append(f", {snapshot.seconds_left:,.0f} s left")
-    table = Table(show_header=False, box=None, pad_edge=False)
-    for name, column in snapshot.metrics.items():
-        there = column[np.isfinite(column)]
-        line = sparkline(there, float(there.min()), float(there.max()), width=40)
-        table.add_row(name, line, short(snapshot.last[name]), style=None)
-    parts: list[Any] = [head, table if snapshot.metrics else Text("no metrics yet")]
+        head.append(f", {duration(snapshot.seconds_left)} left")
+    parts: list[Any] = [head]
+    if hint is not None:
+        parts.append(Text(hint, style="dim"))
+    parts.append(_curves(snapshot, width) if snapshot.metrics else Text("no metrics yet"))
     if snapshot.evaluation is not None:
         found = snapshot.evaluation
         parts.append(
@@ -205,10 +235,12 @@ def main(run_dir: Path, *, once: bool, seconds: float) -> None:
         console.print(render(snapshot, console.width), soft_wrap=False)
         return
     try:
-        with Live(render(snapshot, console.width), console=console, auto_refresh=False) as live:
+        first = render(snapshot, console.width, HINT)
+        with Live(first, console=console, auto_refresh=False) as live:
             while snapshot.state == "running":
                 time.sleep(seconds)
                 snapshot = take(run_dir, known)
-                live.update(render(snapshot, console.width), refresh=True)
+                hint = HINT if snapshot.state == "running" else None
+                live.update(render(snapshot, console.width, hint), refresh=True)
     except KeyboardInterrupt:
         pass  # the usual end; the run continues

@@ -25,6 +25,25 @@ def short(value: float) -> str:
     return f"{value:,.1f}".removesuffix(".0") if size < 10_000 else f"{value:,.0f}"
 
 
+def brief(value: float) -> str:
+    """Three significant digits at most, with a letter for thousands, millions and billions.
+
+    >>> [brief(x) for x in (230_776, 1_234, 999_999, 4.2e12, 455.23, 0.50112, -0.0007713, 7.19e-5)]
+    ['231k', '1,230', '1M', '4.2e12', '455', '0.501', '-0.00077', '7.2e-5']
+    """
+    if not math.isfinite(value):
+        return str(float(value))
+    value = float(f"{value:.3g}")
+    size = abs(value)
+    if size >= 1e12 or 0 < size < 1e-4:
+        digits, exponent = f"{value:.1e}".split("e")
+        return f"{float(digits):g}e{int(exponent)}"
+    for letter, unit, least in (("G", 1e9, 1e9), ("M", 1e6, 1e6), ("k", 1e3, 1e4)):
+        if size >= least:
+            return f"{value / unit:.3g}{letter}"
+    return f"{value:,.0f}" if size >= 1000 else f"{value:.2g}" if size < 1e-3 else f"{value:.3g}"
+
+
 def duration(seconds: float) -> str:
     """A duration in its two largest units.
 

@@ -97,7 +97,7 @@ def test_a_film_shows_the_episodes_that_evaluate_counts(run_dir, composed):
         for tile, length in zip(tiles, lengths, strict=True):
             # Every step of CartPole is worth 1; after 12 the limit is reached.
             assert tile.left == f"return {min(step, length)}"
-            end = "" if step < length else "truncated, " if length == 12 else "terminated, "
+            end = "" if step < length else "time limit, " if length == 12 else "terminated, "
             assert tile.right == f"{end}step {min(step, length)}"
     assert [tile.left for tile in in_order[-1]] == [f"return {r:.0f}" for r in expected.returns]
     for step in (0, min(lengths), max(lengths)):

@@ -10,12 +10,14 @@ import shutil
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 import jaxdrl
 from jaxdrl.analysis import metrics_history, watch
 from jaxdrl.cli import main
 from jaxdrl.config.search_space import Sweep
 from jaxdrl.io.json_files import write_sealed
+from jaxdrl.io.numerals import brief
 from jaxdrl.runs.locking import claim, writer_of
 from jaxdrl.runs.run_dir import METRICS_FILE
 from small_runs import CARTPOLE, config_of
@@ -66,6 +68,39 @@ def test_a_run_that_is_written_to_is_running_and_one_without_a_result_is_stopped
         assert watch.take(run_dir).state == "stopped"
     finally:
         result.write_text(text)
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_curves_are_as_wide_as_the_terminal_and_numbers_are_whole(run_dir, width):
+    console = Console(file=io.StringIO(), width=width)
+    console.print(watch.render(watch.take(run_dir), width))
+    lines = console.file.getvalue().splitlines()[2 : 2 + len(SHOWN)]
+    assert [line.split()[0] for line in lines] == SHOWN
+    assert {len(line) for line in lines} == {width}
+    last = watch.take(run_dir).last
+    assert [line.split()[-1] for line in lines] == [brief(last[name]) for name in SHOWN]
+    first = watch.take(run_dir).metrics["entropy"]
+    lowest, curve, highest = lines[SHOWN.index("entropy")].split()[1:4]
+    assert (lowest, highest) == (brief(first.min()), brief(first.max()))
+    assert len(curve) > width - 50
+
+
+def test_the_view_says_how_to_leave_it(run_dir, tmp_path, monkeypatch):
+    run = shutil.copytree(run_dir, tmp_path / "run")
+    (run / "result.json").unlink()
+    console = Console(file=io.StringIO(), width=80, force_terminal=True)
+    monkeypatch.setattr(watch, "make_console", lambda: console)
+
+    def leave(seconds):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(watch.time, "sleep", leave)
+    with claim(run):
+        watch.main(run, once=True, seconds=1.0)
+        assert "Ctrl-C" not in console.file.getvalue()
+        watch.main(run, once=False, seconds=1.0)
+    assert "Ctrl-C leaves this view, and the run goes on" in console.file.getvalue()
+    assert ", 0 s left" in console.file.getvalue()
 
 
 def another_run_s(path):

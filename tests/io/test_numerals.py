@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from jaxdrl.io.numerals import duration, short
+from jaxdrl.io.numerals import brief, duration, short
 
 
 def read(text):
@@ -41,6 +41,26 @@ def test_any_number_reads_back_to_a_thousandth_in_few_letters(sign):
 )
 def test_numbers_at_the_edges(value, text):
     assert short(value) == text
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_brief_number_reads_back_to_a_hundredth_in_at_most_seven_letters(sign):
+    units = {"k": 1e3, "M": 1e6, "G": 1e9}
+    for value in 10.0 ** np.arange(-40, 39, 0.0137) * sign:
+        text = brief(float(value))
+        known = read(text.rstrip("kMG")) * units.get(text[-1], 1.0)
+        assert math.isclose(
+            known, value, rel_tol=6e-2 if abs(value) < 1e-3 or "e" in text else 6e-3
+        )
+        assert len(text.lstrip("-")) <= 7
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(9999.6, "10k"), (999_600, "1M"), (0.0, "0"), (1000.0, "1,000"), (float("nan"), "nan")],
+)
+def test_brief_numbers_at_the_edges(value, text):
+    assert brief(value) == text
 
 
 @pytest.mark.parametrize(

@@ -187,6 +187,10 @@ def show(console: Console, found: Profile) -> None:
         table.add_row(
             "  " * len(above) + own, f"{ms:,.2f}", f"{share:.1%}", "█" * round(30 * share)
         )
+    if found.untraced_ms is not None:
+        cost = found.traced_ms - found.untraced_ms
+        figures = ("none", "") if cost < 0 else (f"{cost:,.2f}", f"{cost / found.traced_ms:.1%}")
+        table.add_row("of which tracing", *figures, "most of it where operations are small")
     if found.stages:
         console.print(table)
     else:

@@ -78,6 +78,21 @@ def test_a_run_says_where_its_time_goes(profiled):
     assert "\n  policy " in printed
 
 
+@pytest.mark.parametrize(
+    ("untraced", "row"),
+    [(6.0, "of which tracing 4.00 40.0% most"), (12.0, "of which tracing none most"), (None, "")],
+)
+def test_what_tracing_cost_is_said_beside_the_shares(untraced, row):
+    console = Console(file=io.StringIO(), width=120)
+    stages = {"rollout": 7.0, "optimizer": 3.0}
+    found = breakdown.Profile(stages, 10.0, untraced, 3, 1, Path("a/b/c/d/e.trace.json.gz"))
+    breakdown.show(console, found)
+    lines = [" ".join(line.split()) for line in console.file.getvalue().splitlines()]
+    assert any(line.startswith("optimizer 3.00 30.0% ") for line in lines)
+    assert any(line.startswith(row) for line in lines)
+    assert ("tracing" in console.file.getvalue()) == (untraced is not None)
+
+
 def test_a_run_does_not_depend_on_it(profiled, tmp_path):
     plain, _ = run_quietly(replace(LONG, run_dir=tmp_path / "run", profile=False))
     assert plain.result["state_sha256"] == profiled[0].result["state_sha256"]
