@@ -158,29 +158,30 @@ def fitted(args: Sequence[str]) -> Iterator[None]:
     tyro fits its boxes into the terminal, but neither the line of usage nor the description.
     """
     own = args[: args.index("--")] if "--" in args else args
+    out: Any = sys.stdout  # None where it was closed
     if not {"-h", "--help"} & set(own):
         yield
         return
-    out = sys.stdout
     printed = io.TextIOWrapper(io.BytesIO(), encoding=getattr(out, "encoding", None) or "utf-8")
-    printed.isatty = out.isatty  # type: ignore[method-assign]
+    printed.isatty = getattr(out, "isatty", bool)  # type: ignore[method-assign]
     try:
         with contextlib.redirect_stdout(printed):
             yield
     finally:
         printed.seek(0)
-        out.write(fit(printed.read(), shutil.get_terminal_size().columns))
+        print(fit(printed.read(), shutil.get_terminal_size().columns), end="")
 
 
 def fit(text: str, width: int) -> str:
-    """Text whose lines are broken between words where they are longer than the width."""
+    """Text whose lines are broken between words, and lose their style, where they are too long."""
     lines: list[str] = []
     for line in text.splitlines():
-        line = re.sub(r"^(\S*usage:\S* \S+ \[-h\]) \{[\w,-]+\}$", r"\1 [--version] VERB ...", line)
-        if len(STYLE.sub("", line)) <= width:
+        seen = STYLE.sub("", line)
+        brief = re.sub(r"^(usage: \S+ \[-h\]) \{[\w,-]+\}$", r"\1 [--version] VERB ...", seen)
+        if brief == seen and len(seen) <= width:
             lines.append(line)
         else:
-            indent = "    " if "usage:" in line else ""
+            indent = "    " if seen.startswith("usage:") else ""
             how: Any = {"break_long_words": False, "break_on_hyphens": False}
-            lines += textwrap.wrap(line, width, subsequent_indent=indent, **how)
+            lines += textwrap.wrap(brief, width, subsequent_indent=indent, **how)
     return "".join(f"{line}\n" for line in lines)

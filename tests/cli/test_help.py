@@ -80,11 +80,20 @@ def test_the_list_of_verbs_has_one_sentence_for_each(monkeypatch):
 
 
 def test_a_style_takes_no_room_and_words_stay_whole():
-    usage = "\x1b[1musage:\x1b[0m jaxdrl verb [-h] [--first INT] [--second-flag INT] --third"
-    lines = shown.fit(f"{usage}\nshort\n", 40).splitlines()
-    assert lines[-1] == "short"
-    assert " ".join(lines[:-1]).split() == usage.split()
-    assert shown.fit(f"{usage}\n", 66) == f"{usage}\n"  # it is 73 characters, 65 of which are seen
+    usage = "\x1b[1musage:\x1b[0m jaxdrl\x1b[0m verb\x1b[m [-h] [--first INT] [--second-flag INT]"
+    assert shown.fit(f"{usage}\nshort\n", 40) == (
+        "usage: jaxdrl verb [-h] [--first INT]\n    [--second-flag INT]\nshort\n"
+    )
+    assert shown.fit(f"{usage}\n", 57) == f"{usage}\n"  # it is seen to have 57 characters
+    verbs = "\x1b[1musage:\x1b[0m jaxdrl [-h] {train,sweep}\n"
+    assert shown.fit(verbs, 80) == "usage: jaxdrl [-h] [--version] VERB ...\n"
+
+
+def test_help_that_nobody_can_see_is_no_error(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    with pytest.raises(SystemExit) as caught:
+        main.main(["--help"])
+    assert caught.value.code == 0
 
 
 @pytest.mark.parametrize(("text", "value"), [("best", "best"), ("7", 7), ("None", None)])
