@@ -87,6 +87,8 @@ def strip(notebook: Any) -> None:
                 output.data.pop("text/plain")  # that there is a figure, which can be seen
             if "image/png" in output.get("data", {}):
                 output.data["image/png"] = lighten(output.data["image/png"])
+            if "image/gif" in output.get("data", {}):
+                output.data["text/html"] = film_in_html(output.data.pop("image/gif"))
     notebook.metadata = {**METADATA, "sources_sha256": digest(notebook)}
 
 
@@ -98,6 +100,12 @@ def lighten(png: str) -> str:
         picture = Image.open(io.BytesIO(base64.b64decode(png)))
         picture.convert("RGB").quantize(256).save(file, "png", optimize=True)
         return base64.b64encode(file.getvalue()).decode()
+
+
+def film_in_html(gif: str) -> str:
+    """A film in base64 as HTML, since tools that turn notebooks into pages leave GIF files out."""
+    data = "".join(gif.split())
+    return f'<img src="data:image/gif;base64,{data}" alt="film of episodes">'
 
 
 def digest(notebook: Any) -> str:

@@ -153,6 +153,19 @@ def test_what_is_wrong_would_be_seen():
     assert broken(says("stdout", "\x1b[1m500\x1b[0m")) == ["has escape codes"]
 
 
+def test_a_film_is_in_the_page_that_is_made_of_a_notebook():
+    """Pages take HTML or PNG from an output, and leave out what is neither."""
+    notebook = tool.read(PATHS[0])
+    shown = nbformat.v4.new_output("display_data", data={"image/gif": "R0lG\nODlh\n"})
+    notebook.cells[1].outputs = [shown]
+    tool.strip(notebook)
+    expected = '<img src="data:image/gif;base64,R0lGODlh" alt="film of episodes">'
+    assert notebook.cells[1].outputs[0].data == {"text/html": expected}
+    kinds = [set(output.get("data", ())) for path in PATHS for output in outputs(tool.read(path))]
+    assert not any("image/gif" in found for found in kinds)
+    assert sum("data:image/gif" in text_of(x) for path in PATHS for x in outputs(tool.read(path)))
+
+
 def test_stripping_leaves_what_is_the_same_at_every_execution():
     notebook = tool.read(PATHS[0])
     notebook.metadata["widgets"] = {}
