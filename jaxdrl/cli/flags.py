@@ -42,8 +42,8 @@ Resume = Annotated[
     bool,
     tyro.conf.FlagCreatePairsOff,
     tyro.conf.arg(
-        help="Go on with the run of these settings that --run-dir holds already, if it does, on "
-        "whatever devices and processes there are now: the same command starts and resumes."
+        help="Continue the run in --run-dir, if it holds one with these settings, on whatever "
+        "devices and processes there are now: the same command starts and resumes."
     ),
 ]
 Env = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ENV")]

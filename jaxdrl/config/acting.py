@@ -22,15 +22,15 @@ class ActingConfig:
     """
 
     staleness: Index | None = None
-    """Deterministic mode: the data of each update is collected by the policy of exactly so many
+    """Deterministic mode: the data of each update is collected by the policy of exactly this many
     updates before, so that acting and learning overlap; 0: one after the other. None: 1 for
     environments of the host, and 0 in one program for those in JAX."""
     max_staleness: Count | None = None
-    """Free mode, instead of staleness: acting as fast as it goes, with data of at most so many
-    updates before; the result depends on timing. None: deterministic."""
+    """Free mode, instead of staleness: actors run as fast as they can, and data is at most this
+    many updates old; the result depends on timing. None: deterministic."""
     actors: Count = 1
-    """Threads that step the environments of the host, each an equal part of them; with another
-    number the policy rounds otherwise."""
+    """Threads that step the environments of the host, each an equal part of them; runs with
+    different numbers differ by rounding."""
     actor_devices: Index | None = None
     """Devices on which actors compute actions, beside those of the learner; 0: on the learner's.
     None: one on a CPU of several cores where acting and learning overlap, else 0."""

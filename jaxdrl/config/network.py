@@ -28,9 +28,9 @@ class NetworkConfig:
     cnn_channels: tuple[Count, ...] = (16,)
     """Channels of the convolutions in front of the dense layers of a CNN torso."""
     cnn_kernel_sizes: tuple[Count, ...] = (3,)
-    """Height and width of the kernels of these convolutions; one number is that of all."""
+    """Height and width of the kernels of these convolutions; one number holds for all."""
     cnn_strides: tuple[Count, ...] = (1,)
-    """Pixels between neighbouring outputs of these convolutions; one number is that of all."""
+    """Pixels between neighbouring outputs of these convolutions; one number holds for all."""
     activation: Literal["tanh", "relu", "silu", "gelu"] = "tanh"
     """Nonlinearity between the layers."""
     layer_norm: bool = False
