@@ -27,7 +27,7 @@ import jaxdrl
 
 GOOD = {"obs": [0.0, 0.0, 0.0, 0.0]}
 JSON = {"content-type": "application/json"}
-HEAD = b"POST /act HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+HEAD = b"POST /act HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ def many_connections(server: Server, settings: Settings) -> str:
     with suppress(OSError):
         for _ in range(300):
             link = socket.create_connection(("127.0.0.1", server.port), timeout=20)
-            link.sendall(b"POST /act HTTP/1.1\r\nhost: x")
+            link.sendall(b"POST /act HTTP/1.1\r\nhost: localhost")
             links.append(link)
     refused = sum(b" 503 " in link.recv(100, socket.MSG_PEEK) for link in links[-100:])
     late = sum(receive(link).startswith(b"HTTP/1.1 408 ") for link in links[:200])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hmac
 import ipaddress
 import socket
@@ -60,8 +61,25 @@ def resolve(host: str, token: bytes | None) -> tuple[socket.AddressFamily, str]:
     return family, address
 
 
+@functools.lru_cache(maxsize=256)
+def names_this_machine(host: bytes) -> bool:
+    """Whether a header `Host` has localhost or a loopback address, with or without a port."""
+    text = host.decode("latin1").strip().lower()
+    name = text[1:].partition("]")[0] if text.startswith("[") else text.partition(":")[0]
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
 def require_access(
-    token: bytes | None, path: str, given: bytes | None, origin: bytes | None
+    token: bytes | None,
+    path: str,
+    given: bytes | None,
+    origin: bytes | None,
+    host: bytes | None = None,
 ) -> None:
     """Refuses a request that may not be answered.
 
@@ -70,6 +88,7 @@ def require_access(
       path: that is asked for.
       given: the header `Authorization`.
       origin: the header `Origin`, which browsers send with what a web page asks for.
+      host: the header `Host`. A web page whose name was made to lead here sends that name.
 
     Raises:
       RefusedError: if the token is missing or another; and without one, if a web page asks.
@@ -78,6 +97,9 @@ def require_access(
         if origin is not None:
             words = f"origin: a web page may ask only a server with a token ({VARIABLE})"
             raise RefusedError(403, words, "origin")
+        if host is not None and not names_this_machine(host):
+            words = f"host: must be 127.0.0.1 or localhost, unless there is a token ({VARIABLE})"
+            raise RefusedError(403, words, "host")
         return
     if path in OPEN:
         return

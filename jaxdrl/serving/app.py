@@ -47,7 +47,7 @@ def make_app(service: Service) -> Application:
         is_act = scope["path"] == "/act" and scope["method"] == "POST"
         started = perf_counter()
         try:
-            given = headers.get(b"authorization"), headers.get(b"origin")
+            given = (headers.get(name) for name in (b"authorization", b"origin", b"host"))
             require_access(service.token, scope["path"], *given)
             require_no_upgrade(headers)
             kind = kind_of(headers) if is_act else b""

@@ -52,6 +52,25 @@ def test_web_pages_may_not_ask_a_server_without_a_token():
         require_access(None, "/act", None, b"null")
 
 
+@pytest.mark.parametrize(
+    "host",
+    [b"127.0.0.1:8000", b"localhost", b"LocalHost:1", b"[::1]:80", b"a.localhost", b"127.9.9.9"],
+)
+def test_names_of_this_machine_need_no_token(host):
+    require_access(None, "/act", None, None, host)
+
+
+@pytest.mark.parametrize(
+    "host", [b"evil.example:8000", b"127.0.0.1.evil.example", b"", b"[::2]", b"192.0.2.1", b"\xff"]
+)
+def test_a_page_whose_name_leads_here_may_not_ask_a_server_without_a_token(host):
+    """As after DNS rebinding: the browser sees one origin, and sends no header `Origin`."""
+    with pytest.raises(RefusedError, match=r"host: must be 127.0.0.1 or localhost") as caught:
+        require_access(None, "/version", None, None, host)
+    assert caught.value.status == 403
+    require_access(TOKEN, "/version", b"Bearer " + TOKEN, None, host)
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.1.2.3", "::1"])
 def test_loopback_needs_no_token(host):
     resolve(host, None)

@@ -236,7 +236,7 @@ def raw(url, data, pause=0.0, rest=b"", timeout=20, until=is_whole):
     return received
 
 
-HEAD = b"POST /act HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+HEAD = b"POST /act HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
 BODY = json.dumps(GOOD).encode()
 LENGTH = b"content-length: %d\r\n" % len(BODY)
 # Each row: what is sent, and the status of the answer, None where there is none.
@@ -259,15 +259,15 @@ RAW = {
     "half a head": (HEAD, 408),
     "nothing": (b"", 408),
     "no HTTP": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
-    "a tunnel": (b"CONNECT example.com:443 HTTP/1.1\r\nhost: x\r\n\r\n", 400),
-    "a long head": (b"GET /" + b"a" * 1_000_000 + b" HTTP/1.1\r\nhost: x\r\n\r\n", 431),
+    "a tunnel": (b"CONNECT example.com:443 HTTP/1.1\r\nhost: localhost\r\n\r\n", 400),
+    "a long head": (b"GET /" + b"a" * 1_000_000 + b" HTTP/1.1\r\nhost: localhost\r\n\r\n", 431),
     "many headers": (b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 100_000, 431),
     "another protocol": (
         HEAD + b"connection: upgrade\r\nupgrade: h2c\r\n" + LENGTH + b"\r\n" + BODY,
         400,
     ),
     "a socket of a web page": (
-        b"GET /act HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n",
+        b"GET /act HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n",
         400,
     ),
     "a header of two lines": (HEAD + LENGTH + b"x: a\r\n b\r\n\r\n" + BODY, 400),
