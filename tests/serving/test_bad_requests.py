@@ -267,7 +267,7 @@ RAW = {
         400,
     ),
     "a socket of a web page": (
-        b"GET /act HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n",
+        b"GET /act HTTP/1.1\r\nhost: [::1]\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n",
         400,
     ),
     "a header of two lines": (HEAD + LENGTH + b"x: a\r\n b\r\n\r\n" + BODY, 400),
