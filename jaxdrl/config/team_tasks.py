@@ -21,7 +21,7 @@ _BATTLE = with_settings(
     activation="relu",
 )
 
-# One seed delivers 12 dishes (240) in an episode from 0.5M steps on; random moves 0.04.
+# Three seeds deliver 12 dishes (240) in each episode, from 0.5M steps on; random moves 0.04.
 _KITCHEN = with_settings(
     PPOConfig(),
     num_envs=64,
@@ -32,14 +32,14 @@ _KITCHEN = with_settings(
     activation="relu",
     torso="mlp",
 )
-# With `per_agent=1` one seed finds all food (0.5 for each of two agents) with sampled actions, and
-# greedily 95%: then agents can stand in each other's way for ever.
-_FORAGING = with_settings(_KITCHEN, gamma=0.95, entropy_coef=0.002)
+# With `per_agent=1` three seeds find all food (0.5 for each of two agents) with sampled actions, and
+# greedily 97%: then agents can stand in each other's way for ever.
+_FORAGING = with_settings(_KITCHEN, gamma=0.9)
 
 TEAM_TASKS = {
     "jaxmarl/MPE_simple_spread_v3": (1_000_000, _PARTICLES),
     "jaxmarl/SMAX-3m": (3_500_000, _BATTLE),
-    "jaxmarl/overcooked_v2": (1_500_000, _KITCHEN),
+    "jaxmarl/overcooked_v2": (1_000_000, _KITCHEN),
     "jumanji/LevelBasedForaging-v0": (1_500_000, _FORAGING),
 }
 """Environment steps and settings, by the name of the environment."""
