@@ -9,7 +9,7 @@ from jaxdrl.config.settings import with_settings
 _PARTICLES = with_settings(
     PPOConfig(), num_envs=16, num_steps=128, learning_rate=2.5e-3, entropy_coef=0.01
 )
-# One seed wins 93% (92 to 95) of its battles. With a rate of 4e-3 clipped at 0.05, as in JaxMARL's
+# Two seeds win 93% and 94% of their battles. With a rate of 4e-3 clipped at 0.05, as in JaxMARL's
 # file, another won 50% instead of 75% after 0.25M steps.
 _BATTLE = with_settings(
     PPOConfig(),
@@ -32,8 +32,8 @@ _KITCHEN = with_settings(
     activation="relu",
     torso="mlp",
 )
-# With `per_agent=1` three seeds find all food (0.5 for each of two agents) with sampled actions, and
-# greedily 97%: then agents can stand in each other's way for ever.
+# With `per_agent=1` three seeds find all food (0.5 for each of two agents) with sampled actions,
+# and greedily 97%: then agents can stand in each other's way for ever.
 _FORAGING = with_settings(_KITCHEN, gamma=0.9)
 
 TEAM_TASKS = {
