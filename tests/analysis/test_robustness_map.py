@@ -56,10 +56,11 @@ def test_a_map_has_units_and_a_mark_where_the_policy_was_trained(drawn):
 
 
 def test_what_parameters_were_drawn_from_is_outlined(drawn):
-    figure = drawn({"run": map_of((LENGTH, FORCE), 1.0)}, "CartPole-v1", {"run": DRAWN})
+    beyond = DRAWN | {"length": (0.3, 6.0)}
+    figure = drawn({"run": map_of((LENGTH, FORCE), 1.0)}, "CartPole-v1", {"run": beyond})
     (outline,) = figure.axes[0].patches
-    assert outline.get_bbox().extents.tolist() == [0.3, 10.0, 0.6, 12.0]
-    assert figure.axes[0].get_xlim() == (0.125, 1.125)
+    assert outline.get_bbox().extents.tolist() == [0.3, 10.0, 6.0, 12.0]
+    assert figure.axes[0].get_xlim() == (0.125, 1.125)  # the cells that were played
 
 
 def test_maps_of_two_policies_come_with_their_difference(drawn):
