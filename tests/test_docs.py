@@ -190,7 +190,7 @@ def test_commands_exist_and_their_flags_parse(path, monkeypatch):
 
 
 def test_what_make_train_says_next_parses(monkeypatch):
-    """And the environment is activated before a command needs it, as in the README."""
+    """And jaxdrl is installed into an active environment before it is used, as in the README."""
     recipe = (ROOT / "Makefile").read_text().split("\ntrain:")[1].split("\n\n")[0]
     first, *others = map(shlex.split, re.findall(r'@echo "  (.*)"', recipe))
     assert first == [".", "$(VENV)/bin/activate"] and others
@@ -198,7 +198,7 @@ def test_what_make_train_says_next_parses(monkeypatch):
         assert words[0] == "jaxdrl"
         check_command(monkeypatch, words)
     words = [words[0] for words in commands(ROOT / "README.md")]
-    assert words.index("make") < words.index(".") < words.index("python") < words.index("jaxdrl")
+    assert words.index("python3") < words.index(".") < words.index("pip") < words.index("jaxdrl")
 
 
 @functools.cache

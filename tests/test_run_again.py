@@ -59,7 +59,7 @@ def test_a_run_that_was_killed_while_it_compiled_starts_again(undisturbed, tmp_p
         again(experiment)
     assert (tmp_path / "run" / "config.json").exists()
     run, output = again(experiment)
-    assert "resuming from update 0" in output
+    assert "resuming from update 0, the start: it ended before its first checkpoint" in output
     assert run.result["state_sha256"] == undisturbed.result["state_sha256"]
 
 

@@ -260,6 +260,8 @@ def check(
 ) -> None:
     """Play an environment at random and check that it keeps the contract that training relies on.
 
+    An environment of your own is checked in Python, by `jaxdrl.check_environment(env)`.
+
     Args:
       env: Name of the environment.
       env_params: Parameters of the environment that differ from its defaults: NAME VALUE ...

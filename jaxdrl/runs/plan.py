@@ -109,7 +109,7 @@ def plan_resume(
             start = Start(warm_start=load_warm_start(setup, session))
         else:
             start = Start(manifest, load_state(setup, path, stored))
-        where = f" ({path})" if path else ""
+        where = f" ({path})" if path else ", the start: it ended before its first checkpoint"
         console.print(f"resuming from update {update}{where}", soft_wrap=True)
         if words := schedule_words(before, experiment, overrides):
             console.print(words, soft_wrap=True)
