@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 
 from jaxdrl.algorithms import optimizers, q_learning, rollout_learner
 from jaxdrl.algorithms.agent import Agent
-from jaxdrl.algorithms.minibatch_sgd import Batch
+from jaxdrl.algorithms.batch import Batch
 from jaxdrl.algorithms.rollout_learner import Learning
 from jaxdrl.checks import checked
 from jaxdrl.config.pqn import PQNConfig

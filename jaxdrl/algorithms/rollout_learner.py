@@ -16,7 +16,8 @@ import jax.numpy as jnp
 from jaxdrl.algorithms import minibatch_sgd, opponents, update_metrics
 from jaxdrl.algorithms.acting import acting_of, collect_rollout, evaluate_sequences, policy_of
 from jaxdrl.algorithms.agent import Agent, init_actor, init_obs_statistics, init_params
-from jaxdrl.algorithms.minibatch_sgd import Batch, Schedule
+from jaxdrl.algorithms.batch import Batch
+from jaxdrl.algorithms.minibatch_sgd import Schedule
 from jaxdrl.algorithms.optimizers import Optimizer, learning_rate
 from jaxdrl.algorithms.sharded import shard_algorithm
 from jaxdrl.core import running_statistics

@@ -15,6 +15,7 @@ from jaxdrl.config.dqn_tasks import DQN_TASKS
 from jaxdrl.config.experiment import Experiment
 from jaxdrl.config.game_tasks import GAME_TASKS
 from jaxdrl.config.impala import IMPALAConfig
+from jaxdrl.config.off_policy_tasks import SAC_TASKS, TD3_TASKS
 from jaxdrl.config.ppo import PPOConfig
 from jaxdrl.config.pqn import PQNConfig
 from jaxdrl.config.pqn_tasks import PQN_TASKS
@@ -62,7 +63,7 @@ SMALL = PPOConfig(num_envs=64, num_steps=32, num_minibatches=4, entropy_coef=0.0
 """Small discrete tasks with short episodes."""
 
 
-def _task(env: str, total_env_steps: int, algorithm: Any, *, episodes: int = 256) -> Experiment:
+def _task(env: str, total_env_steps: int, algorithm: Any, episodes: int = 256) -> Experiment:
     return Experiment(
         env=env,
         randomize=RANDOMIZED.get(env, ()),
@@ -232,48 +233,13 @@ SUITE_TASKS |= {
 
 _IMPALA_CARTPOLE = IMPALAConfig(num_envs=64, num_steps=32, num_minibatches=8, learning_rate=2e-3)
 
-_SAC_SMALL = with_settings(
-    SACConfig(),
-    buffer_size=32_000,
-    hidden_sizes=(64, 64),
-    learning_rate=1e-3,
-    critic_learning_rate=1e-3,
-    temperature_learning_rate=1e-3,
-)
-# Noise that differs from step to step does not reach the goal.
-_SAC_MOUNTAIN_CAR = with_settings(
-    _SAC_SMALL,
-    **{"num_steps": 16, "num_gradient_steps": 64, "buffer_size": 65_536, "learning_starts": 2_000},
-    n_step=3,
-    final_learning_rate=2e-4,
-    hold_noise=True,
-    normalize_observations=True,
-)
-_SAC_BRAX = with_settings(
-    _SAC_SMALL,
-    **{"num_envs": 16, "num_steps": 8, "num_gradient_steps": 32, "buffer_size": 131_072},
-    normalize_observations=True,
-)
-_TD3_PENDULUM = with_settings(
-    TD3Config(),
-    buffer_size=32_000,
-    hidden_sizes=(64, 64),
-    **{"learning_rate": 1e-3, "critic_learning_rate": 1e-3, "final_learning_rate": 2e-4},
-    target_update_rate=0.01,
-    max_exploration_noise=0.8,
-)
-
 PRESETS = {
     "ppo": TASKS | SUITE_TASKS,
     "impala": {"CartPole-v1": _task("CartPole-v1", 500_000, _IMPALA_CARTPOLE)},
     "pqn": {env: _task(env, *task) for env, task in PQN_TASKS.items()},
     "dqn": {env: _task(env, *task) for env, task in DQN_TASKS.items()},
-    "sac": {
-        "Pendulum-v1": _task("Pendulum-v1", 20_000, _SAC_SMALL, episodes=2048),
-        "MountainCarContinuous-v0": _task("MountainCarContinuous-v0", 50_000, _SAC_MOUNTAIN_CAR),
-        "brax/inverted_pendulum": _task("brax/inverted_pendulum", 100_000, _SAC_BRAX, episodes=128),
-    },
-    "td3": {"Pendulum-v1": _task("Pendulum-v1", 20_000, _TD3_PENDULUM, episodes=2048)},
+    "sac": {env: _task(env, *task) for env, task in SAC_TASKS.items()},
+    "td3": {env: _task(env, *task) for env, task in TD3_TASKS.items()},
 }
 """All of them, by algorithm and environment."""
 

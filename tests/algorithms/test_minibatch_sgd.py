@@ -7,7 +7,8 @@ import optax
 import pytest
 
 from jaxdrl.algorithms import minibatch_sgd
-from jaxdrl.algorithms.minibatch_sgd import Batch, Schedule
+from jaxdrl.algorithms.batch import Batch
+from jaxdrl.algorithms.minibatch_sgd import Schedule
 from jaxdrl.algorithms.optimizers import Optimizer
 from jaxdrl.distributed.layout import ALONG_ENVS, REPLICATED, make_layout, shard
 from jaxdrl.distributed.mesh import make_mesh

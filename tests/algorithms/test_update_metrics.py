@@ -9,7 +9,7 @@ import probe_environments as probes
 from jaxdrl import PPOConfig
 from jaxdrl.algorithms import update_metrics
 from jaxdrl.algorithms.agent import Agent
-from jaxdrl.algorithms.minibatch_sgd import Batch
+from jaxdrl.algorithms.batch import Batch
 from jaxdrl.config.settings import with_settings
 from jaxdrl.core.running_statistics import RunningStatistics
 from jaxdrl.core.spaces import Discrete

@@ -14,8 +14,8 @@ from jax.sharding import Mesh
 
 from jaxdrl.algorithms import minibatch_sgd, optimizers, rollout_learner
 from jaxdrl.algorithms.agent import Agent, make_agent
+from jaxdrl.algorithms.batch import Batch
 from jaxdrl.algorithms.correction import correct, evaluate_again
-from jaxdrl.algorithms.minibatch_sgd import Batch
 from jaxdrl.algorithms.optimizers import Optimizer
 from jaxdrl.algorithms.ppo import objective
 from jaxdrl.algorithms.ppo.objective import PPO, ExtraLoss

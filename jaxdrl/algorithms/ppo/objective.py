@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxdrl.algorithms import rollout_learner, update_metrics
 from jaxdrl.algorithms.acting import evaluate_sequences
 from jaxdrl.algorithms.agent import Agent
-from jaxdrl.algorithms.minibatch_sgd import Batch
+from jaxdrl.algorithms.batch import Batch
 from jaxdrl.algorithms.optimizers import Optimizer
 from jaxdrl.algorithms.rollout_learner import evaluate_rows, total_loss
 from jaxdrl.checks import require

@@ -16,6 +16,7 @@ from jaxdrl.envs.contract.state_inspection import (
     fingerprint,
     is_finite,
     is_in_space,
+    key_candidates,
     key_leaves,
     whole_numbers,
     without_keys,
@@ -167,7 +168,7 @@ def _before(env: Environment, reset_words: jax.Array) -> tuple[Episode, LastStep
     return nowhere, LastStep(
         ended=jnp.ones(len(reset_words), jnp.bool),
         reset_words=reset_words,
-        candidates=_candidates(reset_words, nowhere.env_state),
+        candidates=key_candidates(reset_words, nowhere.env_state),
         obs=nothing,
         env_state=nothing,
     )
@@ -217,7 +218,7 @@ def _step(
     last = LastStep(
         ended=ended,
         reset_words=jax.random.key_data(keys[:, 3]),
-        candidates=_candidates(step_words, episode.env_state),
+        candidates=key_candidates(step_words, episode.env_state),
         obs=jax.vmap(fingerprint)(obs),
         env_state=jax.vmap(fingerprint)(without_keys(env_state)),
     )
@@ -283,17 +284,6 @@ def _resets(env: Environment, last: LastStep) -> tuple[Episode, jax.Array, jax.A
     start = _zeros(partial(_reset, env), last.reset_words)
     fresh, (obs, env_state) = jax.lax.scan(one, start, words)
     return fresh, obs[:-1], env_state[:-1]
-
-
-def _candidates(step_words: jax.Array, env_state: Any) -> jax.Array:
-    """The key of a step and those in the state, with the two keys split from each.
-
-    uint32 `[N, K, 2]`.
-    """
-    in_state = [words for words in key_leaves(env_state).values() if words.ndim == 2]
-    words = jnp.stack([step_words, *in_state], axis=1)
-    split = jax.vmap(jax.vmap(jax.random.split))(jax.random.wrap_key_data(words))
-    return jnp.concatenate([words, *jnp.unstack(jax.random.key_data(split), axis=2)], axis=1)
 
 
 def _in_space(env: Environment, obs: Any) -> jax.Array:

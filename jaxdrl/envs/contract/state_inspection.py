@@ -83,3 +83,14 @@ def is_finite(obs: Any) -> jax.Array:
     """Whether no number in `obs` is infinite or NaN."""
     leaves = [x for x in jax.tree.leaves(obs) if jnp.issubdtype(x.dtype, jnp.floating)]
     return jnp.stack([jnp.ones((), jnp.bool), *(jnp.isfinite(x).all() for x in leaves)]).all()
+
+
+def key_candidates(step_words: jax.Array, env_state: Any) -> jax.Array:
+    """The key of a step and those in the state, with the two keys split from each.
+
+    uint32 `[N, K, 2]`.
+    """
+    in_state = [words for words in key_leaves(env_state).values() if words.ndim == 2]
+    words = jnp.stack([step_words, *in_state], axis=1)
+    split = jax.vmap(jax.vmap(jax.random.split))(jax.random.wrap_key_data(words))
+    return jnp.concatenate([words, *jnp.unstack(jax.random.key_data(split), axis=2)], axis=1)

@@ -11,7 +11,7 @@ import pytest
 import jaxdrl
 from jaxdrl import ConfigError, PPOConfig
 from jaxdrl.algorithms.agent import Agent
-from jaxdrl.algorithms.minibatch_sgd import Batch
+from jaxdrl.algorithms.batch import Batch
 from jaxdrl.algorithms.ppo import objective
 from jaxdrl.config.settings import with_settings
 from jaxdrl.core import distributions, losses
