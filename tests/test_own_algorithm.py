@@ -88,7 +88,7 @@ def test_a_run_that_was_stopped_ends_as_if_nothing_had_happened(whole, tmp_path)
         ("resume", {}),
         ("evaluate_run", {}),
         ("restore", {}),
-        ("export_policy", {"out": "a.jaxexport"}),
+        ("export_policy", {"out": "a.zip"}),
     ],
 )
 def test_without_make_algorithm_one_message_says_what_is_missing(whole, verb, arguments):
@@ -154,7 +154,7 @@ def test_watch_shows_it(whole):
 
 
 def test_its_policy_is_exported(whole, tmp_path):
-    out = tmp_path / "policy.jaxexport"
+    out = tmp_path / "policy.zip"
     quietly(jaxdrl.export_policy, whole.run_dir, out, **OWN)
     policy = jaxdrl.load_policy(out)
     action = policy(np.zeros((3, 4), np.float32))
@@ -188,7 +188,7 @@ def test_its_hyperparameter_is_swept_in_waves(sweep, tmp_path):
     found = quietly(jaxdrl.evaluate_run, sweep.run_dir, member=2, num_episodes=8, **OWN)
     assert found.evaluation.num_episodes == 8
     assert "CartPole-v1" in printed(["watch", sweep.run_dir, "--once"])
-    quietly(jaxdrl.export_policy, sweep.run_dir, tmp_path / "best.jaxexport", **OWN)
+    quietly(jaxdrl.export_policy, sweep.run_dir, tmp_path / "best.zip", **OWN)
 
 
 def test_its_sweep_is_extended(sweep):

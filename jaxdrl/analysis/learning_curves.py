@@ -145,7 +145,7 @@ def settings_of(experiment: Experiment) -> dict[str, Any]:
     """The flat settings in which runs of a group must agree: `{"env": ..., "gamma": ...}`."""
     experiment = unresolve(experiment)
     fields = asdict(experiment)
-    for name in ("wave", "wave_size") if fields["sweep"] else ():
+    for name in ("wave", "wave_size", "trial") if fields["sweep"] else ():
         del fields["sweep"][name]
     for name in ("acting", "algorithm"):
         del fields[name]
@@ -259,7 +259,7 @@ def show(console: Console, groups: list[Group], metric: str) -> None:
     """Prints a table of the groups with curves as text."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("runs", overflow="fold", min_width=16)
-    table.add_column(metric_in_words(metric), no_wrap=True, min_width=24)
+    table.add_column(metric_in_words(metric), min_width=24)
     for name in ("first", "last", "range of the last"):
         table.add_column(name, justify="right")
     finite = np.concatenate([group.values[np.isfinite(group.values)] for group in groups])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import inspect
 import os
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from typing import Annotated, Any, get_origin, get_type_hints
 import tyro
 
 from jaxdrl.algorithms.settings import make_experiment
+from jaxdrl.checks import require
 from jaxdrl.cli.help import VALUES, default_in_words
 from jaxdrl.config.algorithms import ALGORITHMS, DEFAULT, kind_of, require_algorithm
 from jaxdrl.config.experiment import Experiment, unresolve
@@ -184,3 +186,10 @@ def _kinds_of_flags(config: type) -> dict[str, str]:
             takes_many = get_origin(hint) in (tuple, dict) and not is_repeated
             kinds[flag] = "values" if takes_many else "value"
     return kinds
+
+
+def require_verb(given: str, verbs: list[str]) -> None:
+    """Refuses a word that is no verb, with the nearest that is."""
+    close = difflib.get_close_matches(given, verbs, n=1, cutoff=0.4)
+    nearest = f"the nearest: {close[0]}; " if close else ""
+    require(given in verbs, "verb", given, f"unknown; {nearest}there are {', '.join(verbs)}")

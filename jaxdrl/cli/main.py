@@ -25,6 +25,7 @@ from jaxdrl.cli.flags import (
     Resume,
     Runs,
     SuiteIfAny,
+    require_verb,
     with_known,
 )
 from jaxdrl.cli.help import first_paragraph, fitted, registry, versions, whole_description
@@ -52,11 +53,13 @@ def _cli(args: list[str]) -> None:
     app = tyro.extras.SubcommandApp()
     has_verb = bool(args) and not args[0].startswith("-")
     describe = whole_description if has_verb else first_paragraph
+    looking = (evaluate, plot, render, export, watch, serve)
+    others: tuple[Any, ...] = (resume, launch, *looking, doctor, envs, check)
+    if has_verb:
+        require_verb(args[0], [verb.__name__ for verb in (train, sweep, *others)])
     for function in (train, sweep):
         known = with_known(function, args)
         app.command(name=function.__name__, help=describe(function))(known)
-    looking = (evaluate, plot, render, export, watch, serve)
-    others: tuple[Any, ...] = (resume, launch, *looking, doctor, envs, check)
     for verb in others:
         app.command(verb, help=describe(verb))
     config = (tyro.conf.PositionalRequiredArgs, *FLAT)

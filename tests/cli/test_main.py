@@ -249,7 +249,8 @@ def test_a_larger_mesh_than_there_are_devices_is_refused():
             ["TANH", "'tanh', 'relu', 'silu', 'gelu'"],
         ),
         (["train"], ["Name of the environment, such as CartPole-v1"]),
-        (["trian"], ["trian", "train"]),
+        (["trian", "CartPole-v1", "--seed", "1"], ["verb = 'trian'", "the nearest: train;"]),
+        (["CartPole-v1"], ["verb = 'CartPole-v1': unknown; there are train, sweep, "]),
     ],
 )
 def test_a_mistyped_flag_or_value_is_refused_with_what_is_known(args, fragments):

@@ -268,4 +268,6 @@ def test_everything_is_printed_by_the_one_console():
         "connect.py": {"print"},  # or that waits for others in vain
         "launch_processes.py": {"print"},  # without rich, since it is there before the processes
         "child_processes.py": {"print"},  # what they print
+        "main.py": {"print"},  # versions, without rich
+        "help.py": {"print"},  # what tyro prints, in lines that fit
     }
