@@ -29,7 +29,8 @@ nb_execution_mode = "off"  # the notebooks are stored with their output
 nb_output_stderr = "remove-warn"
 
 nitpicky = True
-nitpick_ignore_regex = [("py:(?!obj).*", ".*")]  # types of other packages, which autodoc names
+# Types of other packages, which autodoc names, one way or another by the version of Sphinx.
+nitpick_ignore_regex = [("py:(?!obj).*", ".*"), ("py:obj", r"(?!jaxdrl\.).*")]
 
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
