@@ -52,7 +52,7 @@ def greedy_moves(policy: Policy, learner: Any) -> np.ndarray:
     planes = np.stack([POSITIONS == OWN, POSITIONS == OTHER], axis=-1).reshape(-1, 3, 3, 2)
     num = len(POSITIONS)
     obs = {"observation": planes, "action_mask": POSITIONS == EMPTY, "on_turn": np.ones(num, bool)}
-    act = jax.jit(partial(policy.act, deterministic=True))
+    act = jax.jit(partial(policy.act, greedy=True))
     start = jnp.ones((num,), bool)
     moves, _ = act(
         learner, policy.initial_carry(num), jax.tree.map(jnp.asarray, obs), start, jax.random.key(0)
@@ -127,9 +127,9 @@ def win_or_block() -> Policy:
         episode_start: jax.Array,
         key: jax.Array,
         *,
-        deterministic: bool = False,
+        greedy: bool = False,
     ) -> tuple[Any, Any]:
-        del learner, deterministic
+        del learner, greedy
 
         def move(key: jax.Array, obs: Any) -> jax.Array:
             own, other = obs["observation"][..., 0], obs["observation"][..., 1]

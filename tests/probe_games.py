@@ -57,27 +57,27 @@ def higher_number(num_agents=2, num_rounds=3, ties_go_to_first=False):
 def always(number):
     """A player that always names the same number."""
 
-    def act(learner, carry, obs, episode_start, key, *, deterministic=False):
-        del learner, obs, key, deterministic
+    def act(learner, carry, obs, episode_start, key, *, greedy=False):
+        del learner, obs, key, greedy
         return jnp.full(episode_start.shape, number, jnp.int32), carry
 
     return Policy(lambda num_rows: (), act)
 
 
-def as_told(learner, carry, obs, episode_start, key, *, deterministic=False):
-    """Names the number that is its learner, or a random one unless `deterministic`."""
+def as_told(learner, carry, obs, episode_start, key, *, greedy=False):
+    """Names the number that is its learner, or a random one unless `greedy`."""
     del obs
     drawn = jax.random.randint(key, episode_start.shape, 0, HIGHEST + 1)
     told = jnp.broadcast_to(learner, episode_start.shape).astype(jnp.int32)
-    return jnp.where(deterministic, told, drawn), carry
+    return jnp.where(greedy, told, drawn), carry
 
 
 AS_TOLD = Policy(lambda num_rows: (), as_told)
 
 
-def count(learner, carry, obs, episode_start, key, *, deterministic=False):
+def count(learner, carry, obs, episode_start, key, *, greedy=False):
     """Names 0, 1, 2 and so on from the start of an episode, by its memory."""
-    del learner, obs, key, deterministic
+    del learner, obs, key, greedy
     carry = jnp.where(episode_start, 0, carry + 1)
     return carry, carry
 

@@ -202,10 +202,10 @@ def act(
     episode_start: Any,
     key: jax.Array,
     *,
-    deterministic: bool = False,
+    greedy: bool = False,
 ) -> tuple[Any, Any]:
     """The `act` of a `jaxdrl.core.types.Policy`."""
-    if not deterministic:
+    if not greedy:
         keys = jax.random.split(key, episode_start.shape[0])
         decision = decide(agent, learner, carry, obs, episode_start, keys)
         return decision.env_action, decision.carry

@@ -94,7 +94,7 @@ def play_players(
         [player.learner, None if opponent is None else opponent.learner],
         jax.random.fold_in(make_key(seed), STREAM),
         num_games=num_games,
-        deterministic=greedy,
+        greedy=greedy,
         num_random_moves=num_random_moves,
     )
     return RunMatch(player=player, opponent=opponent, greedy=greedy, match=match)

@@ -122,7 +122,7 @@ def rate_players(
         jax.random.fold_in(make_key(seed), STREAM),
         [f"update {player.update}" for player in players],
         num_games=num_games,
-        deterministic=greedy,
+        greedy=greedy,
         num_random_moves=num_random_moves,
     )
     return Ratings(tuple(players), greedy, num_random_moves, found)

@@ -133,7 +133,7 @@ def evaluate_player(player: Player, num_episodes: int, greedy: bool, seed: int) 
         player.learner,
         jax.random.fold_in(make_key(seed), STREAM),
         num_episodes=num_episodes,
-        deterministic=greedy,
+        greedy=greedy,
     )
     return RunEvaluation(
         env=player.env.name,
@@ -201,5 +201,5 @@ def vary_player(
         jax.random.fold_in(make_key(seed), STREAM),
         variations,
         num_episodes=num_episodes,
-        deterministic=greedy,
+        greedy=greedy,
     )

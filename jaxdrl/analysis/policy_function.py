@@ -59,7 +59,7 @@ def policy_function(env: Environment, policy: Policy, learner: LearnerState) -> 
     def recurrent(
         learner: LearnerState, obs: Any, carry: Any, episode_start: jax.Array
     ) -> tuple[Any, Any]:
-        return policy.act(learner, carry, obs, episode_start, key, deterministic=True)
+        return policy.act(learner, carry, obs, episode_start, key, greedy=True)
 
     def feed_forward(learner: LearnerState, obs: Any) -> tuple[Any]:
         start = jnp.zeros(jax.tree.leaves(obs)[0].shape[:1], jnp.bool)

@@ -146,7 +146,7 @@ def make_film(run_dir: Path, out: Path | None, request: Request, overrides: Over
         num_envs=request.num_envs,
         num_steps=request.num_steps or env.max_episode_steps or DEFAULT_MAX_STEPS,
         max_frames=request.max_frames,
-        deterministic=request.greedy,
+        greedy=request.greedy,
     )
     how = "" if request.greedy else ", sampled"
     of_sweep = "" if player.member is None else f", member {player.member.number}"

@@ -135,7 +135,7 @@ class Act(Protocol):
         episode_start: jax.Array,
         key: jax.Array,
         *,
-        deterministic: bool = False,
+        greedy: bool = False,
     ) -> tuple[Any, Any]:
         """`(action, carry)`."""
 
@@ -145,9 +145,9 @@ class Policy(NamedTuple):
 
     Attributes:
       initial_carry: `(num_envs) -> carry`, `()` for a feed-forward network.
-      act: `(learner, carry, obs, episode_start, key, *, deterministic=False) -> (action, carry)`
+      act: `(learner, carry, obs, episode_start, key, *, greedy=False) -> (action, carry)`
         with `obs [N, ...]` and `episode_start` bool `[N]`. `action [N, ...]` is in the action
-        space; if `deterministic`, it is the mode of the distribution.
+        space; if `greedy`, it is the mode of the distribution.
     """
 
     initial_carry: Callable[[int], Any]

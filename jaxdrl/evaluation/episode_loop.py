@@ -15,7 +15,7 @@ from jaxdrl.envs.agents import by_env, num_rows, to_rows
 from jaxdrl.envs.protocol import Environment, strong_types
 from jaxdrl.evaluation.seats import against_random, seat_of
 
-STATIC = ("num_episodes", "max_episode_steps", "deterministic")
+STATIC = ("num_episodes", "max_episode_steps", "greedy")
 """Arguments of `run_episodes` that shape the program."""
 
 
@@ -109,16 +109,14 @@ def step_episodes(
     learner: LearnerState,
     episodes: Episodes,
     *,
-    deterministic: bool,
+    greedy: bool,
 ) -> Episodes:
     """One step of each environment; arguments as in `run_episodes`."""
     num_episodes, ended = len(episodes.returns), episodes.ended
     key, act_key, step_key = jax.random.split(episodes.key, 3)
     rows = num_rows(rules.num_agents, num_episodes)
     start = jnp.broadcast_to(episodes.num_steps == 0, (rows,))
-    action, carry = policy.act(
-        learner, episodes.carry, episodes.obs, start, act_key, deterministic=deterministic
-    )
+    action, carry = policy.act(learner, episodes.carry, episodes.obs, start, act_key, greedy=greedy)
     obs, env_state, reward, terminated, truncated, _ = strong_types(
         jax.vmap(rules.step, in_axes=(0, 0, 0, None))(
             jax.random.split(step_key, num_episodes),
@@ -149,7 +147,7 @@ def run_episodes(
     *,
     num_episodes: int,
     max_episode_steps: int,
-    deterministic: bool,
+    greedy: bool,
 ) -> tuple[jax.Array, jax.Array, jax.Array, Any]:
     """One episode in each of `num_episodes` environments, as a pure function.
 
@@ -161,7 +159,7 @@ def run_episodes(
       key: PRNG key, consumed.
       num_episodes: number of episodes.
       max_episode_steps: the step limit at which episodes are cut.
-      deterministic: as in `evaluate`.
+      greedy: as in `evaluate`.
 
     Returns:
       `(returns float32 [N], lengths int32 [N], ended bool [N], agent_returns)`; `ended` is false
@@ -170,7 +168,7 @@ def run_episodes(
     """
 
     def body(episodes: Episodes) -> Episodes:
-        return step_episodes(rules, policy, params, learner, episodes, deterministic=deterministic)
+        return step_episodes(rules, policy, params, learner, episodes, greedy=greedy)
 
     def running(episodes: Episodes) -> jax.Array:
         return (episodes.num_steps < max_episode_steps) & ~episodes.ended.all()

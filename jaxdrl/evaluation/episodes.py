@@ -75,7 +75,7 @@ def evaluate(
     *,
     num_episodes: EpisodeCount,
     max_episode_steps: Count | None = None,
-    deterministic: bool = True,
+    greedy: bool = True,
 ) -> Evaluation:
     """Plays `num_episodes` whole episodes in parallel and counts each once.
 
@@ -94,7 +94,7 @@ def evaluate(
       num_episodes: number of episodes, at least 1.
       max_episode_steps: the step limit at which episodes are cut; None takes the environment's own
         limit, or 10,000 if it has none.
-      deterministic: True for greedy evaluation (actions are the mode of the distribution), False
+      greedy: True for greedy evaluation (actions are the mode of the distribution), False
         for sampled evaluation.
 
     Raises:
@@ -110,7 +110,7 @@ def evaluate(
         *jax.device_put((learner, key), first_device(learner)),
         num_episodes=num_episodes,
         max_episode_steps=max_episode_steps,
-        deterministic=deterministic,
+        greedy=greedy,
     )
     return summarise(*jax.device_get(played))
 

@@ -31,7 +31,7 @@ def play_on_host(
     *,
     num_episodes: int,
     max_episode_steps: int,
-    deterministic: bool,
+    greedy: bool,
 ) -> Played:
     """Plays `num_episodes` episodes, and closes the copies that it made for them.
 
@@ -46,19 +46,17 @@ def play_on_host(
       key: PRNG key on the same device, consumed.
       num_episodes: number of episodes.
       max_episode_steps: the step limit at which episodes are cut.
-      deterministic: as in `jaxdrl.evaluate`.
+      greedy: as in `jaxdrl.evaluate`.
     """
     seeds, play_key = draw_seeds(key, num_episodes)
-    decide = program(decide_rows, ("deterministic",), policy)
+    decide = program(decide_rows, ("greedy",), policy)
     num_copies = min(MAX_COPIES, num_episodes)
     carry = policy.initial_carry(num_copies)
     rounds = Rounds(seeds, num_copies, max_episode_steps)
     with closing(env.host.make(num_copies)) as batch:
         rounds.begin(batch)
         while not rounds.are_over:
-            action, carry = decide(
-                learner, play_key, carry, *rounds.seen, deterministic=deterministic
-            )
+            action, carry = decide(learner, play_key, carry, *rounds.seen, greedy=greedy)
             rounds.step(batch, np.asarray(action))
             rounds.begin_next(batch)
     return rounds.returns, rounds.lengths, rounds.terminated | rounds.truncated
@@ -80,7 +78,7 @@ def decide_rows(
     episode: jax.Array,
     num_steps: jax.Array,
     *,
-    deterministic: bool,
+    greedy: bool,
 ) -> tuple[Any, Any]:
     """`(action, carry)` for `N` rows; samples depend on the episode and its step, not on the row.
 
@@ -93,15 +91,15 @@ def decide_rows(
       episode_start: bool `[N]`.
       episode: number of the episode in each row, int32 `[N]`.
       num_steps: steps of it so far, int32 `[N]`.
-      deterministic: as in `jaxdrl.evaluate`.
+      greedy: as in `jaxdrl.evaluate`.
     """
-    if deterministic:
-        return policy.act(learner, carry, obs, episode_start, key, deterministic=True)
+    if greedy:
+        return policy.act(learner, carry, obs, episode_start, key, greedy=True)
 
     def act_row(row: Any, episode: jax.Array, num_steps: jax.Array) -> tuple[Any, Any]:
         row_key = jax.random.fold_in(jax.random.fold_in(key, episode), num_steps)
         carry, obs, episode_start = jax.tree.map(lambda x: x[None], row)
-        acted = policy.act(learner, carry, obs, episode_start, row_key, deterministic=False)
+        acted = policy.act(learner, carry, obs, episode_start, row_key, greedy=False)
         return jax.tree.map(lambda x: x[0], acted)
 
     return jax.vmap(act_row)((carry, obs, episode_start), episode, num_steps)

@@ -28,14 +28,14 @@ def play_drawn(
     num_envs: int,
     num_steps: int,
     max_frames: int,
-    deterministic: bool,
+    greedy: bool,
 ) -> list[Moment]:
     """As `jaxdrl.evaluation.playback.record`, in copies that can be drawn and are closed after it.
 
     A copy can only be drawn as it is now, so pictures are made while the episodes are played.
     """
     seeds, play_key = draw_seeds(key, num_envs)
-    decide = program(decide_rows, ("deterministic",), policy)
+    decide = program(decide_rows, ("greedy",), policy)
     carry = policy.initial_carry(num_envs)
     rounds, recording, now = Rounds(seeds, num_envs, num_steps), Recording(max_frames), 0
     with closing(_make_drawn(env)(num_envs)) as batch:
@@ -43,9 +43,7 @@ def play_drawn(
         pictures = [_draw(env, batch, row) for row in range(num_envs)]
         recording.add(_moment(now, pictures, rounds), is_last=False)
         while not rounds.are_over:
-            action, carry = decide(
-                learner, play_key, carry, *rounds.seen, deterministic=deterministic
-            )
+            action, carry = decide(learner, play_key, carry, *rounds.seen, greedy=greedy)
             rounds.step(batch, np.asarray(action))
             now += 1
             is_last = bool((rounds.starts | ~rounds.counts).all())

@@ -115,7 +115,7 @@ def play(
     *,
     num_games: EpisodeCount,
     max_episode_steps: Count | None = None,
-    deterministic: bool = True,
+    greedy: bool = True,
     num_random_moves: Index = 0,
 ) -> Match:
     """Plays whole games of several policies against each other, all in parallel.
@@ -125,7 +125,7 @@ def play(
 
     Deterministic policies in a game without chance play the same game again and again, once for
     each seat, however many are asked for: `Score.num_distinct` tells. Random opening moves
-    (`num_random_moves`) or sampled actions (`deterministic=False`) make the games differ.
+    (`num_random_moves`) or sampled actions (`greedy=False`) make the games differ.
 
     Args:
       env: an environment of several agents.
@@ -137,7 +137,7 @@ def play(
         seats are taken equally often.
       max_episode_steps: the step limit at which games are cut; None takes the environment's own
         limit, or 10,000 if it has none.
-      deterministic: whether policies take their most probable action instead of a sample.
+      greedy: whether policies take their most probable action instead of a sample.
       num_random_moves: number of steps at the start of each game in which all agents move
         uniformly at random.
 
@@ -164,13 +164,13 @@ def play(
         *jax.device_put((given, key), device),
         num_games=-(-num_games // num_agents) * num_agents,
         max_steps=limit,
-        deterministic=deterministic,
+        greedy=greedy,
         num_random_moves=num_random_moves,
     )
     return summarise(*jax.device_get(played), num_random_moves=num_random_moves)
 
 
-STATIC = ("deterministic", "num_random_moves")
+STATIC = ("greedy", "num_random_moves")
 """Arguments of `_run_games` beside the counts that shape the program."""
 
 
@@ -206,7 +206,7 @@ def _run_games(
     *,
     num_games: int,
     max_steps: int,
-    deterministic: bool,
+    greedy: bool,
     num_random_moves: int,
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """`(returns [n, A], lengths [n], ended [n], digests of the games [n])`."""
@@ -216,7 +216,7 @@ def _run_games(
         learner = learners
         if num_random_moves:
             learner = (episodes.num_steps < num_random_moves, learners)
-        after = step_episodes(rules, table, params, learner, episodes, deterministic=deterministic)
+        after = step_episodes(rules, table, params, learner, episodes, greedy=greedy)
         seen = followed_by(digests, digest_of(after.obs, num_games))
         return after, jnp.where(episodes.ended, digests, seen)
 

@@ -107,7 +107,7 @@ def vary(
     variations: Sequence[Variation],
     *,
     num_episodes: EpisodeCount = 32,
-    deterministic: bool = True,
+    greedy: bool = True,
 ) -> RobustnessMap:
     """Evaluates a policy in every cell of a grid of parameters, all cells in one call.
 
@@ -121,7 +121,7 @@ def vary(
       key: PRNG key, consumed.
       variations: one or more, of different parameters; their product is the grid.
       num_episodes: number of whole episodes in each cell.
-      deterministic: as in `jaxdrl.evaluate`.
+      greedy: as in `jaxdrl.evaluate`.
 
     Raises:
       ConfigError: for a parameter that the environment does not have, or that is not a number; and
@@ -149,7 +149,7 @@ def vary(
             keys,
             num_episodes=num_episodes,
             max_episode_steps=max([limit, *limits]),
-            deterministic=deterministic,
+            greedy=greedy,
         )
     )
     shape = tuple(v.num for v in variations)

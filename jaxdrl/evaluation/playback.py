@@ -39,7 +39,7 @@ def record(
     num_envs: int,
     num_steps: int,
     max_frames: int,
-    deterministic: bool,
+    greedy: bool,
 ) -> list[Moment]:
     """Plays one episode in each environment, and records the start, the steps and the end.
 
@@ -53,7 +53,7 @@ def record(
       num_envs: number of environments.
       num_steps: the step limit at which episodes are cut.
       max_frames: the most moments to record; beyond it, every second one is dropped, repeatedly.
-      deterministic: as in `jaxdrl.evaluate`.
+      greedy: as in `jaxdrl.evaluate`.
     """
     learner, key = jax.device_put((learner, key), first_device(learner))
     if env.host is not None:
@@ -65,20 +65,18 @@ def record(
             num_envs=num_envs,
             num_steps=num_steps,
             max_frames=max_frames,
-            deterministic=deterministic,
+            greedy=greedy,
         )
     rules, player = rules_of(env), player_of(env, policy)
     begin = program(begin_episodes, ("num_episodes",), rules, player)
-    play_chunk = program(_play_chunk, ("deterministic",), rules, player)
+    play_chunk = program(_play_chunk, ("greedy",), rules, player)
     episodes = begin(env.default_params, key, num_episodes=num_envs)
     recording = Recording(max_frames)
     begun = replace(episodes, returns=of_policy(rules, episodes.returns))
     start = _on_host(jax.tree.map(lambda x: x[None], begun))
     recording.add(_moment(start, 0), is_last=False)
     while True:
-        episodes, played = play_chunk(
-            env.default_params, learner, episodes, deterministic=deterministic
-        )
+        episodes, played = play_chunk(env.default_params, learner, episodes, greedy=greedy)
         played = _on_host(played)
         for i in range(CHUNK):
             moment = _moment(played, i)
@@ -95,13 +93,13 @@ def _play_chunk(
     learner: LearnerState,
     episodes: Episodes,
     *,
-    deterministic: bool,
+    greedy: bool,
 ) -> tuple[Episodes, Episodes]:
     """Plays `CHUNK` steps: `(the last, all [CHUNK, ...])`; an ended episode keeps its state."""
 
     def body(episodes: Episodes, _: None) -> tuple[Episodes, Episodes]:
         before = _key_data(episodes.env_state)
-        after = step_episodes(rules, policy, params, learner, episodes, deterministic=deterministic)
+        after = step_episodes(rules, policy, params, learner, episodes, greedy=greedy)
         held = _hold(episodes.ended, before, after.env_state)
         after = after.replace(env_state=held)  # type: ignore[attr-defined]
         returns = of_policy(rules, after.returns)

@@ -44,13 +44,13 @@ def seated(policies: tuple[Policy, ...], num_agents: int) -> Policy:
         episode_start: jax.Array,
         key: jax.Array,
         *,
-        deterministic: bool = False,
+        greedy: bool = False,
     ) -> tuple[Any, Any]:
         keys = jax.random.split(key, len(policies))
         actions, carries = [], []
         for i, policy in enumerate(policies):
             action, after = policy.act(
-                learner[i], carry[i], obs, episode_start, keys[i], deterministic=deterministic
+                learner[i], carry[i], obs, episode_start, keys[i], greedy=greedy
             )
             actions.append(action)
             carries.append(after)
@@ -66,7 +66,7 @@ def seated(policies: tuple[Policy, ...], num_agents: int) -> Policy:
 
 @lru_cache(maxsize=MAX_PLAYERS)
 def random_policy(action_space: Space, action_mask: Callable[[Any], jax.Array] | None) -> Policy:
-    """Draws uniformly from the actions that are allowed, even if `deterministic`."""
+    """Draws uniformly from the actions that are allowed, even if `greedy`."""
 
     def act(
         learner: Any,
@@ -75,9 +75,9 @@ def random_policy(action_space: Space, action_mask: Callable[[Any], jax.Array] |
         episode_start: jax.Array,
         key: jax.Array,
         *,
-        deterministic: bool = False,
+        greedy: bool = False,
     ) -> tuple[Any, Any]:
-        del learner, deterministic
+        del learner, greedy
         keys = jax.random.split(key, episode_start.shape[0])
 
         def of_row(key: jax.Array, obs: Any) -> jax.Array:
@@ -119,13 +119,11 @@ def opened_at_random(table: Policy, random: Policy) -> Policy:
         episode_start: jax.Array,
         key: jax.Array,
         *,
-        deterministic: bool = False,
+        greedy: bool = False,
     ) -> tuple[Any, Any]:
         is_opening, learners = learner
         table_key, random_key = jax.random.split(key)
-        action, carry = table.act(
-            learners, carry, obs, episode_start, table_key, deterministic=deterministic
-        )
+        action, carry = table.act(learners, carry, obs, episode_start, table_key, greedy=greedy)
         drawn, _ = random.act((), (), obs, episode_start, random_key)
         return jnp.where(is_opening, drawn, action), carry
 

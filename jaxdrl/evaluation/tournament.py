@@ -79,7 +79,7 @@ def round_robin(
     *,
     num_games: EpisodeCount = 100,
     max_episode_steps: Count | None = None,
-    deterministic: bool = True,
+    greedy: bool = True,
     num_random_moves: Index = 0,
 ) -> RoundRobin:
     """Every learner plays every other one with the same policy, in all seats.
@@ -96,7 +96,7 @@ def round_robin(
       num_games: number of games between each two, rounded up as in `jaxdrl.play`. Of more than two
         agents, this many with either of them at one seat and the other at all others.
       max_episode_steps: as in `jaxdrl.play`.
-      deterministic: likewise.
+      greedy: likewise.
       num_random_moves: likewise.
 
     Raises:
@@ -118,7 +118,7 @@ def round_robin(
             jax.random.fold_in(key, n),
             num_games=num_games,
             max_episode_steps=max_episode_steps,
-            deterministic=deterministic,
+            greedy=greedy,
             num_random_moves=num_random_moves,
         )
         found = match.overall

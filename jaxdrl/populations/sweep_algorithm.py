@@ -166,7 +166,7 @@ def evaluate_members(
     key: jax.Array,
     *,
     num_episodes: int,
-    deterministic: bool,
+    greedy: bool,
 ) -> Evaluation:
     """Evaluates every member in the same episodes: that of the best member, with those of all.
 
@@ -176,7 +176,7 @@ def evaluate_members(
       learner: learners of all members, `jaxdrl.populations.state.learners(state)`.
       key: consumed.
       num_episodes: number of episodes of each member.
-      deterministic: as in `jaxdrl.evaluate`.
+      greedy: as in `jaxdrl.evaluate`.
     """
     device = jax.local_devices()[0]
     played = jax.device_get(
@@ -185,7 +185,7 @@ def evaluate_members(
             *jax.device_put((learner, key), device),
             num_episodes=num_episodes,
             max_episode_steps=env.max_episode_steps or DEFAULT_MAX_STEPS,
-            deterministic=deterministic,
+            greedy=greedy,
         )
     )
     members = tuple(

@@ -140,7 +140,7 @@ class Setup:
         if env.host is not None and alive is not None:
             env = before_each_step(env, alive)
         arguments = env, self.algorithm.policy, learner, key
-        return play(*arguments, num_episodes=num_episodes, deterministic=greedy)
+        return play(*arguments, num_episodes=num_episodes, greedy=greedy)
 
 
 def read_stored(run_dir: Path, overrides: Overrides, verb: str) -> StoredRun:

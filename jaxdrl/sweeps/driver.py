@@ -126,7 +126,7 @@ def best(
         state.learner,
         evaluation_key(experiment, int(state.learner.num_updates)),
         num_episodes=experiment.num_eval_episodes,
-        deterministic=experiment.greedy_evaluation,
+        greedy=experiment.greedy_evaluation,
     )
     return Run(run_dir, env, algorithm, state, evaluation, result)
 

@@ -183,5 +183,5 @@ def test_actions_are_in_the_units_and_bounds_of_the_environment(mean, action, gr
     own = jaxdrl.ppo(env, PPOConfig(num_envs=8, num_steps=8), network=Steady(mean))
     learner = jax.jit(own.init)(jax.random.key(0)).learner
     obs, start, key = np.zeros((3, 3), np.float32), np.ones(3, bool), jax.random.key(1)
-    found, _ = own.policy.act(learner, (), obs, start, key, deterministic=greedy)
+    found, _ = own.policy.act(learner, (), obs, start, key, greedy=greedy)
     np.testing.assert_allclose(found, np.full((3, 1), action), rtol=1e-5)

@@ -70,9 +70,9 @@ def acting(run_dir, obs, carry=(), start=None):
     """What the run itself does on `obs`."""
     env, agent, state = jaxdrl.restore(run_dir)
     start = np.zeros(len(obs), bool) if start is None else start
-    act = jax.jit(agent.policy.act, static_argnames="deterministic")
+    act = jax.jit(agent.policy.act, static_argnames="greedy")
     key = jax.random.key(0)
-    return env, act(state.learner, carry, jnp.asarray(obs), start, key, deterministic=True)
+    return env, act(state.learner, carry, jnp.asarray(obs), start, key, greedy=True)
 
 
 @pytest.mark.parametrize("name", ["CartPole-v1", "Pendulum-v1"])
@@ -175,9 +175,9 @@ def test_what_the_critic_alone_reads_is_no_part_of_the_file(tmp_path):
     obs = {name: rng.normal(size=(3, 2)).astype(np.float32) for name in ("own", "world_state")}
     carry = jax.tree.map(lambda x: rng.normal(size=x.shape), agent.policy.initial_carry(3))
     carry = jax.tree.map(np.float32, carry)
-    act = jax.jit(agent.policy.act, static_argnames="deterministic")
+    act = jax.jit(agent.policy.act, static_argnames="greedy")
     given = (state.learner, carry, obs, start, jax.random.key(0))
-    expected, expected_carry = act(*given, deterministic=True)
+    expected, expected_carry = act(*given, greedy=True)
     policy = jax.jit(jaxdrl.load_policy(found.path))
     action, after = policy({"own": obs["own"]}, {"actor": carry["actor"]}, start)
     np.testing.assert_array_equal(action, expected)

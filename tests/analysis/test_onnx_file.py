@@ -108,9 +108,9 @@ def acting(run_dir):
     carry = agent.policy.initial_carry(NUM)
     carry = jax.tree.map(lambda x: rng.uniform(-1, 1, x.shape).astype(x.dtype), carry)
     obs, start = drawn(state.learner, env.observation_space.shape), rng.random(NUM) < 0.3
-    act = jax.jit(agent.policy.act, static_argnames="deterministic")
+    act = jax.jit(agent.policy.act, static_argnames="greedy")
     given = (state.learner, carry, obs, start, jax.random.key(0))
-    return obs, carry, start, *jax.device_get(act(*given, deterministic=True))
+    return obs, carry, start, *jax.device_get(act(*given, greedy=True))
 
 
 def require_equal(expected, actual):

@@ -28,7 +28,7 @@ def test_it_takes_any_learner_and_leaves_out_what_decides_no_action():
     rest = {name: x for name, x in obs.items() if name != FIRST}
     start, key = np.zeros(6, bool), jax.random.key(2)
     for learner in learners:
-        expected, _ = agent.policy.act(learner, (), obs, start, key, deterministic=True)
+        expected, _ = agent.policy.act(learner, (), obs, start, key, greedy=True)
         np.testing.assert_array_equal(function.act(learner, obs)[0], expected)
         np.testing.assert_array_equal(function.act_on_taken(learner, rest)[0], expected)
 
@@ -41,7 +41,7 @@ def test_memory_is_an_argument_and_a_result():
     obs, carry = first_observations(env, 2), agent.policy.initial_carry(2)
     start = np.array([True, False])
     key = jax.random.key(2)
-    expected, after = agent.policy.act(learner, carry, obs, start, key, deterministic=True)
+    expected, after = agent.policy.act(learner, carry, obs, start, key, greedy=True)
     action, own = function.act_on_taken(learner, obs, {"actor": carry["actor"]}, start)
     np.testing.assert_array_equal(action, expected)
     assert list(own) == ["actor"]

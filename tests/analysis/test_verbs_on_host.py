@@ -98,7 +98,7 @@ def test_an_exported_policy_acts_as_that_of_the_run(run_dirs, name, tmp_path):
     args = (obs, {"actor": carry["actor"]}, start) if has_memory else (obs,)  # not the critic's
     given = jaxdrl.load_policy(tmp_path / "policy.zip")(*args)
     action = given[0] if len(args) > 1 else given
-    wanted, _ = policy.act(learner, carry, obs, start, key, deterministic=True)
+    wanted, _ = policy.act(learner, carry, obs, start, key, greedy=True)
     np.testing.assert_allclose(action, wanted, rtol=1e-5, atol=1e-6)
 
 

@@ -38,12 +38,12 @@ LEARNER = LearnerState(
 )
 
 
-def act(learner, carry, obs, episode_start, key, *, deterministic=False):
-    """Action 1 if `bias` is positive, else 0; without `deterministic` either by chance."""
+def act(learner, carry, obs, episode_start, key, *, greedy=False):
+    """Action 1 if `bias` is positive, else 0; without `greedy` either by chance."""
     del obs
     bias = jnp.broadcast_to(learner.params["bias"], episode_start.shape)
     chance = jax.random.bernoulli(key, 0.5, episode_start.shape)
-    return ((bias > 0) if deterministic else chance).astype(jnp.int32), carry
+    return ((bias > 0) if greedy else chance).astype(jnp.int32), carry
 
 
 POLICY = Policy(initial_carry=lambda num_envs: (), act=act)
@@ -137,7 +137,7 @@ def test_deterministic_takes_the_mode_and_otherwise_samples():
         result = evaluate(env, POLICY, biased(bias), KEY(), num_episodes=200)
         assert (result.returns == expected).all()
         assert result.mean_return == result.ci95_low == result.ci95_high == expected
-    run = partial(evaluate, env, POLICY, biased(1.0), num_episodes=200, deterministic=False)
+    run = partial(evaluate, env, POLICY, biased(1.0), num_episodes=200, greedy=False)
     one, again, other = run(KEY()), run(KEY()), run(jax.random.key(1))
     assert set(one.returns.tolist()) == {-1.0, 1.0}
     assert abs(one.mean_return) < 0.3
@@ -166,8 +166,8 @@ def test_compiles_once_for_other_learners_and_keys():
 
 
 def test_a_policy_with_a_memory_sees_each_start_once():
-    def remembering(learner, carry, obs, episode_start, key, *, deterministic=False):
-        del learner, obs, key, deterministic
+    def remembering(learner, carry, obs, episode_start, key, *, greedy=False):
+        del learner, obs, key, greedy
         carry = jnp.where(episode_start, jnp.full_like(carry, 100), carry) + 1
         return carry, carry
 
@@ -198,7 +198,7 @@ def test_an_episode_ends_once_and_in_the_way_that_came_first(terminates_at, trun
         rules = Rules(reset, step)
         episodes = begin_episodes(rules, POLICY, (), key, 1)
         for _ in range(4):
-            episodes = step_episodes(rules, POLICY, (), LEARNER, episodes, deterministic=True)
+            episodes = step_episodes(rules, POLICY, (), LEARNER, episodes, greedy=True)
         return episodes
 
     found = play(KEY())
@@ -247,7 +247,7 @@ def test_the_learner_of_a_mesh_gives_the_same_result_as_that_of_one_device():
     )
     assert len(jax.tree.leaves(learner_of_mesh.params)[0].devices()) == 8
     results = [
-        evaluate(env, agent.policy, of_agent, KEY(), num_episodes=30, deterministic=False)
+        evaluate(env, agent.policy, of_agent, KEY(), num_episodes=30, greedy=False)
         for agent, of_agent in ((alone, learner), (sharded, learner_of_mesh))
     ]
     np.testing.assert_array_equal(results[0].returns, results[1].returns)
@@ -404,8 +404,8 @@ def test_a_return_that_is_not_finite_has_no_interval_and_is_not_the_best(bad):
 def always(action):
     """A policy of rows that always acts alike."""
 
-    def act(learner, carry, obs, episode_start, key, *, deterministic=False):
-        del learner, obs, key, deterministic
+    def act(learner, carry, obs, episode_start, key, *, greedy=False):
+        del learner, obs, key, greedy
         return jnp.full(episode_start.shape, action), carry
 
     return Policy(lambda num_rows: (), act)

@@ -23,11 +23,11 @@ KEY = partial(jax.random.key, 0)
 LEARNER = LearnerState((), (), None, None, (), ())
 
 
-def act(learner, carry, obs, episode_start, key, *, deterministic=False):
+def act(learner, carry, obs, episode_start, key, *, greedy=False):
     """The number of steps so far, by memory, modulo 3; samples are any of three actions."""
     del learner
     carry = jnp.where(episode_start, 0, carry + 1)
-    if deterministic:
+    if greedy:
         return (obs[:, 1].astype(jnp.int32) + carry) % 3, carry
     return jax.random.randint(key, episode_start.shape, 0, 3), carry
 
@@ -93,26 +93,26 @@ def test_every_copy_plays_an_equal_part_however_short_its_episodes_are(monkeypat
     assert evaluate(counting(make), 12).lengths.tolist() == [3, 9] * 6
 
 
-@pytest.mark.parametrize("deterministic", [True, False])
-def test_the_number_of_copies_changes_nothing(monkeypatch, deterministic):
+@pytest.mark.parametrize("greedy", [True, False])
+def test_the_number_of_copies_changes_nothing(monkeypatch, greedy):
     found = []
     for num_copies in (64, 7, 1):
         monkeypatch.setattr(host_episodes, "MAX_COPIES", num_copies)
-        found.append(evaluate(counting(), 20, deterministic=deterministic))
+        found.append(evaluate(counting(), 20, greedy=greedy))
     for other in found[1:]:
         np.testing.assert_array_equal(other.returns, found[0].returns)
         np.testing.assert_array_equal(other.lengths, found[0].lengths)
 
 
 def test_samples_differ_by_episode_and_step_and_key():
-    one, again = (evaluate(counting(), 60, deterministic=False) for _ in range(2))
+    one, again = (evaluate(counting(), 60, greedy=False) for _ in range(2))
     np.testing.assert_array_equal(one.returns, again.returns)
     steps = one.lengths.astype(float)
     drawn = (one.returns - steps * (steps + 1) / 2) / 0.1 / steps
     assert len(set(drawn.round(3).tolist())) > 10  # of all steps alike there would be three
     assert drawn.mean() == pytest.approx(1.0, abs=0.15)
     other = jaxdrl.evaluate(
-        counting(), POLICY, LEARNER, jax.random.key(1), num_episodes=60, deterministic=False
+        counting(), POLICY, LEARNER, jax.random.key(1), num_episodes=60, greedy=False
     )
     assert sorted(other.lengths) != sorted(one.lengths)
 
@@ -174,7 +174,7 @@ def test_what_was_handed_over_is_not_written_to_again(monkeypatch):
 
 
 def test_dictionaries_with_pictures_and_actions_of_several_numbers():
-    def act(learner, carry, obs, episode_start, key, *, deterministic=False):
+    def act(learner, carry, obs, episode_start, key, *, greedy=False):
         value = obs["pixels"][:, 0, 0].astype(jnp.float32) + obs["speed"]
         return jnp.stack([value, value], axis=1), carry
 
@@ -193,10 +193,8 @@ def test_a_policy_that_was_trained_by_ppo(memory):
     env = counting()
     agent = jaxdrl.ppo(env, config)
     learner = jax.jit(agent.init)(KEY()).learner
-    for deterministic in (True, False):
-        found = jaxdrl.evaluate(
-            env, agent.policy, learner, KEY(), num_episodes=70, deterministic=deterministic
-        )
+    for greedy in (True, False):
+        found = jaxdrl.evaluate(env, agent.policy, learner, KEY(), num_episodes=70, greedy=greedy)
         steps = found.lengths.astype(float)
         drawn = (found.returns - steps * (steps + 1) / 2) / 0.1
         assert ((drawn > -1e-3) & (drawn < 2 * steps + 1e-3)).all()

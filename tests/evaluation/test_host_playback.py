@@ -17,16 +17,16 @@ NUM = 6
 LEARNER = LearnerState((), (), None, None, (), ())
 
 
-def act(learner, carry, obs, episode_start, key, *, deterministic=False):
+def act(learner, carry, obs, episode_start, key, *, greedy=False):
     carry = jnp.where(episode_start, 0, carry + 1)
-    noise = 0 if deterministic else jax.random.randint(key, episode_start.shape, 0, 2)
+    noise = 0 if greedy else jax.random.randint(key, episode_start.shape, 0, 2)
     return (carry + noise) % 2, carry
 
 
 POLICY = Policy(lambda num: jnp.zeros((num,), jnp.int32), act)
 
 
-def play(env=None, max_frames=100, num_steps=LONGEST, deterministic=True):
+def play(env=None, max_frames=100, num_steps=LONGEST, greedy=True):
     return playback.record(
         env or counting(),
         POLICY,
@@ -35,7 +35,7 @@ def play(env=None, max_frames=100, num_steps=LONGEST, deterministic=True):
         num_envs=NUM,
         num_steps=num_steps,
         max_frames=max_frames,
-        deterministic=deterministic,
+        greedy=greedy,
     )
 
 
@@ -44,16 +44,16 @@ def steps_drawn(moment):
     return [int(picture.unpacked()[0, 0, 0]) // 20 for picture in moment.env_state]
 
 
-@pytest.mark.parametrize("deterministic", [True, False])
-def test_they_are_the_episodes_of_evaluate_step_by_step(deterministic):
-    moments = play(deterministic=deterministic)
+@pytest.mark.parametrize("greedy", [True, False])
+def test_they_are_the_episodes_of_evaluate_step_by_step(greedy):
+    moments = play(greedy=greedy)
     wanted = jaxdrl.evaluate(
         counting(),
         POLICY,
         LEARNER,
         jax.random.key(3),
         num_episodes=NUM,
-        deterministic=deterministic,
+        greedy=greedy,
     )
     assert len(set(wanted.lengths.tolist())) > 2
     assert [moment.num_steps for moment in moments] == list(range(max(wanted.lengths) + 1))

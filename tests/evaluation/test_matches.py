@@ -93,7 +93,7 @@ def test_deterministic_games_repeat_and_random_moves_or_samples_make_them_differ
     assert 20 < num <= 50  # 25 openings from each of two seats
     assert match.num_random_moves == 1
     assert {abs(x) for _, *opening in openings for x in opening} == {1, 2, 3}
-    assert distinct(deterministic=False)[0] > 150
+    assert distinct(greedy=False)[0] > 150
 
 
 def test_games_against_random_players_are_those_of_an_evaluation():

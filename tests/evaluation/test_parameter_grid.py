@@ -87,7 +87,7 @@ def endless():
 
 
 def test_a_cell_is_played_to_the_end_of_the_limit_that_it_raises():
-    def act(learner, carry, obs, episode_start, key, *, deterministic=False):
+    def act(learner, carry, obs, episode_start, key, *, greedy=False):
         return jnp.zeros(episode_start.shape, jnp.int32), carry
 
     learner = LearnerState((), (), None, None, (), jnp.int32(0))

@@ -17,10 +17,10 @@ ENV = counter(LIMIT)  # its state says when and how its episode ends
 NUM = 6
 
 
-def act(learner, carry, obs, episode_start, key, *, deterministic=False):
+def act(learner, carry, obs, episode_start, key, *, greedy=False):
     del learner, episode_start
     # Memory that counts steps, and noise that needs the key.
-    noise = 0 if deterministic else jax.random.randint(key, obs.shape[:1], 0, 2)
+    noise = 0 if greedy else jax.random.randint(key, obs.shape[:1], 0, 2)
     return (carry + noise) % 2, carry + 1
 
 
@@ -30,7 +30,7 @@ POLICY = Policy(lambda num: jnp.zeros((num,), jnp.int32), act)
 LEARNER = LearnerState((), (), None, None, (), ())  # of no use to this policy
 
 
-def play(max_frames=100, num_steps=LIMIT, deterministic=True):
+def play(max_frames=100, num_steps=LIMIT, greedy=True):
     return playback.record(
         ENV,
         POLICY,
@@ -39,7 +39,7 @@ def play(max_frames=100, num_steps=LIMIT, deterministic=True):
         num_envs=NUM,
         num_steps=num_steps,
         max_frames=max_frames,
-        deterministic=deterministic,
+        greedy=greedy,
     )
 
 
@@ -77,16 +77,16 @@ def test_the_state_of_an_ended_episode_stays_as_it_was(moments):
     assert (keys[end - 1][first] != keys[end][first]).any()
 
 
-@pytest.mark.parametrize("deterministic", [True, False])
-def test_the_episodes_are_those_of_evaluate(deterministic):
-    last = play(deterministic=deterministic)[-1]
+@pytest.mark.parametrize("greedy", [True, False])
+def test_the_episodes_are_those_of_evaluate(greedy):
+    last = play(greedy=greedy)[-1]
     expected = jaxdrl.evaluate(
         ENV,
         POLICY,
         LEARNER,
         jax.random.key(3),
         num_episodes=NUM,
-        deterministic=deterministic,
+        greedy=greedy,
     )
     np.testing.assert_allclose(last.returns, expected.returns, rtol=1e-6)
     np.testing.assert_array_equal(last.lengths, expected.lengths)
@@ -126,7 +126,7 @@ def test_more_steps_than_one_call_makes():
         num_envs=2,
         num_steps=2 * limit,
         max_frames=2 * limit,
-        deterministic=True,
+        greedy=True,
     )
     assert [moment.num_steps for moment in moments] == list(range(limit + 1))
     for step, moment in enumerate(moments):
@@ -161,7 +161,7 @@ def test_what_would_come_after_the_end_changes_nothing():
         num_envs=NUM,
         num_steps=20,
         max_frames=20,
-        deterministic=True,
+        greedy=True,
     )[-1]
     assert len(set(last.lengths.tolist())) > 1
     assert last.truncated.all() and not last.terminated.any()

@@ -60,8 +60,8 @@ def test_lines_are_counted_by_hand():
 
 
 def test_the_moves_of_a_policy_are_those_in_the_positions_that_it_sees():
-    def act(learner, carry, obs, start, key, *, deterministic=False):
-        assert deterministic and learner == "learner"
+    def act(learner, carry, obs, start, key, *, greedy=False):
+        assert greedy and learner == "learner"
         own = obs["observation"][..., 0].reshape(-1, 9)
         return jnp.where(own[:, 4], 5, jnp.argmax(obs["action_mask"], axis=1)), carry
 

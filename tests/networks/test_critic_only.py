@@ -146,7 +146,7 @@ def share_of_right_actions(env, names, *, num_seeds=16, num_updates=200):
 
     def is_right(learner):
         act = agent.policy.act
-        action, _ = act(learner, carry, rows, start, key, deterministic=True)
+        action, _ = act(learner, carry, rows, start, key, greedy=True)
         return (action == told.reshape(-1)).mean()
 
     return np.asarray(jax.vmap(is_right)(state.learner))

@@ -250,7 +250,7 @@ def test_a_member_acts_by_its_own_value_of_every_float_setting():
         own = with_settings(config, **{name: float(x[i]) for name, x in values.items()})
         learner = member(state, i).learner
         found, wanted = (
-            policy.act(learner, (), obs, start, jax.random.key(2), deterministic=True)[0]
+            policy.act(learner, (), obs, start, jax.random.key(2), greedy=True)[0]
             for policy in (agent.policy, jaxdrl.ppo(env, own).policy)
         )
         np.testing.assert_allclose(found, wanted, rtol=1e-6)
@@ -260,7 +260,7 @@ def test_a_member_acts_by_its_own_value_of_every_float_setting():
 
 def test_a_setting_that_an_algorithm_of_ones_own_acts_by_is_the_members():
     def make(hyperparams):
-        def act(learner, carry, obs, episode_start, key, *, deterministic=False):
+        def act(learner, carry, obs, episode_start, key, *, greedy=False):
             return hyperparams["epsilon"] + obs, carry
 
         return maker()({})._replace(policy=Policy(lambda num_envs: (), act))

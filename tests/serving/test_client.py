@@ -28,10 +28,10 @@ def policy(run_dir):
 def act(run_dir):
     """The run's own policy: `(carry, obs, episode_start) -> (action, carry)`."""
     _, agent, state = jaxdrl.restore(run_dir)
-    jitted = jax.jit(agent.policy.act, static_argnames="deterministic")
+    jitted = jax.jit(agent.policy.act, static_argnames="greedy")
     key = state.learner.key
     return agent.policy.initial_carry, lambda carry, obs, start: jitted(
-        state.learner, carry, obs, start, key, deterministic=True
+        state.learner, carry, obs, start, key, greedy=True
     )
 
 

@@ -41,11 +41,11 @@ def test_it_acts_as_the_agent_does(kind):
     make, changes = KINDS[kind]
     env = make()
     agent, learner, loaded = loaded_of(env, changes)
-    own = jax.jit(agent.policy.act, static_argnames="deterministic")
+    own = jax.jit(agent.policy.act, static_argnames="greedy")
     keys = jax.random.split(jax.random.key(0), 1000)
     obs = jax.tree.map(np.asarray, jax.vmap(env.observation_space.sample)(keys))
     start, carry = np.ones(1000, bool), agent.policy.initial_carry(1000)
-    expected, _ = own(learner, carry, obs, start, jax.random.key(1), deterministic=True)
+    expected, _ = own(learner, carry, obs, start, jax.random.key(1), greedy=True)
     for num in (1, 2, 64, 65, 1000):
         rows = rows_of(loaded, jax.tree.map(lambda x, n=num: x[:n].tolist(), obs))
         found = act(loaded, rows.obs, loaded.policy.initial_carry(num), start[:num])
@@ -65,7 +65,7 @@ def test_the_best_member_of_a_population_in_each_checkpoint(tmp_path):
         with jaxdrl.follow(run_dir, member=member, seconds=1000.0, batch_sizes=(64,)) as policy:
             _, agent, state = jaxdrl.restore(run_dir, member=member)
             start, key = np.zeros(64, bool), jax.random.key(1)
-            expected, _ = agent.policy.act(state.learner, (), obs, start, key, deterministic=True)
+            expected, _ = agent.policy.act(state.learner, (), obs, start, key, greedy=True)
             np.testing.assert_array_equal(policy(obs), expected)
             number = policy.version.member
             assert number == 2 if member is not None else number in range(3)

@@ -70,7 +70,7 @@ def test_it_acts_as_the_run_does(run_dir, opened):
     _, agent, state = jaxdrl.restore(run_dir)
     obs = np.random.default_rng(0).normal(size=(23, 4)).astype(np.float32)
     start, key = np.zeros(23, bool), state.learner.key
-    expected, _ = agent.policy.act(state.learner, (), obs, start, key, deterministic=True)
+    expected, _ = agent.policy.act(state.learner, (), obs, start, key, greedy=True)
     np.testing.assert_array_equal(policy(obs), expected)
 
 

@@ -26,11 +26,11 @@ def made(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_batches_are_answered_as_the_agent_acts(kind):
     env, changes, agent, learner, loaded = made(kind)
-    own = jax.jit(agent.policy.act, static_argnames="deterministic")
+    own = jax.jit(agent.policy.act, static_argnames="greedy")
     keys = jax.random.split(jax.random.key(2), 1000)
     obs = jax.tree.map(np.asarray, jax.vmap(env.observation_space.sample)(keys))
     start, carry = np.ones(1000, bool), agent.policy.initial_carry(1000)
-    expected, _ = own(learner, carry, obs, start, jax.random.key(1), deterministic=True)
+    expected, _ = own(learner, carry, obs, start, jax.random.key(1), greedy=True)
     has_memory, is_dict = "memory" in changes, isinstance(obs, dict)
 
     async def check():
@@ -66,7 +66,7 @@ def test_many_clients_at_once_are_each_answered_for_their_own_observations():
     _, _, agent, learner, loaded = made("continuous")
     obs = np.random.default_rng(0).normal(size=(300, 3)).astype(np.float32)
     expected, _ = agent.policy.act(
-        learner, (), obs, np.ones(300, bool), jax.random.key(1), deterministic=True
+        learner, (), obs, np.ones(300, bool), jax.random.key(1), greedy=True
     )
 
     async def check():
@@ -87,7 +87,7 @@ def test_many_clients_at_once_are_each_answered_for_their_own_observations():
 def test_sessions_act_as_players_side_by_side_do():
     """Some are asked at once, each in its order, and begin episodes at times of their own."""
     env, _, agent, learner, loaded = made("memory")
-    own = jax.jit(agent.policy.act, static_argnames="deterministic")
+    own = jax.jit(agent.policy.act, static_argnames="greedy")
     rng = np.random.default_rng(0)
     keys = jax.random.split(jax.random.key(2), 60)
     obs = np.asarray(jax.vmap(env.observation_space.sample)(keys)).reshape(10, 6, -1)
@@ -95,9 +95,7 @@ def test_sessions_act_as_players_side_by_side_do():
     starts[0] = True
     carry, expected = agent.policy.initial_carry(6), []
     for t in range(10):
-        action, carry = own(
-            learner, carry, obs[t], starts[t], jax.random.key(1), deterministic=True
-        )
+        action, carry = own(learner, carry, obs[t], starts[t], jax.random.key(1), greedy=True)
         expected.append(np.asarray(action).tolist())
 
     async def check():
@@ -148,7 +146,7 @@ def test_a_session_keeps_its_state_with_a_new_version_of_the_run_and_not_of_anot
     ):
         key = jax.random.key(1)
         begun = np.array([start])
-        _, carry = agent.policy.act(learner_then, carry, batch, begun, key, deterministic=True)
+        _, carry = agent.policy.act(learner_then, carry, batch, begun, key, greedy=True)
         read = {name: carry[name] for name in found}  # the critic's state decides nothing
         jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6), read, found)
 

@@ -293,6 +293,6 @@ def test_actions_are_those_of_the_run(run_dir):
     _, agent, state = jaxdrl.restore(run_dir)
     obs = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
     start, key = np.zeros(64, bool), state.learner.key
-    expected, _ = agent.policy.act(state.learner, (), obs, start, key, deterministic=True)
+    expected, _ = agent.policy.act(state.learner, (), obs, start, key, greedy=True)
     with served(run_dir) as url:
         assert act(url, {"obs": obs.tolist()}).json["action"] == expected.tolist()

@@ -455,7 +455,7 @@ def test_the_policy_acts_within_the_action_space(name):
     env = jaxdrl.make(name)
     agent = jaxdrl.ppo(env, with_settings(SMALL, initial_log_std=1.0))
     state = jax.jit(agent.init)(jax.random.key(0))
-    act = jax.jit(agent.policy.act, static_argnames="deterministic")
+    act = jax.jit(agent.policy.act, static_argnames="greedy")
     carry, start = agent.policy.initial_carry(16), state.actor.episode_start
     actions = []
     for seed in range(3):
@@ -467,7 +467,7 @@ def test_the_policy_acts_within_the_action_space(name):
         actions.append(np.asarray(action))
     assert (actions[0] != actions[1]).any()
     greedy = [
-        act(state.learner, carry, state.actor.obs, start, jax.random.key(s), deterministic=True)[0]
+        act(state.learner, carry, state.actor.obs, start, jax.random.key(s), greedy=True)[0]
         for s in range(2)
     ]
     np.testing.assert_array_equal(greedy[0], greedy[1])
