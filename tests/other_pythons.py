@@ -1,10 +1,12 @@
 """Some tests on every other supported Python that is at hand, each in an environment of its own.
 
-At hand is what is on the PATH, and what pyenv and uv have installed. Usage: `make test-pythons`.
+At hand is what is on the PATH, and what pyenv and uv have installed. An environment takes 1 GB of
+disk: one that was made here is removed when its tests have passed. Usage: `make test-pythons`.
 """
 
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import time
@@ -64,6 +66,8 @@ def others(own, supported, paths):
 def attempt(make, venv, version, python):
     """Installs and tests; `(version, whether it passed, what it printed, seconds)`."""
     started = time.monotonic()
+    environment = ROOT / f"{venv}-{version}"
+    is_new = not environment.exists()
     command = [make, "--no-print-directory", "test-here", f"PYTHON={python}"]
     command += [f"VENV={venv}-{version}", "EXTRAS=test"]
     environ = {name: text for name, text in os.environ.items() if not name.startswith("MAKE")}
@@ -80,6 +84,8 @@ def attempt(make, venv, version, python):
         passed, printed = done.returncode == 0, done.stdout
     except subprocess.TimeoutExpired as error:
         passed, printed = False, f"{error.output}\nnot done after {MAX_SECONDS:.0f} s\n"
+    if passed and is_new:
+        shutil.rmtree(environment, ignore_errors=True)
     return version, passed, printed, time.monotonic() - started
 
 

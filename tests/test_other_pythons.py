@@ -62,3 +62,15 @@ def test_the_one_that_fails_is_named_with_what_it_printed(pythons, tmp_path, mon
     assert printed.strip().endswith("failed on 3.13.0")
     whole = f"test-here PYTHON={pair[0]} VENV=.venv-3.13.0 EXTRAS=test\ndone\n"
     assert whole in printed and "VENV=.venv-3.12.1" not in printed
+
+
+def test_an_environment_that_was_made_for_this_goes_when_it_has_passed(pythons, tmp_path, capsys):
+    text = 'for word; do case "$word" in VENV=*) mkdir -p "${word#VENV=}";; esac; done'
+    make = script(tmp_path / "make", f'{text}; case "$*" in *3.13.0*) exit 2;; esac')
+    venv = tmp_path / "venv"
+    kept = [tmp_path / "venv-3.11.9", tmp_path / "venv-3.13.0"]
+    kept[0].mkdir()  # was there before
+    pythons[6] = script(pythons[6], "echo 3.11.9")
+    assert other_pythons.main(str(make), str(venv), "1", [*pythons[:2], pythons[6]]) == 1
+    assert sorted(tmp_path.glob("venv-*")) == kept
+    assert "---- Python 3.12.1: passed" in capsys.readouterr().out
