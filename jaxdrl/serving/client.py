@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from jaxdrl.checks import require
-from jaxdrl.serving.compiled_policy import CompiledPolicy
-from jaxdrl.serving.decisions import act, rows_of
+from jaxdrl.errors import ConfigError
+from jaxdrl.serving.decisions import LastStep, act, begin_step, rows_of
 from jaxdrl.serving.source import Loaded, Version
 
 
@@ -23,15 +23,16 @@ class Client:
 
     Attributes:
       version: of the policy that gave the last action, None before the first.
-      carry: recurrent state of each row, `()` without memory.
     """
 
     def __init__(self, loaded: Callable[[], Loaded]) -> None:
         self.version: Version | None = None
-        self._loaded = loaded
-        self._policy: CompiledPolicy | None = None
-        self.carry: Any = ()
-        self._num = 0
+        self._loaded, self._last = loaded, LastStep()
+
+    @property
+    def carry(self) -> Any:
+        """Recurrent state of each row after the last action, `()` without memory."""
+        return self._last.carry
 
     def __call__(self, obs: Any, episode_start: Any = False) -> np.ndarray:
         """The action of one observation or a batch.
@@ -53,17 +54,18 @@ class Client:
         fits = start.dtype == bool and start.shape in ((), (rows.num,))
         require(fits, "episode_start", episode_start, works)
         start = np.broadcast_to(start, (rows.num,))
-        if loaded.policy is not self._policy:
-            start = np.ones(rows.num, bool)
-        if rows.num != self._num or loaded.policy is not self._policy:
-            works = f"has {self._num} rows until then; call reset() to begin anew"
-            require(bool(start.all()), "obs", f"{rows.num} rows", works)
-            self.carry = loaded.policy.initial_carry(rows.num)
-        found = act(loaded, rows.obs, self.carry, start)
-        self._policy, self._num = loaded.policy, rows.num
-        self.carry, self.version = found.carry, found.version
+        begun = begin_step(self._last, loaded.policy, rows.num, start)
+        if begun is None:
+            raise ConfigError(
+                f"obs: has {rows.num} rows, and this client has {self._last.num}; call reset(), or "
+                "begin an episode in all of them with episode_start=True"
+            )
+        start, carry = begun
+        found = act(loaded, rows.obs, carry, start)
+        self._last = LastStep(loaded.policy, rows.num, found.carry)
+        self.version = found.version
         return found.action[0] if rows.is_single else found.action
 
     def reset(self) -> None:
         """Forgets the recurrent state: the next call begins an episode."""
-        self._policy = None
+        self._last = LastStep()

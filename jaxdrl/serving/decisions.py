@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxdrl.core.trees import without
+from jaxdrl.serving.compiled_policy import CompiledPolicy
 from jaxdrl.serving.observations import Rows, to_rows
 from jaxdrl.serving.source import Loaded, Version
 
@@ -23,6 +24,20 @@ class Decision(NamedTuple):
 
     action: np.ndarray
     version: Version
+    carry: Any = ()
+
+
+class LastStep(NamedTuple):
+    """The last step of somebody who acts step after step.
+
+    Attributes:
+      policy: that decided, None before the first step.
+      num: rows.
+      carry: recurrent state of each row after it.
+    """
+
+    policy: CompiledPolicy | None = None
+    num: int = 0
     carry: Any = ()
 
 
@@ -42,3 +57,24 @@ def act(loaded: Loaded, obs: Any, carry: Any, episode_start: np.ndarray) -> Deci
     """What a version of a policy does on rows from `rows_of`."""
     action, after = loaded.policy.act(loaded.learner, obs, carry, episode_start)
     return Decision(action, loaded.version, after)
+
+
+def begin_step(
+    last: LastStep, policy: CompiledPolicy, num: int, episode_start: np.ndarray
+) -> tuple[np.ndarray, Any] | None:
+    """`(episode_start, carry)` with which the next step is taken.
+
+    Episodes begin in all rows with the first step, and with that of a policy of another run. None
+    if the number of rows changes within episodes.
+
+    Args:
+      last: the step before.
+      policy: that decides now.
+      num: rows of this step.
+      episode_start: bool `[num]`: where the caller begins an episode.
+    """
+    if policy is not last.policy:
+        return np.ones(num, bool), policy.initial_carry(num)
+    if num == last.num:
+        return episode_start, last.carry
+    return (episode_start, policy.initial_carry(num)) if episode_start.all() else None

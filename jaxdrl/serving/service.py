@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ from jaxdrl.errors import ConfigError
 from jaxdrl.serving import bodies
 from jaxdrl.serving.batcher import Batcher
 from jaxdrl.serving.bodies import Question
-from jaxdrl.serving.decisions import Decision, rows_of
+from jaxdrl.serving.decisions import Decision, LastStep, begin_step, rows_of
 from jaxdrl.serving.followed_policy import FollowedPolicy
 from jaxdrl.serving.limits import Limits
 from jaxdrl.serving.observations import Rows
@@ -121,20 +122,7 @@ async def answer(
     is_json = kind == bodies.JSON
     question = bodies.read_json(body) if is_json else bodies.read_array(body, headers)
     rows, start = _rows_in(loaded, question, service.limits)
-    opened = None
-    if question.session is not None:
-        name = question.session
-        if name == NEW:
-            name = opened = service.sessions.open()
-        found = await _step(service, name, loaded, rows, start)
-    elif loaded.policy.function.has_memory:
-        words = (
-            "session: this policy has memory, which needs a session: POST /sessions gives an id to "
-            'send along, and "session": "new" opens one with the first observation'
-        )
-        raise RefusedError(422, words, "session")
-    else:
-        found = await service.batcher.ask(loaded, rows.obs, rows.num, (), start)
+    found, opened = await _decide(service, question.session, loaded, rows, start)
     action, update = found.action, found.version.update
     if is_json:
         written = bodies.write_json(action[0] if rows.is_single else action, update, opened)
@@ -162,6 +150,29 @@ def _rows_in(loaded: Loaded, question: Question, limits: Limits) -> tuple[Rows, 
     return rows, np.array(start, bool)
 
 
+async def _decide(
+    service: Service, name: Any, loaded: Loaded, rows: Rows, start: np.ndarray
+) -> tuple[Decision, str | None]:
+    """`(what the policy decides, the id of a session that was opened for it)`."""
+    if name == NEW:
+        opened = service.sessions.open()
+        try:
+            return await _step(service, opened, loaded, rows, start), opened
+        except BaseException:
+            with contextlib.suppress(RefusedError):  # it may be forgotten already
+                service.sessions.close(opened)  # its id is never told
+            raise
+    if name is not None:
+        return await _step(service, name, loaded, rows, start), None
+    if loaded.policy.function.has_memory:
+        words = (
+            "session: this policy has memory, which needs a session: POST /sessions gives an id to "
+            'send along, and "session": "new" opens one with the first observation'
+        )
+        raise RefusedError(422, words, "session")
+    return await service.batcher.ask(loaded, rows.obs, rows.num, (), start), None
+
+
 async def _step(
     service: Service, name: Any, loaded: Loaded, rows: Rows, start: np.ndarray
 ) -> Decision:
@@ -169,8 +180,15 @@ async def _step(
     sessions = service.sessions
     async with sessions.find(name).turn:
         session = sessions.find(name)  # it may have ended meanwhile
-        start = session.begin(loaded.policy, rows.num, start)
+        begun = begin_step(session.last, loaded.policy, rows.num, start)
+        if begun is None:
+            words = (
+                f"obs: has {rows.num} rows, and the session has {session.last.num}; begin an "
+                'episode in all of them with "episode_start": true, or open another session'
+            )
+            raise RefusedError(422, words, "obs")
         sessions.resize(session, rows.num)
-        found = await service.batcher.ask(loaded, rows.obs, rows.num, session.carry, start)
-        session.policy, session.carry = loaded.policy, found.carry
+        start, carry = begun
+        found = await service.batcher.ask(loaded, rows.obs, rows.num, carry, start)
+        session.last = LastStep(loaded.policy, rows.num, found.carry)
         return found

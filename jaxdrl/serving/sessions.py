@@ -10,9 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
-from jaxdrl.serving.compiled_policy import CompiledPolicy
+from jaxdrl.serving.decisions import LastStep
 from jaxdrl.serving.limits import Limits
 from jaxdrl.serving.refusals import RefusedError
 
@@ -24,34 +22,14 @@ class Session:
     Attributes:
       used_at: when it last asked.
       turn: makes requests wait for the answers of those before them.
-      policy: that gave the last action, None before the first.
-      num: rows.
-      carry: recurrent state of each row.
+      num_rows: that count towards those of the server.
+      last: the last step that was answered.
     """
 
     used_at: float
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    policy: CompiledPolicy | None = None
-    num: int = 0
-    carry: Any = ()
-
-    def begin(self, policy: CompiledPolicy, num: int, start: np.ndarray) -> np.ndarray:
-        """Where a step of `num` rows begins an episode, given where its client says so.
-
-        Raises:
-          RefusedError: if the number of rows changes within episodes.
-        """
-        if policy is not self.policy:
-            start = np.ones(num, bool)
-        if policy is not self.policy or num != self.num:
-            if not start.all():
-                words = (
-                    f"obs: has {num} rows, and the session has {self.num}; begin an episode in all "
-                    'of them with "episode_start": true, or open another session'
-                )
-                raise RefusedError(422, words, "obs")
-            self.carry = policy.initial_carry(num)
-        return start
+    num_rows: int = 1
+    last: LastStep = field(default_factory=LastStep)
 
 
 class Sessions:
@@ -104,15 +82,15 @@ class Sessions:
         return session
 
     def resize(self, session: Session, num: int) -> None:
-        """Notes that a session has `num` rows from now on.
+        """Counts `num` rows for a session from now on, and at least one.
 
         Raises:
           RefusedError: if they are too many.
         """
-        more = max(num, 1) - max(session.num, 1)
+        more = max(num, 1) - session.num_rows
         self._require_room(more)
         self.num_rows += more
-        session.num = num
+        session.num_rows += more
 
     def close(self, name: str) -> None:
         """Forgets a session.
@@ -122,7 +100,7 @@ class Sessions:
         """
         session = self.find(name)
         del self._sessions[name]
-        self.num_rows -= max(session.num, 1)
+        self.num_rows -= session.num_rows
 
     def forget_idle(self) -> None:
         """Forgets the sessions that have not been used for a while."""
@@ -132,7 +110,7 @@ class Sessions:
             if session.used_at >= oldest:
                 return
             del self._sessions[name]
-            self.num_rows -= max(session.num, 1)
+            self.num_rows -= session.num_rows
 
     def _require_room(self, num: int) -> None:
         most = self._limits.max_sessions

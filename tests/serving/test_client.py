@@ -82,7 +82,7 @@ def test_the_first_call_and_the_one_after_reset_begin_an_episode(policy):
 def test_the_number_of_rows_changes_only_where_episodes_begin(policy):
     client = policy.client()
     client(np.stack([OBS, OBS]))
-    with pytest.raises(ConfigError, match=r"obs = '3 rows': has 2 rows until then; call reset"):
+    with pytest.raises(ConfigError, match=r"obs: has 3 rows, and this client has 2; call reset"):
         client(np.stack([OBS] * 3))
     client(np.stack([OBS] * 3), episode_start=True)
     with pytest.raises(ConfigError, match=r"episode_start = .*an array of them for 3 rows"):

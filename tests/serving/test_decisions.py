@@ -9,7 +9,7 @@ import probe_environments as probes
 from followed_runs import make_run
 from jaxdrl.analysis.policy_function import policy_function, space_read
 from jaxdrl.serving.compiled_policy import CompiledPolicy
-from jaxdrl.serving.decisions import act, rows_of
+from jaxdrl.serving.decisions import LastStep, act, begin_step, rows_of
 from jaxdrl.serving.source import Loaded
 from small_runs import PPO
 
@@ -69,3 +69,33 @@ def test_the_best_member_of_a_population_in_each_checkpoint(tmp_path):
             np.testing.assert_array_equal(policy(obs), expected)
             number = policy.version.member
             assert number == 2 if member is not None else number in range(3)
+
+
+class Zeros:
+    """A policy whose recurrent state begins with zeros."""
+
+    @staticmethod
+    def initial_carry(num):
+        return np.zeros(num)
+
+
+@pytest.mark.parametrize(
+    "same_policy, num, start, expected",
+    [
+        (True, 2, [False, True], ([False, True], [5, 6])),  # the network resets the second row
+        (True, 2, [True, True], ([True, True], [5, 6])),
+        (True, 3, [True, True, True], ([True, True, True], [0, 0, 0])),
+        (True, 3, [True, False, True], None),
+        (True, 1, [False], None),
+        (True, 0, [], ([], [])),
+        (False, 2, [False, False], ([True, True], [0, 0])),
+        (False, 3, [False, True, False], ([True, True, True], [0, 0, 0])),
+    ],
+)
+def test_where_episodes_begin(same_policy, num, start, expected):
+    policy = Zeros()
+    last = LastStep(policy if same_policy else Zeros(), 2, np.array([5, 6]))
+    found = begin_step(last, policy, num, np.array(start, bool))
+    assert (found and tuple(x.tolist() for x in found)) == expected
+    begun = begin_step(LastStep(), policy, num, np.array(start, bool))
+    assert begun[0].all() and begun[1].tolist() == [0] * num

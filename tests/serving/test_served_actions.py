@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from test_decisions import KINDS, MEMORY, loaded_of
 
+from jaxdrl.serving.limits import Limits
 from served import NPY, application, fixed, npy
 
 NUMBERS = (1, 2, 64, 65, 1000)
@@ -136,7 +137,7 @@ def test_a_session_keeps_its_state_with_a_new_version_of_the_run_and_not_of_anot
             for policy, update in ((fixed(first), 7), (second, 8), (third, 9)):
                 service.policy = policy
                 assert (await ask("POST", "/act", body)).json["update"] == update
-                states.append(jax.tree.map(np.asarray, service.sessions.find(name).carry))
+                states.append(jax.tree.map(np.asarray, service.sessions.find(name).last.carry))
 
     asyncio.run(check())
     batch = np.asarray(obs, np.float32)[None]
@@ -172,6 +173,38 @@ def test_a_policy_with_memory_needs_a_session():
             again = {"obs": [example["obs"]] * 2, "session": name, "episode_start": True}
             assert (await ask("POST", "/act", json.dumps(again).encode())).status == 200
             assert len(service.sessions) == 2
+
+    asyncio.run(check())
+
+
+class Busy(Limits):
+    """Limits of a server that is busy with three rows already."""
+
+    max_rows_waiting = 2
+
+
+@pytest.mark.parametrize("limits", [Limits(max_sessions=2), Busy()])
+def test_a_step_that_is_refused_leaves_the_session_as_it_is(limits):
+    """For want of room, when an episode of more rows is to begin."""
+    loaded = made("memory")[-1]
+
+    async def check():
+        async with application(fixed(loaded), limits) as (service, ask):
+            obs = (await ask("GET", "/example")).json["obs"]
+
+            async def step(num, **given):
+                body = {"obs": [obs] * num, "session": name} | given
+                return await ask("POST", "/act", json.dumps(body).encode())
+
+            name = (await ask("POST", "/sessions")).json["session"]
+            assert (await step(1)).status == 200
+            last = service.sessions.find(name).last
+            assert (await step(3, episode_start=True)).status in (429, 503)
+            assert service.sessions.find(name).last is last
+            assert (await step(3, session="new")).status in (429, 503)
+            assert len(service.sessions) == 1
+            assert (await step(1)).status == 200
+            assert service.sessions.num_rows == 1
 
     asyncio.run(check())
 
