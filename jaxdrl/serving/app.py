@@ -14,12 +14,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from jaxdrl.serving import about, bodies
+from jaxdrl.serving import about
 from jaxdrl.serving.access import require_access
 from jaxdrl.serving.refusals import RefusedError
 from jaxdrl.serving.requests import (
     GoneError,
-    Headers,
     Receive,
     Send,
     has_body,
@@ -50,11 +49,15 @@ def make_app(service: Service) -> Application:
             given = (headers.get(name) for name in (b"authorization", b"origin", b"host"))
             require_access(service.token, scope["path"], *given)
             require_no_upgrade(headers)
-            kind = kind_of(headers) if is_act else b""
-            body = await read_body(service, headers, receive) if has_body(headers) else b""
+            kind, body = kind_of(headers) if is_act else None, b""
+            if has_body(headers):
+                body = await read_body(service, kind, headers, receive)
             is_read = True
-            if is_act:
-                await _act(service, kind, headers, body, send)
+            if kind is not None:
+                found = await answer(service, kind, headers, body)
+                service.metrics.answers.inc()
+                service.metrics.observations.inc(found.num)
+                await reply(service, send, 200, found.headers, found.body)
                 service.metrics.seconds.observe(perf_counter() - started)
             else:
                 await others(scope, receive, _counting(service, send))
@@ -71,14 +74,6 @@ def make_app(service: Service) -> Application:
             await refuse(service, send, FAULT)
 
     return app
-
-
-async def _act(service: Service, kind: bytes, headers: Headers, body: bytes, send: Send) -> None:
-    found = await answer(service, kind, headers, body)
-    service.metrics.answers.inc()
-    service.metrics.observations.inc(found.num)
-    named = [(b"content-type", found.kind), (bodies.UPDATE, b"%d" % found.update)]
-    await reply(service, send, 200, named, found.body)
 
 
 def _others(service: Service) -> Starlette:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +26,8 @@ EPISODE_START = b"x-jaxdrl-episode-start"
 UPDATE = b"x-jaxdrl-update"
 """Headers that say beside an array what fields say in JSON."""
 
+Headers = Mapping[bytes, bytes]
+
 
 class Question(NamedTuple):
     """What a client asks for.
@@ -41,12 +43,28 @@ class Question(NamedTuple):
     episode_start: Any = False
 
 
-def read_json(body: bytes) -> Question:
-    """The question in a JSON object.
+class Kind(NamedTuple):
+    """A kind of body.
+
+    Attributes:
+      name: content type.
+      read: `(body, headers) -> question`, which refuses what is wrong with it.
+      write: `(action, update, session) -> body` of an answer; the session is the id of one that
+        was opened for the question, or None.
+    """
+
+    name: bytes
+    read: Callable[[bytes, Headers], Question]
+    write: Callable[[np.ndarray, int, str | None], bytes]
+
+
+def read_json(body: bytes, headers: Headers) -> Question:
+    """The question in a JSON object, beside which no header says anything.
 
     Raises:
       RefusedError: naming what is wrong with it.
     """
+    del headers
     try:
         text = body.decode()
     except UnicodeDecodeError as error:
@@ -71,7 +89,7 @@ def read_json(body: bytes) -> Question:
     return Question(**content)
 
 
-def read_array(body: bytes, headers: Mapping[bytes, bytes]) -> Question:
+def read_array(body: bytes, headers: Headers) -> Question:
     """The question in an array in NumPy's format, with headers beside it.
 
     Raises:
@@ -87,16 +105,24 @@ def read_array(body: bytes, headers: Mapping[bytes, bytes]) -> Question:
 
 
 def write_json(action: np.ndarray, update: int, session: str | None) -> bytes:
-    """The answer as JSON; a session is named if it was made for the question."""
+    """The answer as JSON; a session is named if it was opened for the question."""
     content = {"action": action.tolist(), "update": update}
     return json_bytes(content if session is None else content | {"session": session})
 
 
-def write_array(action: np.ndarray) -> bytes:
-    """Actions in NumPy's format."""
+def write_array(action: np.ndarray, update: int, session: str | None) -> bytes:
+    """Actions in NumPy's format; headers name what else there is to say."""
+    del update, session
     file = io.BytesIO()
     npy.write_array(file, action, version=(1, 0), allow_pickle=False)
     return file.getvalue()
+
+
+KINDS = {
+    JSON: Kind(JSON, read_json, write_json),
+    NPY: Kind(NPY, read_array, write_array),
+}
+"""The kinds of body that `POST /act` takes and gives, by their content types."""
 
 
 def _array_in(body: bytes) -> np.ndarray:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-from jaxdrl.serving.bodies import JSON, NPY
+from jaxdrl.serving.bodies import JSON, KINDS, NPY, Headers, Kind
 from jaxdrl.serving.limits import Limits
 from jaxdrl.serving.refusals import RefusedError
 from jaxdrl.serving.service import Service
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
-Headers = Mapping[bytes, bytes]
 
 SMALL = 65_536
 """Bytes of a body that is read to its end although its request is refused."""
@@ -48,31 +47,37 @@ def require_no_upgrade(headers: Headers) -> None:
         raise RefusedError(400, words, "upgrade")
 
 
-def kind_of(headers: Headers) -> bytes:
-    """The content type of a request for actions.
+def kind_of(headers: Headers) -> Kind:
+    """The kind of body of a request for actions.
 
     Raises:
       RefusedError: if it cannot be read.
     """
-    given = headers.get(b"content-type", b"").partition(b";")
-    kind, encoding = given[0].strip().lower(), headers.get(b"content-encoding", b"identity")
-    if kind not in (JSON, NPY):
+    name = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    if name not in KINDS:
         words = f"must be {JSON.decode()}, or {NPY.decode()} for an array"
         raise RefusedError(415, f"content-type: {words}", "content-type")
-    if encoding.lower() != b"identity":
+    if headers.get(b"content-encoding", b"identity").lower() != b"identity":
         raise RefusedError(415, "content-encoding: send the body as it is", "content-encoding")
-    return kind
+    return KINDS[name]
 
 
-async def read_body(service: Service, headers: Headers, receive: Receive) -> bytes:
+async def read_body(
+    service: Service, kind: Kind | None, headers: Headers, receive: Receive
+) -> bytes:
     """The body of a request.
+
+    Args:
+      service: the server.
+      kind: of the body, None where it is not for actions.
+      headers: of the request.
+      receive: gives the parts of the body.
 
     Raises:
       RefusedError: if it is too large or too slow, or too much arrives already.
       GoneError: if the client has gone.
     """
     limits, parts, size = service.limits, list[bytes](), 0
-    kind = headers.get(b"content-type", b"")
     _require_size(int(headers.get(b"content-length", b"0")), limits, kind)
     try:
         async with asyncio.timeout(limits.body_seconds):
@@ -97,11 +102,11 @@ async def read_body(service: Service, headers: Headers, receive: Receive) -> byt
         service.num_bytes -= size
 
 
-def _require_size(size: int, limits: Limits, kind: bytes) -> None:
+def _require_size(size: int, limits: Limits, kind: Kind | None) -> None:
     if size > limits.max_body:
         words = f"body: has more than the {limits.max_body} bytes that this server takes"
         raise RefusedError(413, words, "body")
-    if size > limits.max_json and not kind.startswith(NPY):
+    if size > limits.max_json and kind != KINDS[NPY]:
         words = f"body: has more than the {limits.max_json} bytes of JSON that this server takes"
         raise RefusedError(413, f"{words}; send an array as {NPY.decode()}", "body")
 

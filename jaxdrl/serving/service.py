@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ import numpy as np
 from jaxdrl.errors import ConfigError
 from jaxdrl.serving import bodies
 from jaxdrl.serving.batcher import Batcher
-from jaxdrl.serving.bodies import Question
+from jaxdrl.serving.bodies import Headers, Kind, Question
 from jaxdrl.serving.decisions import Decision, LastStep, begin_step, rows_of
 from jaxdrl.serving.followed_policy import FollowedPolicy
 from jaxdrl.serving.limits import Limits
@@ -79,15 +79,13 @@ class Answer(NamedTuple):
     """What a client is told.
 
     Attributes:
+      headers: of the answer.
       body: of the answer.
-      kind: its content type.
-      update: of the policy that gave the actions.
-      num: number of them.
+      num: actions in it.
     """
 
+    headers: list[tuple[bytes, bytes]]
     body: bytes
-    kind: bytes
-    update: int
     num: int
 
 
@@ -102,14 +100,12 @@ def make_service(
     return Service(limits, token, report, metrics, sessions, batcher)
 
 
-async def answer(
-    service: Service, kind: bytes, headers: Mapping[bytes, bytes], body: bytes
-) -> Answer:
+async def answer(service: Service, kind: Kind, headers: Headers, body: bytes) -> Answer:
     """Answers a question for actions.
 
     Args:
       service: the server.
-      kind: content type of the body.
+      kind: of the body, and of the answer.
       headers: of the request.
       body: of the request.
 
@@ -119,16 +115,15 @@ async def answer(
     loaded = service.require_policy().loaded
     if not body:
         raise RefusedError(400, 'body: is empty; send {"obs": [...]}', "body")
-    is_json = kind == bodies.JSON
-    question = bodies.read_json(body) if is_json else bodies.read_array(body, headers)
+    question = kind.read(body, headers)
     rows, start = _rows_in(loaded, question, service.limits)
     found, opened = await _decide(service, question.session, loaded, rows, start)
     action, update = found.action, found.version.update
-    if is_json:
-        written = bodies.write_json(action[0] if rows.is_single else action, update, opened)
-    else:
-        written = bodies.write_array(action[0] if rows.is_single else action)
-    return Answer(written, kind, update, rows.num)
+    named = [(b"content-type", kind.name), (bodies.UPDATE, b"%d" % update)]
+    if opened is not None:
+        named.append((bodies.SESSION, opened.encode()))
+    written = kind.write(action[0] if rows.is_single else action, update, opened)
+    return Answer(named, written, rows.num)
 
 
 def _rows_in(loaded: Loaded, question: Question, limits: Limits) -> tuple[Rows, np.ndarray]:

@@ -213,6 +213,13 @@ def test_a_bad_request(url, run_dir, method, path, body, headers, status, field)
     check_refusal(url, run_dir, ask(url, method, path, body, headers), status, field)
 
 
+def test_a_content_type_in_capitals_is_the_same(url):
+    large = npy(np.zeros((6, 4000), np.float32))  # more than is taken as JSON
+    for kind in ("application/x-npy", "Application/X-NPY; a=b"):
+        refused = act(url, large, {"content-type": kind})
+        assert (refused.status, refused.json["field"]) == (422, "obs")
+
+
 def is_whole(received):
     """Whether a connection ends with what was received of an answer."""
     head, found, body = received.lower().partition(b"\r\n\r\n")

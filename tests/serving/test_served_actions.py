@@ -166,13 +166,17 @@ def test_a_policy_with_memory_needs_a_session():
             name = (await ask("POST", "/sessions")).json["session"]
             three = {"obs": [example["obs"]] * 3, "session": name}
             assert (await ask("POST", "/act", json.dumps(three).encode())).status == 200
+            array = npy(np.zeros((3, *np.shape(example["obs"])), np.float32))
+            opened = (await ask("POST", "/act", array, NPY | SESSION)).headers["x-jaxdrl-session"]
+            again = await ask("POST", "/act", array, NPY | {"x-jaxdrl-session": opened})
+            assert again.status == 200 and "x-jaxdrl-session" not in again.headers
             two = json.dumps({"obs": [example["obs"]] * 2, "session": name}).encode()
             refused = await ask("POST", "/act", two)
             assert refused.status == 422
             assert "obs: has 2 rows, and the session has 3" in refused.json["error"]
             again = {"obs": [example["obs"]] * 2, "session": name, "episode_start": True}
             assert (await ask("POST", "/act", json.dumps(again).encode())).status == 200
-            assert len(service.sessions) == 2
+            assert len(service.sessions) == 3
 
     asyncio.run(check())
 
