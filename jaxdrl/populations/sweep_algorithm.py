@@ -49,9 +49,18 @@ def make_population(
       experiment: an experiment with a sweep.
       mesh: as in `jaxdrl.population`.
       **parts: further arguments of `build`.
+
+    Raises:
+      ConfigError: for an exchange between members whose agents play against each other.
     """
     sweep = experiment.sweep
     assert sweep is not None
+    works = (
+        f"it ranks members by the return of their own episodes, and the agents of {env.name} play "
+        "against each other, so that one wins what another loses; what works: no pbt, where "
+        "members are ranked by their returns against random players"
+    )
+    require(not (sweep.pbt and env.is_competitive), "sweep.pbt", True, works)
 
     def of_member(hyperparams: Any) -> Algorithm:
         config = with_settings(experiment.algorithm, **hyperparams)

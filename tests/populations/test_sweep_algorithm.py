@@ -25,6 +25,7 @@ from jaxdrl.populations import sweep_algorithm
 from jaxdrl.runs import pbt_log
 from jaxdrl.runs.assemble import evaluation_key
 from jaxdrl.runs.run_dir import read_metrics
+from probe_games import higher_number
 from small_runs import CARTPOLE, PPO, config_of
 from small_sweeps import quietly
 
@@ -63,6 +64,14 @@ def test_the_files_of_a_sweep(run):
     returns = result["evaluation"]["member_returns"]
     assert result["evaluation"]["mean_return"] == max(returns)
     assert returns[result["evaluation"]["best_member"]] == max(returns)
+
+
+def test_members_whose_agents_play_against_each_other_are_not_ranked_by_their_own_episodes():
+    for sweep, is_refused in ((SWEEP.sweep, True), (Sweep(RANGES, members=4), False)):
+        experiment = dataclasses.replace(SWEEP, sweep=sweep)
+        context = pytest.raises(ConfigError, match=r"pbt = True.* higher_number play against")
+        with context if is_refused else contextlib.nullcontext():
+            sweep_algorithm.make_population(higher_number(), experiment, None)
 
 
 def test_the_lineage_replays_to_the_hyperparameters_of_the_state(run):
