@@ -102,7 +102,7 @@ def fixed(loaded, update=7):
             loaded.candidate,
             loaded.policy,
             loaded.space,
-            loaded.learner,
+            loaded.part,
             Version(update, 0, None, "a run", None, None, 0.0),
         )
     )

@@ -53,6 +53,19 @@ def find_unread(policy: Function, shapes: tuple[Any, ...]) -> Unread:
         unread = found
 
 
+def find_read(function: Function, learner: Any, shapes: tuple[Any, ...]) -> list[bool]:
+    """Which of a learner's arrays, in the order of its leaves, decide what a function returns.
+
+    Args:
+      function: of the learner and the arguments, which is traced only.
+      learner: arrays, or their shapes.
+      shapes: of the arguments, for one row.
+    """
+    program = jax.export.export(jax.jit(function), platforms=("cpu",))(learner, *shapes)
+    kept = program.module_kept_var_idx
+    return [i in kept for i in range(len(jax.tree.leaves(learner)))]
+
+
 def export_of(
     policy: Function, shapes: tuple[Any, ...], unread: Unread, platforms: tuple[str, ...]
 ) -> jax.export.Exported:

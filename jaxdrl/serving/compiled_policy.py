@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import compress
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxdrl.analysis.policy_function import PolicyFunction
+from jaxdrl.analysis.policy_inputs import find_read
 from jaxdrl.core.types import LearnerState
 
 
@@ -21,7 +24,7 @@ class CompiledPolicy:
 
     Args:
       function: what is compiled.
-      learner: one with the shapes of all that it will act with.
+      learner: one with the shapes of all that it will act with; it is not kept.
       sizes: the batch sizes.
     """
 
@@ -29,10 +32,34 @@ class CompiledPolicy:
         self, function: PolicyFunction, learner: LearnerState, sizes: tuple[int, ...]
     ) -> None:
         self.function, self.sizes = function, tuple(sorted(set(sizes)))
-        jitted, shapes = jax.jit(function.act_on_taken), function.taken
+        shapes, structure = jax.tree.flatten(jax.eval_shape(lambda x: x, learner))
+        one_row = _of_size(function.taken, 1)
+        reads = find_read(function.act_on_taken, jax.tree.unflatten(structure, shapes), one_row)
+        # Keys are kept in any case: they take no room, and there are no zeros of their kind.
+        self._is_kept = [
+            is_read or jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+            for is_read, x in zip(reads, shapes, strict=True)
+        ]
+
+        def act(part: list[Any], *args: Any) -> tuple[Any, ...]:
+            kept, given = self._is_kept, iter(part)
+            leaves = [
+                next(given) if keep else jnp.zeros(x.shape, x.dtype)
+                for keep, x in zip(kept, shapes, strict=True)
+            ]
+            return function.act_on_taken(jax.tree.unflatten(structure, leaves), *args)
+
+        part = list(compress(shapes, self._is_kept))
+        jitted = jax.jit(act)
         self._programs = {
-            size: jitted.lower(learner, *_of_size(shapes, size)).compile() for size in self.sizes
+            size: jitted.lower(part, *_of_size(function.taken, size)).compile()
+            for size in self.sizes
         }
+
+    def part_of(self, learner: LearnerState) -> list[jax.Array]:
+        """The arrays of a learner that it acts by, on the device; what decides no action is not."""
+        part = list(compress(jax.tree.leaves(learner), self._is_kept))
+        return jax.block_until_ready(jax.device_put(part, jax.local_devices()[0]))
 
     @property
     def dtypes(self) -> Any:
@@ -46,22 +73,22 @@ class CompiledPolicy:
         carry = self.function.taken[1]
         return jax.tree.map(lambda x: np.zeros((num, *x.shape[1:]), x.dtype), carry)
 
-    def rehearse(self, learner: LearnerState) -> None:
-        """Acts once with a learner, on zeros.
+    def rehearse(self, part: list[jax.Array]) -> None:
+        """Acts once with the part of a learner, on zeros.
 
         Raises:
           TypeError: if it has other shapes than that which it was compiled for.
         """
         obs = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), _of_size(self.function.taken, 1))
-        self.act(learner, obs[0], self.initial_carry(1), np.ones(1, bool))
+        self.act(part, obs[0], self.initial_carry(1), np.ones(1, bool))
 
     def act(
-        self, learner: LearnerState, obs: Any, carry: Any, episode_start: np.ndarray
+        self, part: list[jax.Array], obs: Any, carry: Any, episode_start: np.ndarray
     ) -> tuple[np.ndarray, Any]:
         """`(action [N, ...], carry)` of rows, as arrays of NumPy.
 
         Args:
-          learner: whose parameters it acts with.
+          part: of the learner that it acts with, from `part_of`.
           obs: `[N, ...]`, without what decides no action.
           carry: recurrent state of each row, `()` without memory.
           episode_start: bool `[N]`: where it is true, the recurrent state is reset first.
@@ -69,8 +96,8 @@ class CompiledPolicy:
         args = (obs, carry, episode_start) if self.function.has_memory else (obs,)
         parts = []
         for start, stop, size in self._parts(len(episode_start)):
-            part = jax.tree.map(lambda x, a=start, b=stop, n=size: _padded(x[a:b], n), args)
-            result = jax.device_get(self._programs[size](learner, *part))
+            rows = jax.tree.map(lambda x, a=start, b=stop, n=size: _padded(x[a:b], n), args)
+            result = jax.device_get(self._programs[size](part, *rows))
             parts.append(jax.tree.map(lambda x, n=stop - start: x[:n], result))
         joined = parts[0] if len(parts) == 1 else jax.tree.map(_join, *parts)
         return joined[0], (joined[1] if self.function.has_memory else ())

@@ -55,7 +55,7 @@ def rows_of(loaded: Loaded, obs: Any) -> Rows:
 
 def act(loaded: Loaded, obs: Any, carry: Any, episode_start: np.ndarray) -> Decision:
     """What a version of a policy does on rows from `rows_of`."""
-    action, after = loaded.policy.act(loaded.learner, obs, carry, episode_start)
+    action, after = loaded.policy.act(loaded.part, obs, carry, episode_start)
     return Decision(action, loaded.version, after)
 
 

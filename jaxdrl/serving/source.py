@@ -13,7 +13,6 @@ import jax
 from jaxdrl.analysis.policy_function import policy_function, space_read
 from jaxdrl.core.keys import pinned
 from jaxdrl.core.spaces import ObservationSpace
-from jaxdrl.core.types import LearnerState
 from jaxdrl.envs import Environment
 from jaxdrl.errors import ConfigError
 from jaxdrl.runs.assemble import Setup, assemble, load_learner, read_stored
@@ -100,7 +99,7 @@ class Loaded:
       candidate: the checkpoint.
       policy: compiled; the same for all versions of a run.
       space: of the observations that it takes.
-      learner: the parameters, on the device.
+      part: of the learner that it acts by, on the device.
       version: what callers are told about it.
     """
 
@@ -108,7 +107,7 @@ class Loaded:
     candidate: Candidate
     policy: CompiledPolicy
     space: ObservationSpace
-    learner: LearnerState
+    part: list[jax.Array]
     version: Version
 
 
@@ -157,9 +156,9 @@ def load(source: Source, candidate: Candidate, before: Loaded | None) -> Loaded 
         function = policy_function(source.env, source.setup.algorithm.policy, learner)
         policy = CompiledPolicy(function, learner, source.choice.batch_sizes)
         space = space_read(source.env, function.unread)
-    learner = jax.block_until_ready(jax.device_put(learner, jax.local_devices()[0]))
-    policy.rehearse(learner)
-    return Loaded(source, candidate, policy, space, learner, _describe(source, candidate, member))
+    part = policy.part_of(learner)
+    policy.rehearse(part)
+    return Loaded(source, candidate, policy, space, part, _describe(source, candidate, member))
 
 
 def _describe(source: Source, candidate: Candidate, member: int | None) -> Version:

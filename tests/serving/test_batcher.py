@@ -19,7 +19,7 @@ class Doubling:
         self.may_act, self.batches = threading.Event(), []
         self.error = None
 
-    def act(self, learner, obs, carry, start):
+    def act(self, part, obs, carry, start):
         assert self.may_act.wait(10)
         self.batches.append(obs.tolist())
         if self.error is not None:
@@ -27,7 +27,7 @@ class Doubling:
         return 2 * obs, carry + 1
 
     def version(self, update):
-        return SimpleNamespace(policy=self, learner=None, version=update)
+        return SimpleNamespace(policy=self, part=None, version=update)
 
 
 def run(check, max_rows=100, max_waiting=1000):

@@ -33,7 +33,7 @@ def loaded_of(env, changes):
     function = policy_function(env, agent.policy, learner)
     policy = CompiledPolicy(function, learner, (1, 64))
     space = space_read(env, function.unread)
-    return agent, learner, Loaded(None, None, policy, space, learner, None)
+    return agent, learner, Loaded(None, None, policy, space, policy.part_of(learner), None)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -126,7 +126,8 @@ def test_a_session_keeps_its_state_with_a_new_version_of_the_run_and_not_of_anot
     env, _, agent, learner, first = made("memory")
     other = agent.init(jax.random.key(5)).learner
     obs = np.asarray(env.observation_space.sample(jax.random.key(0))).tolist()
-    second = fixed(first.__class__(**(vars(first) | {"learner": other})), update=8)
+    part = first.policy.part_of(other)
+    second = fixed(first.__class__(**(vars(first) | {"part": part})), update=8)
     third = fixed(loaded_of(env, MEMORY)[2], update=9)
     states = []
 

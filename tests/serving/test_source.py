@@ -35,7 +35,7 @@ def test_the_programs_of_a_run_are_used_again(opened, run_dir):
     second = load(found, candidate, first)
     assert second.policy is first.policy and second.version.update == 2
     assert (first.version.run_id, first.version.env_steps) == (found.stored.origin.run_id, 128)
-    action, _ = second.policy.act(second.learner, OBS[None], (), np.ones(1, bool))
+    action, _ = second.policy.act(second.part, OBS[None], (), np.ones(1, bool))
     assert action.tolist() == [0]
 
 
