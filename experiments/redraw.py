@@ -26,9 +26,10 @@ class Redraw:
 
 
 def redraw(config: Redraw) -> None:
-    """Draws all pictures whose figures are stored; docs/images/hosts_scaling.png is not of them."""
+    """Draws all pictures."""
     images, results = config.out / "docs/images", config.out / "experiments/results"
-    plot.draw(stored("throughput.json"), images / "throughput.png")
+    for name in ("throughput", "hosts_scaling"):
+        plot.draw(stored(f"{name}.json"), images / f"{name}.png")
     content = stored("staleness.json")
     of_staleness = staleness.Staleness(**_known(staleness.Staleness, content["settings"]))
     staleness.draw(of_staleness, content["rows"], images / "staleness.png")
