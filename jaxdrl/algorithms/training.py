@@ -42,6 +42,9 @@ def train(
 ) -> State:
     """Trains for `num_updates` updates.
 
+    It prints nothing. The step is compiled before the first update, which takes seconds, or a
+    minute for large ones on a GPU.
+
     Args:
       algorithm: one of jaxdrl, or your own.
       state: from its `init`, or from an earlier `train`. It is donated: use the returned one.

@@ -33,7 +33,7 @@ from jaxdrl.checks import Index, checked, require
 from jaxdrl.core.keys import pinned
 from jaxdrl.core.types import Network
 from jaxdrl.envs import Environment
-from jaxdrl.io.console import make_console
+from jaxdrl.io.console import make_console, say
 from jaxdrl.io.safe_files import replaced
 from jaxdrl.runs import backend
 from jaxdrl.runs.assemble import spaces_of
@@ -270,11 +270,11 @@ def main(
     which: Any = {"checkpoint": checkpoint, "member": member, "setting": setting}
     found, console = export_policy(run_dir, out, **which), make_console()
     if found.member is not None:
-        console.print(str(found.member), soft_wrap=True)
+        say(console, str(found.member))
     where = f"in ONNX's opset {onnx_file.OPSET}" if _is_onnx(out) else f"for {', '.join(PLATFORMS)}"
-    console.print(
+    say(
+        console,
         f"{found.about['env']}, after update {found.about['update']}: {found.about['call']}, "
-        f"{found.num_bytes / 1024:.0f} KiB, {where}\n"
-        f"policy: {found.path}",
-        soft_wrap=True,
+        f"{found.num_bytes / 1024:.0f} KiB, {where}",
     )
+    console.print(f"policy: {found.path}", soft_wrap=True)

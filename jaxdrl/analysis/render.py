@@ -28,7 +28,7 @@ from jaxdrl.evaluation.episodes import DEFAULT_MAX_STEPS
 from jaxdrl.evaluation.host_playback import require_drawn
 from jaxdrl.evaluation.moments import Moment, require_picture
 from jaxdrl.evaluation.playback import record
-from jaxdrl.io.console import make_console
+from jaxdrl.io.console import make_console, say
 from jaxdrl.io.numerals import short
 from jaxdrl.io.terminal import printable
 from jaxdrl.runs import backend
@@ -241,13 +241,14 @@ def main(run_dir: Path, out: Path | None, request: Request) -> None:
     returns = ", ".join(short(value) for value in last.returns.tolist())
     console = make_console()
     if film.member is not None:
-        console.print(str(film.member), soft_wrap=True)
-    console.print(
+        say(console, str(film.member))
+    say(
+        console,
         f"{film.title}: {', '.join(counts)}, {'returns' if len(last.returns) > 1 else 'return'} "
         f"{returns}\n{len(moments)} frames{thinned}, {film.fps} per second, "
-        f"{film.path.stat().st_size / 2**20:.1f} MiB\nfilm: {film.path}",
-        soft_wrap=True,
+        f"{film.path.stat().st_size / 2**20:.1f} MiB",
     )
+    console.print(f"film: {film.path}", soft_wrap=True)
 
 
 def ordinal(num: int) -> str:

@@ -5,7 +5,9 @@ Importing this module imports neither jax nor gymnax.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import contextlib
+import textwrap
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -55,6 +57,34 @@ def make_console(name: Name = "stdout", *, quiet: bool = False) -> Console:
 def labelled(label: str, words: str, style: str = "yellow") -> Text:
     """A line that begins with a styled label."""
     return Text.assemble((label, style), " ", printable(words, keep="\n\t"))
+
+
+def say(console: Console, words: str | Text) -> None:
+    """Prints prose, which a terminal gets wrapped between words, never within a path."""
+    text = words if isinstance(words, Text) else Text(printable(words, keep="\n\t"))
+    for line in text.split("\n"):
+        parts = _between_words(line, console.width) if console.is_terminal else [line]
+        for part in parts:
+            console.print(part, soft_wrap=True)
+
+
+def _between_words(line: Text, width: int) -> Iterator[Text]:
+    """Parts of a line that fit, unless a single word does not."""
+    whole: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
+    end = 0
+    for part in textwrap.wrap(line.plain, width, expand_tabs=False, **whole):
+        start = line.plain.index(part, end)
+        end = start + len(part)
+        yield line[start:end]
+
+
+@contextlib.contextmanager
+def working(console: Console, words: str) -> Iterator[None]:
+    """Says what is being done meanwhile: beside a spinner on a terminal, as a line elsewhere."""
+    if not console.is_terminal:
+        console.print(words)
+    with console.status(words):
+        yield
 
 
 def warner(console: Console, before: str = "") -> Callable[[str], None]:

@@ -20,6 +20,7 @@ from jaxdrl.config.algorithms import can_start_from, kind_of
 from jaxdrl.config.experiment import Experiment, default_run_dir, resolve
 from jaxdrl.core.keys import abstract_key
 from jaxdrl.distributed.mesh import make_mesh
+from jaxdrl.io.console import say
 from jaxdrl.io.safe_files import remove, set_aside
 from jaxdrl.runs import acting, backend, checkpoint_manager, finite_states, memory, together
 from jaxdrl.runs import checkpoint as checkpoints
@@ -52,9 +53,9 @@ def plan(experiment: Experiment, overrides: Overrides, session: Session) -> Iter
     experiment = memory.in_waves(setup.experiment, budget)
     budget = memory.of_wave(experiment, budget)
     if words := idle_words(experiment, overrides):
-        console.print(words, soft_wrap=True)
+        say(console, words)
     if folder_of(experiment.sweep) is None:  # else each part sees whether it fits
-        console.print(memory.check(experiment, budget), soft_wrap=True)
+        say(console, memory.check(experiment, budget))
     together.require_one_part(hosts, experiment)
     run_dir = Path(hosts.first("run_dir", lambda: str(_make_run_dir(experiment))))
     session.run_dir = session.run_dir or run_dir
@@ -104,15 +105,15 @@ def plan_resume(
         setup = assemble_on_devices(experiment, overrides, session, stored, changes)
         budget = memory.plan(setup.experiment, setup.algorithm, setup.mesh)
         budget = together.least_memory(hosts, budget)
-        console.print(memory.check(setup.experiment, budget), soft_wrap=True)
+        say(console, memory.check(setup.experiment, budget))
         if path is None:
             start = Start(warm_start=load_warm_start(setup, session))
         else:
             start = Start(manifest, load_state(setup, path, stored))
         where = f" ({path})" if path else ", the start: it ended before its first checkpoint"
-        console.print(f"resuming from update {update}{where}", soft_wrap=True)
+        say(console, f"resuming from update {update}{where}")
         if words := schedule_words(before, experiment, overrides):
-            console.print(words, soft_wrap=True)
+            say(console, words)
         dropped = _drop_what_came_after if hosts.is_first else _drop_nothing
         for kept in dropped(run_dir, update):
             words = "it ended before its first checkpoint and starts again; its lines so far"
@@ -139,7 +140,7 @@ def assemble_on_devices(
         experiment.devices, num_shards, session.hosts, is_wish=is_wish, beside=beside
     )
     devices = acting.actor_devices(experiment, overrides, mesh, beside)
-    console.print(words, soft_wrap=True)
+    say(console, words)
     if overrides.env is None:
         console.print(f"loading {experiment.env}")
     num_devices = int(mesh.devices.size)
@@ -149,7 +150,7 @@ def assemble_on_devices(
     setup = assemble(replace(experiment, devices=num_devices), overrides, mesh, stored)
     if devices:
         words = acting.describe(experiment.acting, setup.env, devices, mesh)
-        console.print(words, soft_wrap=True)
+        say(console, words)
     return replace(setup, actor_devices=tuple(devices))
 
 

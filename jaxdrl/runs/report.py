@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
+from rich.text import Text
 
 from jaxdrl.config.experiment import Experiment
 from jaxdrl.config.stored import to_json
@@ -15,6 +16,7 @@ from jaxdrl.core.types import TrainState
 from jaxdrl.distributed.spread import fetch
 from jaxdrl.evaluation.episodes import Evaluation
 from jaxdrl.io.advice import resume_call
+from jaxdrl.io.console import say
 from jaxdrl.io.json_files import finite, sealed, write_json
 from jaxdrl.io.terminal import printable
 from jaxdrl.runs import checkpoint as checkpoints
@@ -140,17 +142,13 @@ def print_result(console: Console, run_dir: Path, result: dict[str, Any]) -> Non
     shown, whose, over = _shown(result)
     console.print(
         f"trained {result['env_steps']:,} steps{of_members} in {result['train_seconds']:.1f} s "
-        f"({result['steps_per_second']:,.0f} steps/s)\n"
-        f"{printable(result['env'])}: {whose}{how} mean return ",
-        end="",
-        soft_wrap=True,
+        f"({result['steps_per_second']:,.0f} steps/s)"
     )
-    console.print(figure(shown["mean_return"]), style="bold", end="")
-    console.print(
-        f" (95% interval {figure(shown['ci95_low'])} to {figure(shown['ci95_high'])}) "
-        f"over {over}\nresults: {printable(run_dir)}",
-        soft_wrap=True,
-    )
+    low, high = figure(shown["ci95_low"]), figure(shown["ci95_high"])
+    before = f"{printable(result['env'])}: {whose}{how} mean return "
+    mean, after = figure(shown["mean_return"]), f" (95% interval {low} to {high}) over {over}"
+    say(console, Text.assemble(before, (mean, "bold"), after))
+    console.print(f"results: {printable(run_dir)}", soft_wrap=True)
 
 
 def _shown(result: dict[str, Any]) -> tuple[dict[str, Any], str, str]:

@@ -18,6 +18,7 @@ from jaxdrl.config.experiment import Experiment
 from jaxdrl.core.types import Algorithm, TrainState
 from jaxdrl.envs import Environment
 from jaxdrl.evaluation.episodes import Evaluation
+from jaxdrl.io.console import working
 from jaxdrl.io.json_files import sealed, write_sealed
 from jaxdrl.runs import memory, report
 from jaxdrl.runs import run_dir as files
@@ -119,7 +120,7 @@ def compile_run(setup: Setup, session: Session) -> tuple[TrainState, Compiled]:
     assert setup.memory is not None
     started, console = time.perf_counter(), session.console
     session.hosts.status.phase = "compiling"
-    with console.status("compiling"), current_names(setup.experiment.profile):
+    with working(console, "compiling"), current_names(setup.experiment.profile):
         state = init_state(setup)
         step = compile_step(setup, state)
     seconds = time.perf_counter() - started

@@ -12,6 +12,7 @@ from typing import Any
 from jaxdrl.checks import require
 from jaxdrl.config.experiment import Experiment, follows_length
 from jaxdrl.evaluation.episodes import evaluate
+from jaxdrl.io.console import say
 from jaxdrl.io.json_files import as_written, sealed, write_sealed
 from jaxdrl.io.safe_files import remove, require_own
 from jaxdrl.populations.sweep_algorithm import hyperparams_of
@@ -80,7 +81,7 @@ def plan_sweep_resume(
         budget = memory.plan(setup.experiment, setup.algorithm, setup.mesh)
         budget = memory.of_wave(setup.experiment, budget)
         if words := schedule_words(before, experiment, overrides):
-            session.console.print(words, soft_wrap=True)
+            say(session.console, words)
         remove(run_dir / files.RESULT_FILE)
         yield replace(setup, memory=budget, claim=claimed)
 

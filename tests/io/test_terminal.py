@@ -15,8 +15,8 @@ from rich.text import Text
 
 import jaxdrl
 from jaxdrl.analysis.figures import make_figure, save_figure
-from jaxdrl.io.console import labelled, make_console, warner
-from jaxdrl.io.terminal import Output, drawable, printable
+from jaxdrl.io.console import labelled, make_console, say, warner, working
+from jaxdrl.io.terminal import STYLES, Output, drawable, printable
 
 HOSTILE = [
     ("\x1b[31mred", "\\x1b[31mred"),
@@ -89,6 +89,25 @@ def test_styles_of_our_own_reach_a_terminal_and_no_file(shown):
         console, text = shown(is_terminal)
         console.print(labelled("warning:", "x"))
         assert text().count("\x1b[33mwarning:\x1b[0m") == count
+
+
+def test_prose_is_wrapped_between_words_on_a_terminal_alone(shown, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "20")
+    path = "runs/" + "x" * 30
+    words = Text.assemble("a return of ", ("12.5", "bold"), f" in {path}")
+    for is_terminal, lines in ((True, ["a return of 12.5 in", path]), (False, [words.plain])):
+        console, text = shown(is_terminal)
+        say(console, words)
+        assert [STYLES.sub("", line).rstrip() for line in text().splitlines()] == lines
+
+
+def test_what_takes_long_is_announced_where_there_is_no_spinner(shown):
+    for is_terminal in (True, False):
+        console, text = shown(is_terminal)
+        with working(console, "compiling"):
+            assert is_terminal or text() == "compiling\n"
+        assert ("\x1b" in text()) == is_terminal
+        assert text().count("compiling") == 1
 
 
 @pytest.mark.parametrize("title", [r"$\frac$", "$a$", "a$b", r"\$x^$", "_hidden", "x\x1b\n\ty"])
