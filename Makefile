@@ -82,12 +82,7 @@ venv:
 
 train: $(core)  ## train PPO on CartPole; on a GPU: make train EXTRAS=cuda12
 	"$(VENV)/bin/python" experiments/cartpole.py $(ARGS)
-	@echo
-	@echo "Next, in this terminal (README.md continues from here):"
-	@echo "  . $(VENV)/bin/activate"
-	@echo "  jaxdrl train Acrobot-v1 --run-dir runs/acrobot"
-	@echo "  jaxdrl plot runs/acrobot --out curves.png"
-	@echo "  jaxdrl render runs/acrobot --out film.gif"
+	@echo "To run these commands in this terminal, first: . $(VENV)/bin/activate"
 
 # Flags of the compiler are those of a process: one session for the files that are compiled quickly,
 # one for those that are compiled as users do. ARGS may choose tests of one kind alone.

@@ -9,15 +9,12 @@ import signal
 import subprocess
 import sys
 import time
-from types import SimpleNamespace
 
 import jax
 import pytest
 from rich.console import Console
 
 import jaxdrl
-from jaxdrl import launch
-from jaxdrl.cli import main
 from jaxdrl.distributed.hosts import Hosts
 from jaxdrl.errors import ConfigError
 from jaxdrl.runs import report
@@ -214,19 +211,6 @@ def test_a_disk_that_is_full_at_the_start_is_refused(tmp_path, disk, no_compile)
     assert str(caught.value).startswith(
         f"run_dir = {str(tmp_path / 'run')!r}: cannot be written (No"
     )
-
-
-@pytest.mark.parametrize(
-    "verb", ["train CartPole-v1", "sweep CartPole-v1 --seeds 2", "resume runs/x"]
-)
-@pytest.mark.parametrize(("is_written", "code"), [(True, None), (False, 1)])
-def test_a_result_that_could_not_be_written_is_a_failure(verb, is_written, code, monkeypatch):
-    for name in ("run", "resume"):
-        ended = SimpleNamespace(is_written=is_written)
-        monkeypatch.setattr(launch, name, lambda *_, ended=ended, **__: ended)
-    with pytest.raises(SystemExit) if code else contextlib.nullcontext() as caught:
-        main.main(verb.split())
-    assert code is None or caught.value.code == code
 
 
 def test_files_of_a_sweep_that_cannot_be_written_do_not_cost_its_table(tmp_path, monkeypatch):

@@ -30,6 +30,7 @@ from jaxdrl.cli.flags import (
 )
 from jaxdrl.cli.help import first_paragraph, fitted, registry, versions, whole_description
 from jaxdrl.cli.launch_processes import launch, require_separator
+from jaxdrl.cli.next_steps import conclude
 from jaxdrl.cli.serve_flags import serve
 from jaxdrl.config.algorithms import DEFAULT
 from jaxdrl.config.experiment import Experiment
@@ -83,7 +84,7 @@ def train(
     """
     from jaxdrl.launch import run
 
-    _require_written(run(experiment, resume=resume))
+    conclude(run(experiment, resume=resume))
 
 
 def sweep(
@@ -106,7 +107,7 @@ def sweep(
     from jaxdrl.launch import run
 
     experiment = dataclasses.replace(experiment, sweep=settings.to_sweep())
-    _require_written(run(experiment, resume=resume))
+    conclude(run(experiment, resume=resume))
 
 
 def resume(
@@ -130,13 +131,7 @@ def resume(
 
     length: Any = {"total_env_steps": total_env_steps, "keep_schedule": keep_schedule}
     run = launch.resume(run_dir, devices=devices, checkpoint=checkpoint, **length)
-    _require_written(run)
-
-
-def _require_written(run: Any) -> None:
-    """Exits with an error if the result of a finished run could not be written, as was warned."""
-    if run is not None and not run.is_written:
-        sys.exit(FAILED)
+    conclude(run)
 
 
 def plot(

@@ -143,6 +143,11 @@ def wait_for(future: Future, seconds: float) -> bool:
     return future.done()
 
 
+def is_first_process() -> bool:
+    """Whether this is process 0 of those that are connected, or the only one."""
+    return distributed.global_state.process_id == 0
+
+
 @contextlib.contextmanager
 def connected(say: Callable[[str], Any] = print) -> Iterator[Hosts]:
     """Connects for a block, at whose end the processes wait for each other.

@@ -520,7 +520,8 @@ def test_a_script_trains_on_simulated_devices_in_a_process_of_its_own(tmp_path):
     process = run_python("-W", "error", *SCRIPT, *flags.split(), cwd=tmp_path)
     assert process.returncode == 0, process.stderr[-2000:]
     assert process.stderr == ""
-    assert process.stdout.endswith("results: out\n")
+    assert re.search(r"\ncompiling\ncompiled in .* s\n", process.stdout)  # not silent meanwhile
+    assert "\nresults: out\nnext: jaxdrl plot out\n" in process.stdout
     described = json.loads((tmp_path / "out" / "config.json").read_text())
     assert described["devices"]["num"] == 4
     assert described["experiment"]["env_params"]["max_steps_in_episode"] == 9
