@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tomllib
 from importlib.util import find_spec
+from types import SimpleNamespace
 
 import jax
 import pytest
@@ -27,9 +28,10 @@ import tyro
 import jaxdrl
 from jaxdrl import launch
 from jaxdrl.analysis import evaluate_verb, export, learning_curves, render, watch
-from jaxdrl.cli import doctor, launch_processes, list_envs, main
+from jaxdrl.cli import doctor, launch_processes, list_envs, main, next_steps
 from jaxdrl.cli import flags as cli_flags
 from jaxdrl.config.algorithms import ALGORITHMS
+from jaxdrl.config.stored import to_json
 from jaxdrl.envs.contract import check
 from jaxdrl.envs.suites import registry
 from jaxdrl.serving import server
@@ -179,6 +181,12 @@ def test_python_blocks_run(path, tmp_path):
     run_blocks(path, tmp_path)
 
 
+def test_the_first_environment_of_ones_own_takes_ten_lines():
+    page = ROOT / "docs/environments.md"
+    lines = [line for line in blocks(page, "python")[0][1].splitlines() if line]
+    assert (len(lines), "## In ten lines" in page.read_text()) == (10, True)
+
+
 @pytest.mark.parametrize("path", FILES, ids=file_id)
 def test_commands_exist_and_their_flags_parse(path, monkeypatch):
     for words in commands(path):
@@ -189,14 +197,22 @@ def test_commands_exist_and_their_flags_parse(path, monkeypatch):
             pytest.fail(f"{path.name}: {shlex.join(words)} does not parse")
 
 
-def test_what_make_train_says_next_parses(monkeypatch):
-    """And jaxdrl is installed into an active environment before it is used, as in the README."""
+@pytest.mark.parametrize("env", ["CartPole-v1", "MemoryChain-bsuite"])  # one has no picture
+@pytest.mark.parametrize("of_sweep", [{}, {"settings": [{}]}], ids=["train", "sweep"])
+def test_the_commands_that_a_run_ends_with_parse(env, of_sweep, tmp_path, monkeypatch):
+    config = {"experiment": to_json(jaxdrl.make_experiment(env))}
+    (tmp_path / "best.json").write_text(json.dumps(config))
+    result = {"env_steps": 512_000, **of_sweep}
+    run = SimpleNamespace(run_dir=tmp_path, env=jaxdrl.make(env), result=result)
+    found = next_steps.next_steps(run)
+    assert len(found) == 3
+    for command in found:
+        check_command(monkeypatch, shlex.split(command))
+
+
+def test_jaxdrl_is_a_command_of_the_terminal_before_it_is_used():
     recipe = (ROOT / "Makefile").read_text().split("\ntrain:")[1].split("\n\n")[0]
-    first, *others = map(shlex.split, re.findall(r'@echo "  (.*)"', recipe))
-    assert first == [".", "$(VENV)/bin/activate"] and others
-    for words in others:
-        assert words[0] == "jaxdrl"
-        check_command(monkeypatch, words)
+    assert recipe.endswith(': . $(VENV)/bin/activate"')
     words = [words[0] for words in commands(ROOT / "README.md")]
     assert words.index("python3") < words.index(".") < words.index("pip") < words.index("jaxdrl")
 
