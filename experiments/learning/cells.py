@@ -14,6 +14,7 @@ import jaxdrl
 from jaxdrl import Experiment
 from jaxdrl.config.algorithms import kind_of
 from jaxdrl.config.settings import flat_settings
+from jaxdrl.io.safe_files import write_text
 from jaxdrl.runs.machine import versions
 from jaxdrl.runs.run_dir import CHECKPOINTS, METRICS_FILE
 
@@ -79,9 +80,7 @@ def measure(
         "curve": curve(run_dir / METRICS_FILE),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(cell, indent=1) + "\n")
-    temporary.replace(path)
+    write_text(path, json.dumps(cell, indent=1) + "\n")
     jax.clear_caches()  # or hundreds of programs would stay in memory
     return cell
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
+import secrets
 import shutil
 import stat
 from collections.abc import Iterator
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxdrl.errors import ConfigError
+from jaxdrl.io.file_locks import is_same, try_lock
 
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 """Flags that create a file, and fail if anything of that name exists."""
@@ -103,15 +106,15 @@ def set_aside(path: Path) -> Path:
 def replaced(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """A new file beside `path` that replaces it atomically at the end of the block.
 
-    A link at `path` is replaced, not its target.
+    Each writer has a file of its own: of several at a time, the last to end decides. A link at
+    `path` is replaced, not its target.
 
     Args:
       path: path of the file.
       durable: whether to wait until the new file is on the disk, so that it survives a power cut.
     """
-    unfinished = path.with_name(f".{path.stem}.writing{path.suffix}")
-    remove(unfinished)  # left by a process that was killed, or a link
-    os.close(os.open(unfinished, NEW, 0o666))
+    _remove_abandoned(path)
+    unfinished, lock = _new_beside(path)
     try:
         yield unfinished
         if durable:
@@ -120,6 +123,45 @@ def replaced(path: Path, *, durable: bool = True) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             unfinished.unlink(missing_ok=True)
+        os.close(lock)
+
+
+def _new_beside(path: Path) -> tuple[Path, int]:
+    """`(a new file beside a path, a descriptor that holds its lock until it is closed)`."""
+    while True:
+        name = f"{_beginning(path)}{secrets.token_hex(4)}{path.suffix}"
+        unfinished = path.with_name(name)
+        lock = os.open(unfinished, NEW, 0o666)
+        is_locked = try_lock(lock, fcntl.LOCK_EX, 0.0)
+        if is_locked is not False and is_same(lock, unfinished):
+            return unfinished, lock
+        os.close(lock)  # before it was locked, another writer has taken it for abandoned
+
+
+def _beginning(path: Path) -> str:
+    return f".{path.stem}.writing-"
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Removes what killed processes have left of files for a path: nobody has their locks."""
+    with contextlib.suppress(OSError):
+        names = [entry.name for entry in os.scandir(path.parent)]
+        for name in names:
+            if name.startswith(_beginning(path)) and name.endswith(path.suffix):
+                with contextlib.suppress(OSError):
+                    _remove_unlocked(path.with_name(name))
+
+
+def _remove_unlocked(unfinished: Path) -> None:
+    if not stat.S_ISREG(os.lstat(unfinished).st_mode):
+        remove(unfinished)  # nobody writes it
+        return
+    lock = open_itself(unfinished, os.O_RDWR)
+    try:
+        if try_lock(lock, fcntl.LOCK_EX, 0.0) and is_same(lock, unfinished):
+            unfinished.unlink()
+    finally:
+        os.close(lock)
 
 
 def write_text(path: Path, text: str, *, durable: bool = True) -> None:

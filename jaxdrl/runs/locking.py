@@ -10,18 +10,15 @@ import errno
 import fcntl
 import os
 import socket
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from jaxdrl.errors import ConfigError
+from jaxdrl.io.file_locks import is_same, try_lock
 from jaxdrl.io.safe_files import NEW, open_existing, open_itself, require_own
 from jaxdrl.runs.run_dir import make_run_dir
 
 LOCK_FILE = ".lock"
-
-NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EBADF, errno.EINVAL}
-"""Errors of file systems without locks, or without locks on directories."""
 
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 """Errors of a full disk."""
@@ -52,7 +49,7 @@ class Claim:
         try:
             directory = os.open(self.run_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             self.descriptors = [directory]
-            if _try(directory, fcntl.LOCK_EX) is False:
+            if try_lock(directory, fcntl.LOCK_EX, SECONDS_TO_TRY) is False:
                 raise self._taken()
             self._take_file()
         except OSError as error:
@@ -69,13 +66,13 @@ class Claim:
         while True:
             file = open_itself(self.path, os.O_RDWR | os.O_CREAT)
             self.descriptors.append(file)
-            got = _try(file, fcntl.LOCK_EX)
+            got = try_lock(file, fcntl.LOCK_EX, SECONDS_TO_TRY)
             if got is False:
                 raise self._taken()
             if got is None:
                 self._make_file()
                 return
-            if _is_same(file, self.path):
+            if is_same(file, self.path):
                 os.truncate(file, 0)
                 os.write(file, _own_name().encode())
                 return
@@ -107,9 +104,9 @@ class Claim:
           ConfigError: if another process writes to the directory now.
         """
         is_claimed = len(self.descriptors) == 2
-        if is_claimed and _is_same(self.descriptors[1], self.path):
+        if is_claimed and is_same(self.descriptors[1], self.path):
             return
-        if is_claimed and self.has_locks and _is_same(self.descriptors[0], self.run_dir):
+        if is_claimed and self.has_locks and is_same(self.descriptors[0], self.run_dir):
             os.close(self.descriptors.pop())
             self._take_file()
         else:
@@ -120,7 +117,7 @@ class Claim:
         """Lets the next process in."""
         if not self.has_locks and len(self.descriptors) == 2:
             with contextlib.suppress(OSError):
-                if _is_same(self.descriptors[-1], self.path):
+                if is_same(self.descriptors[-1], self.path):
                     self.path.unlink()
         for descriptor in self.descriptors:
             os.close(descriptor)
@@ -157,7 +154,7 @@ def writer_of(run_dir: Path) -> str | None:
     path = run_dir / LOCK_FILE
     try:
         with open_existing(path) as file:
-            got = _try(file.fileno(), fcntl.LOCK_SH, 0.0)
+            got = try_lock(file.fileno(), fcntl.LOCK_SH, 0.0)
             text = file.read(1000)
     except OSError:
         got, text = True, b""  # nobody ever wrote it, or it was removed
@@ -167,35 +164,10 @@ def writer_of(run_dir: Path) -> str | None:
         with contextlib.suppress(OSError):
             directory = os.open(run_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
-                got = _try(directory, fcntl.LOCK_SH, 0.0) is not False
+                got = try_lock(directory, fcntl.LOCK_SH, 0.0) is not False
             finally:
                 os.close(directory)
     return None if got else _name(text)
-
-
-def _try(descriptor: int, kind: int, seconds: float = SECONDS_TO_TRY) -> bool | None:
-    """Whether the lock was obtained, None where there are no locks."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(0.01)
-        except OSError as error:
-            if error.errno in NO_LOCKS:
-                return None
-            raise
-
-
-def _is_same(descriptor: int, path: Path) -> bool:
-    """Whether an open file is still the one at that path."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), os.lstat(path))
-    except OSError:
-        return False
 
 
 def _own_name() -> str:

@@ -1,7 +1,11 @@
 """Files that are replaced as a whole, and never through a link."""
 
+import errno
+import fcntl
 import os
 import socket
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -139,13 +143,102 @@ def test_a_file_that_is_written_overwrites_nothing_behind_a_link(tmp_path, name)
     assert list(run_dir.iterdir()) == [path]
 
 
-def test_what_is_in_the_place_of_an_unfinished_file_is_removed(tmp_path):
-    for plant in (Path.mkdir, Path.touch, make_fifo):
+def test_what_is_left_of_an_unfinished_file_is_removed(tmp_path):
+    for plant in (Path.mkdir, Path.touch, make_fifo, link_to_itself):
         path = tmp_path / "result.json"
-        plant(tmp_path / ".result.writing.json")
+        with replaced(path) as unfinished:
+            pass
+        plant(unfinished)
         write_text(path, "new")
         assert path.read_text() == "new"
         assert list(tmp_path.iterdir()) == [path]
+
+
+def test_two_writers_at_a_time_both_write_a_whole_file(tmp_path):
+    path, others = tmp_path / "policy.zip", [tmp_path / ".policy.writing-1.txt", tmp_path / "a.zip"]
+    for other in others:
+        other.touch()
+    with replaced(path) as first:
+        first.write_text("of the fir")
+        with replaced(path) as second:
+            second.write_text("of the second, which is longer")
+        assert path.read_text() == "of the second, which is longer"
+        with pytest.raises(KeyboardInterrupt), replaced(path) as third:
+            third.write_text("of the th")
+            raise KeyboardInterrupt
+        with first.open("a") as file:
+            file.write("st")
+    assert path.read_text() == "of the first"
+    assert set(tmp_path.iterdir()) == {path, *others}
+
+
+def write_at_once(path, letter, num):
+    for _ in range(num):
+        with replaced(path, durable=False) as unfinished:
+            for _ in range(4):
+                with unfinished.open("a") as file:
+                    file.write(letter * 1000)
+
+
+def test_many_writers_at_a_time_leave_nothing_behind(tmp_path):
+    path, read = tmp_path / "policy.zip", set()
+    writers = [threading.Thread(target=write_at_once, args=(path, x, 100)) for x in "abcd"]
+    for writer in writers:
+        writer.start()
+    while any(writer.is_alive() for writer in writers):
+        if path.exists():
+            read.add(path.read_text())
+    for writer in writers:
+        writer.join()
+    assert read <= {letter * 4000 for letter in "abcd"}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from jaxdrl.io.safe_files import replaced
+with replaced(Path(sys.argv[1])) as unfinished:
+    unfinished.write_text("half")
+    os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.parametrize("error", [None, errno.ENOLCK])
+def test_what_a_killed_process_left_is_removed_and_what_another_writes_is_not(
+    tmp_path, monkeypatch, error
+):
+    """Without locks nobody knows which is which, and all of it stays."""
+    path = tmp_path / "result.json"
+    subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False)
+    (left,) = tmp_path.iterdir()
+    assert left.read_text() == "half"
+
+    def flock(*_):
+        raise OSError(error, os.strerror(error))
+
+    if error is not None:
+        monkeypatch.setattr(fcntl, "flock", flock)
+    with replaced(path) as first:
+        write_text(path, "second")
+        first.write_text("first")
+    assert path.read_text() == "first"
+    assert left.exists() == (error is not None)
+
+
+def test_a_file_that_is_taken_for_abandoned_before_it_is_locked_is_made_anew(tmp_path, monkeypatch):
+    path, lock, removed = tmp_path / "result.json", fcntl.flock, []
+
+    def removed_before(descriptor, kind):
+        if not removed:
+            removed.extend(tmp_path.iterdir())
+            removed[0].unlink()
+        lock(descriptor, kind)
+
+    monkeypatch.setattr(fcntl, "flock", removed_before)
+    write_text(path, "new")
+    assert path.read_text() == "new" and len(removed) == 1
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_lines_are_not_appended_through_a_link(tmp_path):
