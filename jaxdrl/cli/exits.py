@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -69,10 +70,23 @@ def outcome(action: Callable[[], Any], signals: Signals) -> tuple[str, int]:
         return _unless_said(error, str(error)), error.exit_code
     except OSError as error:
         where = "" if error.filename is None else f"{error.filename}: "
-        return f"error: {where}{error.strerror or error}", FAILED
+        return f"error: {where}{error.strerror or error}{_works_for(error)}", FAILED
     except KeyboardInterrupt:
         return "interrupted", 128 + signal.Signals[signals.name or "SIGINT"]
     return "", DONE
+
+
+def _works_for(error: OSError) -> str:
+    """What to do where a library finds no directory for temporary files, which importing it needs.
+
+    Several look for one, and the error of Python's `tempfile` has no type of its own.
+    """
+    try:
+        tempfile.gettempdir()
+    except OSError as missing:
+        if error.args == missing.args:
+            return "; set TMPDIR to a directory that can be written and has room"
+    return ""
 
 
 def _unless_said(error: Exception, words: str) -> str:

@@ -1,5 +1,8 @@
+import os
 import subprocess
 import sys
+
+import pytest
 
 
 def test_a_command_that_leaves_an_actor_behind_ends_at_once():
@@ -16,3 +19,34 @@ answer(fail)
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "error: it hangs\n")
+
+
+NOWHERE = """
+import sys, tempfile
+given = tempfile._candidate_tempdir_list
+tempfile._candidate_tempdir_list = lambda: given()[:1]  # TMPDIR alone: others may be writable
+from jaxdrl.cli.main import main
+for verb in {verbs}:
+    try:
+        main(verb.split())
+    except SystemExit as end:
+        print(end.code, file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("kind", ["missing", "a file"])
+def test_without_a_temporary_directory_one_sentence_says_what_to_do(kind, tmp_path):
+    """The libraries that JAX needs look for one when they are imported."""
+    path, verbs = tmp_path / "temporary", ["serve nothing", "train CartPole-v1", "doctor"]
+    if kind == "a file":
+        path.touch()
+    verbs += ["export nothing", "evaluate nothing", "render nothing", "resume nothing"]
+    script, env = NOWHERE.format(verbs=verbs), os.environ | {"TMPDIR": str(path)}
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(
+        command, env=env, capture_output=True, text=True, check=False, timeout=60, cwd=tmp_path
+    )
+    words = f"error: No usable temporary directory found in ['{path}']; set TMPDIR to a directory"
+    assert done.stderr == f"{words} that can be written and has room\n1\n" * len(verbs)
+    assert done.stdout == ""
+    assert [found.name for found in tmp_path.iterdir()] == ["temporary"] * (kind == "a file")
