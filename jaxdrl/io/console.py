@@ -70,9 +70,10 @@ def say(console: Console, words: str | Text) -> None:
 
 def _between_words(line: Text, width: int) -> Iterator[Text]:
     """Parts of a line that fit, unless a single word does not."""
-    whole: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
+    as_it_is = ("break_long_words", "break_on_hyphens", "expand_tabs", "replace_whitespace")
+    unchanged: dict[str, Any] = dict.fromkeys(as_it_is, False)
     end = 0
-    for part in textwrap.wrap(line.plain, width, expand_tabs=False, **whole):
+    for part in textwrap.wrap(line.plain, width, **unchanged):
         start = line.plain.index(part, end)
         end = start + len(part)
         yield line[start:end]

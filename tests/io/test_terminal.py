@@ -98,7 +98,9 @@ def test_prose_is_wrapped_between_words_on_a_terminal_alone(shown, monkeypatch):
     for is_terminal, lines in ((True, ["a return of 12.5 in", path]), (False, [words.plain])):
         console, text = shown(is_terminal)
         say(console, words)
-        assert [STYLES.sub("", line).rstrip() for line in text().splitlines()] == lines
+        say(console, "a\tb")
+        printed = [STYLES.sub("", line).rstrip() for line in text().splitlines()]
+        assert [line.expandtabs() for line in printed] == [*lines, "a       b"]
 
 
 def test_what_takes_long_is_announced_where_there_is_no_spinner(shown):
