@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from jaxdrl.algorithms.training import jit_step, train
     from jaxdrl.analysis.evaluate_run import evaluate_run
     from jaxdrl.analysis.export import export_policy
+    from jaxdrl.analysis.figures import plot_style
     from jaxdrl.analysis.learning_curves import plot_runs
     from jaxdrl.analysis.policy_file import load_policy
     from jaxdrl.analysis.render import render_run
@@ -89,6 +90,7 @@ __all__ = [
     "member",
     "play",
     "plot_runs",
+    "plot_style",
     "population",
     "ppo",
     "pqn",
@@ -141,6 +143,7 @@ _HOMES = {
     "member": "jaxdrl.populations.state",
     "play": "jaxdrl.evaluation.matches",
     "plot_runs": "jaxdrl.analysis.learning_curves",
+    "plot_style": "jaxdrl.analysis.figures",
     "population": "jaxdrl.populations.members",
     "ppo": "jaxdrl.algorithms.ppo.algorithm",
     "pqn": "jaxdrl.algorithms.pqn",

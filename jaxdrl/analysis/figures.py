@@ -34,10 +34,23 @@ STYLE: dict[Any, Any] = {
     "errorbar.capsize": 3,
     "lines.markersize": 4,
 }
-"""What all pictures share, as settings of matplotlib; `picture` adds the colours."""
+"""What all pictures share, as settings of matplotlib; `plot_style` adds the colours."""
 
 LETTERS_PER_INCH = 14
 """Letters of a legend that fit beside each other."""
+
+
+def plot_style() -> dict[str, Any]:
+    """Settings of matplotlib for pictures in the colours and fonts of those that jaxdrl draws.
+
+    `matplotlib.pyplot.style.use(jaxdrl.plot_style())` sets them for all later pictures, and
+    `with matplotlib.pyplot.style.context(...)` for those of a block. After the colours, which every
+    kind of colour vision tells apart, dashed and dotted lines of the same colours follow.
+    """
+    from matplotlib.rcsetup import cycler
+
+    lines = cycler(linestyle=["-", "--", ":"]) * cycler(color=COLOURS)
+    return STYLE | {"axes.prop_cycle": lines}
 
 
 def require_picture(out: Path) -> None:
@@ -60,15 +73,10 @@ def make_figure(width: float, height: float) -> Any:
 
 @contextlib.contextmanager
 def picture(out: Path, width: float, height: float) -> Iterator[Any]:
-    """A figure of a size in inches to draw on in the common style, which is then written to `out`.
-
-    After the colours, dashed and dotted lines of the same colours follow.
-    """
+    """A figure of a size in inches, to draw on in the common style and then written to `out`."""
     from matplotlib import rc_context
-    from matplotlib.rcsetup import cycler
 
-    lines = cycler(linestyle=["-", "--", ":"]) * cycler(color=COLOURS)
-    with rc_context(STYLE | {"axes.prop_cycle": lines}):
+    with rc_context(plot_style()):
         figure = make_figure(width, height)
         yield figure
         save_figure(figure, out)
