@@ -70,19 +70,26 @@ def main(run_dir: Path, request: Request) -> None:
         checkpoint_ratings.require_several(run_dir, request.member, request.setting)
     backend.start(1, 1)
     console = make_console()
-    players = [load_player(one[0], Overrides(), "evaluate_run", *one[1:]) for one in which]
-    if request.round_robin:
-        content = _rate(console, players[0], request)
-    elif request.against is not None:
-        content = _play(console, players, request)
-    else:
-        names = player_names(players)
-        act = partial(_vary, variations) if variations else _evaluate
-        contents = act(console, players, names, request, _num_episodes(request))
-        content = dict(zip(names, contents, strict=True)) if len(contents) == 2 else contents[0]
+    with console.status("playing"):
+        players = [load_player(one[0], Overrides(), "evaluate_run", *one[1:]) for one in which]
+        content = _content(console, players, request, variations)
     if request.json is not None:
         request.json.parent.mkdir(parents=True, exist_ok=True)
         write_json(request.json, content)
+
+
+def _content(
+    console: Console, players: list[Player], request: Request, variations: list[Variation]
+) -> dict[str, Any]:
+    """Prints what is asked for; returns an object for JSON."""
+    if request.round_robin:
+        return _rate(console, players[0], request)
+    if request.against is not None:
+        return _play(console, players, request)
+    names = player_names(players)
+    act = partial(_vary, variations) if variations else _evaluate
+    contents = act(console, players, names, request, _num_episodes(request))
+    return dict(zip(names, contents, strict=True)) if len(contents) == 2 else contents[0]
 
 
 def _num_episodes(request: Request) -> int:

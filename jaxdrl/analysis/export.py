@@ -268,7 +268,9 @@ def main(
     read_run(run_dir)  # before the backend starts
     backend.start(1, 1)
     which: Any = {"checkpoint": checkpoint, "member": member, "setting": setting}
-    found, console = export_policy(run_dir, out, **which), make_console()
+    console = make_console()
+    with console.status("exporting"):
+        found = export_policy(run_dir, out, **which)
     if found.member is not None:
         say(console, str(found.member))
     where = f"in ONNX's opset {onnx_file.OPSET}" if _is_onnx(out) else f"for {', '.join(PLATFORMS)}"

@@ -228,7 +228,9 @@ def main(run_dir: Path, out: Path | None, request: Request) -> None:
     film_writer.require_film(out or Path("film.gif"))
     read_run(run_dir)  # before the backend starts
     backend.start(1, 1)
-    film = make_film(run_dir, out, request, Overrides())
+    console = make_console()
+    with console.status("playing and drawing"):
+        film = make_film(run_dir, out, request, Overrides())
     moments, last = film.moments, film.moments[-1]
     every = moments[1].num_steps
     thinned = f", every {ordinal(every)} step and the last" if every > 1 else ""
@@ -239,7 +241,6 @@ def main(run_dir: Path, out: Path | None, request: Request) -> None:
     }
     counts = [f"{num} {name}" for name, num in {**ends, "cut": cut}.items() if num]
     returns = ", ".join(short(value) for value in last.returns.tolist())
-    console = make_console()
     if film.member is not None:
         say(console, str(film.member))
     say(

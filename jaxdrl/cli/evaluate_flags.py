@@ -34,19 +34,19 @@ def evaluate(
 
     Args:
       run_dir: Directory of the run, which may still be running.
-      vary: NUM values of a parameter of the environment; given twice, it makes a grid.
-      compare: Directory of another run, to evaluate it too and show the difference.
-      against: Directory of another run to play against, in all seats in turn, or random.
+      vary: Vary a parameter of the environment over NUM values; given twice, over a grid.
+      compare: Directory of another run to evaluate as well, with the difference between the two.
+      against: Opponent: the directory of another run, or random; they take the seats in turn.
       round_robin: Let all checkpoints of the run play each other, and rate them.
-      random_moves: Random moves that open each game of a match, so that games differ.
-      num_episodes: Number of episodes; None: 1000, 32 for a cell of a grid, 100 games for a pair.
+      random_moves: Random moves at the start of each game of a match, so that games differ.
+      num_episodes: Number of episodes; None: 1000; 32 per cell of a grid; 100 games per pair.
       sampled: Sample actions, instead of greedily taking the most probable one.
       member: Number of a member of a sweep; None: the best.
       setting: Number of a setting in the table of a sweep, instead of a member: its best seed.
-      checkpoint: Update of a checkpoint, or best; None: the last.
+      checkpoint: Which checkpoint, by its update, or best; None: the last.
       seed: Seed of the episodes, for both runs.
-      json: File for the figures with all returns, or for those of the grid.
-      out: PNG, SVG or PDF file for a curve or map of the grid, or for the ratings.
+      json: JSON file for all figures, including the return of each episode or those of the grid.
+      out: PNG, SVG or PDF file for a picture of the grid or of the ratings.
     """
     from jaxdrl.analysis.evaluate_verb import Request, main
 

@@ -58,13 +58,14 @@ Command = Annotated[
 def launch(*, processes: int = 2, restarts: int = 0, command: Command = ()) -> None:
     """Start several processes on this machine that train one run together.
 
-    It is how to try a run on several hosts with one machine:
+    Use it to try out a run on several hosts on a single machine:
     `jaxdrl launch --processes 4 -- train CartPole-v1`. Each process gets an equal share of the
     cores and GPUs, and all of them end when one fails.
 
     Args:
       processes: Number of processes.
-      restarts: How often to start all again when one is killed; train and sweep need --resume.
+      restarts: How often to restart all of them after one is killed; train and sweep then need
+        --resume.
       command: A verb with its flags, or the path of a Python script with its own.
     """
     if code := main(command, processes, restarts):

@@ -118,14 +118,14 @@ def resume(
     keep_schedule: bool = False,
     checkpoint: int | Literal["best"] | None = None,
 ) -> None:
-    """Resume a run from its last valid checkpoint, as if nothing had happened.
+    """Resume a run from its last valid checkpoint, as if it had never stopped.
 
     Args:
       run_dir: Directory of the run.
       devices: Number of devices; None: as before.
       total_env_steps: New length of the run in environment steps, to extend it; None: as before.
       keep_schedule: Anneal the learning rate over the old length of the run, not the new one.
-      checkpoint: Update of an earlier checkpoint, or best; None: the last.
+      checkpoint: Which checkpoint to resume from, by its update, or best; None: the last.
     """
     from jaxdrl import launch
 
@@ -174,13 +174,14 @@ def render(
       run_dir: Directory of the run, which may still be running.
       out: GIF or MP4 file; None: film.gif in the run directory.
       num_envs: Number of environments side by side.
-      num_steps: Step limit at which episodes are cut; None: the environment's own limit.
-      max_frames: Most frames; in longer episodes every 2nd step is shown, or every 4th and so on.
+      num_steps: Steps after which episodes are cut; None: the environment's own limit.
+      max_frames: Maximum number of frames; longer episodes show every 2nd step, or every 4th and so
+        on.
       fps: Frames per second; None: 5 to 30, for about 10 seconds.
       sampled: Sample actions, instead of greedily taking the most probable one.
       member: Number of a member of a sweep; None: the best.
       setting: Number of a setting in the table of a sweep, instead of a member: its best seed.
-      checkpoint: Update of a checkpoint, or best; None: the last.
+      checkpoint: Which checkpoint, by its update, or best; None: the last.
       seed: Seed of the episodes.
     """
     from jaxdrl.analysis.render import Request, main
@@ -204,7 +205,7 @@ def export(
       out: The file, .zip for JAX or .onnx for ONNX; None: policy.zip in the run directory.
       member: Number of a member of a sweep; None: the best.
       setting: Number of a setting in the table of a sweep, instead of a member: its best seed.
-      checkpoint: Update of a checkpoint, or best; None: the last.
+      checkpoint: Which checkpoint, by its update, or best; None: the last.
     """
     from jaxdrl.analysis.export import main
 
@@ -216,7 +217,7 @@ def watch(run_dir: tyro.conf.Positional[Path], *, once: bool = False, seconds: f
 
     Args:
       run_dir: Directory of the run.
-      once: Show the present state and exit, as when the output is not a terminal.
+      once: Show the current state and exit; always so if the output is not a terminal.
       seconds: Seconds between updates of the display.
     """
     from jaxdrl.analysis.watch import main

@@ -34,28 +34,28 @@ def serve(
     max_connections: int = 1000,
     grace: float = 10.0,
 ) -> None:
-    """Answer over HTTP with the policy of a run, and take each new checkpoint while it trains.
+    """Serve the policy of a run over HTTP, and load each new checkpoint while the run trains.
 
     The environment variable JAXDRL_TOKEN, of at least 16 characters, is the token that clients
-    have to send; an address that other machines reach needs one.
+    must send; it is required if --host is an address that other machines can reach.
 
     Args:
       run_dir: Directory of the run, which may still be running.
       host: Address to listen on.
       port: Port to listen on; 0 takes a free one.
-      checkpoint: Update of a checkpoint, or best; None: always the last.
+      checkpoint: Which checkpoint, by its update, or best; None: always the last.
       member: Number of a member of a sweep; None: the best.
       setting: Number of a setting in the table of a sweep, instead of a member: its best seed.
       wait: Seconds to wait for the run and its first checkpoint.
-      seconds: Seconds between two looks for a new checkpoint.
-      max_body: Most bytes in the body of a request.
-      max_json: Most bytes of it if it is JSON, which takes long to read.
-      max_rows: Most observations in a request.
-      max_sessions: Most sessions; one that plays a batch counts once for each observation.
-      session_seconds: Seconds without a request after which a session is forgotten.
-      body_seconds: Seconds in which a request must arrive.
-      max_connections: Most open connections.
-      grace: Seconds for requests that are being answered when the server is told to end.
+      seconds: Seconds between checks for a new checkpoint.
+      max_body: Maximum size of a request body in bytes.
+      max_json: Maximum size of a JSON body in bytes; JSON takes long to parse.
+      max_rows: Maximum number of observations in a request.
+      max_sessions: Maximum number of sessions; a session for a batch counts once per observation.
+      session_seconds: Seconds without a request after which a session is dropped.
+      body_seconds: Seconds within which a whole request must arrive.
+      max_connections: Maximum number of open connections.
+      grace: Seconds to finish the requests being answered when the server is told to stop.
     """
     _require_extra()
     from jaxdrl.serving.limits import Limits

@@ -83,8 +83,8 @@ class PPOConfig:
     """Past selves that the policy plays against, in environments of several agents; 0: it plays
     against itself alone."""
     pool_share: Share = 0.25
-    """Share of the environments that is played against the pool, by one agent in turn; of each
-    shard a multiple of pool_size * agents, and fewer than all."""
+    """Share of the environments in which one agent in turn plays against the pool; their number in
+    each shard is a multiple of pool_size * agents, and less than all."""
     pool_every: Count = 10
     """Updates after which the policy takes the place of the oldest one in the pool, whose games
     begin anew."""

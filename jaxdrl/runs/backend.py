@@ -129,7 +129,8 @@ def _kind_in_words(mesh: Mesh, hosts: Hosts) -> str:
         return kind
     if chosen > num_cores():
         return f"CPU, simulated on {num_cores()} core(s)"
-    return f"CPU, one for each of {chosen} of its {num_cores()} cores"
+    of = "its" if chosen == num_cores() else f"{chosen} of its"
+    return f"CPU, one for each of {of} {num_cores()} cores"
 
 
 def require_alike(mesh: Mesh, hosts: Hosts) -> None:

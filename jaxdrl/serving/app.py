@@ -132,8 +132,8 @@ def _unknown(request: Request, error: HTTPException) -> Response:
         takes = (error.headers or {}).get("Allow", "")
         return _refused(request, RefusedError(405, f"method: this path takes {takes}", "method"))
     words = (
-        "path: there are POST /act, POST /sessions, DELETE /sessions/ID, and GET /healthz, "
-        "/readyz, /version, /example and /metrics"
+        "path: there is no such path; there are POST /act, POST /sessions, DELETE /sessions/ID, "
+        "and GET /healthz, /readyz, /version, /example and /metrics"
     )
     return _refused(request, RefusedError(404, words, "path"))
 

@@ -46,7 +46,7 @@ def start_with(cores, num_devices, setting="", **environ):
 @pytest.mark.parametrize(
     ("cores", "asked", "devices", "said"),
     [
-        (2, None, 2, "devices: 2 (CPU, one for each of 2 of its 2 cores); compiled programs: "),
+        (2, None, 2, "devices: 2 (CPU, one for each of its 2 cores); compiled programs: "),
         (6, None, 4, "devices: 4 (CPU, one for each of 4 of its 6 cores); compiled programs: "),
         (1, None, 1, "devices: 1 (cpu); compiled programs: "),
         (2, 8, 8, "devices: 8 (CPU, simulated on 2 core(s)); compiled programs: "),
