@@ -52,7 +52,7 @@ if find_spec("mujoco") is None:  # which Brax and Playground bring
     ABSENT.add("jaxdrl.envs.drawing.mujoco_outlines")
 NAMES = [m.name for m in pkgutil.walk_packages(jaxdrl.__path__, "jaxdrl.")]
 MODULES = ["jaxdrl", *(name for name in NAMES if name not in ABSENT)]
-TEXT_FILE = re.compile(r"(?:jaxdrl|tests|experiments|notebooks|docs)/[\w./-]+")
+TEXT_FILE = re.compile(r"(?<!\.com/)(?:jaxdrl|tests|experiments|notebooks|docs)/[\w./-]+")
 
 
 def file_id(path):

@@ -40,7 +40,7 @@ LETTERS_PER_INCH = 14
 """Letters of a legend that fit beside each other."""
 
 
-def plot_style() -> dict[str, Any]:
+def plot_style() -> dict[Any, Any]:
     """Settings of matplotlib for pictures in the colours and fonts of those that jaxdrl draws.
 
     `matplotlib.pyplot.style.use(jaxdrl.plot_style())` sets them for all later pictures, and

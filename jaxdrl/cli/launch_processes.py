@@ -64,8 +64,7 @@ def launch(*, processes: int = 2, restarts: int = 0, command: Command = ()) -> N
 
     Args:
       processes: Number of processes.
-      restarts: How often to restart all of them after one is killed; train and sweep then need
-        --resume.
+      restarts: How often to restart all of them after one is killed; train and sweep need --resume.
       command: A verb with its flags, or the path of a Python script with its own.
     """
     if code := main(command, processes, restarts):

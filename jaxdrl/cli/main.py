@@ -175,8 +175,7 @@ def render(
       out: GIF or MP4 file; None: film.gif in the run directory.
       num_envs: Number of environments side by side.
       num_steps: Steps after which episodes are cut; None: the environment's own limit.
-      max_frames: Maximum number of frames; longer episodes show every 2nd step, or every 4th and so
-        on.
+      max_frames: Maximum number of frames; longer episodes show every 2nd, 4th, 8th, ... step.
       fps: Frames per second; None: 5 to 30, for about 10 seconds.
       sampled: Sample actions, instead of greedily taking the most probable one.
       member: Number of a member of a sweep; None: the best.
