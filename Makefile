@@ -149,7 +149,8 @@ lock: $(UV)  ## renew constraints.txt, what make installs; all of it: ARGS=--upg
 	    --python-version 3.11 --no-annotate --output-file constraints.txt $(ARGS) pyproject.toml
 	@echo "constraints.txt: $$(grep -c == constraints.txt) versions"
 
-test-lowest test-newest: $(core) $(UV)
+test-lowest test-newest: $(UV)
+	@$(MAKE) --no-print-directory installed EXTRAS=
 	@"$(VENV)/bin/python" tests/version_ranges.py $(@:test-%=%) "$(UV)" "$(VENV)" "$(WORKERS)" \
 	    "$(call joined,$(comma),$(extras))" "$(PYTHONS)" $(ARGS)
 
