@@ -195,6 +195,8 @@ class TrainingLoop:
 
     def _evaluate_and_save(self, state: TrainState) -> Evaluation | None:
         """The evaluation of a state, saved if that is due; None where a signal came first."""
+        env_steps = self.done * self.setup.experiment.algorithm.env_steps_per_update
+        self.recorder.progress.begin_evaluation(env_steps)
         try:
             evaluation = self._evaluate(state)
         except InterruptedWorkError:
@@ -204,10 +206,7 @@ class TrainingLoop:
             return None
         self.log.annotate({f"evaluation_{k}": v for k, v in evaluation_figures(evaluation).items()})
         self.log.flush()  # before the checkpoint, or a resumed run would write the line again
-        per_update = self.setup.experiment.algorithm.env_steps_per_update
-        self.recorder.progress.show_evaluation(
-            self.done * per_update, evaluation_figures(evaluation)
-        )
+        self.recorder.progress.show_evaluation(env_steps, evaluation_figures(evaluation))
         if self.hosts.first(f"save-{self.done}", lambda: self._wants_save(evaluation)):
             self._save(self.done, self.saver.take(self.done, state), evaluation)
         if self.done % self.setup.experiment.log_every and self.log.latest:

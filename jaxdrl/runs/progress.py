@@ -22,7 +22,7 @@ class ProgressReport:
     def __init__(self, console: Console, total_env_steps: int, env_steps: int = 0) -> None:
         self.console = console
         self.total_env_steps, self.first_env_steps = total_env_steps, env_steps
-        self.episode_return = ""
+        self.episode_return = self.figures = ""
         self.started = self.last_line = time.perf_counter()
         self.last_evaluation = -float("inf")
         is_shown = console.is_terminal and not console.quiet
@@ -42,8 +42,8 @@ class ProgressReport:
             self.episode_return = f" return {short(record['episode_return'])},"
         speed = f"{record['steps_per_second']:,.0f} steps/s"
         env_steps = record["env_steps"]
-        figures = f"{speed},{self.episode_return}".rstrip(",")
-        self.bar.update(self.task, completed=env_steps, figures=figures)
+        self.figures = f"{speed},{self.episode_return}".rstrip(",")
+        self.bar.update(self.task, completed=env_steps, figures=self.figures)
         now = time.perf_counter()
         is_last = env_steps >= self.total_env_steps
         if self.bar.disable and (is_last or now - self.last_line >= SECONDS_BETWEEN_LINES):
@@ -55,8 +55,15 @@ class ProgressReport:
                 f"{self.episode_return.replace('return', 'episode return')} {left} left"
             )
 
+    def begin_evaluation(self, env_steps: int) -> None:
+        """Shows that an evaluation begins, whose first one is compiled, too."""
+        self.bar.update(self.task, figures="evaluating")
+        if self.bar.disable and env_steps >= self.total_env_steps:  # or all seems to be over
+            self._print("evaluating")
+
     def show_evaluation(self, env_steps: int, figures: dict[str, Any]) -> None:
         """Shows the figures of an evaluation, except for the last one of a run."""
+        self.bar.update(self.task, figures=self.figures)
         now = time.perf_counter()
         is_last = env_steps >= self.total_env_steps  # the result is printed anyway
         if is_last or now - self.last_evaluation < SECONDS_BETWEEN_LINES:

@@ -68,3 +68,20 @@ def test_of_members_it_is_the_best_and_the_last_evaluation_is_the_result():
 def test_the_last_plain_line_has_the_whole_of_it():
     line = shown(80, False, 512, lambda report: report.show(RECORD))
     assert line == "  512 of 512 steps, 23,457 steps/s, episode return 138,970, 0 s left\n"
+
+
+def test_an_evaluation_is_announced_on_the_bar_until_it_is_over():
+    reports = [
+        lambda report: report.show(RECORD),
+        lambda report: report.begin_evaluation(512),
+        lambda report: report.show_evaluation(512, FIGURES),
+    ]
+    during, after = (shown(80, True, 1024, *reports[:count]) for count in (2, 3))
+    assert "of 1,024 steps evaluating" in during.split("\x1b[2K")[-1]
+    assert "23,457 steps/s, return 138,970" in after.split("\x1b[2K")[-1]
+
+
+@pytest.mark.parametrize(("env_steps", "lines"), [(512, []), (1024, ["  evaluating"])])
+def test_without_a_bar_the_last_evaluation_alone_is_announced(env_steps, lines):
+    text = shown(80, False, 1024, lambda report: report.begin_evaluation(env_steps))
+    assert text.splitlines() == lines
