@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import chex
 import flax.struct
 import jax
 import jax.numpy as jnp
+
+from jaxdrl.core.shapes import require_shape
 
 
 @flax.struct.dataclass
@@ -67,5 +68,4 @@ class EpsilonGreedy:
         return explored + greedy * (1.0 - self.epsilon)[..., None]
 
     def _check(self, array: jax.Array, name: str) -> None:
-        shape, words = self.q_values.shape[:-1], f"input 0 is {name}"
-        chex.assert_shape(array, shape, custom_message=words, exception_type=ValueError)
+        require_shape(name, array, self.q_values.shape[:-1])

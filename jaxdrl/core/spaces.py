@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from jaxdrl.core.space_arguments import bound_of, dtype_of, short, size_of
+
 if TYPE_CHECKING:
     import jax
 
@@ -32,8 +34,8 @@ class Discrete:
     dtype: npt.DTypeLike = "int32"
 
     def __post_init__(self) -> None:
-        dtype = _dtype("dtype", self.dtype, kinds="iu")
-        object.__setattr__(self, "n", _size("n", self.n, dtype))
+        dtype = dtype_of("dtype", self.dtype, kinds="iu")
+        object.__setattr__(self, "n", size_of("n", self.n, dtype))
         object.__setattr__(self, "dtype", dtype)
 
     @property
@@ -71,7 +73,7 @@ class MultiDiscrete:
             raise ValueError(
                 f"nvec must be a non-empty tuple of ints, such as (2, 3), got {self.nvec!r}"
             )
-        sizes = tuple(_size(f"nvec[{i}]", n, self.dtype) for i, n in enumerate(self.nvec))
+        sizes = tuple(size_of(f"nvec[{i}]", n, self.dtype) for i, n in enumerate(self.nvec))
         object.__setattr__(self, "nvec", sizes)
 
     @property
@@ -125,9 +127,9 @@ class Box:
         dtype: npt.DTypeLike = "float32",
     ) -> None:
         object.__setattr__(self, "shape", tuple(operator.index(n) for n in shape))
-        object.__setattr__(self, "dtype", _dtype("dtype", dtype, kinds="fiub"))
-        object.__setattr__(self, "low", _bound("low", low, self.shape, self.dtype))
-        object.__setattr__(self, "high", _bound("high", high, self.shape, self.dtype))
+        object.__setattr__(self, "dtype", dtype_of("dtype", dtype, kinds="fiub"))
+        object.__setattr__(self, "low", bound_of("low", low, self.shape, self.dtype))
+        object.__setattr__(self, "high", bound_of("high", high, self.shape, self.dtype))
         # Written so that NaN fails it too.
         if not np.all((self.low <= self.high) & (self.low < np.inf) & (self.high > -np.inf)):
             raise ValueError(
@@ -136,7 +138,7 @@ class Box:
             )
 
     def __repr__(self) -> str:
-        low, high = _short(self.low), _short(self.high)
+        low, high = short(self.low), short(self.high)
         return f"Box(low={low}, high={high}, shape={self.shape}, dtype={self.dtype.name!r})"
 
     def __eq__(self, other: object) -> bool:
@@ -264,53 +266,3 @@ class Dict:
 
 ObservationSpace: TypeAlias = Space | Dict
 """The spaces of observations: those of actions, and dictionaries of them."""
-
-
-def _dtype(field: str, value: npt.DTypeLike, kinds: str) -> np.dtype[Any]:
-    dtype = np.dtype(value)
-    if dtype.kind not in kinds:
-        works = "an integer type such as 'int32'"
-        if "f" in kinds:
-            works = "a float, integer or bool type such as 'float32'"
-        raise ValueError(f"{field} must be {works}, got {dtype.name!r}")
-    return dtype
-
-
-def _size(field: str, value: Any, dtype: np.dtype[Any]) -> int:
-    """`value` as an int from 1 to 2^31 - 1, such that `dtype` holds 0..value-1."""
-    largest = min(int(np.iinfo(dtype).max) + 1, 2**31 - 1)
-    is_int = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if not is_int or not 1 <= int(value) <= largest:
-        raise ValueError(f"{field} must be an int from 1 to {largest}, got {value!r}")
-    return int(value)
-
-
-def _bound(
-    field: str, value: npt.ArrayLike, shape: tuple[int, ...], dtype: np.dtype[Any]
-) -> np.ndarray[Any, Any]:
-    """`value` as a read-only array of `shape` and `dtype`."""
-    given = np.asarray(value)
-    try:
-        bound = np.broadcast_to(given, shape)
-    except ValueError:
-        raise ValueError(
-            f"{field} must be a scalar or broadcast to shape={shape}, got shape {given.shape}"
-        ) from None
-    if dtype.kind != "f":
-        least, most = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
-        fits = (bound >= least) & (bound <= most)
-        if not np.all(fits & (np.where(fits, bound, 0) % 1 == 0)):
-            raise ValueError(
-                f"{field} must be whole numbers from {least} to {most} for "
-                f"dtype={dtype.name!r}, got {given.tolist()!r}"
-            )
-    bound = bound.astype(dtype)
-    bound.setflags(write=False)
-    return bound
-
-
-def _short(bound: np.ndarray[Any, Any]) -> Any:
-    """One number if all elements are equal, else nested lists."""
-    if bound.size and np.all(bound == bound.flat[0]):
-        return bound.flat[0].item()
-    return bound.tolist()
