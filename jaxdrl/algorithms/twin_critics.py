@@ -64,6 +64,29 @@ def make(
     Raises:
       ConfigError: saying what the algorithm cannot learn with.
     """
+    space = _space_of(env, config, given)
+    parts = make_parts(
+        env.observation_space,
+        space,
+        config.network,
+        dtype=config.execution.network_dtype,
+        has_std=has_std,
+        critic_layer_norm=config.critic_layer_norm,
+        num_atoms=num_atoms,
+    )
+    agent = make_agent(
+        env,
+        replace(config.network, critic_only=()),  # the parts have seen to it
+        config.execution,
+        mesh=mesh,
+        network=_network(parts, outputs_of, scalars),
+        observation_clip=config.observation_clip,
+    )
+    return ActorCritics(agent=agent, config=config, parts=parts)
+
+
+def _space_of(env: Environment, config: Any, given: dict[str, Any]) -> Box:
+    """The space of the actions, after the checks of `make`."""
     name = type(config).__name__.removesuffix("Config")
     for part, words in given.items():
         if words is not None:
@@ -78,15 +101,11 @@ def make(
             f"{env.name}: {name} needs actions with finite bounds, and these are {space}; ppo and "
             "impala learn with any"
         )
-    parts = make_parts(
-        env.observation_space,
-        space,
-        config.network,
-        dtype=config.execution.network_dtype,
-        has_std=has_std,
-        critic_layer_norm=config.critic_layer_norm,
-        num_atoms=num_atoms,
-    )
+    return space
+
+
+def _network(parts: Parts, outputs_of: Any, scalars: dict[str, Any]) -> Network:
+    """What the agent acts with: the actor alone, beside which the parameters hold the critics."""
 
     def init(key: jax.Array, obs: Any) -> dict[str, Any]:
         return parts.init(key, obs) | {n: jnp.float32(x) for n, x in scalars.items()}
@@ -95,15 +114,7 @@ def make(
         value = jnp.zeros(episode_start.shape, jnp.float32)  # nothing asks an actor for one
         return outputs_of(parts.actor(params["actor"], obs)), value, carry
 
-    agent = make_agent(
-        env,
-        replace(config.network, critic_only=()),  # the parts have seen to it
-        config.execution,
-        mesh=mesh,
-        network=Network(lambda num_envs: (), init, apply),
-        observation_clip=config.observation_clip,
-    )
-    return ActorCritics(agent=agent, config=config, parts=parts)
+    return Network(lambda num_envs: (), init, apply)
 
 
 def make_optimizer(config: Any, rates: dict[str, Any], delayed: str | None = None) -> Optimizer:

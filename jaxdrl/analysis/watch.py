@@ -84,15 +84,7 @@ def take(run_dir: Path, known: Histories | None = None) -> Snapshot:
     """
     known = {} if known is None else known
     if parts := parts_of(run_dir):
-        last = parts[-1]
-        found, state = take(last, known), _state(run_dir)
-        left = found.seconds_left if state == "running" else None
-        name = str(last.relative_to(run_dir) / (found.part or ""))
-        sweep = read_run(run_dir).experiment.sweep
-        num_waves = 0 if sweep is None else sweep.num_waves  # 0 of a search
-        is_done = found.state == "finished" and len(parts) == num_waves
-        warnings = found.warnings + _about_result(run_dir, state, is_done=is_done)
-        return replace(found, part=name, state=state, seconds_left=left, warnings=warnings)
+        return _of_sweep(run_dir, parts[-1], len(parts), known)
     stored = read_run(run_dir)
     experiment = stored.experiment
     if run_dir not in known:
@@ -129,6 +121,18 @@ def take(run_dir: Path, known: Histories | None = None) -> Snapshot:
         else take_processes(run_dir, writer, time.time(), update_seconds),
         actors=take_actors(history, experiment),
     )
+
+
+def _of_sweep(run_dir: Path, last: Path, num_parts: int, known: Histories) -> Snapshot:
+    """The state of the last part of a sweep, and where the sweep stands."""
+    found, state = take(last, known), _state(run_dir)
+    left = found.seconds_left if state == "running" else None
+    name = str(last.relative_to(run_dir) / (found.part or ""))
+    sweep = read_run(run_dir).experiment.sweep
+    num_waves = 0 if sweep is None else sweep.num_waves  # 0 of a search
+    is_done = found.state == "finished" and num_parts == num_waves
+    warnings = found.warnings + _about_result(run_dir, state, is_done=is_done)
+    return replace(found, part=name, state=state, seconds_left=left, warnings=warnings)
 
 
 def _evaluation(record: dict[str, Any] | None) -> dict[str, float] | None:

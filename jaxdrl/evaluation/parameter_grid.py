@@ -133,13 +133,8 @@ def vary(
             "evaluate the policy in one environment after another, each made with other parameters"
         )
     require_grid(variations, num_episodes)
-    grid = _grid(variations)
-    cells = [
-        replace_params(env, dict(zip((v.name for v in variations), cell, strict=True)))
-        for cell in grid
-    ]
-    params = jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(x) for x in leaves]), *cells)
-    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, np.arange(len(cells)))
+    params, num_cells = _params_of_cells(env, variations)
+    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, np.arange(num_cells))
     limit = env.max_episode_steps or DEFAULT_MAX_STEPS
     limits = [round(v.high) for v in variations if v.name == TIME_LIMIT]
     returns, *_ = jax.device_get(
@@ -174,8 +169,13 @@ def require_grid(variations: Sequence[Variation], num_episodes: int) -> None:
     require(num_cells <= most, "vary", f"{num_cells:,} cells", works)
 
 
-def _grid(variations: Sequence[Variation]) -> list[tuple[float, ...]]:
-    return list(itertools.product(*(v.values.tolist() for v in variations)))
+def _params_of_cells(env: Environment, variations: Sequence[Variation]) -> tuple[Any, int]:
+    """`(parameters of the environment, [cells, ...]; number of cells)`."""
+    names = [v.name for v in variations]
+    grid = itertools.product(*(v.values.tolist() for v in variations))
+    cells = [replace_params(env, dict(zip(names, values, strict=True))) for values in grid]
+    params = jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(x) for x in leaves]), *cells)
+    return params, len(cells)
 
 
 def _run_cells(

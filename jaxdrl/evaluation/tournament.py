@@ -105,22 +105,14 @@ def round_robin(
     """
     num_agents, num = require_agents(env, "round_robin"), len(learners)
     require_competitive(env, "round_robin")
-    require(num >= 2, "number of learners", num, "must be at least 2")
-    works = f"must be {num} different ones, one for each learner"
-    require(len(set(names)) == len(names) == num, "names", list(names), works)
+    _require_names(names, num)
+    how: Any = {"max_episode_steps": max_episode_steps, "num_random_moves": num_random_moves}
+    how |= {"num_games": num_games, "greedy": greedy}
     wins, draws, distinct = np.zeros((3, num, num), np.int64)
     num_cut, pairs = 0, combinations if num_agents == 2 else permutations
     for n, (i, j) in enumerate(pairs(range(num), 2)):
-        match = play(
-            env,
-            [policy, policy],
-            [learners[i], learners[j]],
-            jax.random.fold_in(key, n),
-            num_games=num_games,
-            max_episode_steps=max_episode_steps,
-            greedy=greedy,
-            num_random_moves=num_random_moves,
-        )
+        both, match_key = [learners[i], learners[j]], jax.random.fold_in(key, n)
+        match = play(env, [policy, policy], both, match_key, **how)
         found = match.overall
         wins[i, j], wins[j, i] = wins[i, j] + found.wins, wins[j, i] + found.losses
         for counts, count in ((draws, found.draws), (distinct, found.num_distinct)):
@@ -137,6 +129,12 @@ def round_robin(
         ci95_low=low,
         ci95_high=high,
     )
+
+
+def _require_names(names: Sequence[str], num: int) -> None:
+    require(num >= 2, "number of learners", num, "must be at least 2")
+    works = f"must be {num} different ones, one for each learner"
+    require(len(set(names)) == len(names) == num, "names", list(names), works)
 
 
 def require_competitive(env: Environment, what: str) -> None:

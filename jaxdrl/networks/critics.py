@@ -106,17 +106,7 @@ def make_parts(
     torso = partial(Torso, *settings, config.layer_norm)
     critic_torso = partial(Torso, *settings, config.layer_norm or critic_layer_norm)
     actor = Actor(torso, action_space.shape, has_std, config.initial_log_std)
-
-    def critics(num: int) -> nn.Module:
-        """They are one product of matrices at a time, which is a larger one."""
-        batched = nn.vmap(
-            Critic,
-            variable_axes={"params": 0},
-            split_rngs={"params": True},
-            in_axes=(None, None),
-            axis_size=num,
-        )
-        return batched(critic_torso, num_atoms or 1)
+    critics = partial(_several_critics, critic_torso, num_atoms or 1)
 
     def init(key: jax.Array, obs: Any) -> dict[str, Any]:
         actor_key, critic_key = jax.random.split(key)
@@ -138,3 +128,15 @@ def make_parts(
         return outputs if num_atoms else outputs[..., 0]
 
     return Parts(init=init, actor=act, critics=value)
+
+
+def _several_critics(torso: Callable[..., nn.Module], num_outputs: int, num: int) -> nn.Module:
+    """Critics that are one product of matrices at a time, which is a larger one."""
+    batched = nn.vmap(
+        Critic,
+        variable_axes={"params": 0},
+        split_rngs={"params": True},
+        in_axes=(None, None),
+        axis_size=num,
+    )
+    return batched(torso, num_outputs)

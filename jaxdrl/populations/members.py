@@ -124,15 +124,7 @@ def _init(
     hyperparams: Mapping[str, Any],
 ) -> PopulationState:
     values, num_members = check_hyperparams(hyperparams)
-    shapes = ((),) if exchange is not None else ((), (num_members,))
-    works = f"must be one key, or without an exchange {num_members}, one for each member"
-    require(key.shape in shapes, "key.shape", key.shape, works)
-    if mesh is not None and POPULATION_AXIS in mesh.axis_names:
-        along = mesh.shape[POPULATION_AXIS]
-        works = f"must divide the {num_members} members"
-        require(num_members % along == 0, "mesh.shape['population']", along, works)
-    if exchange is not None:
-        exchange.check(values, num_members)
+    _require_fitting(mesh, exchange, key, values, num_members)
 
     def of_member(hyperparams: Any, key: jax.Array) -> TrainState:
         try:
@@ -163,6 +155,21 @@ def _init(
     return PopulationState(
         learner=state.learner, actor=state.actor, hyperparams=values, exchange=standing
     )
+
+
+def _require_fitting(
+    mesh: Mesh | None, exchange: Exchange | None, key: jax.Array, values: Any, num_members: int
+) -> None:
+    """Refuses a key, a mesh or an exchange that does not fit the members."""
+    shapes = ((),) if exchange is not None else ((), (num_members,))
+    works = f"must be one key, or without an exchange {num_members}, one for each member"
+    require(key.shape in shapes, "key.shape", key.shape, works)
+    if mesh is not None and POPULATION_AXIS in mesh.axis_names:
+        along = mesh.shape[POPULATION_AXIS]
+        works = f"must divide the {num_members} members"
+        require(num_members % along == 0, "mesh.shape['population']", along, works)
+    if exchange is not None:
+        exchange.check(values, num_members)
 
 
 def _rollout(

@@ -88,14 +88,7 @@ def start(
     num_beside = beside.on("cpu", num_each)
     wanted = num_devices or most_devices(num_shards, num_each - num_beside, hosts.count)
     is_late = not simulate_devices(wanted // hosts.count + num_beside)
-    try:
-        with contextlib.nullcontext() if hosts.is_alone else waits_in_idle_time():
-            devices = jax.devices()
-    except RuntimeError as error:
-        raise ConfigError(
-            f"JAX found no device: {error}. For an NVIDIA GPU: pip install 'jaxdrl[cuda12]'; "
-            "for a TPU: pip install 'jaxdrl[tpu]'; JAX_PLATFORMS=cpu takes the CPU"
-        ) from error
+    devices = _devices_of(hosts)
     of_each = [num_of(devices, index) for index in range(hosts.count)]
     num_beside = beside.on(devices[0].platform, min(of_each))
     of_each = [max(1, num - num_beside) for num in of_each]
@@ -118,6 +111,18 @@ def start(
             f'jax.config.update("jax_num_cpu_devices", {wanted})'
         )
     return mesh, words
+
+
+def _devices_of(hosts: Hosts) -> list[jax.Device]:
+    """The devices of all processes."""
+    try:
+        with contextlib.nullcontext() if hosts.is_alone else waits_in_idle_time():
+            return jax.devices()
+    except RuntimeError as error:
+        raise ConfigError(
+            f"JAX found no device: {error}. For an NVIDIA GPU: pip install 'jaxdrl[cuda12]'; "
+            "for a TPU: pip install 'jaxdrl[tpu]'; JAX_PLATFORMS=cpu takes the CPU"
+        ) from error
 
 
 def _kind_in_words(mesh: Mesh, hosts: Hosts) -> str:
