@@ -74,7 +74,9 @@ def test_a_longer_call_extends_a_run_on_the_devices_that_there_are_now(tmp_path,
     assert [line["update"] for line in lines_of(run.run_dir)] == [1, 2, 3, 4]
     assert read(run.run_dir, "config.json")["devices"]["num"] == devices
     assert read_run(run.run_dir).experiment.total_env_steps == 500
-    with pytest.raises(ConfigError, match=r"total_env_steps = 300 is done; --total-env-steps M "):
+    with pytest.raises(
+        ConfigError, match=r"total_env_steps = 300 has been reached; --total-env-steps M "
+    ):
         again(experiment)  # it is shorter than what is done
 
 

@@ -5,7 +5,9 @@ Importing this module imports neither jax nor gymnax.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -15,7 +17,7 @@ from typing import Any, NoReturn
 
 from jaxdrl.config.acting import THREAD
 from jaxdrl.errors import ActorError, ConfigError, is_said
-from jaxdrl.io.terminal import guarded_output
+from jaxdrl.io.terminal import guarded_output, wrapped
 from jaxdrl.runs.stopping import NonFiniteError, OutOfMemoryError, RunInterruptedError, Signals
 
 DONE = 0
@@ -41,11 +43,20 @@ def answer(action: Callable[[], Any]) -> None:
         if signals.name is not None:  # schedulers send more than one
             signals.end()
         if words:
-            print(words, file=sys.stderr)
+            print(_fitted(words), file=sys.stderr)
         if any(thread.name.startswith(THREAD) for thread in threading.enumerate()):
             end_at_once(code)
         if code:
             sys.exit(code)
+
+
+def _fitted(words: str) -> str:
+    """The last message, wrapped between words for a terminal and as one line for anything else."""
+    with contextlib.suppress(Exception):  # of any kind, because any object may replace a stream
+        if sys.stderr.isatty():
+            width = shutil.get_terminal_size().columns
+            return "\n".join(words[start:end] for start, end in wrapped(words, width))
+    return words
 
 
 def end_at_once(code: int) -> NoReturn:

@@ -6,7 +6,6 @@ Importing this module imports neither jax nor gymnax.
 from __future__ import annotations
 
 import contextlib
-import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
@@ -15,7 +14,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
-from jaxdrl.io.terminal import Name, Output, printable
+from jaxdrl.io.terminal import Name, Output, printable, wrapped
 
 
 class _PlainConsole(Console):
@@ -60,23 +59,13 @@ def labelled(label: str, words: str, style: str = "yellow") -> Text:
 
 
 def say(console: Console, words: str | Text) -> None:
-    """Prints prose, which a terminal gets wrapped between words, never within a path."""
+    """Prints prose: wrapped between words on a terminal, as it is anywhere else."""
     text = words if isinstance(words, Text) else Text(printable(words, keep="\n\t"))
-    for line in text.split("\n"):
-        parts = _between_words(line, console.width) if console.is_terminal else [line]
-        for part in parts:
-            console.print(part, soft_wrap=True)
-
-
-def _between_words(line: Text, width: int) -> Iterator[Text]:
-    """Parts of a line that fit, unless a single word does not."""
-    as_it_is = ("break_long_words", "break_on_hyphens", "expand_tabs", "replace_whitespace")
-    unchanged: dict[str, Any] = dict.fromkeys(as_it_is, False)
-    end = 0
-    for part in textwrap.wrap(line.plain, width, **unchanged):
-        start = line.plain.index(part, end)
-        end = start + len(part)
-        yield line[start:end]
+    if not console.is_terminal:
+        console.print(text, soft_wrap=True)
+        return
+    for start, end in wrapped(text.plain, console.width):
+        console.print(text[start:end], soft_wrap=True)
 
 
 @contextlib.contextmanager
@@ -89,9 +78,9 @@ def working(console: Console, words: str) -> Iterator[None]:
 
 
 def warner(console: Console, before: str = "") -> Callable[[str], None]:
-    """A function that prints a warning as one line on `console`."""
+    """A function that prints a warning on `console`, as one line unless that is a terminal."""
     return partial(_warn, console, before)
 
 
 def _warn(console: Console, before: str, message: str) -> None:
-    console.print(labelled("warning:", f"{before}{message}"), soft_wrap=True)
+    say(console, labelled("warning:", f"{before}{message}"))

@@ -9,6 +9,7 @@ import contextlib
 import os
 import re
 import sys
+import textwrap
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -37,10 +38,49 @@ def printable(text: object, keep: str = "") -> str:
     return "".join(c if c in keep or c.isprintable() else ascii(c)[1:-1] for c in words)
 
 
+def wrapped(text: str, width: int) -> Iterator[tuple[int, int]]:
+    """Where the lines of prose begin and end if it is broken between words to fit a width.
+
+    Commands to copy stay whole, as do words that are longer than a line, such as paths.
+    """
+    whole = COMMANDS.sub(lambda found: found[0].replace(" ", "_"), text)
+    begin = 0
+    for line in text.split("\n"):
+        end, last = begin, begin + len(line)
+        for part in textwrap.wrap(whole[begin:last], width, **AS_IT_IS):
+            start = whole.index(part, end)
+            end = start + len(part)
+            yield start, end
+        if not line:
+            yield begin, begin
+        begin = last + 1
+
+
 def drawable(text: object) -> str:
     """`printable` for matplotlib, where a dollar sign starts a formula and `_` hides a label."""
     words = printable(text).replace("$", r"\$")
     return f" {words}" if words.startswith("_") else words
+
+
+VERBS = (
+    *("train", "sweep", "resume", "launch", "evaluate", "plot", "render"),
+    *("export", "watch", "serve", "doctor", "envs", "check"),
+)
+"""Those of `jaxdrl`, by which its commands are told from sentences about it."""
+
+COMMANDS = re.compile(
+    rf"\b(?:jaxdrl (?:{'|'.join(VERBS)})|pip install) [^\n;,]*"
+    r"|\bjaxdrl\.\w+\([^\n]*\)|`[^`\n]*`"
+)
+"""Commands and calls in messages."""
+
+AS_IT_IS: dict[str, Any] = {
+    "break_long_words": False,
+    "break_on_hyphens": False,
+    "expand_tabs": False,
+    "replace_whitespace": False,
+}
+"""What keeps all characters but the spaces at which a line is broken."""
 
 
 class Output:

@@ -98,7 +98,9 @@ def extend(experiment: Experiment, changes: Changes, done: int) -> Experiment:
     if done > experiment.num_updates or (done == experiment.num_updates and is_finished):
         field = f"total_env_steps = {experiment.total_env_steps}"
         works = f"--total-env-steps M with M above {steps} extends it"
-        raise ConfigError(f"run_dir = {str(experiment.run_dir)!r}: {field} is done; {works}")
+        raise ConfigError(
+            f"run_dir = {str(experiment.run_dir)!r}: {field} has been reached; {works}"
+        )
     return experiment
 
 

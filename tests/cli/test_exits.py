@@ -1,8 +1,12 @@
+import io
 import os
 import subprocess
 import sys
 
 import pytest
+
+from jaxdrl.cli.exits import answer
+from jaxdrl.errors import ConfigError
 
 
 def test_a_command_that_leaves_an_actor_behind_ends_at_once():
@@ -50,3 +54,20 @@ def test_without_a_temporary_directory_one_sentence_says_what_to_do(kind, tmp_pa
     assert done.stderr == f"{words} that can be written and has room\n1\n" * len(verbs)
     assert done.stdout == ""
     assert [found.name for found in tmp_path.iterdir()] == ["temporary"] * (kind == "a file")
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_the_last_message_fits_a_terminal_and_is_one_line_elsewhere(is_terminal, monkeypatch):
+    stream = io.StringIO()
+    stream.isatty = lambda: is_terminal
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setenv("COLUMNS", "30")
+
+    def refuse():
+        raise ConfigError("a message of several words; do this: jaxdrl resume runs/first")
+
+    with pytest.raises(SystemExit):
+        answer(refuse)
+    lines = stream.getvalue().splitlines()
+    assert lines[0] == "error: a message of several" if is_terminal else len(lines) == 1
+    assert lines[-1].endswith("jaxdrl resume runs/first")

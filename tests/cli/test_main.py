@@ -27,6 +27,7 @@ from jaxdrl.config.settings import with_settings
 from jaxdrl.config.stored import to_json
 from jaxdrl.distributed.mesh import make_mesh
 from jaxdrl.errors import ConfigError
+from jaxdrl.io.terminal import VERBS
 
 ROOT = Path(__file__).parents[2]
 COMMAND = ("-c", "from jaxdrl.cli.main import main; main()")
@@ -389,6 +390,11 @@ def test_help_names_the_command_and_what_it_does():
 
 
 # Flags reach the run.
+
+
+def test_commands_of_all_verbs_stay_whole_in_messages():
+    _, errors = refused(["xyzzy"])
+    assert f"there are {', '.join(VERBS)}\n" in errors
 
 
 def test_every_flag_reaches_the_experiment(monkeypatch, tmp_path):

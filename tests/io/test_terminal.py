@@ -16,7 +16,7 @@ from rich.text import Text
 import jaxdrl
 from jaxdrl.analysis.figures import make_figure, save_figure
 from jaxdrl.io.console import labelled, make_console, say, warner, working
-from jaxdrl.io.terminal import STYLES, Output, drawable, printable
+from jaxdrl.io.terminal import STYLES, Output, drawable, printable, wrapped
 
 HOSTILE = [
     ("\x1b[31mred", "\\x1b[31mred"),
@@ -101,6 +101,30 @@ def test_prose_is_wrapped_between_words_on_a_terminal_alone(shown, monkeypatch):
         say(console, "a\tb")
         printed = [STYLES.sub("", line).rstrip() for line in text().splitlines()]
         assert [line.expandtabs() for line in printed] == [*lines, "a       b"]
+
+
+@pytest.mark.parametrize(
+    ("words", "lines"),
+    [
+        ("", [""]),
+        ("a b\n\n  c", ["a b", "", "  c"]),
+        ("name another directory, please", ["name another", "directory, please"]),
+        ("a long-winded-word-with-hyphens", ["a", "long-winded-word-with-hyphens"]),
+        (
+            "to do so: jaxdrl resume runs/a --devices 2; or not",
+            ["to do so:", "jaxdrl resume runs/a --devices 2;", "or not"],
+        ),
+        (
+            "with jaxdrl.resume('a', env=my_env) in Python",
+            ["with", "jaxdrl.resume('a', env=my_env)", "in Python"],
+        ),
+        ("what jaxdrl has not done", ["what jaxdrl has", "not done"]),
+        ("with pip install 'jaxdrl[a]' x", ["with", "pip install 'jaxdrl[a]' x"]),
+        ("as `jaxdrl train a b c` makes", ["as", "`jaxdrl train a b c`", "makes"]),
+    ],
+)
+def test_lines_are_broken_between_words_and_not_within_commands(words, lines):
+    assert [words[start:end] for start, end in wrapped(words, 18)] == lines
 
 
 def test_what_takes_long_is_announced_where_there_is_no_spinner(shown):

@@ -514,8 +514,11 @@ def test_a_run_starts_with_what_another_one_learnt(cartpole, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({}, r"total_env_steps = 300 is done; --total-env-steps M with M above 384 extends it"),
-        ({"total_env_steps": 256}, r"total_env_steps = 256 is done"),
+        (
+            {},
+            r"total_env_steps = 300 has been reached; --total-env-steps M with M above 384 ext",
+        ),
+        ({"total_env_steps": 256}, r"total_env_steps = 256 has been reached"),
         ({"devices": 3}, r"^devices = 3: must divide num_shards = 8"),
         ({"total_env_steps": 0}, r"^total_env_steps = 0: must be an integer of at least 1"),
         ({"checkpoint": 7}, r"^checkpoint = 7: not in .*; it has those of updates 2, 3"),
