@@ -18,6 +18,7 @@ from jaxdrl.core.keys import make_key, pinned
 from jaxdrl.envs import Environment
 from jaxdrl.evaluation.matches import OUTCOMES, Match, Score, play, require_agents
 from jaxdrl.evaluation.tournament import require_competitive
+from jaxdrl.io.console import say
 from jaxdrl.io.numerals import short
 from jaxdrl.io.terminal import printable
 from jaxdrl.runs.restore import Player, player_names
@@ -135,15 +136,15 @@ def show(console: Console, found: RunMatch) -> None:
     """Prints the outcomes by seat, and what else the games came to."""
     player, match = found.player, found.match
     overall, num_agents = match.overall, len(match.seats)
-    console.print(
+    say(
+        console,
         f"{printable(player.env.name)}, after update {player.update} ({player.env_steps:,} steps) "
         f"against {_opponent(found)}: {overall.num_games:,} whole games, "
         f"{how_played(found.greedy, match.num_random_moves)}",
-        soft_wrap=True,
     )
     for one in (player, found.opponent):
         if one is not None and one.member is not None:
-            console.print(f"{player_names([one])[0]}: {one.member}", soft_wrap=True)
+            say(console, f"{player_names([one])[0]}: {one.member}")
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("agent", "games", *OUTCOMES):
         table.add_column(name, justify="right")
@@ -198,8 +199,8 @@ def _rows(score: Score, num_agents: int) -> dict[str, str]:
 def advise(console: Console, num_distinct: int, num_games: int) -> None:
     """Says how games differ, where greedy ones have repeated each other."""
     if num_distinct <= num_games // 2:
-        console.print(
+        say(
+            console,
             f"Greedy games repeat each other: only {num_distinct:,} of {num_games:,} differ. "
             "Open them with --random-moves 2, or play with --sampled.",
-            soft_wrap=True,
         )

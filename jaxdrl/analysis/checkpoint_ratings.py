@@ -19,7 +19,7 @@ from jaxdrl.analysis.figures import count_axis, picture
 from jaxdrl.checks import require
 from jaxdrl.core.keys import make_key, pinned
 from jaxdrl.evaluation.tournament import RoundRobin, round_robin
-from jaxdrl.io.console import make_console, warner
+from jaxdrl.io.console import make_console, say, warner
 from jaxdrl.io.numerals import short
 from jaxdrl.io.terminal import drawable, printable
 from jaxdrl.runs import checkpoint
@@ -133,13 +133,13 @@ def show(console: Console, ratings: Ratings) -> None:
     found, players = ratings.found, ratings.players
     games = int(found.num_games[0, 1])
     how = how_played(ratings.greedy, ratings.num_random_moves)
-    console.print(
+    say(
+        console,
         f"{printable(players[0].env.name)}, {len(players)} checkpoints: {games:,} whole games of "
         f"each two, {how}",
-        soft_wrap=True,
     )
     if players[-1].member is not None:
-        console.print(str(players[-1].member), soft_wrap=True)
+        say(console, str(players[-1].member))
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("update", "environment steps", "Elo", "95% interval", "mean score"):
         table.add_column(name, justify="right")

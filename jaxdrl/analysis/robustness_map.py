@@ -17,6 +17,7 @@ from jaxdrl.analysis.robustness_panels import Trained
 from jaxdrl.checks import require
 from jaxdrl.envs.domain_randomization import parse_ranges
 from jaxdrl.evaluation.parameter_grid import RobustnessMap
+from jaxdrl.io.console import say
 from jaxdrl.io.numerals import short
 from jaxdrl.io.terminal import drawable
 from jaxdrl.runs.restore import Player
@@ -103,24 +104,24 @@ def show(console: Console, found: RobustnessMap) -> None:
     """Prints a summary of the grid, and its worst cells."""
     returns = found.mean_return
     quarter = np.sort(returns, axis=None)[: max(1, returns.size // 4)]
-    console.print(
+    say(
+        console,
         f"{returns.size:,} cells of {found.num_episodes} episodes: "
         f"mean return {short(returns.mean())}, {short(quarter.mean())} in the worst quarter, "
         f"from {short(returns.min())} to {short(returns.max())}",
-        soft_wrap=True,
     )
     for params, mean in found.worst():
         words = ", ".join(f"{name}={short(value)}" for name, value in params.items())
-        console.print(f"  among the worst: {words}: {short(mean)}", soft_wrap=True)
+        say(console, f"  among the worst: {words}: {short(mean)}")
 
 
 def show_difference(console: Console, first: RobustnessMap, second: RobustnessMap) -> None:
     """Prints where the first of two policies is better, and where it is worse."""
     mean, low, high = difference(first, second)
     better, worse = int((low > 0.0).sum()), int((high < 0.0).sum())
-    console.print(
+    say(
+        console,
         f"first minus second: {short(mean.mean())} on average, from {short(mean.min())} to "
         f"{short(mean.max())}; the first is better in {better:,} and worse in {worse:,} of "
         f"{mean.size:,} cells by the 95% interval of the difference",
-        soft_wrap=True,
     )

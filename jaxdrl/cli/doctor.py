@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -26,7 +27,7 @@ from jaxdrl.core.keys import make_key
 from jaxdrl.distributed import cluster_faults
 from jaxdrl.distributed.mesh import make_mesh
 from jaxdrl.envs import Environment, make
-from jaxdrl.io.console import labelled, make_console
+from jaxdrl.io.console import labelled, make_console, say
 from jaxdrl.io.numerals import duration
 from jaxdrl.runs import backend, machine
 from jaxdrl.runs.memory import is_out_of_memory
@@ -250,11 +251,11 @@ def print_diagnosis(console: Console, found: Diagnosis) -> None:
         table.add_row(Text(name, "bold"), words)
     console.print(table)
     for complaint in found.complaints:
-        console.print(labelled("to do:", complaint), soft_wrap=True)
+        say(console, labelled("to do:", complaint))
     if not found.complaints:
         console.print("no faults found in the set-up")
     for line in advice(found):
-        console.print(line, soft_wrap=True)
+        say(console, line)
 
 
 def advice(found: Diagnosis) -> list[str]:
@@ -283,7 +284,4 @@ def main(env: str, seconds: float) -> None:
     """Diagnoses the machine, and prints each measurement as it is made."""
     console = make_console()
 
-    def say(line: str) -> None:
-        console.print(line, soft_wrap=True)
-
-    print_diagnosis(console, diagnose(env, seconds=seconds, say=say))
+    print_diagnosis(console, diagnose(env, seconds=seconds, say=partial(say, console)))

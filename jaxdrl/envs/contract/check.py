@@ -32,7 +32,7 @@ from jaxdrl.envs.contract.random_play import Observed, Starts, play, play_alone
 from jaxdrl.envs.protocol import Environment
 from jaxdrl.envs.type_checks import check_types
 from jaxdrl.errors import ConfigError
-from jaxdrl.io.console import make_console
+from jaxdrl.io.console import make_console, say
 
 MAX_STEPS = 10_000_000
 """The most steps over all copies, because every step is recorded."""
@@ -262,5 +262,5 @@ def _check_inactive(env: Environment, keys: jax.Array, num_steps: int) -> list[F
 def main(name: str, params: dict[str, Any], num_envs: int, num_steps: int | None) -> bool:
     """Checks an environment by name, prints the report, and returns whether the contract holds."""
     report = check_environment(make(name, **params), num_envs=num_envs, num_steps=num_steps)
-    make_console().print(str(report), soft_wrap=True)
+    say(make_console(), str(report))
     return report.holds

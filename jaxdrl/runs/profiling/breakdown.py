@@ -16,6 +16,7 @@ from rich.table import Table
 
 from jaxdrl.algorithms.sharded import STAGES
 from jaxdrl.checks import Count, checked, require
+from jaxdrl.io.console import say
 from jaxdrl.io.json_files import write_json
 from jaxdrl.io.safe_files import require_own
 from jaxdrl.runs.profiling import trace_reader
@@ -171,10 +172,10 @@ def break_down(
 def show(console: Console, found: Profile) -> None:
     """Prints a breakdown, and what opens its trace."""
     untraced = "" if found.untraced_ms is None else f" ({found.untraced_ms:,.1f} ms untraced)"
-    console.print(
+    say(
+        console,
         f"profile: {found.traced_ms:,.1f} ms an update{untraced}, mean of {found.num_updates} "
         f"updates on {found.num_devices} device(s)",
-        soft_wrap=True,
     )
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("stage")
