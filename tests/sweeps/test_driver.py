@@ -196,7 +196,7 @@ def test_a_part_is_not_trained_twice(waves, tmp_path, monkeypatch):
 
 
 def test_what_a_finished_sweep_cannot_do_is_refused(waves):
-    with pytest.raises(ConfigError, match="total_env_steps = 512 is done"):
+    with pytest.raises(ConfigError, match="total_env_steps = 512 has been reached"):
         quietly(jaxdrl.resume, waves.run_dir)
     with pytest.raises(ConfigError, match=r"checkpoint = 1: is of one part; .*waves/0"):
         quietly(jaxdrl.resume, waves.run_dir, checkpoint=1)
