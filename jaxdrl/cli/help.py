@@ -178,6 +178,8 @@ def fit(text: str, width: int) -> str:
     for line in text.splitlines():
         seen = STYLE.sub("", line)
         brief = re.sub(r"^(usage: \S+ \[-h\]) \{[\w,-]+\}$", r"\1 [--version] VERB ...", seen)
+        if not seen and lines and not lines[-1]:  # tyro leaves two between paragraphs
+            continue
         if brief == seen and len(seen) <= width:
             lines.append(line)
         else:

@@ -50,6 +50,7 @@ def _cli(args: list[str]) -> None:
     if args == ["--version"]:
         print(versions())
         return
+    args = args or ["--help"]
     require_separator(args)
     app = tyro.extras.SubcommandApp()
     has_verb = bool(args) and not args[0].startswith("-")
@@ -64,7 +65,8 @@ def _cli(args: list[str]) -> None:
     for verb in others:
         app.command(verb, help=describe(verb))
     config = (tyro.conf.PositionalRequiredArgs, *FLAT)
-    words = inspect.getdoc(main)
+    paragraphs = (inspect.getdoc(main) or "").split("\n\n")
+    words = "\n\n".join(" ".join(part.split()) for part in paragraphs)
     with fitted(args):
         app.cli(prog="jaxdrl", description=words, args=args, config=config, registry=registry())
 

@@ -397,6 +397,11 @@ def test_commands_of_all_verbs_stay_whole_in_messages():
     assert f"there are {', '.join(VERBS)}\n" in errors
 
 
+def test_without_anything_the_command_explains_itself():
+    assert help_of([]) == help_of(["--help"])
+    assert "resume Resume a run" in help_of([])
+
+
 def test_every_flag_reaches_the_experiment(monkeypatch, tmp_path):
     received = []
     monkeypatch.setattr(launch, "run", lambda experiment, **how: received.append(experiment))
