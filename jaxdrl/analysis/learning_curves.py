@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -222,7 +223,9 @@ def plot_runs(
     if out is not None:
         require_picture(Path(out))
     named = [path for run_dir in run_dirs for path in runs_of(Path(run_dir))]
-    paths = list({path.resolve(): path for path in named[::-1]}.values())[::-1]  # each run once
+    paths = list({os.path.realpath(path): path for path in named[::-1]}.values())[
+        ::-1
+    ]  # each run once
     curves = [read_curve(path, metric) for path in paths]
     warn = warner(make_console())
     doubts = [doubt_about_parts(Path(run_dir)) for run_dir in run_dirs]

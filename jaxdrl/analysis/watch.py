@@ -18,11 +18,11 @@ from jaxdrl.analysis.metrics_history import History, find_warnings
 from jaxdrl.analysis.watch_asynchronous import ShownActors, render_actors, take_actors
 from jaxdrl.analysis.watch_processes import ShownProcesses, render_processes, take_processes
 from jaxdrl.io.console import make_console
-from jaxdrl.io.numerals import brief, duration, short
+from jaxdrl.io.numerals import brief, duration, short, size_in_words
 from jaxdrl.io.terminal import printable
 from jaxdrl.runs.locking import writer_of
 from jaxdrl.runs.nested import doubt_about_result, parts_of
-from jaxdrl.runs.run_dir import RESULT_FILE, in_words, read_run
+from jaxdrl.runs.run_dir import RESULT_FILE, read_run
 
 SHORTEST = 8
 """Letters of a curve on a terminal that is too narrow."""
@@ -160,10 +160,10 @@ def _memory(devices: dict[str, Any], latest: dict[str, Any]) -> str | None:
     words = []
     if "needed_bytes" in devices:
         by = "counted by the compiler" if devices.get("is_counted") else "estimated"
-        words.append(f"{in_words(devices['needed_bytes'])} needed per device ({by})")
+        words.append(f"{size_in_words(devices['needed_bytes'])} needed per device ({by})")
     if latest.get("memory_bytes"):
         owner = "process" if devices.get("platform") == "cpu" else "device"
-        words.append(f"{in_words(latest['memory_bytes'])} peak use by the {owner}")
+        words.append(f"{size_in_words(latest['memory_bytes'])} peak use by the {owner}")
     return ", ".join(words) or None
 
 

@@ -12,10 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from jaxdrl.distributed.judge_processes import Report, slow, stuck
-from jaxdrl.io.numerals import duration
+from jaxdrl.io.numerals import duration, size_in_words
 from jaxdrl.io.terminal import printable
 from jaxdrl.runs.processes_file import Processes, read, silence
-from jaxdrl.runs.run_dir import in_words
 
 STUCK_SECONDS = 20.0
 """Time without any progress from which a run is shown as stuck; saving may take that long."""
@@ -137,7 +136,7 @@ def cells(report: Report) -> dict[str, str]:
         "phase": printable(report["phase"]),
         "updates": f"{report['completed']:,}" + (f" +{on_devices}" if on_devices > 0 else ""),
         "own ms": f"{1e3 * own:.1f}" if own is not None and report["completed"] else "",
-        "memory": in_words(memory) if memory else "",
+        "memory": size_in_words(memory) if memory else "",
         "idle": duration(report["idle_seconds"]),
     }
 

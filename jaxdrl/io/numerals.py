@@ -62,3 +62,15 @@ def duration(seconds: float) -> str:
         return f"{hours} h {minutes} min"
     days, hours = divmod(round(seconds / 3600), 24)
     return f"{days} d {hours} h"
+
+
+def size_in_words(num_bytes: int) -> str:
+    """A number of bytes.
+
+    >>> [size_in_words(x) for x in (512, 123_456, 3 * 2**30, 2**52)]
+    ['512.0 B', '120.6 KiB', '3.0 GiB', '4096.0 TiB']
+    """
+    value, units = float(num_bytes), ["B", "KiB", "MiB", "GiB", "TiB"]
+    while value >= 1024 and len(units) > 1:
+        value, units = value / 1024, units[1:]
+    return f"{value:.1f} {units[0]}"

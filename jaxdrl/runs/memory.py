@@ -20,9 +20,9 @@ from jaxdrl.core.keys import abstract_key
 from jaxdrl.core.trees import raw
 from jaxdrl.core.types import Algorithm
 from jaxdrl.errors import ConfigError
+from jaxdrl.io.numerals import size_in_words
 from jaxdrl.populations.state import learner_of
 from jaxdrl.runs.host_memory import free_host_memory
-from jaxdrl.runs.run_dir import in_words
 from jaxdrl.runs.staging import to_copy
 
 WORKING_COPIES = 4.5
@@ -154,15 +154,16 @@ def check(experiment: Experiment, budget: MemoryBudget) -> str:
     if free is not None and certain > free:
         raise ConfigError(
             f"{subject(experiment, budget, free)}: needs {'' if needed.is_counted else 'at least '}"
-            f"{in_words(certain)} on each device, and {in_words(free)} are free; "
+            f"{size_in_words(certain)} on each device, and {size_in_words(free)} are free; "
             f"{advice(experiment, budget, free)}"
         )
     by = "counted by the compiler" if needed.is_counted else "estimated"
-    replay = f"replay buffer {in_words(needed.replay)}, " if needed.replay else ""
+    replay = f"replay buffer {size_in_words(needed.replay)}, " if needed.replay else ""
     return (
-        f"memory per device: {in_words(needed.total)} {by} (state "
-        f"{in_words(needed.fixed + needed.actor)}, {replay}rollout {in_words(needed.rollout)}); "
-        f"free: {'unknown' if free is None else in_words(free)}"
+        f"memory per device: {size_in_words(needed.total)} {by} (state "
+        f"{size_in_words(needed.fixed + needed.actor)}, {replay}rollout "
+        f"{size_in_words(needed.rollout)}); "
+        f"free: {'unknown' if free is None else size_in_words(free)}"
     )
 
 

@@ -9,6 +9,7 @@ import contextlib
 import difflib
 import os
 import secrets
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,6 @@ from jaxdrl.config import stored as stored_config
 from jaxdrl.config.experiment import Experiment
 from jaxdrl.errors import ConfigError
 from jaxdrl.io.json_files import parse_line, read_lines, read_object, require_sealed
-from jaxdrl.io.safe_files import NEW, remove
 
 FORMAT_VERSION = 2
 """Version of the format of the files in a run directory."""
@@ -93,10 +93,7 @@ def make_run_dir(run_dir: Path) -> None:
     """Creates `run_dir`; raises `ConfigError` if it cannot be written."""
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
-        probe = run_dir / ".writable"
-        remove(probe)
-        os.close(os.open(probe, NEW))
-        probe.unlink()
+        tempfile.TemporaryFile(dir=run_dir).close()
     except OSError as error:
         raise _cannot_be_written(run_dir, error) from error
 
@@ -120,14 +117,6 @@ def require_writable(field: str, path: Path) -> None:
         why = f"{above} cannot be written"
     if why is not None:
         raise ConfigError(f"{field} = {str(path)!r}: {why}; name a file that can be written")
-
-
-def in_words(num_bytes: int) -> str:
-    """A number of bytes in words, such as 3.2 GiB."""
-    value, units = float(num_bytes), ["B", "KiB", "MiB", "GiB", "TiB"]
-    while value >= 1024 and len(units) > 1:
-        value, units = value / 1024, units[1:]
-    return f"{value:.1f} {units[0]}"
 
 
 class Origin(NamedTuple):
@@ -184,12 +173,7 @@ def read_run(run_dir: Path, own_config: type | None = None) -> StoredRun:
         field that is unknown, missing or of another type.
     """
     path = run_dir / CONFIG_FILE
-    if not run_dir.is_dir():
-        is_there = os.path.lexists(run_dir)
-        why = "it is not a directory" if is_there else "there is no such directory"
-        raise _no_run(run_dir, why)
-    if not path.exists() and not path.is_symlink():
-        raise _no_run(run_dir, f"it has no {CONFIG_FILE}")
+    _require_there(run_dir)
     content = read_object(path, PUT_BACK)
     if "format_version" not in content:
         raise _no_run(run_dir, f"its {CONFIG_FILE} is from another program")
@@ -237,6 +221,22 @@ def read_experiment(path: Path) -> Experiment:
         raise ConfigError(f"config = {str(path)!r}: {works}")
     free = {"run_dir": None, "devices": None}
     return stored_config.from_json(content["experiment"] | free, f"{path}: ")
+
+
+def _require_there(run_dir: Path) -> None:
+    """Refuses what is no directory, or has no `config.json`."""
+    path = run_dir / CONFIG_FILE
+    try:
+        if not run_dir.is_dir():
+            is_link = run_dir.is_symlink() and not run_dir.exists()
+            there = "it is a link to nothing" if is_link else "it is not a directory"
+            why = there if os.path.lexists(run_dir) else "there is no such directory"
+            raise _no_run(run_dir, why)
+        if not path.exists() and not path.is_symlink():
+            raise _no_run(run_dir, f"it has no {CONFIG_FILE}")
+    except OSError as error:
+        why = f"cannot be read ({error.strerror}); name a directory that can"
+        raise ConfigError(f"run_dir = {str(run_dir)!r}: {why}") from error
 
 
 def _no_run(run_dir: Path, why: str) -> ConfigError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 import weakref
@@ -129,15 +130,11 @@ class FollowedPolicy:
             try:
                 if self.look():
                     return
-                assert self._source is not None
-                watch = self._source.watch
-                checkpoint_manager.choose(watch.directory, watch.wanted, _ignore, watch.check)
-            except ConfigError:
-                if time.monotonic() >= deadline:
-                    raise
-            else:
-                if time.monotonic() >= deadline:
-                    raise ConfigError(f"run_dir = {str(self.run_dir)!r}: {self.refusals[-1]}")
+                why = self._why_none()
+            except ConfigError as error:
+                why = error
+            if why is not None and time.monotonic() >= deadline:
+                raise why
             time.sleep(POLL)
 
     def look(self) -> bool:
@@ -200,11 +197,11 @@ class FollowedPolicy:
     def _find_source(self, raises: bool = False) -> None:
         """Opens the run, and another one where the directory is a link that now points there."""
         target = identity(self.run_dir)
-        is_linked = self.run_dir.is_symlink()
+        is_linked = os.path.islink(self.run_dir)
         if self._target is not None and (target in (None, self._target) or not is_linked):
             return
         path = target if is_linked and target is not None else self.run_dir
-        if self._source is not None and not raises and not (path / CONFIG_FILE).exists():
+        if self._source is not None and not raises and not os.path.exists(path / CONFIG_FILE):
             return  # the link may point at a run that is about to begin
         self._target = target
         try:
@@ -218,6 +215,21 @@ class FollowedPolicy:
             if self._source is None or raises:
                 raise
             self.report(str(error))
+
+    def _why_none(self) -> ConfigError | None:
+        """Why a look has found no version, None where the next one may."""
+        assert self._source is not None
+        watch = self._source.watch
+        try:
+            checkpoint_manager.choose(watch.directory, watch.wanted, lambda _: None, watch.check)
+        except ConfigError as error:
+            return error
+        except OSError as error:
+            why = f"cannot be read ({error.strerror}); let this user read it"
+            return ConfigError(f"{watch.directory}: {why}")
+        if not self.refusals:
+            return None  # it has been written since
+        return ConfigError(f"run_dir = {str(self.run_dir)!r}: {self.refusals[-1]}")
 
     def _newest(self) -> Candidate | None:
         """The checkpoint that is wanted, as far as the directory can be read."""
@@ -282,7 +294,3 @@ def _keep_looking(
             with contextlib.suppress(Exception):
                 found.report(f"{found.run_dir}: {error}")
         del found
-
-
-def _ignore(words: Any) -> None:
-    """Takes a warning that has been given already."""

@@ -97,14 +97,23 @@ def listener(host: str, port: int, token: bytes | None) -> Iterator[socket.socke
             sock.bind((address, port))
             sock.listen(BACKLOG)
         except OSError as error:
-            is_taken = error.errno == errno.EADDRINUSE
-            why = "is in use" if is_taken else f"cannot be used ({error.strerror})"
-            raise ConfigError(
-                f"port = {port}: {why} on {host}; name another with --port, or 0 for a free one"
-            ) from None
+            raise _unusable(host, port, error) from None
         yield sock
     finally:
         sock.close()
+
+
+def _unusable(host: str, port: int, error: OSError) -> ConfigError:
+    """Why a socket cannot be bound to an address."""
+    if error.errno in (errno.EADDRNOTAVAIL, errno.EINVAL):
+        return ConfigError(
+            f"host = {host!r}: is no address of this machine ({error.strerror}); 127.0.0.1 is one, "
+            "and 0.0.0.0 means all of them"
+        )
+    why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
+    return ConfigError(
+        f"port = {port}: {why} on {host}; name another with --port, or 0 for a free one"
+    )
 
 
 def url_of(sock: socket.socket) -> str:

@@ -193,5 +193,8 @@ def identity(path: Path) -> Any:
     """What a directory is, through symbolic links; None where there is none."""
     try:
         return path.resolve(strict=True)
-    except OSError:
+    except (
+        OSError,
+        RuntimeError,
+    ):  # links in a circle, which are a RuntimeError before Python 3.13
         return None

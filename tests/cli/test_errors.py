@@ -101,6 +101,11 @@ def a_file(run):
     run.write_text("mine")
 
 
+def a_circle(run):
+    shutil.rmtree(run)
+    run.symlink_to(run)
+
+
 def config_torn(run):
     text = (run / "config.json").read_text()
     (run / "config.json").write_text(text[: len(text) // 2])
@@ -243,6 +248,11 @@ CASES = [
         a_file,
         EVERY,
         "run_dir = '{run}': is not a run (it is not a directory); the nearest: ",
+    ),
+    (
+        a_circle,
+        EVERY,
+        "run_dir = '{run}': is not a run (it is a link to nothing); the nearest: ",
     ),
     (config_torn, EVERY, "{run}/config.json: is not JSON ("),
     (

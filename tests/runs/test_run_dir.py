@@ -60,6 +60,16 @@ def test_a_directory_that_cannot_be_written_is_refused(tmp_path):
     assert (tmp_path / "file").read_text() == "mine"
 
 
+def test_processes_that_begin_at_once_do_not_disturb_each_other(tmp_path):
+    def begin(_):
+        for _ in range(300):
+            make_run_dir(tmp_path)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(begin, range(4)))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_directory_that_cannot_be_looked_into_is_refused(tmp_path):
     # Without leave to search the directory above, stat fails in the same way.
     with pytest.raises(ConfigError, match=r"^run_dir = .*: cannot be (read|written) \("):

@@ -1,5 +1,6 @@
 """A policy in use takes the new checkpoints of a run, and nothing else."""
 
+import errno
 import gc
 import shutil
 import threading
@@ -12,7 +13,7 @@ import pytest
 import jaxdrl
 from followed_runs import OBS, copy_of, make_run, publish
 from jaxdrl.errors import ConfigError
-from jaxdrl.runs import checkpoint
+from jaxdrl.runs import checkpoint, checkpoint_manager
 from small_runs import PPO
 
 
@@ -298,6 +299,33 @@ def test_the_first_checkpoint_is_waited_for(run_dir, tmp_path):
     flip(run_dir / "checkpoints/00000001")
     with pytest.raises(ConfigError, match="every checkpoint in it is damaged"):
         jaxdrl.follow(run_dir, on_refusal=lambda words: None)
+
+
+def test_one_that_is_written_between_two_looks_is_taken(run_dir, monkeypatch):
+    """It is no longer missing when the reason is looked for."""
+    choose, hidden = checkpoint_manager.choose, run_dir / "hidden"
+    (run_dir / "checkpoints").rename(hidden)
+
+    def written_before(directory, *given):
+        if hidden.exists():
+            hidden.rename(directory)
+        return choose(directory, *given)
+
+    monkeypatch.setattr(checkpoint_manager, "choose", written_before)
+    with jaxdrl.follow(run_dir, batch_sizes=(1,)) as policy:
+        assert policy.update == 1
+
+
+@pytest.mark.parametrize("wait", [0.0, 0.2])
+def test_what_cannot_be_read_is_named(run_dir, monkeypatch, wait):
+    def refuse(directory):
+        raise PermissionError(errno.EACCES, "Permission denied", str(directory))
+
+    with pytest.raises(ConfigError, match=r"run_dir = 'x+': cannot be read \(File name too long\)"):
+        jaxdrl.follow("x" * 300, wait=wait)
+    monkeypatch.setattr(checkpoint, "updates_in", refuse)
+    with pytest.raises(ConfigError, match=r"run/checkpoints: cannot be read \(Permission denied\)"):
+        jaxdrl.follow(run_dir, wait=wait)
 
 
 @pytest.mark.parametrize(
