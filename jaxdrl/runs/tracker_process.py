@@ -174,7 +174,7 @@ def wandb(run_dir: Path, config: dict[str, Any]) -> Log:
         step = record["env_steps"]
         if step > done:
             run.log(tagged(record), step=step)
-            last_step.write_text(str(step))
+            write_text(last_step, str(step), durable=False)
 
     with run:
         yield log

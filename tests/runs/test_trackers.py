@@ -14,12 +14,13 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import jaxdrl
 from jaxdrl.errors import ConfigError
-from jaxdrl.runs import trackers
+from jaxdrl.runs import tracker_process, trackers
 from jaxdrl.runs.stopping import RunInterruptedError
 from jaxdrl.runs.tracker_process import TAGS, hyperparameters, tag, tagged
 from jaxdrl.runs.trackers import Tracking
@@ -346,6 +347,29 @@ def is_running(pid):
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+class RunOfWandb(contextlib.nullcontext):
+    """What `wandb.init` gives."""
+
+    id = "a"
+
+    def log(self, record, step):
+        pass
+
+
+def test_the_last_step_for_wandb_is_replaced_as_a_whole(run_dir, monkeypatch):
+    """A kill never leaves a file that was cut short to be written anew."""
+    how = {"Settings": lambda **_: None, "init": lambda **_: RunOfWandb()}
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(**how))
+    for name in ("DIR", "PROJECT", "NAME", "RESUME", "RUN_ID"):
+        monkeypatch.setenv(f"WANDB_{name}", "a")
+    with tracker_process.wandb(run_dir, {}) as log:
+        log(LINES[0])
+        with (run_dir / "wandb" / "last_step").open() as before:
+            log(LINES[1])
+            assert before.read() == "128"
+    assert (run_dir / "wandb" / "last_step").read_text() == "256"
 
 
 def test_what_a_killed_run_has_logged_is_kept(run_dir):
