@@ -19,6 +19,7 @@ from jaxdrl.core.dtype_promotion import default_promotion
 from jaxdrl.envs.drawing.gymnax_scenes import drawing_of
 from jaxdrl.envs.protocol import Environment
 from jaxdrl.errors import ConfigError
+from jaxdrl.io.deferred_imports import deferred
 
 DOWNLOADS = {"MNISTBandit-bsuite": "the MNIST data set"}
 """Registered environments that download data when they are made, and what they download."""
@@ -181,7 +182,8 @@ def nearest(name: str, known: list[str]) -> str:
 
 def _import_gymnax() -> Any:
     try:
-        import gymnax
+        with deferred("matplotlib.pyplot", "seaborn"):  # for pictures of its own, a second
+            import gymnax
     except ImportError as error:
         raise ConfigError(
             f"gymnax cannot be imported ({error}); install it with: pip install gymnax six"
