@@ -12,6 +12,7 @@ from jaxdrl.config.search_space import Sweep
 from jaxdrl.config.settings import value_of
 from jaxdrl.errors import ConfigError
 from jaxdrl.evaluation.episodes import best_of
+from jaxdrl.io.advice import resume_call
 from jaxdrl.io.numerals import short
 from jaxdrl.runs.nested import TRIALS, best_part, folder_of, parts_of, read_result
 from jaxdrl.runs.run_dir import RESULT_FILE, read_run
@@ -92,8 +93,12 @@ def locate(run_dir: Path, member: int | None = None, setting: int | None = None)
     if folder is None:
         return Place(run_dir, _numbers_here(sweep, member, setting))
     if not parts_of(run_dir):
-        raise ConfigError(f"run_dir = {str(run_dir)!r}: none of its {folder} has begun yet")
-    if member is None and setting is None:
+        works = f"ask again after its first update; if nothing runs: {resume_call(run_dir, [])}"
+        raise ConfigError(
+            f"run_dir = {str(run_dir)!r}: none of its {folder} has begun yet; {works}"
+        )
+    is_best = member is None and setting is None
+    if is_best:
         if not os.path.lexists(run_dir / RESULT_FILE):
             return _in_part(run_dir, sweep, int(best_part(parts_of(run_dir)).name))
         member = read_result(run_dir)["evaluation"]["best_member"]
@@ -110,6 +115,11 @@ def locate(run_dir: Path, member: int | None = None, setting: int | None = None)
     assert member is not None
     _require_below(sweep.num_members * num_trials, member, "member")
     part, own = divmod(member, _members_of_part(sweep))
+    if is_best and not (of_best := run_dir / folder / str(part)).is_dir():
+        raise ConfigError(
+            f"{of_best}: is missing, and holds the best member, {member}; put it back, or name "
+            "another member"
+        )
     return _in_part(run_dir, sweep, part, member=own)
 
 

@@ -51,6 +51,9 @@ def test_the_best_is_that_of_what_is_finished(run_dir):
     assert locate(run_dir) == Place(run_dir / "waves" / "2", None, first=4)
     write_evaluation(run_dir, 9.0, 9)
     assert locate(run_dir) == Place(run_dir / "waves" / "4", (1,), first=8)
+    write_evaluation(run_dir, 9.0, 23)
+    with pytest.raises(ConfigError, match=r"waves/11: is missing, and holds the best member, 23;"):
+        locate(run_dir)
     write_evaluation(run_dir, None, None)
     with pytest.raises(ConfigError, match="no member has a finite return; name one"):
         locate(run_dir)
