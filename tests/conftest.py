@@ -5,6 +5,7 @@ there are both, or none is named, those that compile quickly.
 """
 
 import gc
+import os
 import signal
 from pathlib import Path
 
@@ -54,6 +55,7 @@ LONGEST = (
 
 
 TESTS = Path(__file__).parent
+CHILDREN = str(TESTS / "children")
 LEFT_OUT = pytest.StashKey[list[Path]]()
 """Files that are selected and of the other kind."""
 
@@ -67,7 +69,10 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    """Sets the flags of the compiler before jax is imported, here and in each worker."""
+    """Sets what processes inherit, and the flags of the compiler before jax is imported."""
+    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if CHILDREN not in paths:
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [CHILDREN, *paths]))
     given = [Path(config.invocation_params.dir, arg.split("::")[0]) for arg in config.args]
     roots = [path.resolve() for path in given]
     files = sorted(TESTS.rglob("test_*.py"))

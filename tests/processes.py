@@ -36,11 +36,12 @@ def run_together(program, num_processes, devices_each, *args, timeout=120):
       timeout: seconds after which all are killed.
     """
     port = free_port()
+    path = os.pathsep.join(filter(None, [TESTS, os.environ.get("PYTHONPATH")]))
     command = [sys.executable, "-c", START + program]
     processes = [
         subprocess.Popen(
             [*command, *map(str, (index, num_processes, devices_each, port)), *map(str, args)],
-            env=os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": TESTS},
+            env=os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": path},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

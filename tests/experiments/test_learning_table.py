@@ -30,9 +30,10 @@ def fill(directory, *flags):
     """Runs the script in its short form; what it printed."""
     command = [sys.executable, str(EXPERIMENTS / "learning_table.py"), "--short"]
     command += ["--results", str(directory / "results"), "--runs", str(directory / "runs")]
+    path = os.pathsep.join(filter(None, [str(EXPERIMENTS.parent), os.environ.get("PYTHONPATH")]))
     process = subprocess.run(
         [*command, *flags],
-        env=os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(EXPERIMENTS.parent)},
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": path},
         capture_output=True,
         text=True,
         timeout=300,
@@ -110,7 +111,7 @@ def test_a_cell_is_kept_unless_its_settings_change(filled):
 
 def test_a_stopped_cell_goes_on(tmp_path):
     """A cell whose run has a checkpoint and no result ends as one that was never stopped."""
-    experiment = jaxdrl.make_experiment(TASK)
+    experiment = jaxdrl.make_experiment("CartPole-v1")
     ppo = with_settings(
         experiment.algorithm, num_envs=16, num_steps=8, num_minibatches=2, hidden_sizes=(8,)
     )

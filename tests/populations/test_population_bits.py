@@ -116,6 +116,7 @@ def test_members_of_other_algorithms_have_the_bits_of_their_runs_alone(name):
         assert_same_bits(dataclasses.replace(ours, learner=learnt), plain(alone[i]))
 
 
+@pytest.mark.slow  # for a whole step: test_no_buffer_is_copied in test_replay_members.py
 def test_members_one_by_one_do_not_copy_their_buffers():
     config = with_settings(DQNConfig(), **REPLAY | {"buffer_size": 1_000_000}, reproducible=True)
     agent = population(lambda h: jaxdrl.dqn(ENV, with_settings(config, **h)), one_by_one=True)
