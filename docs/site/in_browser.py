@@ -61,6 +61,10 @@ def search(page: Page, site: str, words: str) -> int:
     return page.locator("#search-results li").count()
 
 
+def _note(errors: list[Any], error: Any) -> None:
+    errors.append(error)
+
+
 def main(browser: str | None) -> int:
     """Looks at every page in every window."""
     found: list[str] = []
@@ -71,7 +75,7 @@ def main(browser: str | None) -> int:
         chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
         for name, how in WINDOWS.items():
             page = chromium.new_context(**how).new_page()
-            page.on("pageerror", failed.append)
+            page.on("pageerror", partial(_note, failed))
             for path in (path for path in paths if path.parts[0] not in hidden):
                 found += [f"{name}: {path}: {words}" for words in look(page, f"{site}/{path}")]
         num_results = search(page, site, "checkpoint")
