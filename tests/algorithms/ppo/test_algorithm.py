@@ -56,16 +56,13 @@ def collectives_by_loop_depth(hlo):
     return {depth: sorted(names) for depth, names in depths.items() if names}
 
 
-def test_fast_mode_needs_one_all_reduce_a_gradient_step_and_no_other_collective():
+def test_fast_mode_needs_one_all_reduce_a_gradient_step_and_no_other_collective(step):
     """In the minibatch loop the gradient; an epoch 2 for the advantages; an update 2 for metrics.
 
     The two outside the loops are those of the episode sums with the first moments, and of the
     second moments.
     """
-    agent = jaxdrl.ppo(jaxdrl.make("CartPole-v1"), SMALL, mesh=jaxdrl.make_mesh(8))
-    state = jax.eval_shape(agent.init, jax.random.key(0))
-    hlo = jaxdrl.jit_step(agent).lower(state).compile().as_text()
-    reduces = collectives_by_loop_depth(hlo)
+    reduces = collectives_by_loop_depth(step.as_text())
     assert reduces == {0: ["all-reduce"] * 2, 1: ["all-reduce"] * 2, 2: ["all-reduce"]}
 
 
@@ -80,13 +77,14 @@ def agent(cartpole):
 
 
 @pytest.fixture(scope="module")
-def step(agent):
-    return jax.jit(agent.train_step)
+def init(agent):
+    return jax.jit(agent.init)
 
 
 @pytest.fixture(scope="module")
-def init(agent):
-    return jax.jit(agent.init)
+def step(agent, init):
+    """What `jit_step` compiles, which takes the arrays of a state over."""
+    return jaxdrl.jit_step(agent).lower(init(jax.random.key(0))).compile()
 
 
 @pytest.fixture(scope="module")
@@ -180,9 +178,8 @@ def test_65536_environments_on_8_devices(cartpole):
     assert len({shard.device for shard in state.actor.obs.addressable_shards}) == 8
 
 
-def test_memory_is_flat_in_the_length_of_the_run(agent, init):
+def test_memory_is_flat_in_the_length_of_the_run(init, step):
     state = init(jax.random.key(0))
-    step = jaxdrl.jit_step(agent)
     sizes = []
     for _ in range(4):
         state, metrics = step(state)
@@ -339,7 +336,7 @@ def params_after_one(name, changes):
     [
         ("CartPole-v1", {"num_accumulation_steps": 4}),
         ("CartPole-v1", {"num_accumulation_steps": 2, "reproducible": True}),
-        ("CartPole-v1", {"remat": True}),
+        pytest.param("CartPole-v1", {"remat": True}, marks=pytest.mark.slow),  # as the next
         ("Pendulum-v1", {"remat": True, "normalize_observations": True}),
         ("CartPole-v1", {"matmul_precision": "highest"}),
     ],
