@@ -2,12 +2,14 @@
 
 import json
 import runpy
-import subprocess
 import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+
+from deadlines import within
+from jaxdrl.cli import main
 
 SCRIPT = Path(__file__).parents[2] / "experiments" / "faults.py"
 
@@ -87,17 +89,16 @@ def test_points_that_tensorboard_holds_twice_or_otherwise_are_found(faults, tmp_
     ]
 
 
-def test_sigterm_saves_the_last_update_and_ends_within_ten_seconds(faults, directory):
+def test_sigterm_saves_the_last_update_and_ends_within_ten_seconds(faults, directory, capsys):
     run_dir = directory / "endless"
     endless = faults.flags(faults.Faults(updates=10_000_000), "plain", run_dir)
     process = faults.start(endless, directory / "cache")
     faults.wait(process, (run_dir / "checkpoints" / "00000001").exists, 100)
-    second = subprocess.run(
-        [*faults.COMMAND, "resume", str(run_dir)], capture_output=True, text=True, timeout=60
-    )
-    assert second.returncode == 2
-    assert f"process {process.pid} on " in second.stderr
+    with pytest.raises(SystemExit) as refused:
+        within(60, lambda: main.main(["resume", str(run_dir)]))
     process.terminate()
+    assert refused.value.code == 2
+    assert f"process {process.pid} on " in capsys.readouterr().err
     started = time.monotonic()
     output = process.communicate()[0].decode()
     assert time.monotonic() - started < 10
