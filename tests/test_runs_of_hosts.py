@@ -100,10 +100,10 @@ def trained(made, kind, run_dir, count, devices, variables=None):
 
 
 def test_a_run_whose_process_is_killed_goes_on_in_one_to_the_same_bits(made, directory):
-    """Two processes of two devices until then, against one of four."""
+    """Two processes of two devices until their second save, against one of four."""
     expected, _ = trained(made, "feed-forward", directory / "straight", 1, 4)
     run_dir, marker = directory / "killed", directory / "marker"
-    plan = {"process": 1, "phase": "updating", "action": "SIGKILL", "marker": str(marker)}
+    plan = {"process": 1, "phase": "saving", "action": "SIGKILL", "marker": str(marker)}
     command = arguments(made, "feed-forward", run_dir)
     output = directory / "killed-output"
     with made.processes.train(command, 2, output, plan, devices=2) as together:

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -77,6 +78,7 @@ class _Workers:
                 autoreset_mode=AutoresetMode.DISABLED,
             )
         except (EOFError, OSError) as error:
+            _release(error)
             raise CopyError(
                 f"{name}: a process of a copy ended while it started ({type(error).__name__}); see "
                 "above what it said. A script that makes processes begins its work below "
@@ -115,9 +117,9 @@ class _Workers:
         """Raises what the first copy has raised that raised anything."""
         if ERROR in info:
             row = int(np.flatnonzero(info[f"_{ERROR}"])[0])
-            kind, message, traceback = info[ERROR][row]
+            kind, message, frames = info[ERROR][row]
             error = CopyError(f"{self.name}: copy {row} raised {kind} in {function}: {message}")
-            error.add_note(traceback)
+            error.add_note(frames)
             raise error
 
     @contextlib.contextmanager
@@ -129,6 +131,7 @@ class _Workers:
             self.has_failed = True
             if isinstance(error, CopyError):
                 raise
+            _release(error)
             if self.in_use.is_closed:
                 raise RuntimeError(f"{self.name}: was closed during a {function}") from error
             raise CopyError(f"{self.name}: {self.cause(function, error)}") from error
@@ -166,3 +169,12 @@ class _Workers:
             process.join()
             process.close()
         self.vector.closed = True  # or it would end them again when it is collected
+
+
+def _release(error: Exception) -> None:
+    """Lets go of what failed to reach a process.
+
+    The frames of a pipe hold it in a buffer, and where such a buffer is collected in a cycle,
+    Python 3.13 prints an error.
+    """
+    traceback.clear_frames(error.__traceback__)

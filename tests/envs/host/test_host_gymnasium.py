@@ -6,6 +6,7 @@ import threading
 import time
 from contextlib import closing
 from functools import partial
+from traceback import walk_tb
 
 import gymnasium
 import jax
@@ -148,8 +149,12 @@ def test_a_process_that_was_killed_between_two_steps_is_named():
         children = sorted(multiprocessing.active_children(), key=lambda p: p.name)
         children[1].kill()
         children[1].join()
-        with pytest.raises(CopyError, match="copy 1 was killed by SIGKILL"):
+        with pytest.raises(CopyError, match="copy 1 was killed by SIGKILL") as caught:
             within(20, lambda: [batch.step(np.zeros(2, int)) for _ in range(2)])
+    cause = caught.value.__cause__
+    assert isinstance(cause, BrokenPipeError)
+    held = [x for frame, _ in walk_tb(cause.__traceback__) for x in frame.f_locals.values()]
+    assert not any(isinstance(x, memoryview) for x in held)
 
 
 def test_closing_ends_a_step_that_hangs_in_another_thread():
