@@ -5,7 +5,6 @@ there are both, or none is named, those that compile quickly.
 """
 
 import gc
-import os
 import signal
 from pathlib import Path
 
@@ -55,7 +54,6 @@ LONGEST = (
 
 
 TESTS = Path(__file__).parent
-CHILDREN = str(TESTS / "children")
 LEFT_OUT = pytest.StashKey[list[Path]]()
 """Files that are selected and of the other kind."""
 
@@ -69,10 +67,7 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    """Sets what processes inherit, and the flags of the compiler before jax is imported."""
-    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    if CHILDREN not in paths:
-        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [CHILDREN, *paths]))
+    """Sets the flags of the compiler before jax is imported, here and in each worker."""
     given = [Path(config.invocation_params.dir, arg.split("::")[0]) for arg in config.args]
     roots = [path.resolve() for path in given]
     files = sorted(TESTS.rglob("test_*.py"))
