@@ -93,7 +93,7 @@ def make_run_dir(run_dir: Path) -> None:
     """Creates `run_dir`; raises `ConfigError` if it cannot be written."""
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=run_dir).close()
+        tempfile.NamedTemporaryFile(dir=run_dir).close()  # has a name, as its files will
     except OSError as error:
         raise _cannot_be_written(run_dir, error) from error
 
