@@ -36,12 +36,11 @@ def run_together(program, num_processes, devices_each, *args, timeout=120):
       timeout: seconds after which all are killed.
     """
     port = free_port()
-    path = os.pathsep.join(filter(None, [TESTS, os.environ.get("PYTHONPATH")]))
     command = [sys.executable, "-c", START + program]
     processes = [
         subprocess.Popen(
             [*command, *map(str, (index, num_processes, devices_each, port)), *map(str, args)],
-            env=os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": path},
+            env=os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": TESTS},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

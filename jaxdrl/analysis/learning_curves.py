@@ -223,9 +223,8 @@ def plot_runs(
     if out is not None:
         require_picture(Path(out))
     named = [path for run_dir in run_dirs for path in runs_of(Path(run_dir))]
-    paths = list({os.path.realpath(path): path for path in named[::-1]}.values())[
-        ::-1
-    ]  # each run once
+    first = {os.path.realpath(path): path for path in named[::-1]}  # each run once
+    paths = list(first.values())[::-1]
     curves = [read_curve(path, metric) for path in paths]
     warn = warner(make_console())
     doubts = [doubt_about_parts(Path(run_dir)) for run_dir in run_dirs]

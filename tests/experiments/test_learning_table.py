@@ -30,10 +30,9 @@ def fill(directory, *flags):
     """Runs the script in its short form; what it printed."""
     command = [sys.executable, str(EXPERIMENTS / "learning_table.py"), "--short"]
     command += ["--results", str(directory / "results"), "--runs", str(directory / "runs")]
-    path = os.pathsep.join(filter(None, [str(EXPERIMENTS.parent), os.environ.get("PYTHONPATH")]))
     process = subprocess.run(
         [*command, *flags],
-        env=os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": path},
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(EXPERIMENTS.parent)},
         capture_output=True,
         text=True,
         timeout=300,
